@@ -1,0 +1,223 @@
+//! What went wrong, on whose side, in which phase, and whether it may be tried again.
+//!
+//! Retry, outlier detection, breaker and record read only this; each protocol has one table
+//! that maps it to a status. A fault never carries text from the network.
+
+use std::fmt;
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client's: its bytes, its timing, its going away.
+    Client,
+    /// The endpoint's: refused, reset, slow, nonsense.
+    Upstream,
+    /// Our own limits or configuration.
+    Outgrow,
+}
+
+/// In which phase of the exchange it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Reading the request's head.
+    RequestHead,
+    /// Finding the route.
+    Route,
+    /// Waiting for a permit or choosing an endpoint.
+    Admit,
+    /// Connecting to the endpoint.
+    Connect,
+    /// Sending the request (head or body) to the endpoint.
+    Send,
+    /// Reading the client's body.
+    RequestBody,
+    /// Waiting for the response's head.
+    ResponseHead,
+    /// Relaying the response's body.
+    ResponseBody,
+    /// A tunnel after an upgrade.
+    Tunnel,
+}
+
+/// How much of the request the endpoint may have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// Not a byte: any request may go elsewhere.
+    None,
+    /// Some or all of it; it may have been executed.
+    Maybe,
+}
+
+/// What happened. The name in lower snake case is the reason in the access record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant's sentence is its text()")]
+pub enum Cause {
+    BadRequest,
+    BadTarget,
+    BadHost,
+    BadFraming,
+    HeadTooLarge,
+    TargetTooLong,
+    BodyTooLarge,
+    NotImplemented,
+    VersionNotSupported,
+    ExpectationFailed,
+    HeadTimeout,
+    BodyTimeout,
+    SendTimeout,
+    ClientGone,
+    NoRoute,
+    MethodNotAllowed,
+    NoEndpoint,
+    QueueFull,
+    QueueTimeout,
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectFailed,
+    UpstreamReset,
+    UpstreamClosed,
+    UpstreamBadResponse,
+    UpstreamTruncated,
+    FirstByteTimeout,
+    StreamIdleTimeout,
+    RequestTimeout,
+    Overload,
+    MemoryLimit,
+    Draining,
+    Internal,
+}
+
+impl Cause {
+    /// The machine-readable reason, as in the record and in metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::BadTarget => "bad_target",
+            Self::BadHost => "bad_host",
+            Self::BadFraming => "bad_framing",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NotImplemented => "not_implemented",
+            Self::VersionNotSupported => "version_not_supported",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::SendTimeout => "send_timeout",
+            Self::ClientGone => "client_gone",
+            Self::NoRoute => "no_route",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NoEndpoint => "no_endpoint",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamBadResponse => "upstream_bad_response",
+            Self::UpstreamTruncated => "upstream_truncated",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::StreamIdleTimeout => "stream_idle_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::Overload => "overload",
+            Self::MemoryLimit => "memory_limit",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// A sentence that is safe to show to a client: no address, no name of a part of ours.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is malformed.",
+            Self::BadTarget => "The request target is malformed.",
+            Self::BadHost => "The Host header is missing, repeated or malformed.",
+            Self::BadFraming => "The length of the request body is ambiguous or malformed.",
+            Self::HeadTooLarge => "The request header fields are too large.",
+            Self::TargetTooLong => "The request target is too long.",
+            Self::BodyTooLarge => "The request body is larger than allowed.",
+            Self::NotImplemented => "The request asks for something that is not implemented.",
+            Self::VersionNotSupported => "The HTTP version is not supported.",
+            Self::ExpectationFailed => "The expectation cannot be met.",
+            Self::HeadTimeout => "The request did not arrive in time.",
+            Self::BodyTimeout => "The request body did not arrive in time.",
+            Self::SendTimeout => "The client did not take the response in time.",
+            Self::ClientGone => "The client closed the connection.",
+            Self::NoRoute => "Nothing is served here: no route matches this host and path.",
+            Self::MethodNotAllowed => "The method is not allowed here.",
+            Self::NoEndpoint => "The service has no endpoint that could answer.",
+            Self::QueueFull => "The service is busy and its queue is full.",
+            Self::QueueTimeout => "The service is busy; waiting for it took too long.",
+            Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectFailed => {
+                "The service could not be reached."
+            }
+            Self::UpstreamReset | Self::UpstreamClosed => {
+                "The service closed the connection before it answered."
+            }
+            Self::UpstreamBadResponse => "The service sent a malformed response.",
+            Self::UpstreamTruncated => "The service's response ended early.",
+            Self::FirstByteTimeout => "The service did not answer in time.",
+            Self::StreamIdleTimeout => "The service stopped sending.",
+            Self::RequestTimeout => "The request took too long.",
+            Self::Overload => "The server has too many connections.",
+            Self::MemoryLimit => "The server is short of memory for this request.",
+            Self::Draining => "The server is shutting down.",
+            Self::Internal => "The server failed to handle the request.",
+        }
+    }
+}
+
+/// One failure, with everything that decides what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whose it was.
+    pub side: Side,
+    /// When in the exchange.
+    pub phase: Phase,
+    /// What.
+    pub cause: Cause,
+    /// Whether the endpoint may have seen the request.
+    pub sent: Sent,
+}
+
+impl Fault {
+    /// A fault of the client.
+    pub fn client(phase: Phase, cause: Cause) -> Self {
+        Self { side: Side::Client, phase, cause, sent: Sent::None }
+    }
+
+    /// A fault of the endpoint.
+    pub fn upstream(phase: Phase, cause: Cause, sent: Sent) -> Self {
+        Self { side: Side::Upstream, phase, cause, sent }
+    }
+
+    /// A limit of ours.
+    pub fn outgrow(phase: Phase, cause: Cause) -> Self {
+        Self { side: Side::Outgrow, phase, cause, sent: Sent::None }
+    }
+
+    /// Whether another endpoint could do better. That the request allows it (idempotent, body
+    /// still there, nothing forwarded to the client yet) is the caller's to know.
+    pub fn another_may_help(self) -> bool {
+        self.side == Side::Upstream
+            && matches!(
+                self.phase,
+                Phase::Connect | Phase::Send | Phase::ResponseHead | Phase::Admit
+            )
+            && !matches!(self.cause, Cause::FirstByteTimeout | Cause::RequestTimeout)
+    }
+
+    /// Whether it counts against the endpoint's health.
+    pub fn blames_endpoint(self) -> bool {
+        self.side == Side::Upstream
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({:?}, {:?})", self.cause.reason(), self.side, self.phase)
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,254 @@
+//! Metric cells: a [`Counter`], [`Gauge`] and [`Histogram`] have one writer each (a worker), any
+//! number of readers, and cost one relaxed load and store. Names live in [`names`].
+//!
+//! Exposition formats are not here: see the admin room.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// Metric names as constants, used where they are emitted and where they are read.
+pub mod names {
+    /// Requests answered, by route and status class.
+    pub const REQUESTS: &str = "outgrow_requests_total";
+    /// Time from a request's first byte to the end of its response, by route.
+    pub const REQUEST_SECONDS: &str = "outgrow_request_duration_seconds";
+    /// Time from a request sent to the endpoint's response head, by service.
+    pub const UPSTREAM_SECONDS: &str = "outgrow_upstream_first_byte_seconds";
+    /// Bytes received from clients, by listener.
+    pub const RECEIVED_BYTES: &str = "outgrow_received_bytes_total";
+    /// Bytes sent to clients, by listener.
+    pub const SENT_BYTES: &str = "outgrow_sent_bytes_total";
+    /// Connections accepted, by listener.
+    pub const CONNECTIONS: &str = "outgrow_connections_total";
+    /// Connections open now, by listener.
+    pub const CONNECTIONS_OPEN: &str = "outgrow_connections_open";
+    /// Connections refused because of a limit, by listener.
+    pub const CONNECTIONS_REFUSED: &str = "outgrow_connections_refused_total";
+    /// Faults, by reason.
+    pub const FAULTS: &str = "outgrow_faults_total";
+    /// Requests sent again to another endpoint, by service.
+    pub const RETRIES: &str = "outgrow_retries_total";
+    /// Responses that were cut off after their head was sent, by service.
+    pub const TRUNCATED: &str = "outgrow_truncated_responses_total";
+    /// Requests in flight, by endpoint.
+    pub const ENDPOINT_ACTIVE: &str = "outgrow_endpoint_active_requests";
+    /// 1 when the endpoint may be chosen, by endpoint.
+    pub const ENDPOINT_UP: &str = "outgrow_endpoint_up";
+    /// Requests answered, by endpoint.
+    pub const ENDPOINT_REQUESTS: &str = "outgrow_endpoint_requests_total";
+    /// Failures counted against an endpoint.
+    pub const ENDPOINT_FAILURES: &str = "outgrow_endpoint_failures_total";
+    /// Ejections of an endpoint.
+    pub const ENDPOINT_EJECTIONS: &str = "outgrow_endpoint_ejections_total";
+    /// 1 while a service uses all its endpoints because too few are healthy.
+    pub const SERVICE_PANIC: &str = "outgrow_service_panic";
+    /// Requests waiting for a permit, by service.
+    pub const SERVICE_QUEUE: &str = "outgrow_service_queue_length";
+    /// Connections made to endpoints, by service.
+    pub const UPSTREAM_CONNECTS: &str = "outgrow_upstream_connects_total";
+    /// Bytes of buffers in use.
+    pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
+    /// Times that a buffer was refused because the ledger was full.
+    pub const LEDGER_REFUSED: &str = "outgrow_buffer_refused_total";
+    /// How late a worker's timer was, in seconds, the largest of the last second, by worker.
+    pub const WORKER_LAG: &str = "outgrow_worker_lag_seconds";
+    /// Access records that could not be written, by reason.
+    pub const RECORDS_LOST: &str = "outgrow_access_records_lost_total";
+    /// Tasks that panicked; each ended one connection.
+    pub const PANICS: &str = "outgrow_panics_total";
+    /// Reloads, by result.
+    pub const RELOADS: &str = "outgrow_reloads_total";
+    /// CPU seconds used, by instance.
+    pub const INSTANCE_CPU: &str = "outgrow_instance_cpu_seconds_total";
+    /// Resident bytes, by instance.
+    pub const INSTANCE_MEMORY: &str = "outgrow_instance_memory_bytes";
+    /// Restarts, by instance.
+    pub const INSTANCE_RESTARTS: &str = "outgrow_instance_restarts_total";
+}
+
+/// A number that only grows. One writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `amount`. Only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Adds `amount` where several threads write.
+    #[inline]
+    pub fn add_shared(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down. Any number of writers.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds `amount`, which may be negative; returns the value before.
+    #[inline]
+    pub fn add(&self, amount: i64) -> i64 {
+        self.0.fetch_add(amount, Ordering::Relaxed)
+    }
+
+    /// Replaces the value.
+    #[inline]
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets in each power of two of a [`Histogram`].
+const STEPS: usize = 8;
+const STEP_BITS: u32 = STEPS.trailing_zeros();
+/// Buckets of a [`Histogram`]: up to 2^36 microseconds, 19 hours.
+const BUCKETS: usize = 34 * STEPS;
+
+/// Counts of microseconds in log-linear buckets with an error of at most 12.5 %; memory is taken
+/// at the first record. One writer.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    cells: OnceLock<Box<[AtomicU64]>>,
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one value.
+    #[inline]
+    pub fn record(&self, micros: u64) {
+        let cells = self.cells.get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+        let cell = &cells[bucket_of(micros)];
+        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let sum = self.sum_micros.load(Ordering::Relaxed);
+        self.sum_micros.store(sum.wrapping_add(micros), Ordering::Relaxed);
+    }
+
+    /// Adds this histogram's counts to `total`.
+    pub fn add_to(&self, total: &mut HistogramTotal) {
+        let Some(cells) = self.cells.get() else { return };
+        for (sum, cell) in total.counts.iter_mut().zip(cells) {
+            *sum += cell.load(Ordering::Relaxed);
+        }
+        total.sum_micros = total.sum_micros.wrapping_add(self.sum_micros.load(Ordering::Relaxed));
+    }
+}
+
+#[inline]
+fn bucket_of(micros: u64) -> usize {
+    if micros < STEPS as u64 {
+        return micros as usize;
+    }
+    let power = 63 - micros.leading_zeros();
+    let step = (micros >> (power - STEP_BITS)) as usize & (STEPS - 1);
+    (((power - STEP_BITS + 1) as usize) * STEPS + step).min(BUCKETS - 1)
+}
+
+/// The smallest value that lies above bucket `index`.
+fn upper_bound(index: usize) -> u64 {
+    if index < STEPS {
+        return index as u64 + 1;
+    }
+    let power = (index / STEPS) as u32 - 1;
+    ((STEPS + index % STEPS) as u64 + 1) << power
+}
+
+/// The sum of several [`Histogram`]s, for reading.
+#[derive(Clone, Debug)]
+pub struct HistogramTotal {
+    counts: Vec<u64>,
+    sum_micros: u64,
+}
+
+impl Default for HistogramTotal {
+    fn default() -> Self {
+        Self { counts: vec![0; BUCKETS], sum_micros: 0 }
+    }
+}
+
+impl HistogramTotal {
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The sum of all values, in microseconds.
+    pub fn sum_micros(&self) -> u64 {
+        self.sum_micros
+    }
+
+    /// How many values are at most `micros` (to the bucket's precision).
+    pub fn at_most(&self, micros: u64) -> u64 {
+        self.counts[..=bucket_of(micros)].iter().sum()
+    }
+
+    /// The value below which the share `quantile` (0 to 1) lies, in microseconds, rounded up to
+    /// its bucket; 0 when there are none.
+    pub fn quantile(&self, quantile: f64) -> u64 {
+        let count = self.count();
+        if count == 0 {
+            return 0;
+        }
+        let wanted = ((count as f64 * quantile).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (index, amount) in self.counts.iter().enumerate() {
+            seen += amount;
+            if seen >= wanted {
+                return upper_bound(index);
+            }
+        }
+        upper_bound(BUCKETS - 1)
+    }
+
+    /// What was counted since `earlier`, a reading of the same histograms.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts =
+            self.counts.iter().zip(&earlier.counts).map(|(a, b)| a.saturating_sub(*b)).collect();
+        Self { counts, sum_micros: self.sum_micros.wrapping_sub(earlier.sum_micros) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_an_eighth() {
+        let histogram = Histogram::default();
+        (1..=10_000).for_each(|micros| histogram.record(micros));
+        let mut total = HistogramTotal::default();
+        histogram.add_to(&mut total);
+        assert_eq!(total.count(), 10_000);
+        for (quantile, exact) in [(0.5, 5_000.0), (0.99, 9_900.0), (1.0, 10_000.0)] {
+            let got = total.quantile(quantile) as f64;
+            assert!((exact..exact * 1.13).contains(&got), "{quantile}: {got} for {exact}");
+        }
+    }
+
+    #[test]
+    fn every_value_lies_below_its_bound() {
+        for shift in 0..40 {
+            for offset in [0_u64, 1, 3] {
+                let value = (1_u64 << shift) + offset;
+                let bucket = bucket_of(value);
+                assert!(bucket == BUCKETS - 1 || value < upper_bound(bucket), "{value}");
+                assert!(bucket == 0 || upper_bound(bucket - 1) <= value, "{value}");
+            }
+        }
+    }
+}
