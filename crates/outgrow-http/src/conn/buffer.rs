@@ -1,0 +1,277 @@
+//! Read and write buffers that hold a block only while they hold bytes.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use outgrow_message::{Block, Blocks};
+use outgrow_net::Transport;
+
+use super::incoming::Problem;
+use crate::h1::encode::Sink;
+
+/// Bytes that arrived and were not taken yet.
+#[derive(Debug, Default)]
+pub struct ReadBuffer {
+    block: Option<Block>,
+    start: usize,
+    end: usize,
+    /// The size of block to take next.
+    class: usize,
+}
+
+impl ReadBuffer {
+    /// What is there.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    /// Whether nothing is there.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Passes over `count` bytes.
+    #[inline]
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Gives the block back when nothing is in it.
+    #[inline]
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.block = None;
+        }
+    }
+
+    /// Says how many bytes are expected, so that large bodies get large blocks.
+    #[inline]
+    pub fn expect(&mut self, bytes: u64) {
+        self.class = match bytes {
+            0..=32_768 => 0,
+            32_769..=262_144 => 1,
+            _ => 2,
+        };
+        if self.is_empty() && self.class > 0 {
+            self.block = None;
+        }
+    }
+
+    /// Whether another read would have no room.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.start == 0
+            && self
+                .block
+                .as_ref()
+                .is_some_and(|block| self.end == block.len())
+    }
+
+    /// Reads once; `Ok(0)` is the end of the stream. A full buffer is [`Problem::Full`].
+    #[inline]
+    pub fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut impl Transport,
+        blocks: &Arc<Blocks>,
+    ) -> Poll<Result<usize, Problem>> {
+        let block = match &mut self.block {
+            Some(block) => block,
+            none => {
+                let taken = blocks.take_class(self.class).or_else(|| blocks.take());
+                none.insert(taken.ok_or(Problem::Memory)?)
+            }
+        };
+        if self.end == block.len() {
+            if self.start == 0 {
+                return Poll::Ready(Err(Problem::Full));
+            }
+            block.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        match io.poll_read(cx, &mut block[self.end..]) {
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                if self.end == block.len() && self.start == 0 && self.class < 2 {
+                    // It came as fast as it could be read: the next block is larger.
+                    self.class += 1;
+                }
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => {
+                self.release();
+                Poll::Ready(Err(Problem::of(&error)))
+            }
+            Poll::Pending => {
+                self.release();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Bytes on their way out.
+#[derive(Debug, Default)]
+pub struct WriteBuffer {
+    block: Option<Block>,
+    start: usize,
+    end: usize,
+}
+
+impl WriteBuffer {
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Makes sure that `bytes` more fit; false when there is no memory, or more than a block's
+    /// worth waits.
+    pub fn reserve(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
+        let waiting = self.len();
+        match &mut self.block {
+            Some(block) if block.len() - self.end >= bytes => true,
+            Some(block) if self.start > 0 && block.len() - waiting >= bytes => {
+                block.copy_within(self.start..self.end, 0);
+                self.end = waiting;
+                self.start = 0;
+                true
+            }
+            Some(_) if waiting > 0 => self.move_to_larger(bytes, blocks),
+            _ => {
+                self.block = blocks.take_class(usize::from(bytes > 16 * 1024));
+                self.start = 0;
+                self.end = 0;
+                self.block
+                    .as_ref()
+                    .is_some_and(|block| block.len() >= bytes)
+            }
+        }
+    }
+
+    fn move_to_larger(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
+        let waiting = self.len();
+        let Some(mut larger) = blocks.take_class(1) else {
+            return false;
+        };
+        if larger.len() < waiting + bytes {
+            return false;
+        }
+        if let Some(block) = &self.block {
+            larger[..waiting].copy_from_slice(&block[self.start..self.end]);
+        }
+        self.start = 0;
+        self.end = waiting;
+        self.block = Some(larger);
+        true
+    }
+
+    /// How many bytes fit without taking memory.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.block
+            .as_ref()
+            .map_or(0, |block| block.len() - self.end)
+    }
+
+    /// Appends; what does not fit is left out, so reserve first.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let Some(block) = &mut self.block else {
+            return 0;
+        };
+        let count = bytes.len().min(block.len() - self.end);
+        block[self.end..self.end + count].copy_from_slice(&bytes[..count]);
+        self.end += count;
+        count
+    }
+
+    /// The waiting bytes with the room before and after them, for closing a chunk in place:
+    /// (buffer, start, end).
+    pub(super) fn parts(&mut self) -> Option<(&mut [u8], &mut usize, &mut usize)> {
+        let block = self.block.as_deref_mut()?;
+        Some((block, &mut self.start, &mut self.end))
+    }
+
+    /// Position of the next byte to be appended.
+    pub(super) fn position(&self) -> usize {
+        self.end
+    }
+
+    /// Writes all that waits.
+    #[inline]
+    pub fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut impl Transport,
+    ) -> Poll<io::Result<()>> {
+        while let Some(block) = &self.block {
+            if self.start == self.end {
+                self.block = None;
+                break;
+            }
+            let count = ready!(io.poll_write(cx, &block[self.start..self.end]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.start += count;
+        }
+        self.start = 0;
+        self.end = 0;
+        io.poll_flush(cx)
+    }
+
+    /// Writes what waits and, in the same call, `tail`; how much of `tail` was taken.
+    pub fn poll_flush_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut impl Transport,
+        tail: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let waiting = self.len();
+            let count = match &self.block {
+                Some(block) if waiting > 0 => {
+                    let head = IoSlice::new(&block[self.start..self.end]);
+                    ready!(io.poll_write_vectored(cx, &[head, IoSlice::new(tail)]))?
+                }
+                _ => ready!(io.poll_write(cx, tail))?,
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if count >= waiting {
+                self.start = 0;
+                self.end = 0;
+                self.block = None;
+                if count > waiting {
+                    return Poll::Ready(Ok(count - waiting));
+                }
+            } else {
+                self.start += count;
+            }
+        }
+    }
+}
+
+impl Sink for WriteBuffer {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+    }
+}

@@ -1,0 +1,404 @@
+//! The server's side of an HTTP/1.1 connection: heads in, bodies in, responses out, one exchange
+//! after the other.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::{
+    Blocks, BodyLength, BodySource, Fields, Method, RequestHead, ResponseHead, Version,
+};
+use outgrow_net::Transport;
+
+use super::incoming::{Incoming, Problem};
+use super::outgoing::Outgoing;
+use crate::downstream::{Downstream, Tunnel};
+use crate::h1::encode::{self, Connection, Framing};
+use crate::h1::scan::Scan;
+use crate::h1::{Limits, Parsed, Reject, request};
+
+/// A connection of a client.
+#[derive(Debug)]
+pub struct ServerConnection<T> {
+    io: T,
+    blocks: Arc<Blocks>,
+    limits: Limits,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    scan: Scan,
+    version: Version,
+    /// Bytes of request body that may still come; none for no limit.
+    body_limit: Option<u64>,
+    keep_alive: bool,
+    responded: bool,
+    detail: &'static str,
+}
+
+/// Why there is no next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRequest {
+    /// The client closed between two requests: the usual end.
+    Closed,
+    /// The client closed, or broke off, within a head.
+    Gone,
+    /// What came is refused.
+    Reject(Reject),
+}
+
+impl<T: Transport> ServerConnection<T> {
+    /// A connection on which nothing was read yet.
+    pub fn new(io: T, blocks: Arc<Blocks>, limits: Limits) -> Self {
+        Self {
+            io,
+            blocks,
+            limits,
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
+            scan: Scan::default(),
+            version: Version::Http11,
+            body_limit: None,
+            keep_alive: true,
+            responded: false,
+            detail: "",
+        }
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> &T {
+        &self.io
+    }
+
+    /// Takes the connection apart: the transport, and the bytes that arrived already.
+    pub fn into_parts(self) -> (T, Incoming) {
+        (self.io, self.incoming)
+    }
+
+    /// The bytes at hand before the next head.
+    pub fn peek(&self) -> &[u8] {
+        self.incoming.buffer.bytes()
+    }
+
+    /// What exactly was wrong with what the client sent last; empty when nothing was.
+    pub fn detail(&self) -> &'static str {
+        self.detail
+    }
+
+    /// Waits until there are bytes of a next request (true), or the client closed (false).
+    #[inline]
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.incoming.buffer.is_empty() {
+            return Poll::Ready(true);
+        }
+        let count = ready!(
+            self.incoming
+                .buffer
+                .poll_fill(cx, &mut self.io, &self.blocks)
+        );
+        Poll::Ready(matches!(count, Ok(1..)))
+    }
+
+    /// Reads more bytes even though some are there; 0 at the end.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let count = ready!(
+            self.incoming
+                .buffer
+                .poll_fill(cx, &mut self.io, &self.blocks)
+        );
+        Poll::Ready(count.unwrap_or(0))
+    }
+
+    /// Waits for a whole head. Afterwards the request's body can be read, and it can be answered.
+    #[inline]
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut RequestHead,
+    ) -> Poll<Result<(), NoRequest>> {
+        loop {
+            let bytes = self.incoming.buffer.bytes();
+            if !bytes.is_empty() {
+                match request::parse(bytes, &mut self.scan, &self.limits, head) {
+                    Ok(Parsed::Complete(length)) => {
+                        self.begin(head, length);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(Parsed::Incomplete) => {}
+                    Err(reject) => {
+                        self.detail = reject.detail;
+                        self.keep_alive = false;
+                        return Poll::Ready(Err(NoRequest::Reject(reject)));
+                    }
+                }
+            }
+            let some = !bytes.is_empty();
+            match ready!(
+                self.incoming
+                    .buffer
+                    .poll_fill(cx, &mut self.io, &self.blocks)
+            ) {
+                Ok(0) | Err(Problem::Closed) if !some => {
+                    return Poll::Ready(Err(NoRequest::Closed));
+                }
+                Ok(0) | Err(Problem::Closed | Problem::Reset) => {
+                    return Poll::Ready(Err(NoRequest::Gone));
+                }
+                Ok(_) => {}
+                Err(Problem::Reject(reject)) => return Poll::Ready(Err(NoRequest::Reject(reject))),
+                Err(Problem::Full) => {
+                    let reject = Reject {
+                        cause: Cause::HeadTooLarge,
+                        detail: "the head is too large",
+                    };
+                    self.keep_alive = false;
+                    return Poll::Ready(Err(NoRequest::Reject(reject)));
+                }
+                Err(Problem::Memory) => {
+                    let reject = Reject {
+                        cause: Cause::MemoryLimit,
+                        detail: "out of buffers",
+                    };
+                    self.keep_alive = false;
+                    return Poll::Ready(Err(NoRequest::Reject(reject)));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, head: &RequestHead, length: usize) {
+        self.incoming.buffer.consume(length);
+        self.incoming.begin(head.length, false);
+        self.scan = Scan::default();
+        self.version = head.version;
+        self.keep_alive = head.keep_alive;
+        self.responded = false;
+        self.detail = "";
+    }
+
+    /// Bounds the body of the request at hand; a longer one is [`Cause::BodyTooLarge`].
+    pub fn set_body_limit(&mut self, bytes: Option<u64>) {
+        self.body_limit = bytes;
+    }
+
+    /// Forbids a further request on this connection: the response will say `Connection: close`.
+    pub fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// Whether another request may follow the exchange that has ended: the client may send one,
+    /// and the body of the last one was read to its end.
+    pub fn can_continue(&self) -> bool {
+        self.keep_alive && self.incoming.is_done()
+    }
+
+    /// Gives buffers back that hold nothing, when an exchange has ended.
+    #[inline]
+    pub fn rest(&mut self) {
+        self.incoming.buffer.release();
+    }
+
+    /// Waits until all is written, then says the end and reads what the client still sends, so
+    /// that it gets the response rather than a reset (RFC 9112 section 9.6). To be bounded in
+    /// time by the caller.
+    pub fn poll_linger(&mut self, cx: &mut Context<'_>, shut: &mut bool) -> Poll<()> {
+        if !*shut {
+            if let Err(_) = ready!(self.outgoing.poll_flush(cx, &mut self.io)) {
+                return Poll::Ready(());
+            }
+            let _ = ready!(self.io.poll_shutdown(cx));
+            *shut = true;
+        }
+        loop {
+            let waiting = self.incoming.buffer.bytes().len();
+            self.incoming.buffer.consume(waiting);
+            match ready!(
+                self.incoming
+                    .buffer
+                    .poll_fill(cx, &mut self.io, &self.blocks)
+            ) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn fault(problem: Problem) -> Fault {
+        let cause = match problem {
+            Problem::Closed | Problem::Reset => Cause::ClientGone,
+            Problem::Reject(reject) => reject.cause,
+            Problem::Full => Cause::BadRequest,
+            Problem::Memory => return Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
+        };
+        Fault::client(Phase::RequestBody, cause)
+    }
+
+    fn gone(_: io::Error) -> Fault {
+        Fault::client(Phase::ResponseBody, Cause::ClientGone)
+    }
+
+    fn put_head(
+        &mut self,
+        head: &ResponseHead,
+        framing: Framing,
+        connection: Connection<'_>,
+    ) -> Result<(), Fault> {
+        let size = head.fields.bytes().len() + 4 * head.fields.len() + 256;
+        if !self.outgoing.buffer.reserve(size, &self.blocks) {
+            return Err(Fault::outgrow(Phase::ResponseHead, Cause::MemoryLimit));
+        }
+        encode::response(head, framing, connection, &mut self.outgoing.buffer);
+        Ok(())
+    }
+}
+
+impl<T: Transport> BodySource for ServerConnection<T> {
+    #[inline]
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        let data = ready!(self.incoming.poll_data(cx, &mut self.io, &self.blocks));
+        if let Err(Problem::Reject(reject)) = data {
+            self.detail = reject.detail;
+        }
+        if data.is_err() {
+            self.keep_alive = false;
+        }
+        if data == Ok(true)
+            && self
+                .body_limit
+                .is_some_and(|limit| self.data().len() as u64 > limit)
+        {
+            self.keep_alive = false;
+            let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
+            return Poll::Ready(Err(fault));
+        }
+        Poll::Ready(data.map_err(Self::fault))
+    }
+
+    #[inline]
+    fn data(&self) -> &[u8] {
+        self.incoming.data()
+    }
+
+    #[inline]
+    fn consume(&mut self, count: usize) {
+        if let Some(limit) = &mut self.body_limit {
+            *limit = limit.saturating_sub(count as u64);
+        }
+        self.incoming.consume(count);
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        self.incoming.trailers()
+    }
+}
+
+impl<T: Transport> Downstream for ServerConnection<T> {
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Fault> {
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        self.put_head(head, Framing::None, Connection::Implied)
+    }
+
+    fn respond(
+        &mut self,
+        head: &ResponseHead,
+        length: BodyLength,
+        method: Method,
+    ) -> Result<(), Fault> {
+        let framing = match length {
+            // A HEAD or 304 response carries the length that a GET would have had.
+            BodyLength::Empty if ResponseHead::never_has_body(head.status, method) => {
+                let told = head.fields.get(outgrow_message::Known::ContentLength);
+                match told.and_then(crate::h1::framing::parse_length) {
+                    Some(bytes) => Framing::Length(bytes),
+                    None => Framing::None,
+                }
+            }
+            BodyLength::Empty => Framing::Length(0),
+            BodyLength::Known(bytes) => Framing::Length(bytes),
+            BodyLength::Unknown if self.version == Version::Http11 => Framing::Chunked,
+            BodyLength::Unknown => {
+                self.keep_alive = false;
+                Framing::UntilClose
+            }
+        };
+        let connection = Connection::to_client(self.version, self.keep_alive);
+        self.put_head(head, framing, connection)?;
+        self.outgoing.begin(framing == Framing::Chunked);
+        self.responded = true;
+        Ok(())
+    }
+
+    #[inline]
+    fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.outgoing
+            .poll_push(cx, &mut self.io, &self.blocks, data)
+            .map_err(Self::gone)
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {
+        if self.outgoing.finish(&self.blocks, trailers) {
+            Ok(())
+        } else {
+            Err(Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit))
+        }
+    }
+
+    #[inline]
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.outgoing
+            .poll_flush(cx, &mut self.io)
+            .map_err(Self::gone)
+    }
+
+    fn abort(&mut self) {
+        self.keep_alive = false;
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        // Pipelined requests may come in; as long as there is room they are taken.
+        while !self.incoming.buffer.is_full() {
+            match ready!(
+                self.incoming
+                    .buffer
+                    .poll_fill(cx, &mut self.io, &self.blocks)
+            ) {
+                Ok(1..) => {}
+                Err(Problem::Full | Problem::Memory) => return Poll::Pending,
+                Ok(0) | Err(_) => {
+                    self.keep_alive = false;
+                    return Poll::Ready(Fault::client(Phase::ResponseHead, Cause::ClientGone));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn has_responded(&self) -> bool {
+        self.responded
+    }
+}
+
+impl<T: Transport> Tunnel for ServerConnection<T> {
+    fn switch(&mut self, head: &ResponseHead, protocol: &[u8]) -> Result<(), Fault> {
+        self.keep_alive = false;
+        self.put_head(head, Framing::None, Connection::Upgrade(protocol))?;
+        self.outgoing.begin(false);
+        self.incoming.begin(BodyLength::Unknown, true);
+        self.responded = true;
+        Ok(())
+    }
+
+    fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        let data = ready!(self.incoming.poll_data(cx, &mut self.io, &self.blocks));
+        Poll::Ready(data.map_err(|_| Fault::client(Phase::Tunnel, Cause::ClientGone)))
+    }
+
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.io.poll_shutdown(cx).map_err(Self::gone)
+    }
+
+    fn can_tunnel(&self) -> bool {
+        self.version == Version::Http11
+    }
+}

@@ -1,0 +1,54 @@
+//! What a tier needs of the client's side of an exchange, whatever the protocol.
+
+use std::task::{Context, Poll};
+
+use outgrow_core::Fault;
+use outgrow_message::{BodyLength, BodySource, Fields, Method, ResponseHead};
+
+/// The client's side of one exchange: its request body, and where the response goes.
+pub trait Downstream: BodySource + Send {
+    /// Sends an interim response (1xx but 101).
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Fault>;
+
+    /// Begins the final response to a request of `method`. The head's hop-by-hop fields must have
+    /// been removed; `length` is that of the body that will be pushed.
+    fn respond(
+        &mut self,
+        head: &ResponseHead,
+        length: BodyLength,
+        method: Method,
+    ) -> Result<(), Fault>;
+
+    /// Takes some of `data`, which is not empty; how much.
+    fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>>;
+
+    /// Ends the response: all of its body was pushed.
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault>;
+
+    /// Hands all that was pushed to the kernel.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+
+    /// Ends the response visibly early: its body was cut off.
+    fn abort(&mut self);
+
+    /// Ready when the client went away. To be asked while nothing else is awaited of it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault>;
+
+    /// Whether anything of the final response was handed over yet.
+    fn has_responded(&self) -> bool;
+}
+
+/// A client whose connection can leave HTTP: after a 101 both directions are plain bytes.
+pub trait Tunnel {
+    /// Answers 101 for `protocol`, after which the connection is a plain stream.
+    fn switch(&mut self, head: &ResponseHead, protocol: &[u8]) -> Result<(), Fault>;
+
+    /// Waits for bytes of the tunnel (true) or the end of the client's direction (false).
+    fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>>;
+
+    /// Ends our direction.
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+
+    /// Whether the protocol can do this at all.
+    fn can_tunnel(&self) -> bool;
+}

@@ -1,0 +1,61 @@
+//! The one table that maps a fault to an HTTP status.
+
+use outgrow_core::{Cause, Fault, Side};
+
+/// The status that tells a client of `fault`; none when nobody is there to be told.
+pub fn of(fault: Fault) -> Option<u16> {
+    Some(match fault.cause {
+        Cause::ClientGone | Cause::SendTimeout => return None,
+        Cause::BadRequest | Cause::BadTarget | Cause::BadHost | Cause::BadFraming => {
+            if fault.side == Side::Upstream {
+                502
+            } else {
+                400
+            }
+        }
+        Cause::HeadTooLarge => {
+            if fault.side == Side::Upstream {
+                502
+            } else {
+                431
+            }
+        }
+        Cause::TargetTooLong => 414,
+        Cause::BodyTooLarge => 413,
+        Cause::NotImplemented => {
+            if fault.side == Side::Upstream {
+                502
+            } else {
+                501
+            }
+        }
+        Cause::VersionNotSupported => {
+            if fault.side == Side::Upstream {
+                502
+            } else {
+                505
+            }
+        }
+        Cause::ExpectationFailed => 417,
+        Cause::HeadTimeout | Cause::BodyTimeout => 408,
+        Cause::NoRoute => 404,
+        Cause::MethodNotAllowed => 405,
+        Cause::NoEndpoint
+        | Cause::QueueFull
+        | Cause::QueueTimeout
+        | Cause::Overload
+        | Cause::MemoryLimit
+        | Cause::Draining => 503,
+        Cause::ConnectRefused
+        | Cause::ConnectFailed
+        | Cause::UpstreamReset
+        | Cause::UpstreamClosed
+        | Cause::UpstreamBadResponse
+        | Cause::UpstreamTruncated => 502,
+        Cause::ConnectTimeout
+        | Cause::FirstByteTimeout
+        | Cause::StreamIdleTimeout
+        | Cause::RequestTimeout => 504,
+        Cause::Internal => 500,
+    })
+}

@@ -1,0 +1,271 @@
+//! The timer wheel: one per worker, coarse, without a system call or an allocation per timeout.
+//!
+//! A [`Timer`] belongs to a connection for its whole life. Its deadline is a plain store as long
+//! as it moves later, which is nearly always; the wheel finds out when its slot comes up. Fed
+//! with `now`, in tests too.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+
+/// Width of a slot: deadlines are met at most this much late, never early.
+pub const SLOT: Duration = Duration::from_millis(32);
+const SLOT_NANOS: u64 = SLOT.as_nanos() as u64;
+const SLOTS: u64 = 1024;
+
+/// One worker's wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: Vec<Vec<Arc<Cell>>>,
+    /// The slot number up to which, not including, all are done.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Cell {
+    /// Nanoseconds; `u64::MAX` when none is set.
+    deadline: AtomicU64,
+    /// The slot number in which the wheel will look at this timer; `u64::MAX` for none.
+    scheduled: AtomicU64,
+    gone: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Wheel {
+    /// A wheel that begins at `now`.
+    pub fn new(now: Ticks) -> Arc<Self> {
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                slots,
+                next: now.0 / SLOT_NANOS,
+            }),
+        })
+    }
+
+    /// Wakes the tasks whose timers are due. To be called about every [`SLOT`].
+    pub fn advance(&self, now: Ticks) {
+        let mut due = Vec::new();
+        {
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let until = now.0 / SLOT_NANOS;
+            // After a long stall every slot comes up once, not more.
+            let first = inner.next.max(until.saturating_sub(SLOTS));
+            for number in first..until {
+                let slot = (number % SLOTS) as usize;
+                let mut cells = std::mem::take(&mut inner.slots[slot]);
+                for cell in cells.drain(..) {
+                    inner.look_at(cell, now, until, &mut due);
+                }
+                if inner.slots[slot].is_empty() {
+                    inner.slots[slot] = cells;
+                }
+            }
+            inner.next = until.max(inner.next);
+        }
+        for waker in due {
+            waker.wake();
+        }
+    }
+
+    /// How many timers the wheel will look at; for tests and metrics.
+    pub fn len(&self) -> usize {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.slots.iter().map(Vec::len).sum()
+    }
+
+    /// Whether no timer waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn schedule(&self, cell: &Arc<Cell>, deadline: u64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.put(Arc::clone(cell), deadline);
+    }
+}
+
+impl Inner {
+    fn look_at(&mut self, cell: Arc<Cell>, now: Ticks, until: u64, due: &mut Vec<Waker>) {
+        if cell.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let scheduled = cell.scheduled.load(Ordering::Relaxed);
+        if scheduled >= until && scheduled != u64::MAX {
+            // It stands in a later slot as well: this place is an old one.
+            return;
+        }
+        let deadline = cell.deadline.load(Ordering::Relaxed);
+        cell.scheduled.store(u64::MAX, Ordering::Relaxed);
+        if deadline == u64::MAX {
+            return;
+        }
+        if deadline > now.0 {
+            self.put(cell, deadline);
+            return;
+        }
+        due.extend(
+            cell.waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    fn put(&mut self, cell: Arc<Cell>, deadline: u64) {
+        // One slot later than the deadline's own, so that it has passed when the slot is done.
+        let wanted = deadline / SLOT_NANOS;
+        let number = wanted.clamp(self.next, self.next + SLOTS - 1);
+        cell.scheduled.store(number, Ordering::Relaxed);
+        self.slots[(number % SLOTS) as usize].push(cell);
+    }
+}
+
+/// One connection's timer.
+#[derive(Debug)]
+pub struct Timer {
+    wheel: Arc<Wheel>,
+    cell: Arc<Cell>,
+}
+
+impl Timer {
+    /// A timer without a deadline.
+    pub fn new(wheel: &Arc<Wheel>) -> Self {
+        let cell = Cell {
+            deadline: AtomicU64::new(u64::MAX),
+            scheduled: AtomicU64::new(u64::MAX),
+            gone: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        };
+        Self {
+            wheel: Arc::clone(wheel),
+            cell: Arc::new(cell),
+        }
+    }
+
+    /// Sets the deadline; [`Ticks::NEVER`] for none.
+    #[inline]
+    pub fn set(&mut self, deadline: Ticks) {
+        self.cell.deadline.store(deadline.0, Ordering::Relaxed);
+        if deadline.0 / SLOT_NANOS < self.cell.scheduled.load(Ordering::Relaxed)
+            && deadline != Ticks::NEVER
+        {
+            self.wheel.schedule(&self.cell, deadline.0);
+        }
+    }
+
+    /// The deadline that is set.
+    #[inline]
+    pub fn deadline(&self) -> Ticks {
+        Ticks(self.cell.deadline.load(Ordering::Relaxed))
+    }
+
+    /// Ready when the deadline has passed at `now`; else the task is woken when it has.
+    #[inline]
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Ticks) -> Poll<()> {
+        let deadline = self.deadline();
+        if deadline <= now {
+            return Poll::Ready(());
+        }
+        if deadline != Ticks::NEVER {
+            let mut waker = self
+                .cell
+                .waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            match &*waker {
+                Some(known) if known.will_wake(cx.waker()) => {}
+                _ => *waker = Some(cx.waker().clone()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.cell.gone.store(true, Ordering::Relaxed);
+        *self
+            .cell
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use outgrow_core::Random;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Many timers whose deadlines move at random: none wakes early, none later than two slots.
+    #[test]
+    fn deadlines_are_met_over_many_seeds() {
+        for seed in 0..200 {
+            let mut random = Random::from_seed(seed);
+            let wheel = Wheel::new(Ticks::ZERO);
+            let counts: Vec<_> = (0..20)
+                .map(|_| Arc::new(Count(AtomicUsize::new(0))))
+                .collect();
+            let mut timers: Vec<_> = counts.iter().map(|_| Timer::new(&wheel)).collect();
+            let mut now = Ticks::ZERO;
+            let mut wakes = vec![0; timers.len()];
+            for _ in 0..400 {
+                now = now + Duration::from_millis(random.below(60) as u64);
+                wheel.advance(now);
+                for (index, timer) in timers.iter_mut().enumerate() {
+                    let waker = Waker::from(Arc::clone(&counts[index]));
+                    let mut cx = Context::from_waker(&waker);
+                    let woken = counts[index].0.load(Ordering::Relaxed);
+                    let late =
+                        timer.deadline() != Ticks::NEVER && timer.deadline() + 2 * SLOT <= now;
+                    assert!(
+                        !late || woken > wakes[index],
+                        "seed {seed}: timer {index} is late"
+                    );
+                    if timer.poll(&mut cx, now).is_ready() {
+                        wakes[index] = woken;
+                        timer.set(Ticks::NEVER);
+                    }
+                    if random.below(10) == 0 {
+                        wakes[index] = woken;
+                        timer.set(now + Duration::from_millis(random.below(50_000) as u64));
+                        let _ = timer.poll(&mut cx, now);
+                    }
+                }
+            }
+            assert!(wheel.len() <= 20 * 400);
+        }
+    }
+
+    #[test]
+    fn dropped_timers_leave_the_wheel() {
+        let wheel = Wheel::new(Ticks::ZERO);
+        let mut timer = Timer::new(&wheel);
+        timer.set(Ticks(1_000_000_000));
+        drop(timer);
+        assert_eq!(wheel.len(), 1);
+        wheel.advance(Ticks(2_000_000_000));
+        assert!(wheel.is_empty());
+    }
+}
