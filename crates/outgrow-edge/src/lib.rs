@@ -1,1 +1,28 @@
-//! Room to be filled.
+//! The edge: accept → http → route → filter → forward → record.
+//!
+//! [`way`] reads as the life of a request. What is configured is in [`settings`], compiled into a
+//! [`plan`]; who the endpoints are is the upstream room's. The files that name certificates and
+//! records are opened by the binary.
+
+mod accept;
+mod connection;
+mod forward;
+mod http2;
+mod identity;
+pub mod metrics;
+pub mod plan;
+pub mod record;
+mod respond;
+pub mod router;
+pub mod run;
+mod secure;
+pub mod settings;
+mod tunnel;
+mod way;
+pub mod worker;
+
+pub use accept::ListenerSlot;
+pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};
+pub use record::{RecordSink, RecordWriter};
+pub use run::Edge;
+pub use worker::{Drain, Shared};

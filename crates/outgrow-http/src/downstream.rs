@@ -36,6 +36,15 @@ pub trait Downstream: BodySource + Send {
 
     /// Whether anything of the final response was handed over yet.
     fn has_responded(&self) -> bool;
+
+    /// Forbids a further request on the connection where the protocol has one request after the
+    /// other; the response says so.
+    fn close_after(&mut self) {}
+
+    /// What exactly was wrong with what the client sent; empty when nothing was.
+    fn detail(&self) -> &'static str {
+        ""
+    }
 }
 
 /// A client whose connection can leave HTTP: after a 101 both directions are plain bytes.

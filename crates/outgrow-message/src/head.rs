@@ -105,6 +105,8 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// Whether the request asks to change the protocol (`Connection: upgrade` with `Upgrade`).
     pub wants_upgrade: bool,
+    /// The protocols that an upgrade asks for, kept aside when hop-by-hop fields are removed.
+    pub upgrade_to: Span,
     normal_path: Vec<u8>,
     raw_is_normal: bool,
 }
@@ -125,6 +127,7 @@ impl RequestHead {
         self.keep_alive = false;
         self.expects_continue = false;
         self.wants_upgrade = false;
+        self.upgrade_to = Span::default();
         self.normal_path.clear();
         self.raw_is_normal = true;
     }

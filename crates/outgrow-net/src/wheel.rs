@@ -76,6 +76,19 @@ impl Wheel {
         }
     }
 
+    /// Wakes every task that waits with a timer, due or not: something changed for all of them.
+    pub fn wake_all(&self) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells: Vec<_> = inner.slots.iter().flatten().cloned().collect();
+        drop(inner);
+        for cell in cells {
+            let waker = cell.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
     /// How many timers the wheel will look at; for tests and metrics.
     pub fn len(&self) -> usize {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

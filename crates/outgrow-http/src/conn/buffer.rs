@@ -126,6 +126,7 @@ pub struct WriteBuffer {
     block: Option<Block>,
     start: usize,
     end: usize,
+    written: u64,
 }
 
 impl WriteBuffer {
@@ -133,6 +134,11 @@ impl WriteBuffer {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// How many bytes the kernel took, ever.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// How many bytes wait.
@@ -230,6 +236,7 @@ impl WriteBuffer {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.start += count;
+            self.written += count as u64;
         }
         self.start = 0;
         self.end = 0;
@@ -255,6 +262,7 @@ impl WriteBuffer {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.written += count as u64;
             if count >= waiting {
                 self.start = 0;
                 self.end = 0;

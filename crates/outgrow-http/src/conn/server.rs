@@ -28,8 +28,6 @@ pub struct ServerConnection<T> {
     outgoing: Outgoing,
     scan: Scan,
     version: Version,
-    /// Bytes of request body that may still come; none for no limit.
-    body_limit: Option<u64>,
     keep_alive: bool,
     responded: bool,
     detail: &'static str,
@@ -57,7 +55,6 @@ impl<T: Transport> ServerConnection<T> {
             outgoing: Outgoing::default(),
             scan: Scan::default(),
             version: Version::Http11,
-            body_limit: None,
             keep_alive: true,
             responded: false,
             detail: "",
@@ -77,11 +74,6 @@ impl<T: Transport> ServerConnection<T> {
     /// The bytes at hand before the next head.
     pub fn peek(&self) -> &[u8] {
         self.incoming.buffer.bytes()
-    }
-
-    /// What exactly was wrong with what the client sent last; empty when nothing was.
-    pub fn detail(&self) -> &'static str {
-        self.detail
     }
 
     /// Waits until there are bytes of a next request (true), or the client closed (false).
@@ -175,16 +167,6 @@ impl<T: Transport> ServerConnection<T> {
         self.detail = "";
     }
 
-    /// Bounds the body of the request at hand; a longer one is [`Cause::BodyTooLarge`].
-    pub fn set_body_limit(&mut self, bytes: Option<u64>) {
-        self.body_limit = bytes;
-    }
-
-    /// Forbids a further request on this connection: the response will say `Connection: close`.
-    pub fn close_after(&mut self) {
-        self.keep_alive = false;
-    }
-
     /// Whether another request may follow the exchange that has ended: the client may send one,
     /// and the body of the last one was read to its end.
     pub fn can_continue(&self) -> bool {
@@ -261,15 +243,6 @@ impl<T: Transport> BodySource for ServerConnection<T> {
         if data.is_err() {
             self.keep_alive = false;
         }
-        if data == Ok(true)
-            && self
-                .body_limit
-                .is_some_and(|limit| self.data().len() as u64 > limit)
-        {
-            self.keep_alive = false;
-            let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
-            return Poll::Ready(Err(fault));
-        }
         Poll::Ready(data.map_err(Self::fault))
     }
 
@@ -280,9 +253,6 @@ impl<T: Transport> BodySource for ServerConnection<T> {
 
     #[inline]
     fn consume(&mut self, count: usize) {
-        if let Some(limit) = &mut self.body_limit {
-            *limit = limit.saturating_sub(count as u64);
-        }
         self.incoming.consume(count);
     }
 
@@ -376,6 +346,14 @@ impl<T: Transport> Downstream for ServerConnection<T> {
 
     fn has_responded(&self) -> bool {
         self.responded
+    }
+
+    fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    fn detail(&self) -> &'static str {
+        self.detail
     }
 }
 

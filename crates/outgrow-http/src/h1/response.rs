@@ -1,8 +1,11 @@
 //! Response heads (RFC 9112 sections 4 and 6). As strict as for requests: what an endpoint sends
 //! ambiguously is a 502, never forwarded.
 
+use std::time::Duration;
+
 use memchr::memchr;
-use outgrow_message::{BodyLength, Known, Method, ResponseHead, Span, Version};
+use outgrow_message::fields::list_members;
+use outgrow_message::{BodyLength, Fields, Known, Method, ResponseHead, Span};
 
 use super::framing::{self, ConnectionOptions};
 use super::scan::Scan;
@@ -77,7 +80,10 @@ fn decide(head: &mut ResponseHead, method: Method) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Whether a response of that version to an endpoint's client may use chunks.
-pub fn may_chunk(client: Version) -> bool {
-    client == Version::Http11
+/// How long the server says that it keeps the connection idle: `Keep-Alive: timeout=N`, a hint
+/// that HTTP/1.1 never standardised and nearly all servers give.
+pub fn keep_alive_timeout(fields: &Fields) -> Option<Duration> {
+    let mut hints = list_members(fields.values(Known::KeepAlive));
+    let text = hints.find_map(|hint| hint.strip_prefix(b"timeout="))?;
+    framing::parse_length(text).map(|seconds| Duration::from_secs(seconds.min(86_400)))
 }

@@ -1,0 +1,254 @@
+//! Accepting connections, and handing them to the worker that has clearly fewer.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use outgrow_core::Snapshot;
+use outgrow_net::Stream;
+use outgrow_net::stream::Detached;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+
+use crate::connection;
+use crate::identity::Peer;
+use crate::metrics::ListenerMetrics;
+use crate::plan::ListenerPlan;
+use crate::worker::{Shared, Worker};
+
+/// After an accept that failed for want of descriptors or memory: connections wait in the kernel.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A worker keeps a connection while it has at most this many more than the least loaded one;
+/// moving one costs about as much as a request.
+const CLEARLY_MORE: usize = 2;
+/// What a client is told at the limit of connections, before anything of it was read.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n";
+
+/// A listener as it is known to all workers: its plan changes at a reload, connections keep the
+/// one they began with.
+pub type ListenerSlot = Arc<Snapshot<ListenerPlan>>;
+
+/// An accepted connection on its way to another worker.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    stream: Detached,
+    address: Option<IpAddr>,
+    listener: Arc<ListenerPlan>,
+    open: OpenConnection,
+}
+
+/// Counts a connection for as long as it lives, at its worker and its listener.
+#[derive(Debug)]
+struct OpenConnection {
+    shared: Arc<Shared>,
+    metrics: Arc<ListenerMetrics>,
+    worker: usize,
+}
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>, metrics: &Arc<ListenerMetrics>, worker: usize) -> Self {
+        shared.loads[worker].fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(shared), metrics: Arc::clone(metrics), worker }
+    }
+
+    fn move_to(&mut self, worker: usize) {
+        self.shared.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+        self.shared.loads[worker].fetch_add(1, Ordering::Relaxed);
+        self.worker = worker;
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+        self.metrics.open.add(-1);
+        if std::thread::panicking() {
+            self.shared.metrics.worker[self.worker].panics.add_shared(1);
+        }
+    }
+}
+
+/// A listening socket of one worker.
+pub(crate) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Socket {
+    /// Takes over a listening, non-blocking socket of either family.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(socket);
+        if socket.local_addr()?.is_unix() {
+            let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
+            listener.set_nonblocking(true)?;
+            return UnixListener::from_std(listener).map(Self::Unix);
+        }
+        // Accepted sockets inherit it: one system call less for each connection.
+        socket.set_tcp_nodelay(true)?;
+        let listener = std::net::TcpListener::from(OwnedFd::from(socket));
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Some(address.ip())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+}
+
+/// Accepts for ever; aborted when the listener goes or drains.
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    socket: Socket,
+    slot: ListenerSlot,
+    others: Arc<[mpsc::Sender<Moved>]>,
+) {
+    let mut plan = slot.view();
+    loop {
+        let (stream, address) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        plan.refresh(&slot);
+        let listener = plan.value();
+        let cells = listener.metrics.workers.of(worker.index);
+        let open = listener.metrics.open.add(1) + 1;
+        if open > i64::from(listener.max_connections) {
+            listener.metrics.open.add(-1);
+            cells.refused.add(1);
+            turn_away(stream, listener);
+            continue;
+        }
+        cells.accepted.add(1);
+        let open = OpenConnection::new(&worker.shared, &listener.metrics, worker.index);
+        match least_loaded(&worker.shared.loads, worker.index) {
+            Some(other) => hand_on(&worker, stream, address, listener, open, &others[other], other),
+            None => start(&worker, stream, address, Arc::clone(listener), open),
+        }
+    }
+}
+
+/// Errors that concern the connection that was to be accepted, not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Says why, as far as the socket's buffer takes it; TLS clients only see the end.
+fn turn_away(stream: Stream, listener: &ListenerPlan) {
+    if listener.tls.is_none() {
+        let _ = match &stream {
+            Stream::Tcp(stream) => stream.try_write(TOO_MANY),
+            Stream::Unix(stream) => stream.try_write(TOO_MANY),
+        };
+    }
+}
+
+/// A worker with clearly fewer connections than `own`. The kernel spreads them by hash: of eight
+/// connections over two workers 6 : 2 or worse is nothing rare.
+fn least_loaded(loads: &[AtomicUsize], own: usize) -> Option<usize> {
+    let mine = loads[own].load(Ordering::Relaxed);
+    let (other, least) = loads
+        .iter()
+        .enumerate()
+        .map(|(index, load)| (index, load.load(Ordering::Relaxed)))
+        .min_by_key(|&(_, load)| load)?;
+    (mine > least + CLEARLY_MORE + least / 8).then_some(other)
+}
+
+fn hand_on(
+    worker: &Arc<Worker>,
+    stream: Stream,
+    address: Option<IpAddr>,
+    listener: &Arc<ListenerPlan>,
+    mut open: OpenConnection,
+    to: &mpsc::Sender<Moved>,
+    other: usize,
+) {
+    let Ok(stream) = stream.into_std() else { return };
+    open.move_to(other);
+    let moved = Moved { stream, address, listener: Arc::clone(listener), open };
+    // A worker whose mailbox is full is not less loaded after all.
+    if let Err(mpsc::error::TrySendError::Full(moved) | mpsc::error::TrySendError::Closed(moved)) =
+        to.try_send(moved)
+    {
+        receive(worker, moved);
+    }
+}
+
+/// Takes over a connection that another worker accepted.
+pub(crate) fn receive(worker: &Arc<Worker>, mut moved: Moved) {
+    if moved.open.worker != worker.index {
+        moved.open.move_to(worker.index);
+    }
+    if let Ok(stream) = moved.stream.attach() {
+        start(worker, stream, moved.address, moved.listener, moved.open);
+    }
+}
+
+fn start(
+    worker: &Arc<Worker>,
+    stream: Stream,
+    address: Option<IpAddr>,
+    listener: Arc<ListenerPlan>,
+    open: OpenConnection,
+) {
+    let trusted = listener.trusts(address);
+    let worker = Arc::clone(worker);
+    match listener.tls.clone() {
+        None => {
+            let peer = Peer::new(address, trusted, false);
+            tokio::spawn(async move {
+                connection::serve(worker, listener, stream, peer).await;
+                drop(open);
+            });
+        }
+        Some(tls) => {
+            let peer = Peer::new(address, trusted, true);
+            tokio::spawn(async move {
+                crate::secure::serve(worker, listener, tls, stream, peer).await;
+                drop(open);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clearly_uneven_loads_are_evened() {
+        let check = |loads: &[usize], own, expected| {
+            let loads: Vec<_> = loads.iter().copied().map(AtomicUsize::new).collect();
+            assert_eq!(least_loaded(&loads, own), expected);
+        };
+        check(&[1, 0], 0, None);
+        check(&[2, 0], 0, None);
+        check(&[3, 0], 0, Some(1));
+        check(&[103, 100], 0, None);
+        check(&[120, 100, 110], 0, Some(1));
+        check(&[0, 9], 0, None);
+        check(&[5], 0, None);
+    }
+}

@@ -1,0 +1,215 @@
+//! A client's connection: one request after the other on HTTP/1.1, many at a time on HTTP/2.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_http::conn::ServerConnection;
+use outgrow_http::conn::server::NoRequest;
+use outgrow_http::downstream::Downstream;
+use outgrow_http::h1::Reject;
+use outgrow_net::{Timer, Transport};
+
+use crate::identity::Peer;
+use crate::plan::ListenerPlan;
+use crate::record::Line;
+use crate::respond;
+use crate::way::Way;
+use crate::worker::{Drain, Exchange, Worker};
+
+/// The beginning of an HTTP/2 connection (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to read the last response before the connection is closed under it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How a wait for a request ended.
+enum Next {
+    Request,
+    End,
+    Http2,
+}
+
+/// Serves a connection until it ends. What it is (HTTP/1.1 or HTTP/2 by prior knowledge) is seen
+/// from its first bytes.
+pub(crate) async fn serve<T: Transport + 'static>(
+    worker: Arc<Worker>,
+    listener: Arc<ListenerPlan>,
+    io: T,
+    peer: Peer,
+) {
+    let mut timer = Timer::new(&worker.wheel);
+    let blocks = Arc::clone(&worker.blocks);
+    let mut connection = ServerConnection::new(io, blocks, listener.limits);
+    let mut first = true;
+    loop {
+        match next(&worker, &listener, &mut connection, &mut timer, first).await {
+            Next::Request => {}
+            Next::End => break,
+            Next::Http2 => {
+                let (io, incoming) = connection.into_parts();
+                let began = incoming.buffer.bytes().to_vec();
+                crate::http2::serve(worker, listener, io, began, peer).await;
+                return;
+            }
+        }
+        first = false;
+        let mut exchange = worker.take_exchange();
+        let goes_on =
+            one_request(&worker, &listener, &mut connection, &mut timer, &mut exchange, &peer).await;
+        worker.give_exchange(exchange);
+        if !goes_on {
+            linger(&worker, &mut connection, &mut timer).await;
+            break;
+        }
+        connection.rest();
+    }
+}
+
+/// Waits between requests.
+async fn next<T: Transport>(
+    worker: &Worker,
+    listener: &ListenerPlan,
+    connection: &mut ServerConnection<T>,
+    timer: &mut Timer,
+    first: bool,
+) -> Next {
+    let timeouts = &listener.timeouts;
+    let patience = if first { timeouts.head } else { timeouts.keep_alive };
+    let clock = worker.shared.clock;
+    timer.set(clock.now() + patience);
+    poll_fn(|cx| {
+        loop {
+            match connection.poll_readable(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(Next::End),
+                Poll::Pending if worker.shared.drain() == Drain::Now => {
+                    return Poll::Ready(Next::End);
+                }
+                Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
+            }
+            let bytes = connection.peek();
+            if !first || !listener.http2 || bytes[0] != b'P' {
+                return Poll::Ready(Next::Request);
+            }
+            let common = bytes.len().min(HTTP2_PREFACE.len());
+            if bytes[..common] != HTTP2_PREFACE[..common] {
+                return Poll::Ready(Next::Request);
+            }
+            if common == HTTP2_PREFACE.len() {
+                return Poll::Ready(Next::Http2);
+            }
+            match connection.poll_more(cx) {
+                Poll::Ready(0) => return Poll::Ready(Next::End),
+                Poll::Ready(_) => {}
+                Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
+            }
+        }
+    })
+    .await
+}
+
+/// Handles one request; whether another one may follow.
+async fn one_request<T: Transport>(
+    worker: &Arc<Worker>,
+    listener: &ListenerPlan,
+    connection: &mut ServerConnection<T>,
+    timer: &mut Timer,
+    exchange: &mut Exchange,
+    peer: &Peer,
+) -> bool {
+    let clock = worker.shared.clock;
+    let start = clock.now();
+    let mut timed_out = false;
+    let head = poll_fn(|cx| {
+        if let Poll::Ready(head) = connection.poll_head(cx, &mut exchange.request) {
+            return Poll::Ready(head);
+        }
+        if !timed_out {
+            timed_out = true;
+            timer.set(start + listener.timeouts.head);
+        }
+        let reject = Reject { cause: Cause::HeadTimeout, detail: "the head did not arrive in time" };
+        timer.poll(cx, clock.now()).map(|()| Err(NoRequest::Reject(reject)))
+    })
+    .await;
+    match head {
+        Ok(()) if !listener.http1 => {
+            let reject = Reject { cause: Cause::VersionNotSupported, detail: "HTTP/2 only" };
+            refuse(worker, listener, connection, timer, exchange, (start, reject), peer).await;
+            false
+        }
+        Ok(()) => {
+            let way = Way { worker, listener, peer, exchange, timer, down: connection };
+            way.process(start).await;
+            connection.can_continue()
+        }
+        Err(NoRequest::Closed | NoRequest::Gone) => false,
+        Err(NoRequest::Reject(reject)) => {
+            refuse(worker, listener, connection, timer, exchange, (start, reject), peer).await;
+            false
+        }
+    }
+}
+
+/// Answers bytes that are no acceptable request.
+async fn refuse<T: Transport>(
+    worker: &Worker,
+    listener: &ListenerPlan,
+    connection: &mut ServerConnection<T>,
+    timer: &mut Timer,
+    exchange: &mut Exchange,
+    (start, reject): (Ticks, Reject),
+    peer: &Peer,
+) {
+    let side = if reject.cause == Cause::MemoryLimit { Side::Outgrow } else { Side::Client };
+    let fault = Fault { side, ..Fault::client(Phase::RequestHead, reject.cause) };
+    let (mut context, _) = worker.begin(start);
+    context.fault = Some(fault);
+    worker.cells().count_fault(fault.cause);
+    connection.close_after();
+    exchange.request.clear();
+    let mut body = Vec::new();
+    let head = &mut exchange.response;
+    if respond::error(fault, reject.detail, &context, head, &mut body) {
+        context.status = head.status;
+        let method = outgrow_message::Method::Get;
+        let clock = worker.shared.clock;
+        let patience = listener.timeouts.send_idle;
+        let sent = respond::answer(connection, head, &body, method, clock, timer, patience).await;
+        context.response_bytes = sent.unwrap_or(0);
+    }
+    context.stages.end = worker.now();
+    if worker.records.is_on() {
+        worker.records.put(&Line {
+            context: &context,
+            client: peer.address(),
+            method: b"-",
+            host: b"",
+            path: b"-",
+            query: None,
+            route: "",
+            service: "",
+            endpoint: "",
+            detail: reject.detail,
+            user_agent: b"",
+            given_id: None,
+        });
+    }
+}
+
+async fn linger<T: Transport>(
+    worker: &Worker,
+    connection: &mut ServerConnection<T>,
+    timer: &mut Timer,
+) {
+    let clock = worker.shared.clock;
+    timer.set(clock.now() + LINGER);
+    let mut shut = false;
+    poll_fn(|cx| match connection.poll_linger(cx, &mut shut) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => timer.poll(cx, clock.now()),
+    })
+    .await;
+}

@@ -1,0 +1,459 @@
+//! One attempt at an exchange: the request goes to an endpoint's connection while the response
+//! comes back, in one poll function, full duplex.
+//!
+//! Choosing endpoints, retries and error answers are not here: see [`crate::way`].
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
+use outgrow_http::Downstream;
+use outgrow_http::conn::{Incoming, Outgoing, Problem};
+use outgrow_http::h1::scan::Scan;
+use outgrow_http::h1::{self, Limits, Parsed};
+use outgrow_message::{Block, Blocks, BodyLength, RequestHead, ResponseHead};
+use outgrow_net::{Stream, Timer};
+
+use crate::plan::RoutePlan;
+
+/// How long things may take, in one exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Between two pieces of the request's body.
+    pub(crate) body_idle: Duration,
+    /// From the request sent to the response's head.
+    pub(crate) first_byte: Duration,
+    /// Between two pieces of the response.
+    pub(crate) stream_idle: Duration,
+    /// The client takes nothing for so long.
+    pub(crate) send_idle: Duration,
+    /// When the whole exchange must be over.
+    pub(crate) request_deadline: Ticks,
+}
+
+/// What an attempt needs that outlives it.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) blocks: &'a Arc<Blocks>,
+    pub(crate) timer: &'a mut Timer,
+    pub(crate) patience: Patience,
+    pub(crate) route: &'a RoutePlan,
+    /// The largest request body.
+    pub(crate) body_limit: Option<u64>,
+}
+
+/// How an attempt ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// The response is with the client; the endpoint's connection can be used again or not.
+    Answered { reusable: bool },
+    /// The endpoint answered 101: both sides are plain bytes now.
+    Switched,
+}
+
+/// The bytes of a request body that were sent already, kept so that they can be sent again.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    block: Option<Block>,
+    length: usize,
+    /// More was sent than is kept.
+    lost: bool,
+}
+
+impl Replay {
+    /// Whether the body can be sent from its beginning.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    fn keep(&mut self, bytes: &[u8], wanted: bool, blocks: &Arc<Blocks>) {
+        if self.lost {
+            return;
+        }
+        if !wanted {
+            self.lost = true;
+            return;
+        }
+        if self.block.is_none() {
+            self.block = blocks.take_class(1);
+        }
+        match &mut self.block {
+            Some(block) if block.len() - self.length >= bytes.len() => {
+                block[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            _ => {
+                self.lost = true;
+                self.block = None;
+            }
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block[..self.length])
+    }
+}
+
+/// The endpoint's side of an exchange.
+#[derive(Debug, Default)]
+pub(crate) struct UpstreamSide {
+    pub(crate) incoming: Incoming,
+    pub(crate) outgoing: Outgoing,
+}
+
+/// One attempt under way.
+pub(crate) struct Attempt<'a, D> {
+    pub(crate) around: Surroundings<'a>,
+    pub(crate) request: &'a RequestHead,
+    pub(crate) response: &'a mut ResponseHead,
+    pub(crate) side: &'a mut UpstreamSide,
+    pub(crate) stream: &'a mut Stream,
+    pub(crate) down: &'a mut D,
+    pub(crate) replay: &'a mut Replay,
+    /// Whether the request may be repeated, so that its body is worth keeping.
+    pub(crate) keep_body: bool,
+    pub(crate) progress: &'a mut Progress,
+}
+
+/// What happened in an attempt, for the record and for what follows from a fault.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    scan: Scan,
+    replayed: usize,
+    request_ended: bool,
+    request_sent: bool,
+    send_broken: bool,
+    answering: bool,
+    response_ended: bool,
+    last: Ticks,
+    /// An interim response went to the client.
+    pub(crate) interim_forwarded: bool,
+    /// Any byte of a response came.
+    pub(crate) any_received: bool,
+    /// When the request was sent whole.
+    pub(crate) sent_at: Ticks,
+    /// When the response's head was there.
+    pub(crate) first_byte_at: Ticks,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    /// How long the endpoint says it keeps the connection.
+    pub(crate) keep_alive: Option<Duration>,
+}
+
+impl Progress {
+    /// Begins an attempt at `now`.
+    pub(crate) fn begin(&mut self, now: Ticks) {
+        *self = Self { last: now, ..Self::default() };
+    }
+}
+
+/// What a poll waits for, which decides how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    ClientBody,
+    UpstreamWrite,
+    UpstreamHead,
+    UpstreamBody,
+    ClientWrite,
+}
+
+impl<D: Downstream> Attempt<'_, D> {
+    /// Drives both directions until the response is with the client, or something fails.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
+        let waits_for_request = match self.poll_request(cx) {
+            Poll::Ready(Ok(())) => None,
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+            Poll::Pending if self.request_waits_for_client() => Some(Waits::ClientBody),
+            Poll::Pending => Some(Waits::UpstreamWrite),
+        };
+        let waits_for_response = match self.poll_response(cx) {
+            Poll::Ready(result) => return Poll::Ready(result),
+            Poll::Pending => self.response_waits(),
+        };
+        if self.progress.request_ended
+            && let Poll::Ready(fault) = self.down.poll_gone(cx)
+        {
+            return Poll::Ready(Err(fault));
+        }
+        self.poll_time(cx, waits_for_request, waits_for_response)
+    }
+
+    fn request_waits_for_client(&self) -> bool {
+        !self.progress.request_ended && self.side.outgoing.buffer.is_empty()
+    }
+
+    fn response_waits(&self) -> Waits {
+        if !self.progress.answering {
+            Waits::UpstreamHead
+        } else if self.side.incoming.data().is_empty() && !self.progress.response_ended {
+            Waits::UpstreamBody
+        } else {
+            Waits::ClientWrite
+        }
+    }
+
+    /// Which timeouts run, and whether one is over.
+    fn poll_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: Option<Waits>,
+        response: Waits,
+    ) -> Poll<Result<Done, Fault>> {
+        let patience = &self.around.patience;
+        let (idle, fault) = match (response, request) {
+            (Waits::ClientWrite, _) => {
+                (patience.send_idle, Fault::client(Phase::ResponseBody, Cause::SendTimeout))
+            }
+            (Waits::UpstreamBody, _) => (
+                patience.stream_idle,
+                Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
+            ),
+            (_, Some(Waits::ClientBody)) => {
+                (patience.body_idle, Fault::client(Phase::RequestBody, Cause::BodyTimeout))
+            }
+            (_, Some(_)) => (
+                patience.stream_idle,
+                Fault::upstream(Phase::Send, Cause::StreamIdleTimeout, Sent::Maybe),
+            ),
+            (_, None) => (
+                patience.first_byte,
+                Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
+            ),
+        };
+        let deadline = (self.progress.last + idle).min(patience.request_deadline);
+        self.around.timer.set(deadline);
+        let now = self.around.clock.now();
+        if self.around.timer.poll(cx, now).is_pending() {
+            return Poll::Pending;
+        }
+        if now >= patience.request_deadline {
+            let phase = if self.progress.answering { Phase::ResponseBody } else { Phase::ResponseHead };
+            return Poll::Ready(Err(Fault::upstream(phase, Cause::RequestTimeout, Sent::Maybe)));
+        }
+        Poll::Ready(Err(fault))
+    }
+
+    /// Moves the request: what is kept of its body, then what comes from the client.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.progress.request_sent || self.progress.send_broken {
+            return Poll::Ready(Ok(()));
+        }
+        let moved = self.poll_request_body(cx);
+        match moved {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(fault)) if fault.side == outgrow_core::Side::Upstream => {
+                // The endpoint may have answered before it closed: its answer is read first.
+                self.progress.send_broken = true;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+            Poll::Pending => return Poll::Pending,
+        }
+        self.progress.request_sent = true;
+        self.progress.sent_at = self.around.clock.now();
+        self.progress.last = self.progress.sent_at;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_request_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let blocks = self.around.blocks;
+        while self.progress.replayed < self.replay.bytes().len() {
+            let rest = &self.replay.bytes()[self.progress.replayed..];
+            let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, rest))
+                .map_err(|_| send_fault())?;
+            self.progress.replayed += taken;
+        }
+        while !self.progress.request_ended {
+            match self.down.poll_data(cx) {
+                Poll::Ready(Ok(true)) => {
+                    let data = self.down.data();
+                    let so_far = self.progress.request_bytes + data.len() as u64;
+                    if self.around.body_limit.is_some_and(|limit| so_far > limit) {
+                        let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
+                        return Poll::Ready(Err(fault));
+                    }
+                    let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, data))
+                        .map_err(|_| send_fault())?;
+                    self.replay.keep(&data[..taken], self.keep_body, blocks);
+                    self.progress.replayed = self.replay.bytes().len();
+                    self.progress.request_bytes += taken as u64;
+                    self.progress.last = self.around.clock.now();
+                    self.down.consume(taken);
+                }
+                Poll::Ready(Ok(false)) => {
+                    self.progress.request_ended = true;
+                    if !self.side.outgoing.finish(blocks, self.down.trailers().map(|t| &*t)) {
+                        return Poll::Ready(Err(memory_fault(Phase::Send)));
+                    }
+                }
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Pending => {
+                    ready!(self.poll_send(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.poll_send(cx)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.side.outgoing.poll_flush(cx, self.stream).map_err(|_| send_fault())
+    }
+
+    /// Moves the response: its heads, then its body.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
+        while !self.progress.answering {
+            ready!(self.poll_head(cx))?;
+            self.progress.last = self.around.clock.now();
+            match self.response.status {
+                101 => return Poll::Ready(self.switch()),
+                100..=199 => self.forward_interim()?,
+                _ => self.begin_answer()?,
+            }
+        }
+        ready!(self.poll_body(cx))?;
+        let reusable = self.response.keep_alive
+            && self.progress.request_sent
+            && self.side.incoming.buffer.is_empty();
+        Poll::Ready(Ok(Done::Answered { reusable }))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        /// What an endpoint may send as a head: more than clients may, since it is trusted more.
+        const LIMITS: Limits =
+            Limits { head_bytes: 16 * 1024, fields: 256, target_bytes: 16 * 1024 };
+        loop {
+            let bytes = self.side.incoming.buffer.bytes();
+            if !bytes.is_empty() {
+                let scan = &mut self.progress.scan;
+                let method = self.request.method;
+                match h1::response::parse(bytes, scan, &LIMITS, method, self.response) {
+                    Ok(Parsed::Complete(length)) => {
+                        self.side.incoming.buffer.consume(length);
+                        *scan = Scan::default();
+                        return Poll::Ready(Ok(()));
+                    }
+                    Ok(Parsed::Incomplete) => {}
+                    Err(_) => return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse))),
+                }
+            }
+            let some = !bytes.is_empty();
+            let filled =
+                ready!(self.side.incoming.buffer.poll_fill(cx, self.stream, self.around.blocks));
+            match filled {
+                Ok(1..) => self.progress.any_received = true,
+                Ok(0) | Err(Problem::Closed) if some => {
+                    return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse)));
+                }
+                Ok(0) | Err(Problem::Closed) => {
+                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamClosed)));
+                }
+                Err(Problem::Reset) => {
+                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamReset)));
+                }
+                Err(Problem::Full | Problem::Reject(_)) => {
+                    return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse)));
+                }
+                Err(Problem::Memory) => {
+                    return Poll::Ready(Err(memory_fault(Phase::ResponseHead)));
+                }
+            }
+        }
+    }
+
+    fn no_answer(&self, cause: Cause) -> Fault {
+        let sent = if self.side.outgoing.buffer.written() > 0 { Sent::Maybe } else { Sent::None };
+        Fault::upstream(Phase::ResponseHead, cause, sent)
+    }
+
+    fn forward_interim(&mut self) -> Result<(), Fault> {
+        self.response.fields.remove_hop_by_hop();
+        self.down.interim(self.response)?;
+        self.progress.interim_forwarded = true;
+        Ok(())
+    }
+
+    fn switch(&mut self) -> Result<Done, Fault> {
+        if self.request.wants_upgrade && self.progress.request_sent {
+            self.progress.first_byte_at = self.progress.last;
+            return Ok(Done::Switched);
+        }
+        Err(head_fault(Cause::UpstreamBadResponse))
+    }
+
+    fn begin_answer(&mut self) -> Result<(), Fault> {
+        self.progress.first_byte_at = self.progress.last;
+        self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
+        self.response.fields.remove_hop_by_hop();
+        self.around.route.edit_response(&mut self.response.fields);
+        self.side.incoming.begin(self.response.length, self.response.until_close);
+        self.down.respond(self.response, self.response.length, self.request.method)?;
+        self.progress.answering = true;
+        Ok(())
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let blocks = self.around.blocks;
+        while !self.progress.response_ended {
+            match self.side.incoming.poll_data(cx, self.stream, blocks) {
+                Poll::Ready(Ok(true)) => {
+                    let taken = ready!(self.down.poll_push(cx, self.side.incoming.data()))?;
+                    self.side.incoming.consume(taken);
+                    self.progress.response_bytes += taken as u64;
+                    self.progress.last = self.around.clock.now();
+                }
+                Poll::Ready(Ok(false)) => {
+                    self.progress.response_ended = true;
+                    self.down.finish(self.side.incoming.trailers().map(|fields| &*fields))?;
+                }
+                Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
+                Poll::Pending => {
+                    ready!(self.down.poll_flush(cx))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.down.poll_flush(cx)
+    }
+
+    /// The endpoint's body ended early: what came of it still goes out, then the end is told.
+    fn poll_cut_off(&mut self, cx: &mut Context<'_>, problem: Problem) -> Poll<Result<(), Fault>> {
+        ready!(self.down.poll_flush(cx))?;
+        let cause = match problem {
+            Problem::Memory => return Poll::Ready(Err(memory_fault(Phase::ResponseBody))),
+            Problem::Closed | Problem::Reset => Cause::UpstreamTruncated,
+            Problem::Reject(_) | Problem::Full => Cause::UpstreamBadResponse,
+        };
+        Poll::Ready(Err(Fault::upstream(Phase::ResponseBody, cause, Sent::Maybe)))
+    }
+}
+
+fn send_fault() -> Fault {
+    Fault::upstream(Phase::Send, Cause::UpstreamReset, Sent::Maybe)
+}
+
+fn head_fault(cause: Cause) -> Fault {
+    Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe)
+}
+
+fn memory_fault(phase: Phase) -> Fault {
+    Fault::outgrow(phase, Cause::MemoryLimit)
+}
+
+/// Writes the request's head into the endpoint's side; false when there is no buffer for it.
+pub(crate) fn begin(
+    request: &RequestHead,
+    host_if_none: &[u8],
+    upgrade: Option<&[u8]>,
+    side: &mut UpstreamSide,
+    blocks: &Arc<Blocks>,
+) -> bool {
+    let size = request.fields.bytes().len() + 4 * request.fields.len() + 512;
+    if !side.outgoing.buffer.reserve(size, blocks) {
+        return false;
+    }
+    h1::encode::request(request, host_if_none, upgrade, &mut side.outgoing.buffer);
+    side.outgoing.begin(request.length == BodyLength::Unknown);
+    true
+}

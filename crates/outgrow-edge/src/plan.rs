@@ -1,0 +1,174 @@
+//! The plan: what the workers need of the configuration, compiled, and replaced whole at a reload.
+//!
+//! A connection holds its listener's plan, a request its route's: neither holds the whole.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use outgrow_core::Ticks;
+use outgrow_core::settings::Network;
+use outgrow_http::h1::Limits;
+use outgrow_message::Fields;
+use outgrow_tls::ServerTls;
+use outgrow_upstream::{Service, ServiceView};
+use outgrow_upstream::settings::ServiceTimeouts;
+
+use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
+use crate::router::Router;
+use crate::settings::{HeaderEdits, ListenerTimeouts};
+
+/// Everything that requests are handled by.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// From host and path to an index of `routes`.
+    pub router: Router,
+    /// The routes.
+    pub routes: Vec<Arc<RoutePlan>>,
+}
+
+/// One route, compiled.
+#[derive(Debug)]
+pub struct RoutePlan {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it does with a request.
+    pub action: Action,
+    /// Changes to the request's fields.
+    pub request_edits: Edits,
+    /// Changes to the response's fields.
+    pub response_edits: Edits,
+    /// Whether an Idempotency-Key makes a request repeatable.
+    pub idempotency_key: bool,
+    /// The largest request body in bytes, none for no limit.
+    pub body_limit: Option<u64>,
+    /// Its metric cells.
+    pub cells: Arc<PerWorker<RouteCells>>,
+}
+
+/// What a route does with a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Sends it to an endpoint of a service.
+    Forward {
+        /// The service.
+        service: Arc<Service>,
+        /// How long things may take.
+        timeouts: ServiceTimeouts,
+        /// Each worker's view of the service.
+        views: Box<[Mutex<ServiceView>]>,
+    },
+    /// Answers it itself.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: Vec<u8>,
+        /// The fields.
+        fields: Vec<(String, String)>,
+    },
+}
+
+/// Changes to fields, compiled.
+#[derive(Debug, Default)]
+pub struct Edits {
+    set: Vec<(String, String)>,
+    remove: Vec<String>,
+    /// A new Host, which is not a field like others.
+    host: Option<String>,
+}
+
+impl Edits {
+    /// Compiles what a route says.
+    pub fn new(edits: &HeaderEdits) -> Self {
+        let (host, set) = edits
+            .set
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+            .partition::<Vec<_>, _>(|(name, _)| name.eq_ignore_ascii_case("host"));
+        Self {
+            set,
+            remove: edits.remove.iter().map(|name| name.as_str().to_owned()).collect(),
+            host: host.into_iter().next().map(|(_, value)| value),
+        }
+    }
+
+    /// The Host that a request is to carry instead of its own.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// Changes `fields`.
+    #[inline]
+    pub fn apply(&self, fields: &mut Fields) {
+        for name in &self.remove {
+            fields.remove_named(name.as_bytes());
+        }
+        for (name, value) in &self.set {
+            fields.set(name.as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+impl Action {
+    /// Sends requests to `service`, from so many workers.
+    pub fn forward(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
+        let views = (0..workers.max(1)).map(|worker| Mutex::new(service.view(worker))).collect();
+        Self::Forward { service, timeouts, views }
+    }
+}
+
+impl RoutePlan {
+    /// Changes the fields of a response.
+    #[inline]
+    pub fn edit_response(&self, fields: &mut Fields) {
+        self.response_edits.apply(fields);
+    }
+}
+
+/// One listener, compiled. Connections hold it for as long as they live.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Bounds of a head.
+    pub limits: Limits,
+    /// How long clients may take.
+    pub timeouts: ListenerTimeouts,
+    /// Most connections of all workers together.
+    pub max_connections: u32,
+    /// The largest request body in bytes, none for no limit.
+    pub body_limit: Option<u64>,
+    /// Whether HTTP/1.1 is spoken.
+    pub http1: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// Proxies whose word about the client is taken.
+    pub trusted: Vec<Network>,
+    /// TLS, where it is spoken.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Its metric cells.
+    pub metrics: Arc<ListenerMetrics>,
+}
+
+impl ListenerPlan {
+    /// Whether what `peer` says about the client is believed.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        match peer {
+            Some(address) => self.trusted.iter().any(|network| network.contains(address)),
+            None => false,
+        }
+    }
+
+    /// The smaller of two body limits, where none is no limit.
+    pub fn body_limit_with(&self, route: Option<u64>) -> Option<u64> {
+        match (self.body_limit, route) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// A deadline that is `timeout` after `now`; zero is none.
+pub(crate) fn deadline(now: Ticks, timeout: std::time::Duration) -> Ticks {
+    if timeout.is_zero() { Ticks::NEVER } else { now + timeout }
+}

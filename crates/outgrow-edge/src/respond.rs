@@ -1,0 +1,126 @@
+//! Answers that Outgrow gives itself: fixed responses and errors.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use outgrow_core::context::Context;
+use outgrow_core::{Cause, Clock, Fault, Phase};
+use outgrow_http::Downstream;
+use outgrow_http::h1::encode::reason_of;
+use outgrow_http::status;
+use outgrow_message::{BodyLength, Method, ResponseHead};
+use outgrow_net::Timer;
+
+/// Answers with a body that is at hand. The client may take `patience` between two pieces.
+pub(crate) async fn answer<D: Downstream>(
+    down: &mut D,
+    head: &mut ResponseHead,
+    body: &[u8],
+    method: Method,
+    clock: Clock,
+    timer: &mut Timer,
+    patience: Duration,
+) -> Result<u64, Fault> {
+    let bodyless = ResponseHead::never_has_body(head.status, method);
+    let length =
+        if bodyless { BodyLength::Empty } else { BodyLength::Known(body.len() as u64) };
+    if bodyless && method == Method::Head {
+        let text = body.len().to_string();
+        head.fields.push(b"Content-Length", text.as_bytes());
+    }
+    let body = if bodyless { &[] } else { body };
+    abandon_request_body(down).await;
+    down.respond(head, length, method)?;
+    let mut sent = 0;
+    let mut ended = false;
+    timer.set(clock.now() + patience);
+    poll_fn(|cx| {
+        while sent < body.len() {
+            match down.poll_push(cx, &body[sent..]) {
+                Poll::Ready(Ok(taken)) => sent += taken,
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Pending => {
+                    let timed = timer.poll(cx, clock.now());
+                    return timed.map(|()| Err(send_timeout()));
+                }
+            }
+        }
+        if !ended {
+            ended = true;
+            if let Err(fault) = down.finish(None) {
+                return Poll::Ready(Err(fault));
+            }
+        }
+        match down.poll_flush(cx) {
+            Poll::Pending => timer.poll(cx, clock.now()).map(|()| Err(send_timeout())),
+            ready => ready,
+        }
+    })
+    .await?;
+    Ok(body.len() as u64)
+}
+
+fn send_timeout() -> Fault {
+    Fault::client(Phase::ResponseBody, Cause::SendTimeout)
+}
+
+/// Passes over what is at hand of a request body that nobody will read; when more is to come, the
+/// connection ends after the answer.
+async fn abandon_request_body<D: Downstream>(down: &mut D) {
+    let complete = poll_fn(|cx| {
+        loop {
+            match down.poll_data(cx) {
+                Poll::Ready(Ok(true)) => {
+                    let length = down.data().len();
+                    down.consume(length);
+                }
+                Poll::Ready(Ok(false)) => return Poll::Ready(true),
+                Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(false),
+            }
+        }
+    })
+    .await;
+    if !complete {
+        down.close_after();
+    }
+}
+
+/// Fills `head` and `body` with the answer to a fault; false when nobody is there to be told.
+///
+/// The body is short text with the reason and the request's id, so that a user can quote it and
+/// an operator can find it in the record.
+pub(crate) fn error(
+    fault: Fault,
+    detail: &str,
+    context: &Context,
+    head: &mut ResponseHead,
+    body: &mut Vec<u8>,
+) -> bool {
+    let Some(status) = status::of(fault) else { return false };
+    head.clear();
+    head.status = status;
+    head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    head.fields.push(b"Cache-Control", b"no-store");
+    head.fields.push(b"X-Request-Id", &context.id.hex());
+    if status == 503 {
+        head.fields.push(b"Retry-After", b"1");
+    }
+    body.clear();
+    body.extend_from_slice(status.to_string().as_bytes());
+    body.push(b' ');
+    body.extend_from_slice(reason_of(status).as_bytes());
+    body.extend_from_slice(b"\n");
+    body.extend_from_slice(fault.cause.text().as_bytes());
+    if !detail.is_empty() {
+        body.extend_from_slice(b" (");
+        body.extend_from_slice(detail.as_bytes());
+        body.push(b')');
+    }
+    body.extend_from_slice(b"\nreason: ");
+    body.extend_from_slice(fault.cause.reason().as_bytes());
+    body.extend_from_slice(b"\nrequest: ");
+    body.extend_from_slice(&context.id.hex());
+    body.push(b'\n');
+    true
+}

@@ -1,0 +1,129 @@
+//! `[listener.NAME]`: an address that accepts connections, with its limits and timeouts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outgrow_core::settings::{Address, ByteSize, Network, TableReader};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const MILLI: Duration = Duration::from_millis(1);
+
+outgrow_core::settings! {
+    /// An address that accepts connections. Every listener serves every route.
+    #[check = check_listener]
+    pub struct ListenerSettings {
+        /// Where to listen: `host:port` or `unix:/path`. `0.0.0.0` is every IPv4 address of the
+        /// machine, `[::]` every address; a port of 0 is any free one. An address that is in use
+        /// makes the start fail; at a reload the running configuration stays.
+        pub address: Address = Address::tcp("0.0.0.0", 8080), required = true;
+        /// What is spoken here. With TLS the client chooses from these (ALPN); without, HTTP/2 is
+        /// recognised by its preface (prior knowledge).
+        pub protocols: Vec<Protocol> = vec![Protocol::Http11, Protocol::Http2];
+        /// Addresses and networks whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are
+        /// believed. From everybody else these fields are removed and written anew. A client of a
+        /// Unix socket is believed when the list is not empty.
+        pub trusted_proxies: Vec<Network> = Vec::new();
+        /// Connections open at a time, all workers together. At the limit nothing more is
+        /// accepted until one closes; clients wait in the queue of the socket.
+        pub max_connections: u32 = 100_000, in 1..=10_000_000;
+        /// Size of the request line and the header fields together. Above it: 431.
+        pub head_limit: ByteSize = ByteSize::kib(16), in ByteSize::kib(1)..=ByteSize::mib(1);
+        /// Number of header fields. Above it: 431.
+        pub headers_limit: u32 = 100, in 1..=10_000;
+        /// Size of the request target (path and query). Above it: 414.
+        pub target_limit: ByteSize = ByteSize::kib(8), in ByteSize(64)..=ByteSize::mib(1);
+        /// Size of a request's body; 0 is no limit. Above it: 413. A route can set a lower one.
+        pub body_limit: ByteSize = ByteSize(0);
+        /// How long a client may take.
+        pub timeouts: ListenerTimeouts = ListenerTimeouts::default();
+        /// Present: only TLS is spoken here.
+        pub tls: Option<ListenerTls> = None;
+    }
+}
+
+outgrow_core::settings! {
+    /// How long a client may take. Rounded up to 32 ms.
+    pub struct ListenerTimeouts {
+        /// From the first byte of a request, or the start of the connection, until its head is
+        /// complete; the TLS handshake has as long again. After it: 408, and the connection is
+        /// closed.
+        pub head: Duration = Duration::from_secs(10), in MILLI..=HOUR;
+        /// Between two pieces of a request's body. After it: 408 when no response was started,
+        /// and the connection is closed.
+        pub body_idle: Duration = Duration::from_secs(30), in MILLI..=HOUR;
+        /// Idle between two requests on a connection. After it the connection is closed.
+        pub keep_alive: Duration = Duration::from_secs(75), in MILLI..=DAY;
+        /// How long a client may take nothing of a response. After it the connection is closed
+        /// and the response is recorded as truncated.
+        pub send_idle: Duration = Duration::from_secs(60), in MILLI..=DAY;
+    }
+}
+
+outgrow_core::settings! {
+    /// TLS 1.2 and 1.3 with these certificates.
+    #[check = check_tls]
+    pub struct ListenerTls {
+        /// The certificates. The client's server name (SNI) picks the one whose names match; the
+        /// first one is for clients without a name or with another name. The files are read again
+        /// at every reload; files that cannot be read make the reload fail and the running ones
+        /// stay.
+        pub certificates: Vec<CertificateSettings> = Vec::new(), required = true;
+    }
+}
+
+outgrow_core::settings! {
+    /// A certificate with its key.
+    pub struct CertificateSettings {
+        /// Path of the PEM file with the certificate, followed by its intermediate ones. Relative
+        /// to the directory in which outgrow was started.
+        pub certificate: PathBuf = PathBuf::from("cert.pem"), required = true;
+        /// Path of the PEM file with the private key.
+        pub key: PathBuf = PathBuf::from("key.pem"), required = true;
+    }
+}
+
+outgrow_core::choice! {
+    /// What is spoken at a listener.
+    pub enum Protocol {
+        /// HTTP/1.1, and 1.0 for those who ask with it.
+        Http11 = "http/1.1",
+        /// HTTP/2.
+        Http2 = "h2",
+    }
+}
+
+fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) {
+    if listener.protocols.is_empty() {
+        let hint = "write protocols = [\"http/1.1\", \"h2\"] or leave it out";
+        table.problem(
+            "protocols",
+            "a listener without a protocol serves nobody",
+            hint,
+        );
+    }
+    if listener.target_limit > listener.head_limit {
+        let message = format!(
+            "target_limit ({}) is above head_limit ({}), of which the target is a part",
+            listener.target_limit, listener.head_limit
+        );
+        let key = if table.has("target_limit") {
+            "target_limit"
+        } else {
+            "head_limit"
+        };
+        table.problem(key, message, "set head_limit higher or target_limit lower");
+    }
+    if listener.trusted_proxies.iter().any(Network::is_everything) {
+        let message = "a network of /0 would let every client write its own address";
+        let hint = "name the networks of your proxies only";
+        table.problem("trusted_proxies", message, hint);
+    }
+}
+
+fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
+    if tls.certificates.is_empty() {
+        let hint = "certificates = [ { certificate = \"cert.pem\", key = \"key.pem\" } ]";
+        table.problem("certificates", "TLS needs at least one certificate", hint);
+    }
+}

@@ -1,0 +1,204 @@
+//! A worker: what all connections of one thread share. The thread's loop is in [`crate::run`].
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use outgrow_core::context::{Context, RequestId};
+use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
+use outgrow_message::{Blocks, Ledger, RequestHead, ResponseHead};
+use outgrow_net::Wheel;
+
+use crate::forward::{Progress, Replay, UpstreamSide};
+use crate::metrics::{EdgeMetrics, WorkerCells};
+use crate::plan::Plan;
+use crate::record::RecordSink;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The process's clock.
+    pub clock: Clock,
+    /// The routes that are in force.
+    pub plan: Snapshot<Plan>,
+    /// The bound on buffered bytes.
+    pub ledger: Arc<Ledger>,
+    /// Metric cells.
+    pub metrics: Arc<EdgeMetrics>,
+    /// Connections of each worker.
+    pub loads: Box<[AtomicUsize]>,
+    /// The plan's epoch that each worker works with.
+    pub epochs: Box<[AtomicU64]>,
+    drain: AtomicU8,
+}
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nothing: business as usual.
+    No,
+    /// Another data process has taken over: each connection ends after its next response, and
+    /// idle ones wait for one more request, so that none is lost to a race.
+    Gently,
+    /// The service stops: idle connections end now, others after their response.
+    Now,
+}
+
+impl Shared {
+    /// For so many workers.
+    pub fn new(clock: Clock, ledger: Arc<Ledger>, workers: usize) -> Arc<Self> {
+        let workers = workers.max(1);
+        Arc::new(Self {
+            clock,
+            plan: Snapshot::new(Plan::default()),
+            ledger,
+            metrics: EdgeMetrics::new(workers),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            epochs: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            drain: AtomicU8::new(0),
+        })
+    }
+
+    /// Connections that are open, of all workers.
+    pub fn connections(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether every worker works with the newest plan.
+    pub fn is_acknowledged(&self) -> bool {
+        let epoch = self.plan.epoch();
+        self.epochs.iter().all(|seen| seen.load(Ordering::Acquire) == epoch)
+    }
+
+    /// Changes what becomes of connections.
+    pub fn set_drain(&self, drain: Drain) {
+        self.drain.store(drain as u8, Ordering::Release);
+    }
+
+    /// What becomes of connections.
+    #[inline]
+    pub fn drain(&self) -> Drain {
+        match self.drain.load(Ordering::Acquire) {
+            0 => Drain::No,
+            1 => Drain::Gently,
+            _ => Drain::Now,
+        }
+    }
+}
+
+/// The state of one exchange, reused: nothing of it is allocated again once it has grown.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) side: UpstreamSide,
+    pub(crate) replay: Replay,
+    pub(crate) progress: Progress,
+}
+
+/// Exchanges kept for reuse by a worker.
+const SPARE_EXCHANGES: usize = 1024;
+/// One that grew beyond this is not kept.
+const SPARE_BYTES: usize = 64 * 1024;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its timers.
+    pub wheel: Arc<Wheel>,
+    /// Its buffers.
+    pub blocks: Arc<Blocks>,
+    /// Its end of the access record.
+    pub records: RecordSink,
+    local: Mutex<Local>,
+    /// Wall time less ticks, in nanoseconds; renewed at each turn of the wheel.
+    wall_offset: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Local {
+    random: Random,
+    plan: View<Plan>,
+    spare: Vec<Box<Exchange>>,
+}
+
+impl Worker {
+    /// Worker number `index`.
+    pub fn new(index: usize, shared: Arc<Shared>, records: RecordSink) -> Arc<Self> {
+        let now = shared.clock.now();
+        let local = Local {
+            random: Random::from_system(),
+            plan: shared.plan.view(),
+            spare: Vec::with_capacity(64),
+        };
+        let worker = Self {
+            index,
+            wheel: Wheel::new(now),
+            blocks: Blocks::new(Arc::clone(&shared.ledger)),
+            records,
+            local: Mutex::new(local),
+            wall_offset: AtomicU64::new(0),
+            shared,
+        };
+        worker.renew(now);
+        Arc::new(worker)
+    }
+
+    /// Monotonic time.
+    #[inline]
+    pub fn now(&self) -> Ticks {
+        self.shared.clock.now()
+    }
+
+    /// Takes over the newest plan and renews the offset of wall time. Called at each turn of the
+    /// wheel, so that an idle worker acknowledges too.
+    pub fn renew(&self, now: Ticks) {
+        self.wall_offset.store(WallTime::now().0.wrapping_sub(now.0), Ordering::Relaxed);
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        local.plan.refresh(&self.shared.plan);
+        self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
+    }
+
+    /// This worker's own cells.
+    pub fn cells(&self) -> &WorkerCells {
+        &self.shared.metrics.worker[self.index]
+    }
+
+    /// A request that begins at `start`: its context, and the plan that it is handled by.
+    #[inline]
+    pub(crate) fn begin(&self, start: Ticks) -> (Context, Arc<Plan>) {
+        let wall = WallTime(start.0.wrapping_add(self.wall_offset.load(Ordering::Relaxed)));
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if local.plan.refresh(&self.shared.plan) {
+            self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
+        }
+        let id = RequestId::new(&mut local.random);
+        (Context::new(id, wall, start), Arc::clone(local.plan.value()))
+    }
+
+    /// Runs `action` with this worker's generator.
+    #[inline]
+    pub(crate) fn with_random<R>(&self, action: impl FnOnce(&mut Random) -> R) -> R {
+        action(&mut self.local.lock().unwrap_or_else(PoisonError::into_inner).random)
+    }
+
+    pub(crate) fn take_exchange(&self) -> Box<Exchange> {
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        local.spare.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_exchange(&self, mut exchange: Box<Exchange>) {
+        exchange.side = UpstreamSide::default();
+        exchange.replay = Replay::default();
+        if exchange.request.memory() + exchange.response.fields.memory() > SPARE_BYTES {
+            return;
+        }
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if local.spare.len() < SPARE_EXCHANGES {
+            local.spare.push(exchange);
+        }
+    }
+}
