@@ -141,7 +141,11 @@ impl Civil {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
         Self { year, month, day }
     }
@@ -169,7 +173,9 @@ pub struct Clock {
 impl Clock {
     /// A clock whose zero is now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Monotonic time since the start. One `clock_gettime` through the vDSO.
@@ -198,10 +204,26 @@ mod tests {
             WallTime(seconds * 1_000_000_000).write_http_date(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), http);
         };
-        check(0, "1970-01-01T00:00:00.007Z", "Thu, 01 Jan 1970 00:00:00 GMT");
-        check(784_111_777, "1994-11-06T08:49:37.007Z", "Sun, 06 Nov 1994 08:49:37 GMT");
-        check(1_709_210_096, "2024-02-29T12:34:56.007Z", "Thu, 29 Feb 2024 12:34:56 GMT");
-        check(4_102_444_799, "2099-12-31T23:59:59.007Z", "Thu, 31 Dec 2099 23:59:59 GMT");
+        check(
+            0,
+            "1970-01-01T00:00:00.007Z",
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+        );
+        check(
+            784_111_777,
+            "1994-11-06T08:49:37.007Z",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+        );
+        check(
+            1_709_210_096,
+            "2024-02-29T12:34:56.007Z",
+            "Thu, 29 Feb 2024 12:34:56 GMT",
+        );
+        check(
+            4_102_444_799,
+            "2099-12-31T23:59:59.007Z",
+            "Thu, 31 Dec 2099 23:59:59 GMT",
+        );
     }
 
     #[test]

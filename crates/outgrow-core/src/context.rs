@@ -103,7 +103,10 @@ impl Context {
         Self {
             id,
             wall,
-            stages: Stages { start, ..Stages::default() },
+            stages: Stages {
+                start,
+                ..Stages::default()
+            },
             protocol: Protocol::Http11,
             status: 0,
             request_bytes: 0,
@@ -123,6 +126,9 @@ mod tests {
     fn an_id_reads_as_hex() {
         let id = RequestId([0x01, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xa9]);
         assert_eq!(&id.hex(), b"01fe00000000000000000000000000a9");
-        assert_ne!(RequestId::new(&mut Random::from_seed(1)), RequestId([0; 16]));
+        assert_ne!(
+            RequestId::new(&mut Random::from_seed(1)),
+            RequestId([0; 16])
+        );
     }
 }

@@ -184,17 +184,32 @@ pub struct Fault {
 impl Fault {
     /// A fault of the client.
     pub fn client(phase: Phase, cause: Cause) -> Self {
-        Self { side: Side::Client, phase, cause, sent: Sent::None }
+        Self {
+            side: Side::Client,
+            phase,
+            cause,
+            sent: Sent::None,
+        }
     }
 
     /// A fault of the endpoint.
     pub fn upstream(phase: Phase, cause: Cause, sent: Sent) -> Self {
-        Self { side: Side::Upstream, phase, cause, sent }
+        Self {
+            side: Side::Upstream,
+            phase,
+            cause,
+            sent,
+        }
     }
 
     /// A limit of ours.
     pub fn outgrow(phase: Phase, cause: Cause) -> Self {
-        Self { side: Side::Outgrow, phase, cause, sent: Sent::None }
+        Self {
+            side: Side::Outgrow,
+            phase,
+            cause,
+            sent: Sent::None,
+        }
     }
 
     /// Whether another endpoint could do better. That the request allows it (idempotent, body
@@ -216,7 +231,13 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({:?}, {:?})", self.cause.reason(), self.side, self.phase)
+        write!(
+            formatter,
+            "{} ({:?}, {:?})",
+            self.cause.reason(),
+            self.side,
+            self.phase
+        )
     }
 }
 

@@ -74,7 +74,10 @@ impl Counter {
     /// Adds `amount`. Only the owning worker may call it.
     #[inline]
     pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(amount),
+            Ordering::Relaxed,
+        );
     }
 
     /// Adds `amount` where several threads write.
@@ -132,20 +135,27 @@ impl Histogram {
     /// Counts one value.
     #[inline]
     pub fn record(&self, micros: u64) {
-        let cells = self.cells.get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+        let cells = self
+            .cells
+            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
         let cell = &cells[bucket_of(micros)];
         cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let sum = self.sum_micros.load(Ordering::Relaxed);
-        self.sum_micros.store(sum.wrapping_add(micros), Ordering::Relaxed);
+        self.sum_micros
+            .store(sum.wrapping_add(micros), Ordering::Relaxed);
     }
 
     /// Adds this histogram's counts to `total`.
     pub fn add_to(&self, total: &mut HistogramTotal) {
-        let Some(cells) = self.cells.get() else { return };
+        let Some(cells) = self.cells.get() else {
+            return;
+        };
         for (sum, cell) in total.counts.iter_mut().zip(cells) {
             *sum += cell.load(Ordering::Relaxed);
         }
-        total.sum_micros = total.sum_micros.wrapping_add(self.sum_micros.load(Ordering::Relaxed));
+        total.sum_micros = total
+            .sum_micros
+            .wrapping_add(self.sum_micros.load(Ordering::Relaxed));
     }
 }
 
@@ -177,7 +187,10 @@ pub struct HistogramTotal {
 
 impl Default for HistogramTotal {
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS], sum_micros: 0 }
+        Self {
+            counts: vec![0; BUCKETS],
+            sum_micros: 0,
+        }
     }
 }
 
@@ -217,9 +230,16 @@ impl HistogramTotal {
 
     /// What was counted since `earlier`, a reading of the same histograms.
     pub fn since(&self, earlier: &Self) -> Self {
-        let counts =
-            self.counts.iter().zip(&earlier.counts).map(|(a, b)| a.saturating_sub(*b)).collect();
-        Self { counts, sum_micros: self.sum_micros.wrapping_sub(earlier.sum_micros) }
+        let counts = self
+            .counts
+            .iter()
+            .zip(&earlier.counts)
+            .map(|(a, b)| a.saturating_sub(*b))
+            .collect();
+        Self {
+            counts,
+            sum_micros: self.sum_micros.wrapping_sub(earlier.sum_micros),
+        }
     }
 }
 
@@ -236,7 +256,10 @@ mod tests {
         assert_eq!(total.count(), 10_000);
         for (quantile, exact) in [(0.5, 5_000.0), (0.99, 9_900.0), (1.0, 10_000.0)] {
             let got = total.quantile(quantile) as f64;
-            assert!((exact..exact * 1.13).contains(&got), "{quantile}: {got} for {exact}");
+            assert!(
+                (exact..exact * 1.13).contains(&got),
+                "{quantile}: {got} for {exact}"
+            );
         }
     }
 
@@ -246,7 +269,10 @@ mod tests {
             for offset in [0_u64, 1, 3] {
                 let value = (1_u64 << shift) + offset;
                 let bucket = bucket_of(value);
-                assert!(bucket == BUCKETS - 1 || value < upper_bound(bucket), "{value}");
+                assert!(
+                    bucket == BUCKETS - 1 || value < upper_bound(bucket),
+                    "{value}"
+                );
                 assert!(bucket == 0 || upper_bound(bucket - 1) <= value, "{value}");
             }
         }

@@ -79,7 +79,10 @@ mod tests {
             assert_eq!(value, two.below(10));
             seen[value] += 1;
         }
-        assert!(seen.iter().all(|&count| (800..1200).contains(&count)), "{seen:?}");
+        assert!(
+            seen.iter().all(|&count| (800..1200).contains(&count)),
+            "{seen:?}"
+        );
         assert_eq!(one.below(0), 0);
         assert!((0.0..1.0).contains(&one.unit()));
     }

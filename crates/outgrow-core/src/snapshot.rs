@@ -16,7 +16,10 @@ pub struct Snapshot<T> {
 impl<T> Snapshot<T> {
     /// Publishes the first value as epoch 1.
     pub fn new(value: T) -> Self {
-        Self { current: Mutex::new(Arc::new(value)), epoch: AtomicU64::new(1) }
+        Self {
+            current: Mutex::new(Arc::new(value)),
+            epoch: AtomicU64::new(1),
+        }
     }
 
     /// Replaces the value; returns its epoch.
@@ -40,7 +43,10 @@ impl<T> Snapshot<T> {
     /// A view that starts at the newest value.
     pub fn view(&self) -> View<T> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        View { value: Arc::clone(&current), epoch: self.epoch.load(Ordering::Acquire) }
+        View {
+            value: Arc::clone(&current),
+            epoch: self.epoch.load(Ordering::Acquire),
+        }
     }
 }
 

@@ -1,0 +1,350 @@
+//! The upstream room's part of `[service.NAME]`: endpoints, balancing, limits, timeouts, checks.
+//!
+//! The same table has the instance fields, which are the fleet's (`outgrow_fleet::settings`); the
+//! binary reads both from it. That a service has endpoints or a command is checked there.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use outgrow_core::settings::{
+    Address, Kind, Node, Percent, Reader, RequestPath, Setting, TableReader, Value, read_table,
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+outgrow_core::settings! {
+    /// The thing you scale: a named set of endpoints. It has either `endpoints` or a `command`.
+    #[check = check_service]
+    pub struct ServiceSettings {
+        /// Where the service answers: addresses, or tables with an address and a weight. An
+        /// endpoint that stays in the list keeps its health, its connections and its counters
+        /// across reloads.
+        pub endpoints: Vec<Endpoint> = Vec::new();
+        /// How an endpoint is picked.
+        pub balance: Balance = Balance::PowerOfTwo;
+        /// How long an endpoint that is new or healthy again gets less than its share, growing
+        /// from a tenth to all of it; `"0s"`: it gets its share at once.
+        pub slow_start: Duration = Duration::ZERO, in Duration::ZERO..=HOUR;
+        /// Percent of the endpoints that must be healthy. Below it health is not believed and all
+        /// endpoints are used, because a check that fails everywhere says more about the check;
+        /// the state shows it. 0: never.
+        pub panic_threshold: Percent = Percent::new(50);
+        /// Connections in use at a time to one endpoint, all workers together. At the limit
+        /// requests wait in the queue.
+        pub max_connections: u32 = 1_024, in 1..=1_000_000;
+        /// Requests of the service that may wait because every endpoint is at its limit. Above
+        /// it: 503 at once. 0: nothing waits.
+        pub queue: u32 = 1_024, in 0..=1_000_000;
+        /// Idle connections kept for each endpoint by each worker. Above it the one that has been
+        /// idle longest is closed. 0: no connection is used twice.
+        pub idle_connections: u32 = 64, in 0..=100_000;
+        /// How long an idle connection is kept. A server that says `Keep-Alive: timeout=N`
+        /// shortens it.
+        pub idle_timeout: Duration = Duration::from_secs(30), in MILLI..=DAY;
+        /// How long the service may take.
+        pub timeouts: ServiceTimeouts = ServiceTimeouts::default();
+        /// The active check. Left out: instances are checked by connecting to them, endpoints of
+        /// the list are not checked.
+        pub check: Option<CheckSettings> = None;
+        /// When an endpoint that fails requests is left out for a while.
+        pub outlier: OutlierSettings = OutlierSettings::default();
+    }
+}
+
+outgrow_core::settings! {
+    /// How long the service may take. Rounded up to 32 ms.
+    pub struct ServiceTimeouts {
+        /// Until a connection to an endpoint stands. After it another endpoint is tried once;
+        /// then 504.
+        pub connect: Duration = Duration::from_secs(2), in MILLI..=HOUR;
+        /// How long a request waits in the queue. After it: 503.
+        pub queue: Duration = Duration::from_secs(5), in MILLI..=HOUR;
+        /// From the last byte of the request until the head of the response. After it: 504.
+        pub first_byte: Duration = Duration::from_secs(30), in MILLI..=DAY;
+        /// Between two pieces of the response. After it the response is cut off and recorded as
+        /// truncated.
+        pub stream_idle: Duration = Duration::from_secs(60), in MILLI..=DAY;
+        /// The whole exchange; `"0s"`: no limit. After it: 504, or the response is cut off.
+        /// Upgraded connections (WebSocket) are not counted.
+        pub request: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+    }
+}
+
+outgrow_core::settings! {
+    /// An active check: every endpoint is asked all the time whether it can take requests.
+    #[check = check_check]
+    pub struct CheckSettings {
+        /// What is done. Left out: `"http"` when `path` is written, `"tcp"` otherwise.
+        pub kind: Option<CheckKind> = None, shown = "http with a path, else tcp";
+        /// The path that is asked for with GET, when the kind is `"http"`.
+        pub path: Option<RequestPath> = None, shown = "/";
+        /// The Host field of the question; empty: the address of the endpoint.
+        pub host: String = String::new();
+        /// The statuses that mean healthy: numbers and ranges, separated by commas.
+        pub status: StatusSet = StatusSet::SUCCESS_AND_REDIRECT;
+        /// From one question to the next, when nothing is wrong.
+        pub interval: Duration = Duration::from_secs(2), in Duration::from_millis(10)..=HOUR;
+        /// How long an answer may take. After it the check has failed.
+        pub timeout: Duration = Duration::from_secs(1), in MILLI..=MINUTE;
+        /// Successes in a row that make an endpoint healthy.
+        pub rise: u32 = 2, in 1..=100;
+        /// Failures in a row that make an endpoint unhealthy.
+        pub fall: u32 = 3, in 1..=100;
+        /// From one question to the next while an endpoint comes up or starts to fail.
+        pub fast_interval: Duration = Duration::from_millis(250),
+            in Duration::from_millis(10)..=HOUR;
+    }
+}
+
+impl CheckSettings {
+    /// What is done, after the rule for a kind that is left out.
+    pub fn kind(&self) -> CheckKind {
+        match self.kind {
+            Some(kind) => kind,
+            None if self.path.is_some() => CheckKind::Http,
+            None => CheckKind::Tcp,
+        }
+    }
+
+    /// The path that is asked for, `/` when none is written.
+    pub fn path(&self) -> &str {
+        self.path.as_ref().map_or("/", RequestPath::as_str)
+    }
+}
+
+outgrow_core::settings! {
+    /// Passive ejection: an endpoint that fails requests gets none for a while.
+    #[check = check_outlier]
+    pub struct OutlierSettings {
+        /// Failures in a row that eject: 502, 503 and 504 from the endpoint, failures to connect,
+        /// resets. 0: off.
+        pub consecutive_failures: u32 = 5, in 0..=10_000;
+        /// How long the first ejection lasts; the next ones last this times the number of
+        /// ejections in a row.
+        pub eject: Duration = Duration::from_secs(10), in MILLI..=HOUR;
+        /// The longest that an ejection lasts.
+        pub eject_max: Duration = Duration::from_secs(300), in MILLI..=DAY;
+        /// Percent of the service's endpoints that may be ejected at a time. One may always be,
+        /// all of them never.
+        pub max_ejected: Percent = Percent::new(50);
+    }
+}
+
+outgrow_core::choice! {
+    /// How an endpoint is picked.
+    pub enum Balance {
+        /// Two at random, then the one with fewer requests in flight (power of two choices).
+        PowerOfTwo = "p2c",
+        /// One after the other, by weight.
+        RoundRobin = "round_robin",
+    }
+}
+
+outgrow_core::choice! {
+    /// What an active check does.
+    pub enum CheckKind {
+        /// Asks for a path and looks at the status.
+        Http = "http",
+        /// Connects.
+        Tcp = "tcp",
+    }
+}
+
+outgrow_core::settings! {
+    /// One address of a service, when it has more than an address.
+    pub struct EndpointTable {
+        /// `host:port` or `unix:/path`. A name is resolved when the configuration is loaded.
+        pub address: Address = Address::tcp("127.0.0.1", 3000), required = true;
+        /// Its share compared with the other endpoints.
+        pub weight: u32 = 1, in 1..=1_000;
+    }
+}
+
+/// One address of a service: `"127.0.0.1:3000"` or `{ address = "127.0.0.1:3000", weight = 3 }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// Its share compared with the other endpoints, 1..=1000, by default 1.
+    pub weight: u32,
+}
+
+impl Setting for Endpoint {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let table = match &node.value {
+            Value::Table(_) => read_table::<EndpointTable>(node, reader)?,
+            Value::String { .. } => EndpointTable {
+                address: Address::read(node, reader)?,
+                ..EndpointTable::default()
+            },
+            _ => {
+                reader.wrong_type(node, "an address or a table", "\"127.0.0.1:3000\"");
+                return None;
+            }
+        };
+        if matches!(table.address, Address::Tcp { port: 0, .. }) {
+            let text = table.address.to_string();
+            let hint = "port 0 means any free port, which is for listening only".to_owned();
+            reader.wrong_value(node, &text, "cannot be connected to", hint);
+            return None;
+        }
+        Some(Self {
+            address: table.address,
+            weight: table.weight,
+        })
+    }
+
+    fn kind() -> Kind {
+        Kind::Any(vec![Address::kind(), EndpointTable::kind()])
+    }
+
+    fn text(&self) -> Option<String> {
+        if self.weight == 1 {
+            return self.address.text();
+        }
+        let table = EndpointTable {
+            address: self.address.clone(),
+            weight: self.weight,
+        };
+        table.text()
+    }
+}
+
+/// A set of statuses: `200-399`, or `200,204,300-399`; at most 16 ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusSet {
+    ranges: [(u16, u16); Self::MOST],
+    count: usize,
+}
+
+/// Why a text is not a set of statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatusSetError {
+    /// Something in it is not a status.
+    #[error("a status is a number, 100 to 599")]
+    Status,
+    /// A range ends before it starts.
+    #[error("a range ends before it starts")]
+    Order,
+    /// More than 16 parts.
+    #[error("it has more than 16 parts")]
+    Length,
+}
+
+impl StatusSet {
+    /// Most parts that a set can have.
+    const MOST: usize = 16;
+
+    /// `200-399`
+    pub const SUCCESS_AND_REDIRECT: Self = {
+        let mut ranges = [(0, 0); Self::MOST];
+        ranges[0] = (200, 399);
+        Self { ranges, count: 1 }
+    };
+
+    /// Whether the status is in the set.
+    pub fn contains(&self, status: u16) -> bool {
+        self.ranges()
+            .any(|(first, last)| (first..=last).contains(&status))
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
+        self.ranges.iter().take(self.count).copied()
+    }
+}
+
+impl fmt::Display for StatusSet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.ranges().enumerate() {
+            if index > 0 {
+                formatter.write_str(",")?;
+            }
+            if first == last {
+                write!(formatter, "{first}")?;
+            } else {
+                write!(formatter, "{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for StatusSet {
+    type Err = StatusSetError;
+
+    fn from_str(text: &str) -> Result<Self, StatusSetError> {
+        let status = |text: &str| match text.trim().parse() {
+            Ok(status @ 100..=599) => Ok(status),
+            _ => Err(StatusSetError::Status),
+        };
+        let mut set = Self {
+            ranges: [(0, 0); Self::MOST],
+            count: 0,
+        };
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (u16, u16) = (status(first)?, status(last)?);
+            if first > last {
+                return Err(StatusSetError::Order);
+            }
+            let slot = set
+                .ranges
+                .get_mut(set.count)
+                .ok_or(StatusSetError::Length)?;
+            *slot = (first, last);
+            set.count += 1;
+        }
+        Ok(set)
+    }
+}
+
+outgrow_core::text_setting!(StatusSet, "a set of statuses", ["200-399", "200,204"]);
+
+fn check_service(service: &ServiceSettings, table: &mut TableReader<'_, '_>) {
+    for (index, endpoint) in service.endpoints.iter().enumerate() {
+        let earlier = &service.endpoints[..index];
+        if earlier
+            .iter()
+            .any(|other| other.address == endpoint.address)
+        {
+            let message = format!("{} is in the list twice", endpoint.address);
+            let hint = "remove one of them, or give one a weight";
+            table.problem("endpoints", message, hint);
+        }
+    }
+}
+
+fn check_check(check: &CheckSettings, table: &mut TableReader<'_, '_>) {
+    if check.kind() == CheckKind::Tcp {
+        for key in ["path", "host", "status"] {
+            if table.has(key) {
+                let message = format!("`{key}` means nothing when the check only connects");
+                table.problem(key, message, "set kind = \"http\" or remove it");
+            }
+        }
+    }
+    let is_wrong = |byte: u8| !byte.is_ascii_graphic() || b"/?#@".contains(&byte);
+    if check.host.bytes().any(is_wrong) {
+        let message = format!("{:?} is not a host", check.host);
+        table.problem("host", message, "write for example host = \"shop.example\"");
+    }
+}
+
+fn check_outlier(outlier: &OutlierSettings, table: &mut TableReader<'_, '_>) {
+    if outlier.eject_max < outlier.eject {
+        let message = "eject_max is below eject, the length of the first ejection";
+        let key = if table.has("eject_max") {
+            "eject_max"
+        } else {
+            "eject"
+        };
+        table.problem(key, message, "set eject_max at least as long as eject");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The configuration: one TOML file, or the command line of `outgrow run -- COMMAND`.
+//!
+//! What can be written is declared by the rooms (`settings.rs` of each); here the file is turned
+//! into a tree, the environment is put in, the rooms read their tables, and the rules between
+//! tables are checked. Everything that is wrong is told at once.
+//!
+//! Pure: reading the file, the environment and the certificates is passed in as functions
+//! ([`Surroundings`]).
+
+mod check;
+mod command_line;
+mod explain;
+mod interpolate;
+mod print;
+mod reference;
+mod schema;
+mod service;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use outgrow_admin::settings::AdminSettings;
+use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
+use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
+
+pub use command_line::CommandLine;
+pub use explain::{Explanation, Outcome, UrlError, explain};
+pub use print::{Look, Source, print};
+pub use reference::reference;
+pub use schema::schema;
+pub use service::Service;
+
+use crate::settings::ProcessSettings;
+
+/// Largest file that is read, in bytes.
+pub const FILE_LIMIT: usize = 16 << 20;
+
+outgrow_core::settings! {
+    /// The whole file. Durations are texts with a unit (`"250ms"`, `"10s"`, `"5m"`, `"1h"`), sizes
+    /// are texts (`"16KiB"`, `"1MiB"`) or numbers of bytes. Inside of texts `${NAME}` and
+    /// `${NAME:-default}` are replaced from the environment, and then numbers and booleans may be
+    /// written as such a text too; `$${` is a literal `${`. Unknown keys are errors.
+    pub struct Config {
+        /// How the process itself runs.
+        pub process: ProcessSettings = ProcessSettings::default();
+        /// The admin listener.
+        pub admin: AdminSettings = AdminSettings::default();
+        /// The records of requests.
+        pub access: AccessSettings = AccessSettings::default();
+        /// The listeners by name; at least one.
+        pub listener: BTreeMap<Name, ListenerSettings> = BTreeMap::new();
+        /// The services by name.
+        pub service: BTreeMap<Name, Service> = BTreeMap::new();
+        /// The routes by name; at least one.
+        pub route: BTreeMap<Name, RouteSettings> = BTreeMap::new();
+    }
+}
+
+/// What the configuration is checked against: the only ways to the outside.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'s> {
+    /// The value of an environment variable, when it is set.
+    pub environment: &'s dyn Fn(&str) -> Option<String>,
+    /// Whether a file can be read, or else why not.
+    pub readable: &'s dyn Fn(&Path) -> Result<(), String>,
+}
+
+/// A configuration that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What somebody should look at, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration from the text of a file.
+///
+/// The errors are everything that is wrong, in the order of the file, with the warnings among
+/// them. A text that is not TOML gives its syntax errors only: what follows one cannot be judged.
+pub fn load(text: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, Vec<Problem>> {
+    let root = tree::parse(text)?;
+    let mut reader = Reader::new();
+    let root = interpolate::interpolate(root, surroundings.environment, &mut reader);
+    let unset = reader.into_problems();
+    let mut reader = Reader::new();
+    let config = read_table::<Config>(&root, &mut reader).unwrap_or_default();
+    if !unset.is_empty() {
+        return Err(with_unset(unset, reader.into_problems()));
+    }
+    if reader.count() == 0 {
+        check::check(&config, &root, surroundings, &mut reader);
+    }
+    let problems = reader.into_problems();
+    if problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error)
+    {
+        return Err(problems);
+    }
+    Ok(Loaded {
+        config,
+        warnings: problems,
+    })
+}
+
+/// The problems of both, in the order of the file; a text whose variable is missing is told only
+/// once, not as a wrong value too.
+fn with_unset(unset: Vec<Problem>, mut others: Vec<Problem>) -> Vec<Problem> {
+    others.retain(|problem| unset.iter().all(|unset| unset.span != problem.span));
+    others.extend(unset);
+    others.sort_by_key(|problem| problem.span);
+    others
+}

@@ -1,0 +1,86 @@
+//! `[service.NAME]`: one table with the keys of two rooms, which do not know each other.
+
+use outgrow_core::settings::{Kind, Node, Reader, Setting, Table, TableDescription, TableReader};
+use outgrow_fleet::settings::InstanceSettings;
+use outgrow_upstream::settings::ServiceSettings;
+
+/// A service: where it answers, and the instances that are run for it.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Service {
+    /// Endpoints, balancing, limits, checks.
+    pub upstream: ServiceSettings,
+    /// The instances, when the service has a `command`.
+    pub instances: Option<InstanceSettings>,
+}
+
+impl Table for Service {
+    fn describe() -> TableDescription {
+        let mut description = ServiceSettings::describe();
+        description.name = "Service";
+        description
+            .fields
+            .extend(InstanceSettings::describe().fields);
+        description
+    }
+
+    fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
+        let before = table.reader().count();
+        let upstream = ServiceSettings::read_fields(table);
+        let instances = InstanceSettings::read_fields(table);
+        if table.reader().count() == before {
+            check_source(&upstream, &instances, table);
+        }
+        let instances = instances.command.is_some().then_some(instances);
+        Self {
+            upstream,
+            instances,
+        }
+    }
+}
+
+/// A service has its endpoints from exactly one source.
+fn check_source(
+    upstream: &ServiceSettings,
+    instances: &InstanceSettings,
+    table: &mut TableReader<'_, '_>,
+) {
+    match (upstream.endpoints.is_empty(), &instances.command) {
+        (true, None) => {
+            let span = table.span();
+            let message = "a service needs `endpoints` or a `command`";
+            let hint = "add endpoints = [\"127.0.0.1:3000\"], or command = \"node server.js\"";
+            table.reader().error_with_hint(span, message, hint);
+        }
+        (false, Some(_)) => {
+            let message = "a service has either `endpoints` or a `command`, not both";
+            let hint = "make two services of it, or remove one of the two";
+            table.problem("endpoints", message, hint);
+        }
+        _ => {}
+    }
+}
+
+impl Setting for Service {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        outgrow_core::settings::read_table(node, reader)
+    }
+
+    fn kind() -> Kind {
+        Kind::Table(Self::describe())
+    }
+
+    fn text(&self) -> Option<String> {
+        let strip = |text: String| {
+            let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
+            Some(inner.to_owned())
+        };
+        let upstream = self.upstream.text().and_then(strip);
+        let instances = self
+            .instances
+            .as_ref()
+            .and_then(Setting::text)
+            .and_then(strip);
+        let parts: Vec<String> = [upstream, instances].into_iter().flatten().collect();
+        Some(format!("{{ {} }}", parts.join(", ")))
+    }
+}

@@ -1,0 +1,129 @@
+//! What is said about requests.
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../../examples/static-endpoints.toml");
+
+fn explained(text: &str, url: &str) -> String {
+    let config = load_text(text).unwrap().config;
+    explain(&config, url, "GET").unwrap().to_string()
+}
+
+#[test]
+fn the_route_and_the_reasons_are_told() {
+    let expected = "\
+GET www.SHOP.example:8080/api/users
+  + listener public
+  + route api
+  - route other: matches too, but route api is more specific
+  - route web: matches too, but route api is more specific
+→ service api: unix:/run/api.sock
+  a body above 10MiB gets 413
+";
+    let got = explained(
+        EXAMPLE,
+        "http://www.SHOP.example:8080/x/../api//users?a=b#c",
+    );
+    assert_eq!(got, expected);
+    let expected = "\
+GET elsewhere.test:8080/
+  + listener public
+  - route api: host shop.example, www.shop.example does not match: elsewhere.test
+  + route other
+  - route web: host shop.example, www.shop.example does not match: elsewhere.test
+→ a fixed answer with status 404
+";
+    assert_eq!(explained(EXAMPLE, "elsewhere.test:8080"), expected);
+    let expected = "\
+GET shop.example:8080/apis
+  + listener public
+  - route api: path /api is not a prefix, by segment
+  - route other: matches too, but route web is more specific
+  + route web
+→ service web: 10.1.0.11:3000, 10.1.0.12:3000, 10.1.0.13:3000 (weight 3)
+  a body above 10MiB gets 413
+";
+    assert_eq!(
+        explained(EXAMPLE, "ws://user@shop.example:8080/apis"),
+        expected
+    );
+}
+
+#[test]
+fn listeners_are_told_by_port_and_tls() {
+    let text = format!(
+        "{SMALL}[listener.tls]\naddress = \"[::]:8443\"\ntls.certificates = [{{ certificate = \"a\", key = \"b\" }}]\n\
+         [listener.unix]\naddress = \"unix:/run/x\"\n"
+    );
+    let listeners = |url: &str| {
+        let config = load_text(&text).unwrap().config;
+        let told = explain(&config, url, "GET").unwrap();
+        let each = |(name, verdict): &(Name, Result<(), String>)| match verdict {
+            Ok(()) => name.to_string(),
+            Err(reason) => reason.clone(),
+        };
+        (
+            told.listeners.iter().map(each).collect::<Vec<_>>(),
+            told.outcome,
+        )
+    };
+    let (told, outcome) = listeners("https://a:8443/");
+    assert_eq!(
+        told,
+        [
+            "listens at port 8080, the URL has 8443",
+            "tls",
+            "listens at the socket /run/x"
+        ]
+    );
+    assert!(matches!(outcome, Outcome::Service { .. }));
+    let (told, outcome) = listeners("http://a:8443/");
+    assert_eq!(told[1], "speaks TLS only, the URL is http");
+    assert_eq!(outcome, Outcome::NoListener);
+    assert_eq!(
+        listeners("https://[::1]:8080/").0[0],
+        "does not speak TLS, the URL is https"
+    );
+    assert_eq!(
+        listeners("https://a").0[1],
+        "listens at port 8443, the URL has 443"
+    );
+    assert!(matches!(listeners("/x").1, Outcome::Service { .. }));
+}
+
+#[test]
+fn instances_and_missing_routes_are_told() {
+    let text = "[listener.a]\naddress = \"a:80\"\n[service.app]\ncommand = \"run\"\n[route.app]\nhost = \"a\"\nservice = \"app\"\n";
+    let got = explained(text, "http://a");
+    assert!(
+        got.ends_with("→ service app: an instance per core, at least 2, of \"run\"\n"),
+        "{got}"
+    );
+    let got = explained(text, "http://b");
+    assert!(got.ends_with("→ 404: no route matches\n"), "{got}");
+}
+
+#[test]
+fn json_says_the_same() {
+    let config = load_text(EXAMPLE).unwrap().config;
+    let json = explain(&config, "http://shop.example:8080/api", "POST")
+        .unwrap()
+        .to_json();
+    assert_eq!(json["route"], "api");
+    assert_eq!(json["method"], "POST");
+    assert_eq!(json["outcome"]["service"], "api");
+    assert_eq!(json["outcome"]["body_limit"], 10 << 20);
+    assert_eq!(json["routes"][1]["matches"], false);
+}
+
+#[test]
+fn wrong_urls_are_told() {
+    let config = load_text(SMALL).unwrap().config;
+    let error = |url: &str| explain(&config, url, "GET").unwrap_err();
+    assert_eq!(error("ftp://a/"), UrlError::Scheme("ftp".to_owned()));
+    assert_eq!(error(""), UrlError::Host);
+    assert_eq!(error("http:///x"), UrlError::Host);
+    assert_eq!(error("http://a:x/"), UrlError::Port);
+    assert_eq!(error("http://a:0/"), UrlError::Port);
+    assert!(matches!(error("http://a/%zz"), UrlError::Path(_)));
+}

@@ -1,0 +1,301 @@
+//! The rules inside of each table, every error with its line.
+
+use super::*;
+
+#[test]
+fn rules_inside_of_listeners_are_told() {
+    check(
+        "[listener.x]\n",
+        &["1:listener.x: `address` is missing | add it, for example: address = \"0.0.0.0:8080\""],
+    );
+    let table = [
+        ("8080", "the port is missing"),
+        (":8080", "the host is missing"),
+        ("localhost:http", "the port must be a number up to 65535"),
+        ("localhost:65536", "the port must be a number up to 65535"),
+        ("http://localhost:80", "an address has no scheme"),
+        ("::1:80", "an IPv6 address stands in brackets"),
+        ("[::1:80", "an IPv6 address stands in brackets"),
+        ("[zz]:80", "the host is neither an IP address nor a name"),
+        (
+            "300.1.1.1:80",
+            "the host is neither an IP address nor a name",
+        ),
+        ("unix:", "the path of the socket is missing"),
+    ];
+    for (address, reason) in table {
+        let expected = format!("2:listener.x.address: {address:?} is not an address: {reason}");
+        check(
+            &format!("[listener.x]\naddress = \"{address}\"\n"),
+            &[&expected],
+        );
+    }
+    let x = "[listener.x]\naddress = \"[::1]:0\"\n";
+    check(
+        &format!("{x}protocols = []\n"),
+        &["3:listener.x.protocols: a listener without a protocol"],
+    );
+    check(
+        &format!("{x}protocols = [\"h3\"]\n"),
+        &[
+            "3:listener.x.protocols.0: \"h3\" is not one of \"http/1.1\", \"h2\" | did you mean \"h2\"?",
+        ],
+    );
+    check(
+        &format!("{x}target_limit = \"32KiB\"\n"),
+        &["3:listener.x.target_limit: target_limit (32KiB) is above head_limit (16KiB)"],
+    );
+    check(
+        &format!("{x}head_limit = \"4KiB\"\n"),
+        &["3:listener.x.head_limit: target_limit (8KiB) is above head_limit (4KiB)"],
+    );
+    check(
+        &format!("{x}trusted_proxies = [\"10.0.0.1/8\", \"x\", \"::1/129\"]\n"),
+        &[
+            "3:listener.x.trusted_proxies.0: \"10.0.0.1/8\" is not a network or an address: bits are set behind the prefix; the network is 10.0.0.0/8",
+            "3:listener.x.trusted_proxies.1: \"x\" is not a network or an address: it does not start",
+            "3:listener.x.trusted_proxies.2: \"::1/129\" is not a network or an address: the prefix",
+        ],
+    );
+    check(
+        &format!("{x}trusted_proxies = [\"0.0.0.0/0\"]\n"),
+        &["3:listener.x.trusted_proxies: a network of /0"],
+    );
+    check(
+        &format!("{x}tls = {{}}\n"),
+        &["3:listener.x.tls: `certificates` is missing"],
+    );
+    check(
+        &format!("{x}tls = {{ certificates = [] }}\n"),
+        &["3:listener.x.tls.certificates: TLS needs at least one"],
+    );
+    check(
+        &format!(
+            "{x}tls = {{ certificates = [{{ key = \"missing.pem\", certificate = \"a\" }}] }}\n"
+        ),
+        &[
+            "3:listener.x.tls.certificates: missing.pem cannot be read: No such file or directory | the path is relative",
+        ],
+    );
+    check(
+        "[listener.\"a b\"]\naddress = \"[::1]:1\"\n",
+        &["1:listener.a b: \"a b\" cannot be a name: 1 to 64 of"],
+    );
+    check(
+        "[admin]\nlisten = \"0.0.0.0:9900\"\n",
+        &[
+            "2:admin.listen: the admin listener can be reached by other machines and needs a token | add token",
+        ],
+    );
+    check("[admin]\nlisten = \"off\"\n", &[]);
+    check(
+        "[admin]\ntoken = \"a b\"\n",
+        &["2:admin.token: the token has a blank"],
+    );
+}
+
+#[test]
+fn rules_inside_of_services_are_told() {
+    let route = "[route.x]\npath = \"/x\"\nservice = \"x\"\n[service.x]\n";
+    let check = |more: &str, expected: &[&str]| check(&format!("{route}{more}"), expected);
+    check(
+        "",
+        &["4:service.x: a service needs `endpoints` or a `command` | add endpoints"],
+    );
+    check(
+        "endpoints = []\n",
+        &["4:service.x: a service needs `endpoints` or a `command`"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncommand = \"x\"\n",
+        &["5:service.x.endpoints: a service has either"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ninstances = 1\nlive = { hang = true }\n",
+        &[
+            "6:service.x.instances: `instances` means nothing without a `command`",
+            "7:service.x.live: `live` means nothing without a `command`",
+        ],
+    );
+    check(
+        "endpoints = [\"a:1\", \"A:1\"]\n",
+        &["5:service.x.endpoints: a:1 is in the list twice"],
+    );
+    check(
+        "endpoints = [{ address = \"a:1\", weigth = 1 }, { }, 3, \"a:0\"]\n",
+        &[
+            "5:service.x.endpoints.0.weigth: unknown key \"weigth\" | did you mean `weight`?",
+            "5:service.x.endpoints.1: `address` is missing",
+            "5:service.x.endpoints.2: expected an address or a table, found an integer",
+            "5:service.x.endpoints.3: \"a:0\" cannot be connected to",
+        ],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncheck = { kind = \"tcp\", path = \"/\" }\n",
+        &["6:service.x.check.path: `path` means nothing when the check only connects"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncheck = { status = \"200\" }\n",
+        &["6:service.x.check.status: `status` means nothing when"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncheck = { path = \"readyz\" }\n",
+        &["6:service.x.check.path: \"readyz\" is not a path: it does not start with /"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncheck = { path = \"/\", status = \"2xx\" }\n",
+        &["6:service.x.check.status: \"2xx\" is not a set of statuses"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ncheck = { path = \"/a b\", host = \"a/b\" }\n",
+        &["6:service.x.check.path: \"/a b\" is not a path: ' ' cannot stand in a path"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\noutlier = { eject = \"10m\" }\n",
+        &["6:service.x.outlier.eject: eject_max is below eject"],
+    );
+    check(
+        "command = \" \"\n",
+        &["5:service.x.command: the command is empty"],
+    );
+    check(
+        "command = []\n",
+        &["5:service.x.command: the command is empty"],
+    );
+    check(
+        "command = [\"a\", \"b\\u0000\"]\n",
+        &["5:service.x.command: a command has no NUL"],
+    );
+    check(
+        "command = \"a {socket}\"\n",
+        &["5:service.x.command: {socket} is replaced only"],
+    );
+    check(
+        "command = \"a\"\nport = 80\n",
+        &["6:service.x.port: a fixed port needs instances = 1"],
+    );
+    check(
+        "command = \"a\"\nport = 80\ninstances = 2\n",
+        &["6:service.x.port: a fixed port is possible with instances = 1 only"],
+    );
+    check("command = \"a\"\nport = 80\ninstances = 1\n", &[]);
+    check(
+        "command = \"a\"\nrestart_backoff = \"1m\"\n",
+        &["6:service.x.restart_backoff: restart_backoff_max is below"],
+    );
+    check(
+        "command = \"a\"\nenvironment = { \"A=B\" = \"\" }\n",
+        &["6:service.x.environment.A=B: \"A=B\" cannot be the name of a variable"],
+    );
+    check(
+        "command = \"a\"\nlive = { }\n",
+        &["6:service.x.live: this liveness check asks nothing"],
+    );
+    check(
+        "command = \"a\"\nlive = { hang = true, path = \"/\" }\n",
+        &["6:service.x.live.hang: `hang` means nothing"],
+    );
+}
+
+#[test]
+fn rules_inside_of_routes_are_told() {
+    check(
+        "[route.x]\n",
+        &["1:route.x: a route needs `service` or `respond` | add service"],
+    );
+    check(
+        "[route.x]\nservice = \"web\"\nrespond = {}\n",
+        &["3:route.x.respond: a route has either"],
+    );
+    check(
+        "[route.x]\nservice = \"a b\"\n",
+        &["2:route.x.service: \"a b\" cannot be a name"],
+    );
+    let x = "[route.x]\nservice = \"web\"\n";
+    let table = [
+        ("*", "leave `host` out"),
+        ("a.*", "* can only be the whole first label"),
+        ("*.*.a", "* can only be the whole first label"),
+        ("a.test:80", "a port does not count"),
+        ("http://a", "a host has no scheme"),
+        ("ü.test", "it is neither a name nor an IP address"),
+        ("", "it is neither a name nor an IP address"),
+    ];
+    for (host, reason) in table {
+        let expected = format!("3:route.x.host: {host:?} is not a host: {reason}");
+        check(&format!("{x}host = \"{host}\"\n"), &[&expected]);
+    }
+    check(
+        &format!("{x}host = []\n"),
+        &["3:route.x.host: an empty list of hosts"],
+    );
+    let table = [
+        ("x", "it does not start with /"),
+        ("", "it does not start with /"),
+        ("/x?a", "a query or fragment"),
+        ("/x/*", "it is a prefix already"),
+        ("/x/../y", "no path starts with it"),
+        ("/x//y", "no path starts with it"),
+        ("/%2", "% needs two hexadecimal digits"),
+        ("/a b", "' ' cannot stand in a path"),
+        ("/ü", "'ü' cannot stand in a path"),
+    ];
+    for (path, reason) in table {
+        let expected = format!("3:route.x.path: {path:?} is not a path prefix: {reason}");
+        check(&format!("{x}path = \"{path}\"\n"), &[&expected]);
+    }
+    let x = &format!("{x}path = \"/x\"\n");
+    let headers = |set: &str| format!("{x}response_headers = {{ set = {{ {set} }} }}\n");
+    check(&headers("X-A = \"b\""), &[]);
+    check(
+        &headers("\"X A\" = \"b\""),
+        &[
+            "4:route.x.response_headers.set.X A: \"X A\" is not the name of a header field: ' ' cannot",
+        ],
+    );
+    check(
+        &headers("Content-Length = \"1\""),
+        &[
+            "4:route.x.response_headers.set.Content-Length: \"Content-Length\" is not the name of a header field: this field says how",
+        ],
+    );
+    check(
+        &headers("X-A = \"a\\r\\nb\""),
+        &[
+            "4:route.x.response_headers.set.X-A: \"a\\r\\nb\" is not the value of a header field: '\\r' cannot",
+        ],
+    );
+    check(
+        &headers("X-A = \"a\\u0000\""),
+        &["4:route.x.response_headers.set.X-A: \"a\\0\" is not the value"],
+    );
+    check(
+        &headers("X-A = \" a\""),
+        &["4:route.x.response_headers.set.X-A: \" a\" is not the value of a header field: a blank"],
+    );
+    check(
+        &headers("X-A = \"a\", x-a = \"b\""),
+        &["4:route.x.response_headers.set.x-a: \"x-a\" is here twice"],
+    );
+    check(
+        &format!("{x}request_headers = {{ remove = [\"Host\"] }}\n"),
+        &["4:route.x.request_headers: a request must have a Host"],
+    );
+    check(
+        &format!("{x}request_headers = {{ set = {{ A = \"\" }}, remove = [\"a\"] }}\n"),
+        &["4:route.x.request_headers.remove: A is both set and removed"],
+    );
+    let respond = "[route.x]\npath = \"/x\"\nrespond = ";
+    check(
+        &format!("{respond}{{ status = 101 }}\n"),
+        &["3:route.x.respond.status: 101 is outside of what is possible: 200 to 599"],
+    );
+    check(
+        &format!("{respond}{{ status = 204, body = \"x\" }}\n"),
+        &["3:route.x.respond.body: a response with status 204 has no body"],
+    );
+    check(
+        &format!("{respond}{{ }}\nrequest_headers = {{ remove = [\"A\"] }}\n"),
+        &["4:route.x.request_headers: a fixed answer sends no request on"],
+    );
+}
