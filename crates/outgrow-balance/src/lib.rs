@@ -1,1 +1,17 @@
-//! Room to be filled.
+//! Which endpoint gets the next request, and which gets none for a while: pure rules.
+//!
+//! Everything here works on indices and numbers: the time and the random source are arguments, no
+//! clock is read and no socket known. Whose endpoints these are is the upstream room's business.
+//!
+//! - [`algorithm`]: one file per algorithm, all of the same shape: a table that is compiled when
+//!   the set of endpoints changes, and a pick that allocates nothing.
+//! - [`slow_start`]: the share of its weight that an endpoint gets after it came up.
+//! - [`outlier`]: when an endpoint that fails is ejected, and for how long.
+//! - [`panic_threshold`]: when too few endpoints are healthy to go on with these only.
+
+pub mod algorithm;
+pub mod outlier;
+pub mod panic_threshold;
+pub mod slow_start;
+
+pub use algorithm::{Algorithm, Candidates, Cursor, Table};

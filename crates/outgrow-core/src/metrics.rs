@@ -164,7 +164,7 @@ fn bucket_of(micros: u64) -> usize {
     if micros < STEPS as u64 {
         return micros as usize;
     }
-    let power = 63 - micros.leading_zeros();
+    let power = micros.ilog2();
     let step = (micros >> (power - STEP_BITS)) as usize & (STEPS - 1);
     (((power - STEP_BITS + 1) as usize) * STEPS + step).min(BUCKETS - 1)
 }

@@ -5,22 +5,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Side};
 use outgrow_http::conn::ServerConnection;
 use outgrow_http::conn::server::NoRequest;
-use outgrow_http::downstream::Downstream;
 use outgrow_http::h1::Reject;
+use outgrow_http::h2::is_preface;
 use outgrow_net::{Timer, Transport};
 
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
-use crate::record::Line;
-use crate::respond;
 use crate::way::Way;
 use crate::worker::{Drain, Exchange, Worker};
 
-/// The beginning of an HTTP/2 connection (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take to read the last response before the connection is closed under it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -93,12 +89,10 @@ async fn next<T: Transport>(
             if !first || !listener.http2 || bytes[0] != b'P' {
                 return Poll::Ready(Next::Request);
             }
-            let common = bytes.len().min(HTTP2_PREFACE.len());
-            if bytes[..common] != HTTP2_PREFACE[..common] {
-                return Poll::Ready(Next::Request);
-            }
-            if common == HTTP2_PREFACE.len() {
-                return Poll::Ready(Next::Http2);
+            match is_preface(bytes) {
+                Some(false) => return Poll::Ready(Next::Request),
+                Some(true) => return Poll::Ready(Next::Http2),
+                None => {}
             }
             match connection.poll_more(cx) {
                 Poll::Ready(0) => return Poll::Ready(Next::End),
@@ -134,69 +128,24 @@ async fn one_request<T: Transport>(
         timer.poll(cx, clock.now()).map(|()| Err(NoRequest::Reject(reject)))
     })
     .await;
+    let way = Way { worker, listener, peer, exchange, timer, down: connection, detail: "" };
     match head {
-        Ok(()) if !listener.http1 => {
-            let reject = Reject { cause: Cause::VersionNotSupported, detail: "HTTP/2 only" };
-            refuse(worker, listener, connection, timer, exchange, (start, reject), peer).await;
-            false
-        }
+        Ok(()) if listener.http1 => way.process(start).await,
         Ok(()) => {
-            let way = Way { worker, listener, peer, exchange, timer, down: connection };
-            way.process(start).await;
-            connection.can_continue()
+            let fault = Fault::client(Phase::RequestHead, Cause::VersionNotSupported);
+            way.refuse(start, fault, "this listener speaks HTTP/2 only").await;
         }
-        Err(NoRequest::Closed | NoRequest::Gone) => false,
+        Err(NoRequest::Closed | NoRequest::Gone) => return false,
         Err(NoRequest::Reject(reject)) => {
-            refuse(worker, listener, connection, timer, exchange, (start, reject), peer).await;
-            false
+            let side = match reject.cause {
+                Cause::MemoryLimit => Side::Outgrow,
+                _ => Side::Client,
+            };
+            let fault = Fault { side, ..Fault::client(Phase::RequestHead, reject.cause) };
+            way.refuse(start, fault, reject.detail).await;
         }
     }
-}
-
-/// Answers bytes that are no acceptable request.
-async fn refuse<T: Transport>(
-    worker: &Worker,
-    listener: &ListenerPlan,
-    connection: &mut ServerConnection<T>,
-    timer: &mut Timer,
-    exchange: &mut Exchange,
-    (start, reject): (Ticks, Reject),
-    peer: &Peer,
-) {
-    let side = if reject.cause == Cause::MemoryLimit { Side::Outgrow } else { Side::Client };
-    let fault = Fault { side, ..Fault::client(Phase::RequestHead, reject.cause) };
-    let (mut context, _) = worker.begin(start);
-    context.fault = Some(fault);
-    worker.cells().count_fault(fault.cause);
-    connection.close_after();
-    exchange.request.clear();
-    let mut body = Vec::new();
-    let head = &mut exchange.response;
-    if respond::error(fault, reject.detail, &context, head, &mut body) {
-        context.status = head.status;
-        let method = outgrow_message::Method::Get;
-        let clock = worker.shared.clock;
-        let patience = listener.timeouts.send_idle;
-        let sent = respond::answer(connection, head, &body, method, clock, timer, patience).await;
-        context.response_bytes = sent.unwrap_or(0);
-    }
-    context.stages.end = worker.now();
-    if worker.records.is_on() {
-        worker.records.put(&Line {
-            context: &context,
-            client: peer.address(),
-            method: b"-",
-            host: b"",
-            path: b"-",
-            query: None,
-            route: "",
-            service: "",
-            endpoint: "",
-            detail: reject.detail,
-            user_agent: b"",
-            given_id: None,
-        });
-    }
+    connection.can_continue()
 }
 
 async fn linger<T: Transport>(

@@ -17,6 +17,9 @@ use outgrow_net::{Stream, Timer};
 
 use crate::plan::RoutePlan;
 
+/// Interim responses to one request; an endpoint that sends more does not come to the point.
+const INTERIM_LIMIT: usize = 64;
+
 /// How long things may take, in one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -127,6 +130,8 @@ pub(crate) struct Progress {
     answering: bool,
     response_ended: bool,
     last: Ticks,
+    /// Interim responses that came.
+    interim: usize,
     /// An interim response went to the client.
     pub(crate) interim_forwarded: bool,
     /// Any byte of a response came.
@@ -205,13 +210,14 @@ impl<D: Downstream> Attempt<'_, D> {
             (Waits::ClientWrite, _) => {
                 (patience.send_idle, Fault::client(Phase::ResponseBody, Cause::SendTimeout))
             }
+            // An endpoint that waits for the client is not to blame for its silence.
+            (_, Some(Waits::ClientBody)) => {
+                (patience.body_idle, Fault::client(Phase::RequestBody, Cause::BodyTimeout))
+            }
             (Waits::UpstreamBody, _) => (
                 patience.stream_idle,
                 Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
             ),
-            (_, Some(Waits::ClientBody)) => {
-                (patience.body_idle, Fault::client(Phase::RequestBody, Cause::BodyTimeout))
-            }
             (_, Some(_)) => (
                 patience.stream_idle,
                 Fault::upstream(Phase::Send, Cause::StreamIdleTimeout, Sent::Maybe),
@@ -261,7 +267,7 @@ impl<D: Downstream> Attempt<'_, D> {
         while self.progress.replayed < self.replay.bytes().len() {
             let rest = &self.replay.bytes()[self.progress.replayed..];
             let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, rest))
-                .map_err(|_| send_fault())?;
+                .map_err(send_fault)?;
             self.progress.replayed += taken;
         }
         while !self.progress.request_ended {
@@ -274,7 +280,7 @@ impl<D: Downstream> Attempt<'_, D> {
                         return Poll::Ready(Err(fault));
                     }
                     let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, data))
-                        .map_err(|_| send_fault())?;
+                        .map_err(send_fault)?;
                     self.replay.keep(&data[..taken], self.keep_body, blocks);
                     self.progress.replayed = self.replay.bytes().len();
                     self.progress.request_bytes += taken as u64;
@@ -298,12 +304,16 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.side.outgoing.poll_flush(cx, self.stream).map_err(|_| send_fault())
+        self.side.outgoing.poll_flush(cx, self.stream).map_err(send_fault)
     }
 
     /// Moves the response: its heads, then its body.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
         while !self.progress.answering {
+            if self.progress.interim > 0 {
+                // The client may wait for it (100 Continue) before it sends its body.
+                ready!(self.down.poll_flush(cx))?;
+            }
             ready!(self.poll_head(cx))?;
             self.progress.last = self.around.clock.now();
             match self.response.status {
@@ -368,6 +378,10 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     fn forward_interim(&mut self) -> Result<(), Fault> {
+        if self.progress.interim == INTERIM_LIMIT {
+            return Err(head_fault(Cause::UpstreamBadResponse));
+        }
+        self.progress.interim += 1;
         self.response.fields.remove_hop_by_hop();
         self.down.interim(self.response)?;
         self.progress.interim_forwarded = true;
@@ -388,6 +402,10 @@ impl<D: Downstream> Attempt<'_, D> {
         self.response.fields.remove_hop_by_hop();
         self.around.route.edit_response(&mut self.response.fields);
         self.side.incoming.begin(self.response.length, self.response.until_close);
+        if !self.progress.request_ended {
+            // The rest of the request may never be read: the client is told not to send another.
+            self.down.close_after();
+        }
         self.down.respond(self.response, self.response.length, self.request.method)?;
         self.progress.answering = true;
         Ok(())
@@ -429,7 +447,10 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 }
 
-fn send_fault() -> Fault {
+fn send_fault(error: std::io::Error) -> Fault {
+    if error.kind() == std::io::ErrorKind::OutOfMemory {
+        return memory_fault(Phase::Send);
+    }
     Fault::upstream(Phase::Send, Cause::UpstreamReset, Sent::Maybe)
 }
 

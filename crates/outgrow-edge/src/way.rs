@@ -39,6 +39,8 @@ pub(crate) struct Way<'a, D> {
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) timer: &'a mut Timer,
     pub(crate) down: &'a mut D,
+    /// What exactly was wrong with the client's bytes; empty when nothing was.
+    pub(crate) detail: &'static str,
 }
 
 /// What the record says about where a request went.
@@ -67,6 +69,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         context.stages.end = self.worker.now();
         self.record(&context, &destination);
+    }
+
+    /// Answers bytes that are no acceptable request, and records them.
+    pub(crate) async fn refuse(mut self, start: Ticks, fault: Fault, detail: &'static str) {
+        let (mut context, _) = self.worker.begin(start);
+        // What was read of a head that is refused is not to be relied on.
+        self.exchange.request.clear();
+        self.detail = detail;
+        self.down.close_after();
+        self.fail(&mut context, fault).await;
+        context.stages.end = self.worker.now();
+        self.record(&context, &Destination::default());
     }
 
     async fn answer(
@@ -107,6 +121,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         head.status = status;
         for (name, value) in fields {
             head.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        if !body.is_empty() && !head.fields.may_have(Known::ContentType) {
+            head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
         }
         context.status = status;
         let method = self.exchange.request.method;
@@ -378,13 +395,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             return;
         }
         context.status = 0;
-        let detail = if fault.side == Side::Client { self.down.detail() } else { "" };
+        if self.detail.is_empty() && fault.side == Side::Client {
+            self.detail = self.down.detail();
+        }
         let head = &mut self.exchange.response;
         let mut body = Vec::new();
         if fault.side == Side::Client && fault.phase == Phase::RequestBody {
             self.down.close_after();
         }
-        if !respond::error(fault, detail, context, head, &mut body) {
+        if !respond::error(fault, self.detail, context, head, &mut body) {
             self.down.abort();
             return;
         }
@@ -438,7 +457,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             endpoint: endpoint.map_or("", |endpoint| {
                 endpoint.instance().unwrap_or_else(|| endpoint.label())
             }),
-            detail: self.down.detail(),
+            detail: self.detail,
             user_agent: request.fields.get(Known::UserAgent).unwrap_or_default(),
             given_id: identity::given_id(&request.fields, self.peer),
         });

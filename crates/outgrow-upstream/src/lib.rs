@@ -1,1 +1,35 @@
-//! Room to be filled.
+//! The upstream room: services, their endpoints, and everything that stands between a request and
+//! a connection to one of them. It knows no protocol, so every tier uses it.
+//!
+//! - [`Registry`] interns services by name and endpoints by service and address: health, ejection,
+//!   counters and pools live on when the configuration is read again.
+//! - [`Service`] is chosen from: [`Service::choose`] picks an endpoint and takes a [`Permit`],
+//!   [`Service::wait`] stands in line when all are full.
+//! - [`Endpoint`] keeps idle connections for each worker; [`connect()`] makes a new one.
+//! - [`check`] asks the endpoints all the time; [`Event`] and [`state`] tell what became of them.
+//!
+//! The algorithms and the rules of ejection are in `outgrow-balance`. What a response means, when
+//! a request is sent again and when a waiting one gives up is the tier's to decide.
+
+pub mod check;
+pub mod connect;
+pub mod endpoint;
+pub mod event;
+pub mod permit;
+pub mod pool;
+mod queue;
+pub mod registry;
+pub mod resolve;
+pub mod service;
+pub mod settings;
+pub mod state;
+
+pub use connect::connect;
+pub use endpoint::{Endpoint, EndpointId, Outcome};
+pub use event::Event;
+pub use permit::Permit;
+pub use pool::{Connection, Freshness};
+pub use queue::Wait;
+pub use registry::Registry;
+pub use service::{EndpointOptions, EndpointSet, Health, Service, ServiceView, Unavailable};
+pub use state::{EndpointState, ServiceState};

@@ -3,7 +3,7 @@
 //! Requests never wait for the disk: when the writer is behind, records are dropped and counted.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,56 +17,75 @@ const SLACK_BYTES: usize = 8 * 1024;
 /// Buffers on their way to the writer at most; beyond, records are dropped.
 const QUEUE: usize = 64;
 
-/// Where the workers' records go together.
+/// Where records are written to; replaced when a file is to be opened anew.
+type Target = Box<dyn Write + Send>;
+
+/// Where the workers' records go together. Always there, so that a reload can switch records on
+/// and off and open their file anew (after it was rotated).
 #[derive(Debug)]
 pub struct RecordWriter {
-    sender: Option<SyncSender<Vec<u8>>>,
+    sender: SyncSender<Batch>,
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
-    format: AccessFormat,
+    on: AtomicBool,
+    json: AtomicBool,
     lost: Arc<AtomicU64>,
 }
 
-impl RecordWriter {
-    /// No records at all.
-    pub fn off() -> Arc<Self> {
-        Arc::new(Self {
-            sender: None,
-            spare: Arc::default(),
-            format: AccessFormat::Text,
-            lost: Arc::default(),
-        })
-    }
+/// What the writer's thread is sent.
+enum Batch {
+    Records(Vec<u8>),
+    Target(Target),
+}
 
-    /// Records go to `target`, written by a thread of its own that ends with the writer.
-    pub fn start(
-        target: impl Write + Send + 'static,
-        format: AccessFormat,
-    ) -> std::io::Result<Arc<Self>> {
+impl RecordWriter {
+    /// Starts the writer's thread, which ends with the writer. No records until
+    /// [`RecordWriter::direct`].
+    pub fn start() -> std::io::Result<Arc<Self>> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let spare = Arc::default();
-        let lost: Arc<AtomicU64> = Arc::default();
-        let writer = Self { sender: Some(sender), spare: Arc::clone(&spare), format, lost };
-        let lost = Arc::clone(&writer.lost);
+        let writer = Self {
+            sender,
+            spare: Arc::default(),
+            on: AtomicBool::new(false),
+            json: AtomicBool::new(false),
+            lost: Arc::default(),
+        };
+        let (spare, lost) = (Arc::clone(&writer.spare), Arc::clone(&writer.lost));
         std::thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || write_all(target, &receiver, &spare, &lost))?;
+            .spawn(move || write_all(&receiver, &spare, &lost))?;
         Ok(Arc::new(writer))
     }
 
-    /// Whether records are wanted.
-    pub fn is_on(&self) -> bool {
-        self.sender.is_some()
+    /// Sends the records to `target` from now on, or nowhere. Waits while the writer is behind.
+    pub fn direct(&self, target: Option<Target>, format: AccessFormat) {
+        self.json.store(format == AccessFormat::Json, Ordering::Relaxed);
+        self.on.store(target.is_some(), Ordering::Relaxed);
+        if let Some(target) = target {
+            // The thread ends only with this writer.
+            let _ = self.sender.send(Batch::Target(target));
+        }
     }
 
-    /// Buffers of records that could not be written: the writer was behind, or the file failed.
+    /// Whether records are wanted.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Records that could not be written: the writer was behind, or the file failed.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
+    fn format(&self) -> AccessFormat {
+        if self.json.load(Ordering::Relaxed) { AccessFormat::Json } else { AccessFormat::Text }
+    }
+
     fn send(&self, batch: Vec<u8>) {
-        let Some(sender) = &self.sender else { return };
-        if let Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) =
-            sender.try_send(batch)
+        if let Err(
+            TrySendError::Full(Batch::Records(mut batch))
+            | TrySendError::Disconnected(Batch::Records(mut batch)),
+        ) = self.sender.try_send(Batch::Records(batch))
         {
             self.lost.fetch_add(count_lines(&batch), Ordering::Relaxed);
             batch.clear();
@@ -84,18 +103,21 @@ fn count_lines(batch: &[u8]) -> u64 {
     batch.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-fn write_all(
-    mut target: impl Write,
-    receiver: &Receiver<Vec<u8>>,
-    spare: &Mutex<Vec<Vec<u8>>>,
-    lost: &AtomicU64,
-) {
-    while let Ok(mut batch) = receiver.recv() {
-        if target.write_all(&batch).and_then(|()| target.flush()).is_err() {
-            lost.fetch_add(count_lines(&batch), Ordering::Relaxed);
+fn write_all(receiver: &Receiver<Batch>, spare: &Mutex<Vec<Vec<u8>>>, lost: &AtomicU64) {
+    let mut target: Target = Box::new(std::io::sink());
+    while let Ok(batch) = receiver.recv() {
+        let mut records = match batch {
+            Batch::Records(records) => records,
+            Batch::Target(new) => {
+                target = new;
+                continue;
+            }
+        };
+        if target.write_all(&records).and_then(|()| target.flush()).is_err() {
+            lost.fetch_add(count_lines(&records), Ordering::Relaxed);
         }
-        batch.clear();
-        spare.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+        records.clear();
+        spare.lock().unwrap_or_else(PoisonError::into_inner).push(records);
     }
 }
 
@@ -124,7 +146,7 @@ impl RecordSink {
         if batch.capacity() == 0 {
             *batch = self.writer.fresh();
         }
-        line.write(self.writer.format, &mut batch);
+        line.write(self.writer.format(), &mut batch);
         if batch.len() >= BATCH_BYTES {
             let full = std::mem::take(&mut *batch);
             drop(batch);
@@ -162,7 +184,8 @@ mod tests {
             }
         }
         let (let_go, stuck) = std::sync::mpsc::channel();
-        let writer = RecordWriter::start(Stuck(stuck), AccessFormat::Text).expect("a thread");
+        let writer = RecordWriter::start().expect("a thread");
+        writer.direct(Some(Box::new(Stuck(stuck))), AccessFormat::Text);
         for _ in 0..QUEUE + 10 {
             writer.send(b"one\ntwo\n".to_vec());
         }

@@ -1,0 +1,225 @@
+//! Active checks: every endpoint is asked again and again whether it can take requests, and every
+//! supervised instance whether it still lives.
+//!
+//! One task per endpoint and kind of check, on the control runtime. What a result makes of an
+//! endpoint is counted in `streak` and decided by the service; nothing is restarted here.
+
+mod http;
+mod probe;
+mod streak;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outgrow_core::settings::RequestPath;
+use outgrow_core::{Clock, Random};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::endpoint::{Endpoint, EndpointId};
+use crate::event::{Event, Subject};
+use crate::registry::Registry;
+use crate::service::{Health, Service};
+use crate::settings::{CheckKind, CheckSettings, StatusSet};
+use probe::Question;
+use streak::Streak;
+
+/// Most checks that run at a time; the others wait for them.
+const CONCURRENT: usize = 256;
+
+/// The share of an interval by which it is made shorter or longer at random, so that checks of
+/// many endpoints (and of many outgrows) do not meet.
+const JITTER: f64 = 0.1;
+
+/// The check whose failure means that an instance hangs and is to be restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// The path that is asked for with GET, where 200 to 399 means alive; `None`: being able to
+    /// connect is enough.
+    pub path: Option<RequestPath>,
+    /// From one question to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Failures in a row that give [`Event::NotLive`].
+    pub fall: u32,
+}
+
+/// The checks of one endpoint.
+pub(crate) struct Plan {
+    pub(crate) service: Arc<Service>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) ready: Option<CheckSettings>,
+    pub(crate) live: Option<Live>,
+    pub(crate) health: Health,
+}
+
+/// Checks all endpoints of the registry, and follows its changes. Runs until it is dropped, which
+/// ends all checks.
+pub async fn run(registry: Arc<Registry>, clock: Clock) {
+    let mut changes = registry.changes();
+    let slots = Arc::new(Semaphore::new(CONCURRENT));
+    let mut running = BTreeMap::new();
+    loop {
+        changes.mark_unchanged();
+        let plans = registry
+            .services()
+            .into_iter()
+            .flat_map(|service| service.plans())
+            .collect();
+        running = reconcile(running, plans, clock, &slots);
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A task that ends when it is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The tasks of one endpoint, each with what it was started for.
+#[derive(Default)]
+struct Running {
+    ready: Option<(CheckSettings, Task)>,
+    live: Option<(Live, Task)>,
+}
+
+/// Starts what is new, ends what is gone, and leaves alone what is as it was.
+fn reconcile(
+    mut running: BTreeMap<EndpointId, Running>,
+    plans: Vec<Plan>,
+    clock: Clock,
+    slots: &Arc<Semaphore>,
+) -> BTreeMap<EndpointId, Running> {
+    let start = |plan: Plan| {
+        let id = plan.endpoint.id();
+        let before = running.remove(&id).unwrap_or_default();
+        let asker = Arc::new(Asker {
+            service: plan.service,
+            endpoint: plan.endpoint,
+            clock,
+            slots: Arc::clone(slots),
+        });
+        let ready = plan.ready.map(|check| match before.ready {
+            Some((same, task)) if same == check => (same, task),
+            _ => {
+                let work = Arc::clone(&asker).check_ready(check.clone(), plan.health);
+                (check, Task(tokio::spawn(work)))
+            }
+        });
+        let live = plan.live.map(|live| match before.live {
+            Some((same, task)) if same == live => (same, task),
+            _ => (live.clone(), Task(tokio::spawn(asker.check_live(live)))),
+        });
+        (id, Running { ready, live })
+    };
+    plans.into_iter().map(start).collect()
+}
+
+/// What a check's task works with.
+struct Asker {
+    service: Arc<Service>,
+    endpoint: Arc<Endpoint>,
+    clock: Clock,
+    slots: Arc<Semaphore>,
+}
+
+impl Asker {
+    async fn check_ready(self: Arc<Self>, check: CheckSettings, health: Health) {
+        let mut random = Random::from_system();
+        let mut streak = Streak::new(health, check.rise, check.fall);
+        let host = if check.host.is_empty() {
+            self.host()
+        } else {
+            &check.host
+        };
+        let question = match check.kind() {
+            CheckKind::Tcp => Question::Connect,
+            CheckKind::Http => Question::Get {
+                path: check.path(),
+                host,
+                status: &check.status,
+            },
+        };
+        if matches!(health, Health::Up | Health::Down) {
+            // Checked before, so only the check is new: a reload does not ask everybody at once.
+            let pause = check.fast_interval.min(check.interval);
+            tokio::time::sleep(pause.mul_f64(random.unit())).await;
+        }
+        loop {
+            let result = self.ask(&question, check.timeout).await;
+            let verdict = streak.note(result.is_ok());
+            let result = result.as_ref().copied().map_err(String::as_str);
+            self.service
+                .checked(self.endpoint.id(), result, verdict, self.clock.now());
+            let pause = if streak.is_steady() {
+                check.interval
+            } else {
+                check.fast_interval.min(check.interval)
+            };
+            tokio::time::sleep(jittered(pause, &mut random)).await;
+        }
+    }
+
+    async fn check_live(self: Arc<Self>, live: Live) {
+        let mut random = Random::from_system();
+        let mut failures = 0;
+        let status = StatusSet::SUCCESS_AND_REDIRECT;
+        let question = match &live.path {
+            None => Question::Connect,
+            Some(path) => Question::Get {
+                path: path.as_str(),
+                host: self.host(),
+                status: &status,
+            },
+        };
+        loop {
+            tokio::time::sleep(jittered(live.interval, &mut random)).await;
+            // An instance that was never ready has its start timeout.
+            if !self.endpoint.was_up.load(Ordering::Acquire) {
+                continue;
+            }
+            match self.ask(&question, live.timeout).await {
+                Ok(()) => failures = 0,
+                Err(reason) => {
+                    failures += 1;
+                    if failures >= live.fall {
+                        let subject = Subject::new(self.service.name(), &self.endpoint);
+                        self.service.emit(Event::NotLive { subject, reason });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, question: &Question<'_>, timeout: Duration) -> Result<(), String> {
+        // The slots are never closed; without one it is asked all the same.
+        let slot = self.slots.acquire().await;
+        let result = probe::ask(&self.endpoint, question, timeout).await;
+        drop(slot);
+        result
+    }
+
+    /// The Host field where none is configured: RFC 9112 section 3.2 wants one in any case.
+    fn host(&self) -> &str {
+        if self.endpoint.label().starts_with("unix:") {
+            "localhost"
+        } else {
+            self.endpoint.label()
+        }
+    }
+}
+
+fn jittered(pause: Duration, random: &mut Random) -> Duration {
+    pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random.unit())
+}

@@ -1,0 +1,319 @@
+//! An endpoint: one address of a service, with its counters, its permits and its pools.
+//!
+//! Whether it is healthy, ejected or draining is kept by its [`Service`], which
+//! also decides; here is what a request touches.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use outgrow_balance::slow_start;
+use outgrow_core::metrics::Counter;
+use outgrow_core::settings::Address;
+use outgrow_core::{Fault, Ticks};
+
+use crate::pool::{Connection, Freshness, Pool};
+use crate::queue::Queue;
+use crate::service::Service;
+use crate::settings::ServiceSettings;
+
+/// An endpoint's identity: never used twice in a process. An address that goes and comes back is
+/// another endpoint, unless it came back before its last request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId(pub(crate) u64);
+
+impl EndpointId {
+    /// The identity as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// How a request ended, as far as the endpoint's health is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered, with whatever status that is the application's own.
+    Success,
+    /// It was answered with 502, 503 or 504.
+    ServerError,
+    /// It failed. Faults of the client and of outgrow do not count.
+    Fault(Fault),
+}
+
+/// One address of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: EndpointId,
+    address: Address,
+    label: String,
+    instance: Option<String>,
+    weight: AtomicU32,
+    /// Permits taken.
+    pub(crate) active: AtomicU32,
+    pub(crate) requests: Counter,
+    /// Permits that there are.
+    pub(crate) limit: AtomicU32,
+    /// Whether it is in the set that requests are sent to.
+    pub(crate) usable: AtomicBool,
+    /// Failures in a row that eject; 0 is never.
+    eject_at: AtomicU32,
+    failures_in_a_row: AtomicU32,
+    /// When its slow start began, as `Ticks`; 0 when it has none.
+    slow_since: AtomicU64,
+    /// Whether a check ever passed.
+    pub(crate) was_up: AtomicBool,
+    failures: Counter,
+    pub(crate) ejections: Counter,
+    connects: Counter,
+    pub(crate) pool: Pool,
+    pub(crate) queue: Arc<Queue>,
+    service: Weak<Service>,
+    /// What a name was resolved to, the address that worked last in front.
+    resolved: Mutex<Vec<SocketAddr>>,
+}
+
+/// What an endpoint is made from.
+pub(crate) struct Founding {
+    pub(crate) id: EndpointId,
+    pub(crate) address: Address,
+    pub(crate) instance: Option<String>,
+    pub(crate) weight: u32,
+    pub(crate) workers: usize,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) service: Weak<Service>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(founding: Founding, settings: &ServiceSettings) -> Self {
+        let resolved = founding.address.socket_address().into_iter().collect();
+        let endpoint = Self {
+            id: founding.id,
+            label: founding.address.to_string(),
+            address: founding.address,
+            instance: founding.instance,
+            weight: AtomicU32::new(founding.weight),
+            active: AtomicU32::new(0),
+            requests: Counter::default(),
+            limit: AtomicU32::new(0),
+            usable: AtomicBool::new(false),
+            eject_at: AtomicU32::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            slow_since: AtomicU64::new(0),
+            was_up: AtomicBool::new(false),
+            failures: Counter::default(),
+            ejections: Counter::default(),
+            connects: Counter::default(),
+            pool: Pool::new(founding.workers),
+            queue: founding.queue,
+            service: founding.service,
+            resolved: Mutex::new(resolved),
+        };
+        endpoint.configure(settings);
+        endpoint
+    }
+
+    pub(crate) fn configure(&self, settings: &ServiceSettings) {
+        self.limit.store(settings.max_connections, Ordering::SeqCst);
+        self.eject_at
+            .store(settings.outlier.consecutive_failures, Ordering::Relaxed);
+        self.pool
+            .configure(settings.idle_connections as usize, settings.idle_timeout);
+    }
+
+    /// Its identity.
+    #[inline]
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its address as text, for records.
+    #[inline]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The name of the instance that answers there, when outgrow runs it.
+    #[inline]
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
+    /// Its weight among the endpoints of the service.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// Requests in flight, of all workers.
+    #[inline]
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// Most requests in flight, of all workers.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Requests that got a permit.
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Failures that counted against it.
+    pub fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// Times that it was ejected.
+    pub fn ejections(&self) -> u64 {
+        self.ejections.get()
+    }
+
+    /// Connections that were made to it.
+    pub fn connects(&self) -> u64 {
+        self.connects.get()
+    }
+
+    /// Idle connections of all workers.
+    pub fn idle(&self) -> usize {
+        self.pool.count()
+    }
+
+    /// Whether requests are sent to it.
+    #[inline]
+    pub fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::SeqCst)
+    }
+
+    /// An idle connection that is open, as far as can be known without waiting: of `worker`'s own
+    /// (no system call), or of another worker's (two). Must be called on the worker's runtime.
+    #[inline]
+    pub fn checkout(&self, worker: usize, now: Ticks, freshness: Freshness) -> Option<Connection> {
+        self.pool.checkout(worker, now, freshness)
+    }
+
+    /// Keeps a connection for the next request, for `idle_timeout` or what the server's
+    /// `Keep-Alive: timeout=` says (less a second), whichever is shorter. At the limit the one that
+    /// was idle longest is closed. A connection of another endpoint is closed.
+    #[inline]
+    pub fn release(
+        &self,
+        worker: usize,
+        connection: Connection,
+        now: Ticks,
+        keep_alive: Option<Duration>,
+    ) {
+        if connection.endpoint == self.id {
+            self.pool.release(worker, connection, now, keep_alive);
+        }
+    }
+
+    /// Closes `worker`'s idle connections that are too old or dead. To be called each second.
+    pub fn sweep(&self, worker: usize, now: Ticks) {
+        self.pool.sweep(worker, now);
+    }
+
+    /// Takes note of how a request ended. A success costs one relaxed load; failures in a row
+    /// eject the endpoint (see `outgrow_balance::outlier`).
+    #[inline]
+    pub fn report(&self, outcome: Outcome, now: Ticks) {
+        let blamed = match outcome {
+            Outcome::Success => {
+                if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
+                    self.failures_in_a_row.store(0, Ordering::Relaxed);
+                }
+                false
+            }
+            Outcome::ServerError => true,
+            Outcome::Fault(fault) => fault.blames_endpoint(),
+        };
+        if blamed {
+            self.count_failure(now);
+        }
+    }
+
+    #[cold]
+    fn count_failure(&self, now: Ticks) {
+        self.failures.add_shared(1);
+        let in_a_row = self
+            .failures_in_a_row
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        let eject_at = self.eject_at.load(Ordering::Relaxed);
+        // Not at each failure beyond: in an outage of all endpoints none may be ejected any more,
+        // and every request would ask.
+        if eject_at != 0
+            && in_a_row.is_multiple_of(eject_at)
+            && let Some(service) = self.service.upgrade()
+        {
+            service.eject(self.id, now);
+        }
+    }
+
+    pub(crate) fn forget_failures(&self) {
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_connect(&self) {
+        self.connects.add_shared(1);
+    }
+
+    /// Begins its slow start, or ends it with `None`.
+    pub(crate) fn set_slow_since(&self, since: Option<Ticks>) {
+        self.slow_since
+            .store(since.map_or(0, |since| since.0), Ordering::Relaxed);
+    }
+
+    /// The share of its weight that it gets now.
+    #[inline]
+    pub(crate) fn share(&self, window: Duration, now: Ticks) -> f64 {
+        match self.slow_since.load(Ordering::Relaxed) {
+            0 => 1.0,
+            since => slow_start::share(window, now.since(Ticks(since))),
+        }
+    }
+
+    /// The socket addresses to try, best first; none for a Unix socket or a name that was not
+    /// resolved yet.
+    pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
+        self.resolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts the address that answered in front.
+    pub(crate) fn prefer(&self, address: SocketAddr) {
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = resolved.iter().position(|known| *known == address) {
+            resolved[..=place].rotate_right(1);
+        }
+    }
+
+    /// Takes over what its name was resolved to; keeps what it had when that is nothing, and the
+    /// preferred address in front when it is still among them.
+    pub(crate) fn set_socket_addresses(&self, mut addresses: Vec<SocketAddr>) {
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if addresses.is_empty() {
+            return;
+        }
+        let preferred = resolved.first();
+        if let Some(place) = addresses
+            .iter()
+            .position(|address| Some(address) == preferred)
+        {
+            addresses[..=place].rotate_right(1);
+        }
+        *resolved = addresses;
+    }
+}

@@ -1,0 +1,264 @@
+//! Idle connections of an endpoint: one list per worker, the most recently used first, and
+//! takeover from another worker before a new connection is made.
+//!
+//! What was said on a connection is not known here: who gives one back vouches that the next
+//! request may start on it.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+use outgrow_net::Stream;
+use outgrow_net::stream::Detached;
+
+use crate::endpoint::EndpointId;
+
+#[cfg(test)]
+mod tests;
+
+/// A server that says how long it keeps a connection is not trusted to the last moment: this much
+/// earlier (but at most half of the time) it is not used any more.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
+/// A connection to an endpoint. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The bytes.
+    pub stream: Stream,
+    /// Requests that were sent on it before.
+    pub requests: u64,
+    /// When it was made.
+    pub created: Ticks,
+    /// The endpoint that it leads to.
+    pub(crate) endpoint: EndpointId,
+}
+
+impl Connection {
+    /// The endpoint that it leads to.
+    pub fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+}
+
+/// Which idle connections are good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any that is open as far as is known.
+    Any,
+    /// Only one that was used less than this ago: for a request that cannot be sent again when
+    /// the server closes the connection at this moment.
+    UsedWithin(Duration),
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Ticks,
+    until: Ticks,
+}
+
+/// One worker's list, the longest idle in front. On cache lines of its own, since each worker
+/// writes to its list with every request.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct List(Mutex<VecDeque<Idle>>);
+
+impl List {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The idle connections of one endpoint.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    lists: Box<[List]>,
+    /// Whether connections are taken back.
+    open: AtomicBool,
+    /// Most connections per list.
+    limit: AtomicUsize,
+    idle_timeout_nanos: AtomicU64,
+}
+
+impl Pool {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            lists: (0..workers.max(1)).map(|_| List::default()).collect(),
+            open: AtomicBool::new(true),
+            limit: AtomicUsize::new(0),
+            idle_timeout_nanos: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn configure(&self, limit: usize, idle_timeout: Duration) {
+        self.limit.store(limit, Ordering::Relaxed);
+        let nanos = u64::try_from(idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.idle_timeout_nanos.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Takes connections back again.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes no connection back from now on.
+    pub(crate) fn shut(&self) {
+        self.open.store(false, Ordering::SeqCst);
+    }
+
+    /// Closes all idle connections. After [`Pool::shut`] none is left.
+    pub(crate) fn clear(&self) {
+        for list in &self.lists {
+            let idle = std::mem::take(&mut *list.lock());
+            drop(idle);
+        }
+    }
+
+    /// An open connection, of `worker`'s own list or else of another worker's.
+    #[inline]
+    pub(crate) fn checkout(
+        &self,
+        worker: usize,
+        now: Ticks,
+        freshness: Freshness,
+    ) -> Option<Connection> {
+        let own = worker % self.lists.len();
+        while let Some(idle) = self.pop(own, now, freshness) {
+            if is_open(&idle.connection.stream) {
+                return Some(idle.connection);
+            }
+        }
+        (1..self.lists.len()).find_map(|offset| {
+            let other = (own + offset) % self.lists.len();
+            while let Some(idle) = self.pop(other, now, freshness) {
+                if let Some(connection) = take_over(idle.connection) {
+                    return Some(connection);
+                }
+            }
+            None
+        })
+    }
+
+    #[inline]
+    fn pop(&self, list: usize, now: Ticks, freshness: Freshness) -> Option<Idle> {
+        let mut list = self.lists[list].lock();
+        loop {
+            let last = list.back()?;
+            if let Freshness::UsedWithin(age) = freshness
+                && now.since(last.since) >= age
+            {
+                return None;
+            }
+            let idle = list.pop_back()?;
+            if now < idle.until {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// Keeps the connection for the next request of `worker`, unless the pool is closed.
+    #[inline]
+    pub(crate) fn release(
+        &self,
+        worker: usize,
+        mut connection: Connection,
+        now: Ticks,
+        keep_alive: Option<Duration>,
+    ) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let nanos = self.idle_timeout_nanos.load(Ordering::Relaxed);
+        let mut keep = Duration::from_nanos(nanos);
+        if let Some(keep_alive) = keep_alive {
+            keep = keep.min(keep_alive.saturating_sub(KEEP_ALIVE_MARGIN.min(keep_alive / 2)));
+        }
+        if limit == 0 || keep.is_zero() {
+            return;
+        }
+        connection.requests += 1;
+        let mut list = self.lists[worker % self.lists.len()].lock();
+        // Under the lock: a connection that comes back while the pool closes is not left behind.
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
+        let longest_idle = if list.len() >= limit {
+            list.pop_front()
+        } else {
+            None
+        };
+        list.push_back(Idle {
+            connection,
+            since: now,
+            until: now + keep,
+        });
+        drop(list);
+        drop(longest_idle);
+    }
+
+    /// Closes those of `worker`'s connections that are too old or that the server closed.
+    pub(crate) fn sweep(&self, worker: usize, now: Ticks) {
+        let mut closed = Vec::new();
+        let mut list = self.lists[worker % self.lists.len()].lock();
+        let limit = self.limit.load(Ordering::Relaxed);
+        let mut index = 0;
+        while let Some(idle) = list.get(index) {
+            if now < idle.until && is_open(&idle.connection.stream) {
+                index += 1;
+            } else {
+                closed.extend(list.remove(index));
+            }
+        }
+        while list.len() > limit {
+            closed.extend(list.pop_front());
+        }
+        drop(list);
+        drop(closed);
+    }
+
+    /// Idle connections of all workers.
+    pub(crate) fn count(&self) -> usize {
+        self.lists.iter().map(|list| list.lock().len()).sum()
+    }
+}
+
+/// Whether nothing arrived on an idle connection: neither the end nor bytes that nobody asked for.
+/// No system call while the runtime saw nothing arrive.
+///
+/// A runtime that did see something may be wrong (a read that filled its buffer leaves the stream
+/// marked readable), so it is read from; should there be a byte, the connection is of no use.
+fn is_open(stream: &Stream) -> bool {
+    let mut byte = [0];
+    let read = match stream {
+        Stream::Tcp(stream) => stream.try_read(&mut byte),
+        Stream::Unix(stream) => stream.try_read(&mut byte),
+    };
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Moves a connection from another worker's runtime to the calling one's; `None` when it was not
+/// open any more. The new runtime has not looked at it yet, so it is asked directly.
+fn take_over(connection: Connection) -> Option<Connection> {
+    let Connection {
+        stream,
+        requests,
+        created,
+        endpoint,
+    } = connection;
+    let detached = stream.into_std().ok()?;
+    let mut byte = [0];
+    let read = match &detached {
+        Detached::Tcp(stream) => (&mut &*stream).read(&mut byte),
+        Detached::Unix(stream) => (&mut &*stream).read(&mut byte),
+    };
+    if !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        return None;
+    }
+    Some(Connection {
+        stream: detached.attach().ok()?,
+        requests,
+        created,
+        endpoint,
+    })
+}

@@ -1,0 +1,219 @@
+//! All services of a process, interned by name.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use outgrow_core::{Clock, Ticks};
+use tokio::sync::{mpsc, watch};
+
+use crate::endpoint::EndpointId;
+use crate::event::{Event, Events};
+use crate::service::Service;
+use crate::settings::ServiceSettings;
+use crate::state::ServiceState;
+use crate::{check, resolve};
+
+/// From one look at what time alone changes (ejections, drained endpoints) to the next.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What all services have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) workers: usize,
+    pub(crate) events: Events,
+    last_id: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(crate) fn next_id(&self) -> EndpointId {
+        EndpointId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Tells checks and resolution that endpoints came, went or have other settings.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|epoch| *epoch += 1);
+    }
+}
+
+/// The services of a process.
+#[derive(Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    services: Mutex<BTreeMap<String, Arc<Service>>>,
+}
+
+impl Registry {
+    /// A registry without services, for this many workers (at least one).
+    pub fn new(workers: usize) -> Self {
+        let shared = Shared {
+            workers: workers.max(1),
+            events: Events::default(),
+            last_id: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            services: Mutex::default(),
+        }
+    }
+
+    /// Takes over the services of a configuration. What stays keeps its state; services and
+    /// endpoints that are gone get no new requests, their idle connections are closed, and they
+    /// are forgotten when their last request ended.
+    pub fn apply(&self, settings: &BTreeMap<String, ServiceSettings>, now: Ticks) {
+        let mut services = self.lock();
+        let mut retired = Vec::new();
+        services.retain(|name, service| {
+            let stays = settings.contains_key(name);
+            if !stays {
+                retired.push(Arc::clone(service));
+            }
+            stays
+        });
+        for (name, settings) in settings {
+            let settings = Arc::new(settings.clone());
+            let service = services.entry(name.clone()).or_insert_with(|| {
+                Service::new(name, Arc::clone(&self.shared), Arc::clone(&settings))
+            });
+            service.apply(settings, now);
+        }
+        drop(services);
+        for service in retired {
+            service.retire();
+        }
+    }
+
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// All services, by name.
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// What can be told about all services, by name.
+    pub fn state(&self, now: Ticks) -> Vec<ServiceState> {
+        self.services()
+            .iter()
+            .map(|service| service.state(now))
+            .collect()
+    }
+
+    /// Events from now on, to one receiver (an earlier one gets no more). An event that does not
+    /// fit into `capacity` is dropped and counted: see [`Registry::events_lost`].
+    pub fn subscribe(&self, capacity: usize) -> mpsc::Receiver<Event> {
+        self.shared.events.subscribe(capacity)
+    }
+
+    /// Events that were dropped because nobody took them in time.
+    pub fn events_lost(&self) -> u64 {
+        self.shared.events.lost()
+    }
+
+    /// Closes worker `worker`'s idle connections that are too old or that the server closed. To be
+    /// called by each worker each second.
+    pub fn sweep(&self, worker: usize, now: Ticks) {
+        for service in self.services() {
+            service.sweep(worker, now);
+        }
+    }
+
+    /// Ends ejections whose time is over and forgets drained endpoints. [`run`] calls it.
+    pub fn tick(&self, now: Ticks) {
+        for service in self.services() {
+            service.tick(now);
+        }
+    }
+
+    /// Changes whenever endpoints come, go or get other settings.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Service>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All control work of the room: checks, names, ejections that end, endpoints that are drained.
+/// To be spawned on the control runtime; runs until it is dropped.
+pub async fn run(registry: Arc<Registry>, clock: Clock) {
+    let ticks = async {
+        loop {
+            tokio::time::sleep(TICK).await;
+            registry.tick(clock.now());
+        }
+    };
+    tokio::join!(
+        ticks,
+        check::run(Arc::clone(&registry), clock),
+        resolve::run(Arc::clone(&registry))
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use outgrow_core::settings::Address;
+
+    use super::*;
+    use crate::endpoint::Outcome;
+    use crate::settings::{Endpoint, OutlierSettings};
+
+    /// The control work as a whole: an ejection ends by itself, a drained endpoint is forgotten.
+    #[tokio::test]
+    async fn time_alone_ends_ejections_and_drains() {
+        let endpoint = |port| Endpoint {
+            address: Address::tcp("127.0.0.1", port),
+            weight: 1,
+        };
+        let mut settings = ServiceSettings {
+            endpoints: vec![endpoint(1), endpoint(2)],
+            outlier: OutlierSettings {
+                consecutive_failures: 1,
+                eject: Duration::from_millis(20),
+                ..OutlierSettings::default()
+            },
+            ..ServiceSettings::default()
+        };
+        let clock = Clock::start();
+        let registry = Arc::new(Registry::new(1));
+        let mut events = registry.subscribe(10);
+        let apply = |settings: &ServiceSettings| {
+            let services = BTreeMap::from([("web".to_owned(), settings.clone())]);
+            registry.apply(&services, clock.now());
+        };
+        apply(&settings);
+        let control = tokio::spawn(run(Arc::clone(&registry), clock));
+        let web = registry.service("web").expect("it was applied");
+        let first = Arc::clone(&web.endpoints().load().all[0]);
+        first.report(Outcome::ServerError, clock.now());
+        assert!(!first.is_usable());
+        assert!(matches!(events.recv().await, Some(Event::Ejected { .. })));
+        assert!(matches!(events.recv().await, Some(Event::Returned(_))));
+        assert!(first.is_usable());
+        let mut view = web.view(0);
+        let mut random = outgrow_core::Random::from_seed(1);
+        let permit = loop {
+            let permit = web
+                .choose(&mut view, clock.now(), &mut random, &[])
+                .expect("both are usable");
+            if permit.endpoint().id() == first.id() {
+                break permit;
+            }
+        };
+        settings.endpoints.remove(0);
+        apply(&settings);
+        assert_eq!(registry.state(clock.now())[0].endpoints.len(), 2);
+        drop(permit);
+        let mut changes = registry.changes();
+        while web.endpoints().load().all.len() > 1 {
+            changes.changed().await.expect("the registry lives");
+        }
+        control.abort();
+    }
+}

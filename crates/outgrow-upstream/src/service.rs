@@ -1,0 +1,227 @@
+//! A service: a named set of endpoints that requests choose from.
+//!
+//! Control work (checks, reload, instances that come and go) changes the members under a lock and
+//! publishes an [`EndpointSet`]; workers read that through a [`ServiceView`] and lock nothing.
+
+mod control;
+mod member;
+mod members;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use outgrow_balance::Cursor;
+use outgrow_core::settings::Address;
+use outgrow_core::{Cause, Random, Snapshot, Ticks, View};
+
+pub(crate) use member::Member;
+pub use member::{EndpointOptions, Health};
+pub(crate) use members::Members;
+pub use set::EndpointSet;
+
+use crate::endpoint::EndpointId;
+use crate::event::Event;
+use crate::permit::Permit;
+use crate::queue::{Queue, Wait};
+use crate::registry::Shared;
+use crate::settings::ServiceSettings;
+use crate::state::ServiceState;
+
+/// Times that a permit which another worker took first is looked for elsewhere, before the request
+/// stands in line.
+const RACES: usize = 3;
+
+/// Why no endpoint was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// All are at their limit, or instances are still starting: [`Service::wait`] for one.
+    Busy,
+    /// There is none, and none is expected.
+    NoEndpoint,
+}
+
+/// One worker's view of a service.
+#[derive(Debug)]
+pub struct ServiceView {
+    set: View<EndpointSet>,
+    cursor: Cursor,
+}
+
+impl ServiceView {
+    /// The set as of the last [`Service::choose`] or [`Service::refresh`].
+    pub fn set(&self) -> &Arc<EndpointSet> {
+        self.set.value()
+    }
+}
+
+/// A named set of endpoints.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    this: Weak<Self>,
+    shared: Arc<Shared>,
+    endpoints: Snapshot<EndpointSet>,
+    members: Mutex<Members>,
+    queue: Arc<Queue>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: &str,
+        shared: Arc<Shared>,
+        settings: Arc<ServiceSettings>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            name: name.to_owned(),
+            this: Weak::clone(this),
+            shared,
+            endpoints: Snapshot::new(EndpointSet::empty(Arc::clone(&settings))),
+            members: Mutex::new(Members::new(settings)),
+            queue: Arc::default(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its endpoints, as workers see them.
+    pub fn endpoints(&self) -> &Snapshot<EndpointSet> {
+        &self.endpoints
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> Arc<ServiceSettings> {
+        Arc::clone(&self.lock().settings)
+    }
+
+    /// Requests that wait for a permit.
+    pub fn waiting(&self) -> usize {
+        self.queue.length()
+    }
+
+    /// The view of worker `worker`, below the number of workers of the registry.
+    pub fn view(&self, worker: usize) -> ServiceView {
+        ServiceView {
+            set: self.endpoints.view(),
+            cursor: Cursor::new(worker, self.shared.workers),
+        }
+    }
+
+    /// Brings the view up to date; [`Service::choose`] does so itself.
+    #[inline]
+    pub fn refresh(&self, view: &mut ServiceView) {
+        view.set.refresh(&self.endpoints);
+    }
+
+    /// Picks an endpoint and takes a permit. Those to avoid (a request failed there) are taken
+    /// only when no other could take the request now.
+    ///
+    /// # Errors
+    /// [`Unavailable`]. While others wait in line it is [`Unavailable::Busy`]: nobody is overtaken.
+    #[inline]
+    pub fn choose(
+        &self,
+        view: &mut ServiceView,
+        now: Ticks,
+        random: &mut Random,
+        avoid: &[EndpointId],
+    ) -> Result<Permit, Unavailable> {
+        view.set.refresh(&self.endpoints);
+        let set = view.set.value();
+        if set.usable.is_empty() {
+            return Err(if set.expected {
+                Unavailable::Busy
+            } else {
+                Unavailable::NoEndpoint
+            });
+        }
+        if self.queue.has_waiters() {
+            return Err(Unavailable::Busy);
+        }
+        let mut avoid = avoid;
+        for _ in 0..RACES {
+            match set.pick(&mut view.cursor, random, now, avoid) {
+                Some(endpoint) => {
+                    if let Some(permit) = Permit::acquire(endpoint) {
+                        return Ok(permit);
+                    }
+                }
+                None if avoid.is_empty() => break,
+                None => avoid = &[],
+            }
+        }
+        Err(Unavailable::Busy)
+    }
+
+    /// Stands in line for a permit of any usable endpoint, or for an instance that is starting. How
+    /// long is the caller's to decide (`timeouts.queue`): dropping the [`Wait`] leaves the line.
+    ///
+    /// # Errors
+    /// [`Cause::QueueFull`] when as many wait as `queue` allows, [`Cause::NoEndpoint`] when there
+    /// is nothing to wait for.
+    pub fn wait(&self) -> Result<Wait, Cause> {
+        let set = self.endpoints.load();
+        if set.usable.is_empty() && !set.expected {
+            return Err(Cause::NoEndpoint);
+        }
+        let wait = self.queue.enter(set.settings.queue as usize)?;
+        // What was free between the choice and this moment was handed to nobody.
+        self.serve_waiters();
+        Ok(wait)
+    }
+
+    /// Requests in flight at the address; 0 once it is drained.
+    pub fn active(&self, address: &Address) -> u32 {
+        let members = self.lock();
+        let at_address = members.list.iter().filter(|member| member.is_at(address));
+        at_address.map(|member| member.endpoint.active()).sum()
+    }
+
+    /// What can be told about the service, for people and programs.
+    pub fn state(&self, now: Ticks) -> ServiceState {
+        let members = self.lock();
+        ServiceState::new(&self.name, &members, self.queue.length(), now)
+    }
+
+    /// Closes worker `worker`'s idle connections that are too old or dead.
+    pub fn sweep(&self, worker: usize, now: Ticks) {
+        for endpoint in &self.endpoints.load().all {
+            endpoint.sweep(worker, now);
+        }
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        self.shared.events.emit(event);
+    }
+
+    /// Gives whatever is free to those who wait; sends them away when nothing can come.
+    fn serve_waiters(&self) {
+        if !self.queue.has_waiters() {
+            return;
+        }
+        let set = self.endpoints.load();
+        if set.usable.is_empty() {
+            if !set.expected {
+                self.queue.refuse_all(Cause::NoEndpoint);
+            }
+            return;
+        }
+        while self.queue.has_waiters() {
+            let Some(permit) = set.least_loaded() else {
+                return;
+            };
+            if let Err(permit) = self.queue.grant(permit) {
+                drop(permit);
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,293 @@
+//! What control work does to a service: reload, instances that come and go, checks, ejection.
+//!
+//! Each of these changes the members under their lock and publishes the set that comes of it.
+
+use std::sync::{Arc, Weak};
+
+use outgrow_core::Ticks;
+use outgrow_core::settings::Address;
+
+use super::{EndpointOptions, Health, Member, Members, Service};
+use crate::check::Plan;
+use crate::endpoint::{Endpoint, EndpointId, Founding};
+use crate::event::Event;
+use crate::settings::ServiceSettings;
+
+/// What a change of the members leaves to do when the lock is gone.
+#[derive(Default)]
+struct Aftermath {
+    events: Vec<Event>,
+    /// Endpoints whose pools are to be closed.
+    closed: Vec<Arc<Endpoint>>,
+    /// Whether checks and names are to be looked at anew.
+    membership: bool,
+    /// Whether the set is to be compiled anew.
+    publish: bool,
+}
+
+impl Aftermath {
+    /// Closes the endpoint's pool: nothing is taken back from now on, and what is idle is closed
+    /// when the lock is gone. A change that opens it in between costs only these.
+    fn close(&mut self, endpoint: &Arc<Endpoint>) {
+        endpoint.pool.shut();
+        self.closed.push(Arc::clone(endpoint));
+    }
+}
+
+impl Service {
+    /// Says whether outgrow runs instances of the service: then requests wait for one even while
+    /// there is none at all.
+    pub fn set_supervised(&self, supervised: bool) {
+        self.change(|members, aftermath| {
+            members.supervised = supervised;
+            aftermath.publish = true;
+        });
+    }
+
+    /// Adds an endpoint that is not in the configuration, or changes its options. One that failed
+    /// or drains at the same address is another process's and does not come back: it is forgotten
+    /// when its last request ended.
+    pub fn set_endpoint(
+        &self,
+        address: Address,
+        options: EndpointOptions,
+        now: Ticks,
+    ) -> Arc<Endpoint> {
+        self.change(|members, aftermath| {
+            aftermath.publish = true;
+            aftermath.membership = true;
+            let mut current = members.current(&address);
+            if let Some(member) = &mut current
+                && !member.failed
+                && !member.drained
+                && !member.leaving
+                && member.endpoint.instance() == options.instance.as_deref()
+            {
+                member.endpoint.set_weight(options.weight);
+                member.live = options.live;
+                return Arc::clone(&member.endpoint);
+            }
+            if let Some(member) = current {
+                member.leaving = true;
+                aftermath.close(&member.endpoint);
+            }
+            let member = self.found(members, address, options, now);
+            Arc::clone(&member.endpoint)
+        })
+    }
+
+    /// Sends the endpoint no new request; those in flight go on. False when there is none at the
+    /// address.
+    pub fn drain_endpoint(&self, address: &Address) -> bool {
+        self.change_endpoint(address, |member, aftermath| {
+            member.drained = true;
+            aftermath.close(&member.endpoint);
+        })
+    }
+
+    /// Takes back [`Service::drain_endpoint`].
+    pub fn undrain_endpoint(&self, address: &Address) -> bool {
+        self.change_endpoint(address, |member, _| {
+            if member.drained && !member.failed {
+                member.drained = false;
+                member.endpoint.pool.open();
+            }
+        })
+    }
+
+    /// Drains the endpoint and forgets it when its last request ended.
+    pub fn remove_endpoint(&self, address: &Address) -> bool {
+        self.change_endpoint(address, |member, aftermath| {
+            member.leaving = true;
+            aftermath.close(&member.endpoint);
+            aftermath.membership = true;
+        })
+    }
+
+    /// Takes out an endpoint that is known to be dead (its instance exited): at once, whatever the
+    /// panic threshold says, and with all its idle connections.
+    pub fn fail_endpoint(&self, address: &Address, reason: &str) -> bool {
+        self.change(|members, aftermath| {
+            let mut found = false;
+            for member in members
+                .list
+                .iter_mut()
+                .filter(|member| member.is_at(address))
+            {
+                found = true;
+                if !member.failed {
+                    member.fail(reason);
+                    let event = member.went_down(&self.name, reason);
+                    aftermath.events.push(event);
+                    aftermath.close(&member.endpoint);
+                }
+            }
+            aftermath.publish = found;
+            aftermath.membership = found;
+            found
+        })
+    }
+
+    /// Takes over new settings: endpoints that stay keep everything, those that are gone drain.
+    pub(crate) fn apply(&self, settings: Arc<ServiceSettings>, now: Ticks) {
+        self.change(|members, aftermath| {
+            aftermath.publish = true;
+            aftermath.membership = true;
+            members.settings = Arc::clone(&settings);
+            for member in &members.list {
+                member.endpoint.configure(&settings);
+            }
+            for configured in &settings.endpoints {
+                if let Some(member) = members.current(&configured.address) {
+                    member.keep(configured.weight);
+                } else {
+                    let health = if settings.check.is_some() {
+                        Health::Unknown
+                    } else {
+                        Health::Up
+                    };
+                    let options = EndpointOptions {
+                        weight: configured.weight,
+                        initial: health,
+                        ..EndpointOptions::default()
+                    };
+                    let address = configured.address.clone();
+                    self.found(members, address, options, now).configured = true;
+                }
+            }
+            members.leave_unless(&settings, |endpoint| aftermath.close(endpoint));
+            members.trust_unchecked(&self.name, now, &mut aftermath.events);
+        });
+    }
+
+    /// Drains everything: the service is not in the configuration any more.
+    pub(crate) fn retire(&self) {
+        self.change(|members, aftermath| {
+            members.supervised = false;
+            for member in &mut members.list {
+                member.leaving = true;
+                aftermath.close(&member.endpoint);
+            }
+            aftermath.publish = true;
+            aftermath.membership = true;
+        });
+    }
+
+    /// Ends ejections whose time is over and forgets endpoints that are drained.
+    pub(crate) fn tick(&self, now: Ticks) {
+        self.change(|members, aftermath| {
+            for member in &mut members.list {
+                if member.history.is_over(now) {
+                    let event = member.return_from_ejection(&self.name, now);
+                    aftermath.events.push(event);
+                    aftermath.publish = true;
+                }
+            }
+            if members.list.iter().any(Member::is_gone) {
+                aftermath.publish = true;
+                aftermath.membership = true;
+            }
+        });
+    }
+
+    /// Ejects the endpoint for a while, where the rules allow it.
+    pub(crate) fn eject(&self, id: EndpointId, now: Ticks) {
+        self.change(|members, aftermath| {
+            if let Some(event) = members.eject(&self.name, id, now) {
+                aftermath.events.push(event);
+                aftermath.publish = true;
+            }
+        });
+    }
+
+    /// Takes note of a check: whether it passed or why not, and what it makes of the endpoint.
+    pub(crate) fn checked(
+        &self,
+        id: EndpointId,
+        result: Result<(), &str>,
+        verdict: Option<Health>,
+        now: Ticks,
+    ) {
+        self.change(|members, aftermath| {
+            let before = aftermath.events.len();
+            members.checked(&self.name, id, result, verdict, now, &mut aftermath.events);
+            aftermath.publish = aftermath.events.len() > before;
+        });
+    }
+
+    /// The checks that are to run, one entry per endpoint.
+    pub(crate) fn plans(&self) -> Vec<Plan> {
+        let service = self.this.upgrade();
+        let members = self.lock();
+        let present = members
+            .list
+            .iter()
+            .filter(|member| !member.leaving && !member.failed);
+        present
+            .filter_map(|member| Some(members.plan_of(member, Arc::clone(service.as_ref()?))))
+            .collect()
+    }
+
+    /// A new endpoint among the members.
+    fn found<'a>(
+        &self,
+        members: &'a mut Members,
+        address: Address,
+        options: EndpointOptions,
+        now: Ticks,
+    ) -> &'a mut Member {
+        let founding = Founding {
+            id: self.shared.next_id(),
+            address,
+            instance: options.instance.clone(),
+            weight: options.weight,
+            workers: self.shared.workers,
+            queue: Arc::clone(&self.queue),
+            service: Weak::clone(&self.this),
+        };
+        let endpoint = Arc::new(Endpoint::new(founding, &members.settings));
+        members.add(endpoint, options, now)
+    }
+
+    fn change_endpoint(
+        &self,
+        address: &Address,
+        change: impl FnOnce(&mut Member, &mut Aftermath),
+    ) -> bool {
+        self.change(|members, aftermath| {
+            let Some(member) = members.current(address) else {
+                return false;
+            };
+            change(member, aftermath);
+            aftermath.publish = true;
+            true
+        })
+    }
+
+    /// Changes the members, publishes what came of it, and does the rest without the lock.
+    fn change<R>(&self, change: impl FnOnce(&mut Members, &mut Aftermath) -> R) -> R {
+        let mut aftermath = Aftermath::default();
+        let mut members = self.lock();
+        let result = change(&mut members, &mut aftermath);
+        if aftermath.publish {
+            members.forget_gone();
+            let set = members.compile(&self.name, &mut aftermath.events);
+            self.endpoints.publish(Arc::new(set));
+        }
+        // Before the lock is gone, so that they are told in the order in which they happened.
+        for event in aftermath.events {
+            self.shared.events.emit(event);
+        }
+        drop(members);
+        for endpoint in aftermath.closed {
+            endpoint.pool.clear();
+        }
+        if aftermath.publish {
+            self.serve_waiters();
+        }
+        if aftermath.membership {
+            self.shared.changed();
+        }
+        result
+    }
+}

@@ -1,0 +1,140 @@
+//! One endpoint as its service sees it: everything that decides whether it gets requests.
+
+use std::sync::Arc;
+
+use outgrow_balance::outlier::History;
+use outgrow_core::Ticks;
+use outgrow_core::settings::Address;
+
+#[cfg(doc)]
+use super::Service;
+use crate::check::Live;
+use crate::endpoint::Endpoint;
+use crate::event::{Event, Subject};
+
+/// What the checks say about an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Not checked yet: used only while no other is healthy. The first check decides.
+    Unknown,
+    /// An instance that was never ready: not used, not even in panic.
+    Starting,
+    /// Healthy, or not checked at all.
+    #[default]
+    Up,
+    /// Its checks fail.
+    Down,
+}
+
+/// What is known about an endpoint that is added by [`Service::set_endpoint`].
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    /// The name of the instance that answers there, when outgrow runs it. An instance is always
+    /// checked: by connecting to it when the service has no check of its own.
+    pub instance: Option<String>,
+    /// Its weight among the endpoints, 1 by default.
+    pub weight: u32,
+    /// What is assumed before the first check, [`Health::Up`] by default.
+    pub initial: Health,
+    /// The check whose failure means that the instance is to be restarted, none by default.
+    pub live: Option<Live>,
+}
+
+impl Default for EndpointOptions {
+    fn default() -> Self {
+        Self {
+            instance: None,
+            weight: 1,
+            initial: Health::Up,
+            live: None,
+        }
+    }
+}
+
+/// One endpoint as its service sees it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) endpoint: Arc<Endpoint>,
+    /// Whether it is in the configuration.
+    pub(crate) configured: bool,
+    pub(crate) health: Health,
+    /// Why the last check failed.
+    pub(crate) reason: Option<String>,
+    /// Drained by order: stays.
+    pub(crate) drained: bool,
+    /// Drained for good: forgotten when no request is in flight.
+    pub(crate) leaving: bool,
+    /// Known to be dead.
+    pub(crate) failed: bool,
+    pub(crate) history: History,
+    /// Checks that passed since it was ejected.
+    pub(super) passes: u32,
+    pub(crate) live: Option<Live>,
+}
+
+impl Member {
+    /// A new one, of which nothing is known but what the options say.
+    pub(crate) fn new(endpoint: Arc<Endpoint>, options: EndpointOptions) -> Self {
+        Self {
+            endpoint,
+            configured: false,
+            health: options.initial,
+            reason: None,
+            drained: false,
+            leaving: false,
+            failed: false,
+            history: History::default(),
+            passes: 0,
+            live: options.live,
+        }
+    }
+
+    pub(crate) fn is_at(&self, address: &Address) -> bool {
+        self.endpoint.address() == address
+    }
+
+    /// Whether nothing is left to do with it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.leaving && self.endpoint.active() == 0
+    }
+
+    /// Whether it might get requests if it were healthy.
+    pub(super) fn is_candidate(&self) -> bool {
+        !self.drained && !self.leaving && !self.failed && self.health != Health::Starting
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.is_candidate() && self.health == Health::Up && self.history.until().is_none()
+    }
+
+    /// Takes over that it is in the configuration, with all that is known about it.
+    pub(crate) fn keep(&mut self, weight: u32) {
+        self.configured = true;
+        if self.leaving {
+            self.leaving = false;
+            if !self.drained {
+                self.endpoint.pool.open();
+            }
+        }
+        self.endpoint.set_weight(weight);
+    }
+
+    pub(crate) fn fail(&mut self, reason: &str) {
+        self.failed = true;
+        self.health = Health::Down;
+        self.reason = Some(reason.to_owned());
+    }
+
+    pub(crate) fn went_down(&self, service: &str, reason: &str) -> Event {
+        Event::EndpointDown {
+            subject: Subject::new(service, &self.endpoint),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub(crate) fn return_from_ejection(&mut self, service: &str, now: Ticks) -> Event {
+        self.history.end(now);
+        self.endpoint.forget_failures();
+        Event::Returned(Subject::new(service, &self.endpoint))
+    }
+}

@@ -1,0 +1,283 @@
+//! The members of a service together: which of them get requests by health, ejection, drain and
+//! the panic threshold. All of it under the service's one lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use outgrow_balance::outlier::Rules;
+use outgrow_balance::panic_threshold::panics;
+use outgrow_core::Ticks;
+use outgrow_core::settings::Address;
+
+use super::member::{EndpointOptions, Health, Member};
+use super::{EndpointSet, Service};
+use crate::check::Plan;
+use crate::endpoint::{Endpoint, EndpointId};
+use crate::event::{Event, Subject};
+use crate::settings::{CheckSettings, ServiceSettings};
+
+/// All endpoints of a service, and what is common to them.
+#[derive(Debug)]
+pub(crate) struct Members {
+    pub(crate) settings: Arc<ServiceSettings>,
+    pub(crate) list: Vec<Member>,
+    pub(crate) supervised: bool,
+    pub(crate) panic: bool,
+    /// When the first endpoint came up: those that come within the time of a slow start after it
+    /// are part of the service's own start and get their full share.
+    first_up: Option<Ticks>,
+}
+
+impl Members {
+    pub(crate) fn new(settings: Arc<ServiceSettings>) -> Self {
+        Self {
+            settings,
+            list: Vec::new(),
+            supervised: false,
+            panic: false,
+            first_up: None,
+        }
+    }
+
+    /// The endpoint at the address: the one that stays if there is one, else one that leaves, in
+    /// case it is to stay after all.
+    pub(crate) fn current(&mut self, address: &Address) -> Option<&mut Member> {
+        let staying = self
+            .list
+            .iter()
+            .position(|member| member.is_at(address) && !member.leaving);
+        let place = staying.or_else(|| {
+            self.list
+                .iter()
+                .position(|member| member.is_at(address) && !member.failed)
+        })?;
+        self.list.get_mut(place)
+    }
+
+    fn by_id(&mut self, id: EndpointId) -> Option<&mut Member> {
+        self.list
+            .iter_mut()
+            .find(|member| member.endpoint.id() == id)
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        endpoint: Arc<Endpoint>,
+        options: EndpointOptions,
+        now: Ticks,
+    ) -> &mut Member {
+        if options.initial == Health::Up {
+            self.note_up(&endpoint, now);
+        }
+        let place = self.list.len();
+        self.list.push(Member::new(endpoint, options));
+        &mut self.list[place]
+    }
+
+    /// Forgets endpoints that are drained for good.
+    pub(crate) fn forget_gone(&mut self) {
+        self.list.retain(|member| {
+            let is_gone = member.is_gone();
+            if is_gone {
+                member.endpoint.usable.store(false, Ordering::SeqCst);
+            }
+            !is_gone
+        });
+    }
+
+    /// Drains the endpoints that were in the configuration and are not in it now.
+    pub(crate) fn leave_unless(
+        &mut self,
+        settings: &ServiceSettings,
+        mut close: impl FnMut(&Arc<Endpoint>),
+    ) {
+        for member in self.list.iter_mut().filter(|member| member.configured) {
+            if !settings
+                .endpoints
+                .iter()
+                .any(|configured| member.is_at(&configured.address))
+            {
+                member.leaving = true;
+                close(&member.endpoint);
+            }
+        }
+    }
+
+    /// Endpoints whose check was taken from the configuration count as healthy.
+    pub(crate) fn trust_unchecked(&mut self, service: &str, now: Ticks, events: &mut Vec<Event>) {
+        for place in 0..self.list.len() {
+            let member = &self.list[place];
+            if self.check_of(member).is_none() && !member.failed && member.health != Health::Up {
+                self.come_up(service, place, now, events);
+            }
+        }
+    }
+
+    fn check_of(&self, member: &Member) -> Option<CheckSettings> {
+        let by_default = || member.endpoint.instance().map(|_| CheckSettings::default());
+        self.settings.check.clone().or_else(by_default)
+    }
+
+    pub(crate) fn plan_of(&self, member: &Member, service: Arc<Service>) -> Plan {
+        Plan {
+            service,
+            endpoint: Arc::clone(&member.endpoint),
+            ready: self.check_of(member),
+            live: member.live.clone(),
+            health: member.health,
+        }
+    }
+
+    fn note_up(&mut self, endpoint: &Endpoint, now: Ticks) {
+        let first_up = *self.first_up.get_or_insert(now);
+        let is_late = now.since(first_up) > self.settings.slow_start;
+        endpoint.set_slow_since(is_late.then_some(now));
+        endpoint.was_up.store(true, Ordering::Release);
+    }
+
+    fn come_up(&mut self, service: &str, place: usize, now: Ticks, events: &mut Vec<Event>) {
+        let endpoint = Arc::clone(&self.list[place].endpoint);
+        self.note_up(&endpoint, now);
+        let member = &mut self.list[place];
+        member.health = Health::Up;
+        member.reason = None;
+        events.push(Event::EndpointUp(Subject::new(service, &endpoint)));
+    }
+
+    /// Ejects an endpoint for a while, where the rules allow it.
+    pub(crate) fn eject(&mut self, service: &str, id: EndpointId, now: Ticks) -> Option<Event> {
+        let outlier = &self.settings.outlier;
+        let rules = Rules {
+            consecutive_failures: outlier.consecutive_failures,
+            eject: outlier.eject,
+            eject_max: outlier.eject_max,
+            max_ejected_percent: outlier.max_ejected.get(),
+        };
+        let candidates = || self.list.iter().filter(|member| member.is_candidate());
+        let all = candidates().count();
+        let ejected = candidates()
+            .filter(|member| member.history.until().is_some())
+            .count();
+        let healthy = candidates().filter(|member| member.is_healthy()).count();
+        if !rules.may_eject(all, ejected, healthy) {
+            return None;
+        }
+        let member = self.by_id(id)?;
+        if !member.is_healthy() {
+            return None;
+        }
+        let until = member.history.eject(&rules, now);
+        member.passes = 0;
+        member.endpoint.ejections.add_shared(1);
+        Some(Event::Ejected {
+            subject: Subject::new(service, &member.endpoint),
+            time: until.since(now),
+            in_a_row: member.history.in_a_row(),
+        })
+    }
+
+    /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection.
+    pub(crate) fn checked(
+        &mut self,
+        service: &str,
+        id: EndpointId,
+        result: Result<(), &str>,
+        verdict: Option<Health>,
+        now: Ticks,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(place) = self
+            .list
+            .iter()
+            .position(|member| member.endpoint.id() == id)
+        else {
+            return;
+        };
+        let rise = self
+            .check_of(&self.list[place])
+            .map_or(1, |check| check.rise);
+        let member = &mut self.list[place];
+        if member.failed {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                member.passes = member.passes.saturating_add(1);
+                if member.health == Health::Up {
+                    member.reason = None;
+                }
+                if member.history.until().is_some() && member.passes >= rise {
+                    events.push(member.return_from_ejection(service, now));
+                }
+            }
+            Err(reason) => {
+                member.passes = 0;
+                member.reason = Some(reason.to_owned());
+            }
+        }
+        match (verdict, result) {
+            (Some(Health::Up), _) if member.health != Health::Up => {
+                self.come_up(service, place, now, events);
+            }
+            (Some(Health::Down), Err(reason)) if member.health != Health::Starting => {
+                member.health = Health::Down;
+                events.push(member.went_down(service, reason));
+            }
+            _ => {}
+        }
+    }
+
+    /// The set that workers choose from, with the flags of the endpoints.
+    pub(crate) fn compile(&mut self, service: &str, events: &mut Vec<Event>) -> EndpointSet {
+        let candidates: Vec<&Member> = self
+            .list
+            .iter()
+            .filter(|member| member.is_candidate())
+            .collect();
+        let healthy = candidates
+            .iter()
+            .filter(|member| member.is_healthy())
+            .count();
+        let known = candidates
+            .iter()
+            .filter(|member| member.health != Health::Unknown)
+            .count();
+        let panic = panics(healthy, known, self.settings.panic_threshold.get());
+        let is_used = |member: &Member| {
+            member.is_candidate()
+                && (panic
+                    || member.is_healthy()
+                    || (healthy == 0 && member.health == Health::Unknown))
+        };
+        let mut usable = Vec::new();
+        for member in &self.list {
+            let is_used = is_used(member);
+            member.endpoint.usable.store(is_used, Ordering::SeqCst);
+            if is_used {
+                usable.push(Arc::clone(&member.endpoint));
+            }
+        }
+        let all = self
+            .list
+            .iter()
+            .map(|member| Arc::clone(&member.endpoint))
+            .collect();
+        let mut set = EndpointSet::new(Arc::clone(&self.settings), all, usable);
+        set.panic = panic;
+        set.expected = self.supervised
+            || self.list.iter().any(|member| {
+                member.endpoint.instance().is_some() && !member.drained && !member.leaving
+            });
+        if panic != self.panic {
+            self.panic = panic;
+            let service = service.to_owned();
+            events.push(Event::Panic {
+                service,
+                on: panic,
+                healthy,
+                known,
+            });
+        }
+        set
+    }
+}
