@@ -1,1 +1,24 @@
-//! Room to be filled.
+//! The admin listener: probes, metrics, state as JSON, and actions, over our own HTTP/1.1 engine;
+//! and the small blocking client that the command line talks to it with.
+//!
+//! No tier is known here. What is shown and done comes through [`Source`], which the binary
+//! implements. HTTP/2 and TLS are deliberately absent: the listener is for this machine.
+
+mod answer;
+pub mod client;
+mod connection;
+mod endpoints;
+mod exposition;
+pub mod families;
+mod guard;
+pub mod listener;
+pub mod plan;
+pub mod settings;
+mod slots;
+pub mod source;
+
+pub use client::{ClientProblem, request};
+pub use families::{MetricFamily, Number, Sample, Samples};
+pub use listener::{AdminSocket, SocketProblem, serve};
+pub use plan::AdminPlan;
+pub use source::{Action, ActionProblem, ActionReport, Readiness, Source};

@@ -1,1 +1,31 @@
-//! Room to be filled.
+//! The process side of Outgrow: the keeper that owns sockets and instances, the
+//! shim that each instance runs under, and the data process's side of the
+//! conversation with them.
+//!
+//! Where what is:
+//! - `keeper`: what `outgrow run` starts; single-threaded, no runtime.
+//! - `shim`: what `outgrow shim` starts, one per instance.
+//! - `protocol`: the words they use, and how packets carry them.
+//! - `client`: the data process's end (the only place with tokio).
+//! - `supervise`: which instances should be started and stopped, and when again
+//!   after an exit: pure.
+//! - `resources`, `diagnose`: what `/proc` says about an instance.
+//!
+//! What an instance answers to requests is deliberately not known here:
+//! readiness and liveness are the upstream room's checks.
+
+pub mod client;
+pub mod diagnose;
+mod events;
+pub mod keeper;
+pub mod moment;
+mod processes;
+pub mod protocol;
+pub mod resources;
+pub mod settings;
+pub mod shim;
+pub mod supervise;
+
+mod log;
+
+pub use log::LogFormat;

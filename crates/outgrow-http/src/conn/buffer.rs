@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{Block, Blocks};
 use outgrow_net::Transport;
 
@@ -66,6 +67,25 @@ impl ReadBuffer {
         }
     }
 
+    /// Makes room beyond a full block, which keeps its bytes; false when there is no larger one.
+    pub fn grow(&mut self, blocks: &Arc<Blocks>) -> bool {
+        let Some(block) = &self.block else {
+            return true;
+        };
+        let Some(class) = BLOCK_SIZES.iter().position(|&size| size > block.len()) else {
+            return false;
+        };
+        let Some(mut larger) = blocks.take_class(class) else {
+            return false;
+        };
+        let waiting = self.end - self.start;
+        larger[..waiting].copy_from_slice(&block[self.start..self.end]);
+        self.start = 0;
+        self.end = waiting;
+        self.block = Some(larger);
+        true
+    }
+
     /// Whether another read would have no room.
     #[inline]
     pub fn is_full(&self) -> bool {
@@ -76,6 +96,19 @@ impl ReadBuffer {
                 .is_some_and(|block| self.end == block.len())
     }
 
+    /// A stream that comes faster than it is read never leaves its block: the next size is taken
+    /// between two reads.
+    #[inline]
+    fn replace_small(&mut self, blocks: &Arc<Blocks>) {
+        let wanted = BLOCK_SIZES[self.class.min(BLOCK_SIZES.len() - 1)];
+        if let Some(block) = &self.block
+            && block.len() < wanted
+            && let Some(larger) = blocks.take_class(self.class)
+        {
+            self.block = Some(larger);
+        }
+    }
+
     /// Reads once; `Ok(0)` is the end of the stream. A full buffer is [`Problem::Full`].
     #[inline]
     pub fn poll_fill(
@@ -84,6 +117,9 @@ impl ReadBuffer {
         io: &mut impl Transport,
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<usize, Problem>> {
+        if self.is_empty() {
+            self.replace_small(blocks);
+        }
         let block = match &mut self.block {
             Some(block) => block,
             none => {
@@ -127,16 +163,29 @@ pub struct WriteBuffer {
     start: usize,
     end: usize,
     written: u64,
+    /// Bytes were given to the transport, which may hold them back until it is flushed.
+    held_back: bool,
+}
+
+/// The smallest class of block that so many bytes fit into.
+fn class_for(bytes: usize) -> Option<usize> {
+    BLOCK_SIZES.iter().position(|&size| size >= bytes)
 }
 
 impl WriteBuffer {
-    /// Whether nothing waits.
+    /// Whether nothing waits here.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// How many bytes the kernel took, ever.
+    /// Whether nothing waits, here or in the transport.
+    #[inline]
+    pub fn is_flushed(&self) -> bool {
+        self.is_empty() && !self.held_back
+    }
+
+    /// How many bytes the transport took, ever.
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -146,8 +195,8 @@ impl WriteBuffer {
         self.end - self.start
     }
 
-    /// Makes sure that `bytes` more fit; false when there is no memory, or more than a block's
-    /// worth waits.
+    /// Makes sure that `bytes` more fit; false when there is no memory, or more than the largest
+    /// block's worth waits.
     pub fn reserve(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
         let waiting = self.len();
         match &mut self.block {
@@ -160,24 +209,20 @@ impl WriteBuffer {
             }
             Some(_) if waiting > 0 => self.move_to_larger(bytes, blocks),
             _ => {
-                self.block = blocks.take_class(usize::from(bytes > 16 * 1024));
                 self.start = 0;
                 self.end = 0;
-                self.block
-                    .as_ref()
-                    .is_some_and(|block| block.len() >= bytes)
+                self.block = class_for(bytes).and_then(|class| blocks.take_class(class));
+                self.block.is_some()
             }
         }
     }
 
     fn move_to_larger(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
         let waiting = self.len();
-        let Some(mut larger) = blocks.take_class(1) else {
+        let class = class_for(waiting + bytes);
+        let Some(mut larger) = class.and_then(|class| blocks.take_class(class)) else {
             return false;
         };
-        if larger.len() < waiting + bytes {
-            return false;
-        }
         if let Some(block) = &self.block {
             larger[..waiting].copy_from_slice(&block[self.start..self.end]);
         }
@@ -185,6 +230,17 @@ impl WriteBuffer {
         self.end = waiting;
         self.block = Some(larger);
         true
+    }
+
+    /// Whether [`WriteBuffer::reserve`] would not need a larger block than it has.
+    #[inline]
+    pub fn fits(&self, bytes: usize) -> bool {
+        let waiting = self.len();
+        waiting == 0
+            || self
+                .block
+                .as_ref()
+                .is_some_and(|block| block.len() - waiting >= bytes)
     }
 
     /// How many bytes fit without taking memory.
@@ -237,10 +293,15 @@ impl WriteBuffer {
             }
             self.start += count;
             self.written += count as u64;
+            self.held_back = true;
         }
         self.start = 0;
         self.end = 0;
-        io.poll_flush(cx)
+        if self.held_back {
+            ready!(io.poll_flush(cx))?;
+            self.held_back = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what waits and, in the same call, `tail`; how much of `tail` was taken.
@@ -263,6 +324,7 @@ impl WriteBuffer {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += count as u64;
+            self.held_back = true;
             if count >= waiting {
                 self.start = 0;
                 self.end = 0;

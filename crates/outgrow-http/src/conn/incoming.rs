@@ -44,6 +44,9 @@ enum Framing {
     Length(u64),
     Chunked(Decoder),
     UntilClose,
+    /// It broke. Asked again, a socket that was reset says "end of file": that must not become
+    /// the end of a body.
+    Broken(Problem),
 }
 
 /// One direction of a connection: bytes that arrive, and the body that they are of.
@@ -66,7 +69,11 @@ impl Incoming {
         self.has_trailers = false;
         self.framing = match length {
             _ if until_close => Framing::UntilClose,
-            BodyLength::Empty | BodyLength::Known(0) => Framing::None,
+            BodyLength::Empty | BodyLength::Known(0) => {
+                // What an earlier, large body needed is not what heads need.
+                self.buffer.expect(0);
+                Framing::None
+            }
             BodyLength::Known(bytes) => {
                 let left = bytes.saturating_sub(self.buffer.bytes().len() as u64);
                 self.buffer.expect(left);
@@ -83,7 +90,7 @@ impl Incoming {
             Framing::None => true,
             Framing::Length(left) => *left == 0,
             Framing::Chunked(decoder) => decoder.is_done(),
-            Framing::UntilClose => false,
+            Framing::UntilClose | Framing::Broken(_) => false,
         }
     }
 
@@ -102,7 +109,7 @@ impl Incoming {
         match &mut self.framing {
             Framing::Length(left) => *left = left.saturating_sub(count as u64),
             Framing::Chunked(decoder) => decoder.took(count),
-            Framing::None | Framing::UntilClose => {}
+            Framing::None | Framing::UntilClose | Framing::Broken(_) => {}
         }
     }
 
@@ -130,6 +137,7 @@ impl Incoming {
                     self.exposed = here.min(*left) as usize;
                 }
                 Framing::UntilClose => self.exposed = self.buffer.bytes().len(),
+                Framing::Broken(problem) => return Poll::Ready(Err(*problem)),
                 Framing::Chunked(decoder) => {
                     let step = decoder
                         .step(self.buffer.bytes(), &mut self.trailers)
@@ -146,14 +154,17 @@ impl Incoming {
             if self.exposed > 0 {
                 return Poll::Ready(Ok(true));
             }
-            let count = ready!(self.buffer.poll_fill(cx, io, blocks))?;
-            if count == 0 {
-                if matches!(self.framing, Framing::UntilClose) {
+            let problem = match ready!(self.buffer.poll_fill(cx, io, blocks)) {
+                Ok(1..) => continue,
+                Ok(0) if matches!(self.framing, Framing::UntilClose) => {
                     self.framing = Framing::None;
                     return Poll::Ready(Ok(false));
                 }
-                return Poll::Ready(Err(Problem::Closed));
-            }
+                Ok(0) => Problem::Closed,
+                Err(problem) => problem,
+            };
+            self.framing = Framing::Broken(problem);
+            return Poll::Ready(Err(problem));
         }
     }
 }

@@ -17,6 +17,8 @@ const COPY_BYTES: usize = 4 * 1024;
 const GATHER_BYTES: usize = 12 * 1024;
 /// `ffff` CR LF: what an open chunk's size line takes.
 const OPEN_BYTES: usize = 6;
+/// The largest chunk that is gathered, for which that is enough.
+const OPEN_LIMIT: usize = 0xffff;
 /// CR LF after a chunk and the last chunk with its empty trailer section.
 const CLOSE_BYTES: usize = 2 + 5;
 
@@ -75,7 +77,8 @@ impl Outgoing {
         blocks: &Arc<Blocks>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if data.len() <= COPY_BYTES && self.buffer.reserve(data.len(), blocks) {
+        let small = data.len() <= COPY_BYTES && self.buffer.fits(data.len());
+        if small && self.buffer.reserve(data.len(), blocks) {
             return Poll::Ready(Ok(self.buffer.append(data)));
         }
         self.buffer.poll_flush_with(cx, io, data)
@@ -126,19 +129,28 @@ impl Outgoing {
 
     /// Copies into the open chunk, opening one if need be; none when there is no room.
     fn gather(&mut self, blocks: &Arc<Blocks>, data: &[u8]) -> Option<usize> {
-        if self.open_chunk.is_none() {
-            if !self.buffer.reserve(OPEN_BYTES + CLOSE_BYTES + 1, blocks) {
-                return None;
-            }
-            self.open_chunk = Some(self.buffer.position());
-            self.buffer.append(b"0000\r\n");
-        }
+        let opened = match self.open_chunk {
+            Some(at) => at,
+            None => self.open_chunk(blocks)?,
+        };
+        let gathered = self.buffer.position() - opened - OPEN_BYTES;
         let room = self.buffer.room().saturating_sub(CLOSE_BYTES);
-        let count = data.len().min(room);
+        let count = data.len().min(room).min(OPEN_LIMIT - gathered);
         if count == 0 {
             return None;
         }
         Some(self.buffer.append(&data[..count]))
+    }
+
+    fn open_chunk(&mut self, blocks: &Arc<Blocks>) -> Option<usize> {
+        const LEAST: usize = OPEN_BYTES + CLOSE_BYTES + 1;
+        if !self.buffer.fits(LEAST) || !self.buffer.reserve(LEAST, blocks) {
+            return None;
+        }
+        let at = self.buffer.position();
+        self.open_chunk = Some(at);
+        self.buffer.append(b"0000\r\n");
+        Some(at)
     }
 
     /// Writes the size of the gathered chunk in front of it. The size line takes as many digits
@@ -197,7 +209,7 @@ impl Outgoing {
         if self.open_chunk.is_some() {
             self.close_chunk();
         }
-        if self.buffer.is_empty() {
+        if self.buffer.is_flushed() {
             return Poll::Ready(Ok(()));
         }
         self.buffer.poll_flush(cx, io)

@@ -137,6 +137,9 @@ impl<T: Transport> ServerConnection<T> {
                 }
                 Ok(_) => {}
                 Err(Problem::Reject(reject)) => return Poll::Ready(Err(NoRequest::Reject(reject))),
+                Err(Problem::Full)
+                    if self.limits.head_bytes > self.incoming.buffer.bytes().len()
+                        && self.incoming.buffer.grow(&self.blocks) => {}
                 Err(Problem::Full) => {
                     let reject = Reject {
                         cause: Cause::HeadTooLarge,
@@ -214,8 +217,12 @@ impl<T: Transport> ServerConnection<T> {
         Fault::client(Phase::RequestBody, cause)
     }
 
-    fn gone(_: io::Error) -> Fault {
-        Fault::client(Phase::ResponseBody, Cause::ClientGone)
+    fn gone(error: io::Error) -> Fault {
+        match error.kind() {
+            // No buffer of ours: the client is not to blame.
+            io::ErrorKind::OutOfMemory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
+            _ => Fault::client(Phase::ResponseBody, Cause::ClientGone),
+        }
     }
 
     fn put_head(

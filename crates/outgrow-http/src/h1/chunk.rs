@@ -11,11 +11,11 @@ use super::{Limits, Reject, fields};
 /// without a bound they are a way to keep a server busy for free.
 const EXTENSION_BYTES: usize = 4 * 1024;
 
-/// What a trailer section may take.
+/// What a trailer section may take. It has no target: only the other two bound it.
 const TRAILER_LIMITS: Limits = Limits {
     head_bytes: 8 * 1024,
     fields: 64,
-    target_bytes: 8 * 1024,
+    target_bytes: usize::MAX / 2,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ enum State {
     Trailers,
     /// After the end.
     Done,
+    /// After bytes that were refused: whatever follows is refused as well.
+    Failed(Reject),
 }
 
 /// Reads a chunked body.
@@ -76,8 +78,17 @@ impl Default for Decoder {
 impl Decoder {
     /// Looks at `bytes`, which follow what was skipped and taken before. Trailer lines, if any,
     /// are put into `trailers` at the end. A step that skips nothing, has no data and is not done
-    /// needs more bytes; a trailer section is taken only when it is whole.
+    /// needs more bytes; a trailer section is taken only when it is whole. What was refused once is
+    /// refused for ever: the same bytes must not be read a second time from another state.
     pub fn step(&mut self, bytes: &[u8], trailers: &mut Fields) -> Result<Step, Reject> {
+        let step = self.advance(bytes, trailers);
+        if let Err(reject) = step {
+            self.state = State::Failed(reject);
+        }
+        step
+    }
+
+    fn advance(&mut self, bytes: &[u8], trailers: &mut Fields) -> Result<Step, Reject> {
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
@@ -92,6 +103,7 @@ impl Decoder {
                 }
                 State::Trailers => return self.trailer_section(bytes, at, trailers),
                 State::Done => break,
+                State::Failed(reject) => return Err(reject),
                 _ => self.framing_byte(bytes[at])?,
             }
             at += 1;
@@ -191,7 +203,7 @@ impl Decoder {
 }
 
 /// Fields that must not come after the content they describe (RFC 9110 section 6.5.1).
-fn is_forbidden_trailer(known: outgrow_message::Known) -> bool {
+pub(crate) fn is_forbidden_trailer(known: outgrow_message::Known) -> bool {
     use outgrow_message::Known as K;
     known.is_hop_by_hop()
         || matches!(

@@ -67,7 +67,7 @@ fn split(line: &[u8], at: usize) -> Result<(Span, Span), Reject> {
 
 /// `Content_Length` is `Content-Length` to every application server that makes environment
 /// variables of fields; what decides framing or identity must not come by that way.
-fn check_lookalike(name: &[u8]) -> Result<(), Reject> {
+pub(crate) fn check_lookalike(name: &[u8]) -> Result<(), Reject> {
     if memchr(b'_', name).is_none() || name.len() > 32 {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use super::Reject;
 
 /// The length that `Content-Length` and `Transfer-Encoding` give together; none when neither
 /// is there.
-pub(super) fn declared(fields: &Fields, version: Version) -> Result<Option<BodyLength>, Reject> {
+pub(crate) fn declared(fields: &Fields, version: Version) -> Result<Option<BodyLength>, Reject> {
     let encoded = fields.may_have(Known::TransferEncoding);
     let measured = fields.may_have(Known::ContentLength);
     match (encoded, measured) {

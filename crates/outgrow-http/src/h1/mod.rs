@@ -4,12 +4,12 @@
 
 pub mod chunk;
 pub mod encode;
-mod fields;
+pub(crate) mod fields;
 pub mod framing;
 pub mod request;
 pub mod response;
 pub mod scan;
-mod token;
+pub(crate) mod token;
 
 #[cfg(test)]
 mod tests;

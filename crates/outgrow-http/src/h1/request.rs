@@ -50,14 +50,31 @@ fn request_line(head: &mut RequestHead, line_end: usize, limits: &Limits) -> Res
         return Err(Reject::bad("the request line has no target"));
     };
     let method = &line[..method_end];
-    if method.is_empty() || method.len() > METHOD_BYTES || !is_token(method) {
-        return Err(Reject::bad("the method is not a token"));
-    }
+    check_method(method)?;
     let Some(target_length) = memchr(b' ', &line[method_end + 1..]) else {
         return Err(Reject::bad("the request line has no version"));
     };
     let target_end = method_end + 1 + target_length;
     let target = &line[method_end + 1..target_end];
+    check_target(target, limits)?;
+    let version = version(&line[target_end + 1..])?;
+    head.version = version;
+    head.method = Method::of(method);
+    head.method_text = Span::new(0, method_end);
+    head.target_text = Span::new(method_end + 1, target_end);
+    take_target(head, method_end + 1, target_end)
+}
+
+/// What every version of HTTP asks of a method.
+pub(crate) fn check_method(method: &[u8]) -> Result<(), Reject> {
+    if method.is_empty() || method.len() > METHOD_BYTES || !is_token(method) {
+        return Err(Reject::bad("the method is not a token"));
+    }
+    Ok(())
+}
+
+/// What every version of HTTP asks of a target before its form is looked at.
+pub(crate) fn check_target(target: &[u8], limits: &Limits) -> Result<(), Reject> {
     if target.len() > limits.target_bytes {
         return Err(Reject::new(
             Cause::TargetTooLong,
@@ -70,12 +87,7 @@ fn request_line(head: &mut RequestHead, line_end: usize, limits: &Limits) -> Res
             "the request target has a forbidden character",
         ));
     }
-    let version = version(&line[target_end + 1..])?;
-    head.version = version;
-    head.method = Method::of(method);
-    head.method_text = Span::new(0, method_end);
-    head.target_text = Span::new(method_end + 1, target_end);
-    take_target(head, method_end + 1, target_end)
+    Ok(())
 }
 
 pub(super) fn version(text: &[u8]) -> Result<Version, Reject> {
@@ -94,7 +106,7 @@ pub(super) fn version(text: &[u8]) -> Result<Version, Reject> {
     }
 }
 
-fn take_target(head: &mut RequestHead, start: usize, end: usize) -> Result<(), Reject> {
+pub(crate) fn take_target(head: &mut RequestHead, start: usize, end: usize) -> Result<(), Reject> {
     let target = &head.fields.bytes()[start..end];
     let bad = |detail| Err(Reject::new(Cause::BadTarget, detail));
     if head.method == Method::Connect {
@@ -196,7 +208,7 @@ fn check_host(head: &mut RequestHead) -> Result<(), Reject> {
     }
 }
 
-fn expectation(head: &RequestHead) -> Result<bool, Reject> {
+pub(crate) fn expectation(head: &RequestHead) -> Result<bool, Reject> {
     if !head.fields.may_have(Known::Expect) {
         return Ok(false);
     }
@@ -211,21 +223,21 @@ fn expectation(head: &RequestHead) -> Result<bool, Reject> {
 }
 
 /// Protocols whose upgrade would take the connection out of sight of our own checks are not
-/// forwarded: h2c would carry requests that nothing here has read.
+/// forwarded: h2c would carry requests that nothing here has read. What is no protocol at all
+/// (RFC 9110 section 7.8) is not forwarded either: somebody could read one of those out of it.
 fn has_forwardable_upgrade(head: &RequestHead) -> bool {
     let mut any = false;
     for protocol in list_members(head.fields.values(Known::Upgrade)) {
-        let hidden = [
-            &b"h2c"[..],
-            b"h2",
-            b"http/2.0",
-            b"http/2",
-            b"tls/1.0",
-            b"http/1.1",
-        ]
-        .iter()
-        .any(|name| protocol.eq_ignore_ascii_case(name));
-        if hidden {
+        let mut parts = protocol.splitn(2, |&byte| byte == b'/');
+        let name = parts.next().unwrap_or_default();
+        let version = parts.next();
+        let well_formed = !name.is_empty()
+            && is_token(name)
+            && version.is_none_or(|version| !version.is_empty() && is_token(version));
+        let hidden = [&b"h2c"[..], b"h2", b"http", b"tls"]
+            .iter()
+            .any(|hidden| name.eq_ignore_ascii_case(hidden));
+        if hidden || !well_formed {
             return false;
         }
         any = true;

@@ -22,13 +22,13 @@ static HOST: [bool; 256] = table(b"-._~%");
 
 /// Whether all bytes are token characters; true for an empty slice.
 #[inline]
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
 /// Whether all bytes may stand in a field value: HTAB, SP to `~`, and bytes above 0x7f.
 #[inline]
-pub(super) fn is_value(bytes: &[u8]) -> bool {
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
     // Without a branch per byte, so that the compiler makes vectors of it.
     bytes.iter().fold(false, |bad, &byte| {
         bad | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)
@@ -37,14 +37,14 @@ pub(super) fn is_value(bytes: &[u8]) -> bool {
 
 /// Whether all bytes may stand in a request target: visible ASCII but `#`.
 #[inline]
-pub(super) fn is_target(bytes: &[u8]) -> bool {
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |bad, &byte| {
         bad | (byte <= 0x20) | (byte >= 0x7f) | (byte == b'#')
     }) == false
 }
 
 /// Whether `authority` is `host`, `host:port`, `[v6]` or `[v6]:port`; an empty one is not.
-pub(super) fn is_authority(authority: &[u8]) -> bool {
+pub(crate) fn is_authority(authority: &[u8]) -> bool {
     let host = outgrow_message::head::host_of(authority);
     let rest = &authority[host.len()..];
     let port_is_good = match rest {

@@ -1,0 +1,193 @@
+//! What there is to ask for, and the way of a request from its head to its answer.
+
+use std::path::PathBuf;
+
+use outgrow_message::{Method, RequestHead};
+use serde::Deserialize;
+
+use crate::answer::{Answer, Content};
+use crate::exposition;
+use crate::guard;
+use crate::plan::AdminPlan;
+use crate::source::{Readiness, Source};
+
+/// One thing to ask for.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    path: &'static str,
+    pub(crate) what: What,
+    about: &'static str,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    State,
+    Reload,
+    Upgrade,
+    Stop,
+}
+
+const ENDPOINTS: [Endpoint; 8] = [
+    Endpoint {
+        path: "/",
+        what: What::Index,
+        about: "this text",
+    },
+    Endpoint {
+        path: "/livez",
+        what: What::Live,
+        about: "200 while the process lives; needs no token",
+    },
+    Endpoint {
+        path: "/readyz",
+        what: What::Ready,
+        about: "200 while traffic should come here, else 503 with the reason; needs no token",
+    },
+    Endpoint {
+        path: "/metrics",
+        what: What::Metrics,
+        about: "metrics for Prometheus",
+    },
+    Endpoint {
+        path: "/state",
+        what: What::State,
+        about: "services, endpoints, instances and listeners as JSON",
+    },
+    Endpoint {
+        path: "/reload",
+        what: What::Reload,
+        about: "reads the configuration anew",
+    },
+    Endpoint {
+        path: "/upgrade",
+        what: What::Upgrade,
+        about: "hands over to a new process; {\"binary\": \"/path\"} names another binary",
+    },
+    Endpoint {
+        path: "/stop",
+        what: What::Stop,
+        about: "drains and stops everything",
+    },
+];
+
+impl What {
+    fn is_action(self) -> bool {
+        matches!(self, Self::Reload | Self::Upgrade | Self::Stop)
+    }
+
+    /// Whether it is for probes, which have no token.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+}
+
+/// Finds what a request asks for, if the one who asks may.
+pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result<What, Answer> {
+    if is_tcp {
+        guard::check_host(plan, head)?;
+    }
+    let found = ENDPOINTS
+        .iter()
+        .find(|endpoint| endpoint.path.as_bytes() == head.path());
+    if !found.is_some_and(|endpoint| endpoint.what.is_open()) {
+        guard::check_token(plan, head)?;
+    }
+    let Some(endpoint) = found else {
+        let hint = "GET / says what there is";
+        return Err(Answer::problem(404, "there is nothing here", hint));
+    };
+    let (is_right, allow) = match endpoint.what.is_action() {
+        true => (head.method == Method::Post, "POST"),
+        false => (
+            matches!(head.method, Method::Get | Method::Head),
+            "GET, HEAD",
+        ),
+    };
+    if !is_right {
+        let hint = format!("use {allow}");
+        let answer = Answer::problem(405, "the method is not allowed here", &hint);
+        return Err(answer.with("Allow", allow));
+    }
+    if endpoint.what.is_action() {
+        guard::check_not_from_page(head)?;
+    }
+    Ok(endpoint.what)
+}
+
+/// Answers a request whose body is `body`.
+pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answer {
+    let binary = match asked(what, body) {
+        Ok(binary) => binary,
+        Err(answer) => return answer,
+    };
+    match what {
+        What::Index => Answer::made(200, Content::Text, index().into_bytes()),
+        What::Live => Answer::fixed(200, "ok\n"),
+        What::Ready => match source.ready() {
+            Readiness::Ready => Answer::fixed(200, "ok\n"),
+            Readiness::NotReady { reason } => {
+                Answer::made(503, Content::Text, format!("{reason}\n").into_bytes())
+            }
+        },
+        What::Metrics => {
+            let text = exposition::write(&source.families());
+            Answer::made(200, Content::Metrics, text.into_bytes())
+        }
+        What::State => Answer::json(200, &source.state()),
+        What::Reload => Answer::of_action(200, source.reload().await),
+        What::Upgrade => Answer::of_action(200, source.upgrade(binary).await),
+        What::Stop => Answer::of_action(202, source.stop().await),
+    }
+}
+
+/// What the body of an upgrade says. Unknown keys are refused: a misspelt one must not upgrade to
+/// something else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    binary: Option<PathBuf>,
+}
+
+fn asked(what: What, body: &[u8]) -> Result<Option<PathBuf>, Answer> {
+    if !what.is_action() || body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let refuse = |problem: &str| {
+        let hint = match what {
+            What::Upgrade => "send no body, or {\"binary\": \"/absolute/path\"}",
+            _ => "send no body",
+        };
+        Err(Answer::problem(400, problem, hint))
+    };
+    let asked: Asked = match serde_json::from_slice(body) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(&format!("the body is not what was expected: {error}")),
+    };
+    match asked.binary {
+        Some(_) if what != What::Upgrade => refuse("only an upgrade takes a binary"),
+        // The caller's folder is not that of the process, so a relative path would be a guess.
+        Some(path) if !path.is_absolute() => refuse("the path of the binary is not absolute"),
+        binary => Ok(binary),
+    }
+}
+
+fn index() -> String {
+    let mut text = String::from("outgrow, admin listener\n\n");
+    for endpoint in &ENDPOINTS {
+        let method = if endpoint.what.is_action() {
+            "POST"
+        } else {
+            "GET"
+        };
+        text.push_str(&format!(
+            "{method:<5} {:<9} {}\n",
+            endpoint.path, endpoint.about
+        ));
+    }
+    text
+}

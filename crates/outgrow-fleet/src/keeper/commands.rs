@@ -1,0 +1,157 @@
+//! What data processes say to the keeper, and what it does about it. Only the
+//! active one commands; what a candidate commands waits until it is active.
+
+use std::time::Duration;
+
+use super::data::Role;
+use super::run::{Keeper, Limits};
+use super::stop::Stage;
+use crate::moment::Moment;
+use crate::protocol::{DataMessage, KeeperMessage};
+
+/// From `Drained` to the exit.
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// The most bytes of JSON that are kept for data processes.
+const KEPT_LIMIT: usize = 1024 * 1024;
+/// The most commands of a candidate that are held.
+const HELD_LIMIT: usize = 4096;
+
+impl Keeper {
+    pub(super) fn heard(&mut self, generation: u64, message: DataMessage) {
+        let Some(index) = self.index(generation) else {
+            return;
+        };
+        let role = self.data[index].role;
+        match message {
+            DataMessage::Bind {
+                key,
+                address,
+                sockets,
+            } => {
+                self.bind(index, &key, &address, sockets);
+            }
+            DataMessage::Ready { keeper_state } => self.is_ready(index, keeper_state),
+            DataMessage::Drained {} => {
+                self.data[index].deadline = Some(Moment::now().after(EXIT_LIMIT));
+            }
+            DataMessage::Fatal { message } => self.is_fatal(index, &message),
+            command if role == Role::Active => self.command(command),
+            command if role == Role::Candidate => {
+                if self.data[index].held.len() < HELD_LIMIT {
+                    self.data[index].held.push(command);
+                } else {
+                    self.log
+                        .error("the new data process commands too much before it is ready");
+                    self.data[index].kill();
+                }
+            }
+            _ => self.log.warn(&format!(
+                "data process {generation} drains: its commands do not count any more"
+            )),
+        }
+    }
+
+    /// Does what the active data process wants.
+    pub(super) fn command(&mut self, message: DataMessage) {
+        match message {
+            DataMessage::Release { key } => {
+                self.listeners.release(&key);
+            }
+            DataMessage::StartInstance { spec } => {
+                if matches!(self.stage, Stage::Serving | Stage::Draining { .. }) {
+                    self.with_instances(|instances, context| {
+                        instances.start(spec, context);
+                    });
+                }
+            }
+            DataMessage::StopInstance { id } => {
+                self.with_instances(|instances, context| instances.stop(id, None, context));
+            }
+            DataMessage::RestartInstance { id, reason } => {
+                self.with_instances(|instances, context| instances.restart(id, &reason, context));
+            }
+            DataMessage::UpdateInstance {
+                id,
+                stop_grace_ms,
+                restart,
+            } => self.instances.update(id, stop_grace_ms, restart),
+            DataMessage::Upgrade { binary } => self.upgrade(binary),
+            DataMessage::Stop {} => self.stop(),
+            DataMessage::Keep { key, value } => self.keep(key, value),
+            DataMessage::SetLimits {
+                stop_drain_ms,
+                upgrade_drain_ms,
+            } => {
+                self.facts.limits = Limits {
+                    stop_drain: Duration::from_millis(stop_drain_ms),
+                    upgrade_drain: Duration::from_millis(upgrade_drain_ms),
+                };
+            }
+            // Taken before it comes to commands.
+            DataMessage::Bind { .. }
+            | DataMessage::Ready { .. }
+            | DataMessage::Drained {}
+            | DataMessage::Fatal { .. }
+            | DataMessage::Unknown => {}
+        }
+    }
+
+    fn bind(&mut self, index: usize, key: &str, address: &str, sockets: u32) {
+        let refused = match (self.data[index].role, self.stage) {
+            (Role::Draining, _) => Some("this data process drains".to_owned()),
+            (_, Stage::Serving) => None,
+            _ => Some("everything is being stopped".to_owned()),
+        };
+        let bound = match refused {
+            Some(reason) => Err(reason),
+            None => self
+                .listeners
+                .bind(key, address, sockets)
+                .map_err(|error| error.to_string()),
+        };
+        let key = key.to_owned();
+        let sent = match bound {
+            Ok(bound) => {
+                let message = KeeperMessage::Bound {
+                    key,
+                    address: bound.address.clone(),
+                    sockets: bound.sockets.len() as u32,
+                };
+                self.data[index]
+                    .channel
+                    .send(&message, &bound.descriptors())
+            }
+            Err(reason) => {
+                let message = KeeperMessage::BindFailed { key, reason };
+                self.data[index].channel.send(&message, &[])
+            }
+        };
+        if let Err(error) = sent {
+            self.log
+                .error(&format!("a data process cannot be told: {error}"));
+            self.data[index].kill();
+        }
+    }
+
+    fn keep(&mut self, key: String, value: serde_json::Value) {
+        if value.is_null() {
+            self.facts.kept.remove(&key);
+            return;
+        }
+        let size = |value: &serde_json::Value| value.to_string().len();
+        let others: usize = self
+            .facts
+            .kept
+            .iter()
+            .filter(|(name, _)| **name != key)
+            .map(|(name, value)| name.len() + size(value))
+            .sum();
+        if others + key.len() + size(&value) > KEPT_LIMIT {
+            self.log.error(&format!(
+                "`{key}` is not kept: all values together exceed 1 MiB"
+            ));
+            return;
+        }
+        self.facts.kept.insert(key, value);
+    }
+}

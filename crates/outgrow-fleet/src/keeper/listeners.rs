@@ -1,0 +1,336 @@
+//! The listening sockets. The keeper makes them and holds them, so that no
+//! connection in their queues is lost when a data process ends; it never
+//! accepts from them. Closed only on `Release` and when everything ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::ListenerEntry;
+
+/// How many connections may wait in the queue of one socket.
+const BACKLOG: i32 = 4096;
+/// The most sockets of one listener.
+pub(super) const SOCKETS_LIMIT: u32 = 256;
+
+/// Why an address could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BindError {
+    #[error(
+        "`{0}` is not an address to listen on: use IP:PORT such as 0.0.0.0:8080, localhost:PORT, \
+         *:PORT, [::1]:PORT or unix:/path"
+    )]
+    Address(String),
+    #[error("{address} is taken by another process{hint}: stop it, or choose another address")]
+    Taken { address: String, hint: &'static str },
+    #[error(
+        "{0} may not be bound by this user: ports below 1024 need root, CAP_NET_BIND_SERVICE or \
+         a higher port"
+    )]
+    Permission(String),
+    #[error("{0} is no address of this machine: use one that `ip address` shows, or 0.0.0.0")]
+    NotHere(String),
+    #[error("the file {0} exists and is not a socket: remove it, or choose another path")]
+    NotASocket(String),
+    #[error("the listener {key} is bound to {bound} already: release it before it gets {wanted}")]
+    OtherAddress {
+        key: String,
+        bound: String,
+        wanted: String,
+    },
+    #[error("{sockets} sockets were asked for: 1 to {SOCKETS_LIMIT} are possible")]
+    Count { sockets: u32 },
+    #[error("{address} could not be bound: {source}")]
+    Io { address: String, source: io::Error },
+}
+
+/// One bound listener.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// As it was asked for.
+    asked: String,
+    /// As it is: the port is known.
+    pub(super) address: String,
+    pub(super) sockets: Vec<OwnedFd>,
+    path: Option<PathBuf>,
+}
+
+impl Bound {
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// What a successor is told about a listener; the descriptors go beside it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedListener {
+    key: String,
+    asked: String,
+    address: String,
+    sockets: usize,
+    path: Option<PathBuf>,
+}
+
+/// All bound listeners by key.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    entries: BTreeMap<String, Bound>,
+}
+
+impl Listeners {
+    /// Binds, or gives what is bound already; more sockets are added when more
+    /// are asked for than there are, and none is ever taken away.
+    pub(super) fn bind(
+        &mut self,
+        key: &str,
+        address: &str,
+        sockets: u32,
+    ) -> Result<&Bound, BindError> {
+        if !(1..=SOCKETS_LIMIT).contains(&sockets) {
+            return Err(BindError::Count { sockets });
+        }
+        let mut bound = match self.entries.remove(key) {
+            Some(bound) if bound.asked == address => bound,
+            Some(bound) => {
+                let other = bound.asked.clone();
+                self.entries.insert(key.to_owned(), bound);
+                return Err(BindError::OtherAddress {
+                    key: key.to_owned(),
+                    bound: other,
+                    wanted: address.to_owned(),
+                });
+            }
+            None => first(address)?,
+        };
+        let added = grow(&mut bound, sockets as usize);
+        // What there was before stays whatever happened.
+        let bound = self.entries.entry(key.to_owned()).or_insert(bound);
+        added?;
+        Ok(bound)
+    }
+
+    /// Closes the sockets of a key.
+    pub(super) fn release(&mut self, key: &str) -> bool {
+        let Some(bound) = self.entries.remove(key) else {
+            return false;
+        };
+        remove_path(&bound);
+        true
+    }
+
+    /// Closes everything; what data processes hold of it goes on.
+    pub(super) fn close_all(&mut self) {
+        for bound in std::mem::take(&mut self.entries).into_values() {
+            remove_path(&bound);
+        }
+    }
+
+    /// What is bound, in the order of [`Self::descriptors`].
+    pub(super) fn entries(&self) -> Vec<ListenerEntry> {
+        self.entries
+            .iter()
+            .map(|(key, bound)| ListenerEntry {
+                key: key.clone(),
+                address: bound.address.clone(),
+                sockets: bound.sockets.len() as u32,
+            })
+            .collect()
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.entries.values().flat_map(Bound::descriptors).collect()
+    }
+
+    /// For the successor; in the order of [`Self::descriptors`].
+    pub(super) fn save(&self) -> Vec<SavedListener> {
+        self.entries
+            .iter()
+            .map(|(key, bound)| SavedListener {
+                key: key.clone(),
+                asked: bound.asked.clone(),
+                address: bound.address.clone(),
+                sockets: bound.sockets.len(),
+                path: bound.path.clone(),
+            })
+            .collect()
+    }
+
+    /// Takes over what a predecessor saved; `None` if descriptors are missing.
+    pub(super) fn restore(
+        saved: Vec<SavedListener>,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Option<Self> {
+        let mut entries = BTreeMap::new();
+        for SavedListener {
+            key,
+            asked,
+            address,
+            sockets,
+            path,
+        } in saved
+        {
+            let taken: Vec<OwnedFd> = descriptors.by_ref().take(sockets).collect();
+            if taken.len() != sockets {
+                return None;
+            }
+            entries.insert(
+                key,
+                Bound {
+                    asked,
+                    address,
+                    sockets: taken,
+                    path,
+                },
+            );
+        }
+        Some(Self { entries })
+    }
+}
+
+fn remove_path(bound: &Bound) {
+    if let Some(path) = &bound.path {
+        // It may be gone or be somebody else's by now; nothing depends on it.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn first(address: &str) -> Result<Bound, BindError> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return bind_path(address, Path::new(path));
+    }
+    let socket_address = parse(address)?;
+    // With SO_REUSEPORT alone two Outgrows of one user would share the port
+    // unnoticed. A socket without it finds out whether somebody listens.
+    if socket_address.port() != 0 {
+        tcp(socket_address, false).map_err(|error| explain(address, error))?;
+    }
+    let socket = tcp(socket_address, true).map_err(|error| explain(address, error))?;
+    listen(&socket).map_err(|error| explain(address, error))?;
+    let actual = rustix::net::getsockname(&socket)
+        .ok()
+        .and_then(|actual| SocketAddr::try_from(actual).ok())
+        .unwrap_or(socket_address);
+    Ok(Bound {
+        asked: address.to_owned(),
+        address: actual.to_string(),
+        sockets: vec![socket],
+        path: None,
+    })
+}
+
+fn grow(bound: &mut Bound, sockets: usize) -> Result<(), BindError> {
+    if bound.path.is_some() {
+        return Ok(());
+    }
+    let address = parse(&bound.address)?;
+    let mut added = Vec::new();
+    while bound.sockets.len() + added.len() < sockets {
+        added.push(tcp(address, true).map_err(|error| explain(&bound.asked, error))?);
+    }
+    for socket in &added {
+        listen(socket).map_err(|error| explain(&bound.asked, error))?;
+    }
+    bound.sockets.append(&mut added);
+    Ok(())
+}
+
+/// Names are not resolved: that could block, and what a name means could change.
+fn parse(address: &str) -> Result<SocketAddr, BindError> {
+    if let Ok(parsed) = address.parse() {
+        return Ok(parsed);
+    }
+    let wrong = || BindError::Address(address.to_owned());
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let host = match host {
+        "" | "*" => Ipv4Addr::UNSPECIFIED,
+        "localhost" => Ipv4Addr::LOCALHOST,
+        _ => return Err(wrong()),
+    };
+    Ok(SocketAddr::new(IpAddr::V4(host), port))
+}
+
+fn tcp(address: SocketAddr, share: bool) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, share)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // [::] means every address, whatever the machine's default is.
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn listen(socket: &OwnedFd) -> Result<(), Errno> {
+    rustix::net::listen(socket, BACKLOG)
+}
+
+fn bind_path(address: &str, path: &Path) -> Result<Bound, BindError> {
+    let io_error = |source| BindError::Io {
+        address: address.to_owned(),
+        source,
+    };
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(BindError::NotASocket(path.display().to_string()));
+        }
+        // A socket whose process is gone refuses; only then it may be removed.
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(io_error)?;
+            }
+            _ => {
+                return Err(BindError::Taken {
+                    address: address.to_owned(),
+                    hint: "",
+                });
+            }
+        }
+    }
+    let listener = UnixListener::bind(path).map_err(io_error)?;
+    listener.set_nonblocking(true).map_err(io_error)?;
+    let socket = OwnedFd::from(listener);
+    // std's backlog is smaller; to listen again only changes it.
+    listen(&socket).map_err(|error| explain(address, error))?;
+    Ok(Bound {
+        asked: address.to_owned(),
+        address: address.to_owned(),
+        sockets: vec![socket],
+        path: Some(std::path::absolute(path).map_err(io_error)?),
+    })
+}
+
+fn explain(address: &str, error: Errno) -> BindError {
+    let name = address.to_owned();
+    match error {
+        Errno::ADDRINUSE => BindError::Taken {
+            address: name,
+            hint: " (`ss -ltnp` shows which)",
+        },
+        Errno::ACCESS | Errno::PERM => BindError::Permission(name),
+        Errno::ADDRNOTAVAIL => BindError::NotHere(name),
+        other => BindError::Io {
+            address: name,
+            source: other.into(),
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "listeners_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! Log lines of keeper and shim to standard error. They are written only when
+//! the other end has room: a terminal that was stopped with Ctrl-S must not
+//! stop the keeper. What could not be written is counted and told later.
+
+use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::events::writable;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// `web.1 | line`
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Writes one process's own log lines.
+#[derive(Debug)]
+pub(crate) struct Log {
+    format: LogFormat,
+    name: String,
+    lost: Cell<u64>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ts: String,
+    level: &'a str,
+    process: &'a str,
+    message: &'a str,
+}
+
+impl Log {
+    pub(crate) fn new(format: LogFormat, name: &str) -> Self {
+        Self {
+            format,
+            name: name.to_owned(),
+            lost: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn info(&self, message: &str) {
+        self.write("info", message);
+    }
+
+    pub(crate) fn warn(&self, message: &str) {
+        self.write("warn", message);
+    }
+
+    pub(crate) fn error(&self, message: &str) {
+        self.write("error", message);
+    }
+
+    fn write(&self, level: &str, message: &str) {
+        let stderr = rustix::stdio::stderr();
+        if !writable(stderr) {
+            self.lost.set(self.lost.get() + 1);
+            return;
+        }
+        let lost = self.lost.take();
+        let note = if lost > 0 {
+            format!(" ({lost} lines before were lost)")
+        } else {
+            String::new()
+        };
+        let message = format!("{message}{note}");
+        let line = match self.format {
+            LogFormat::Text => {
+                let mark = if level == "info" { "" } else { level };
+                let gap = if mark.is_empty() { "" } else { ": " };
+                format!("{} | {mark}{gap}{message}\n", self.name)
+            }
+            LogFormat::Json => {
+                let line = Line {
+                    ts: timestamp(),
+                    level,
+                    process: &self.name,
+                    message: &message,
+                };
+                serde_json::to_string(&line).unwrap_or_default() + "\n"
+            }
+        };
+        if rustix::io::write(stderr, line.as_bytes()).is_err() {
+            self.lost.set(lost + 1);
+        }
+    }
+}
+
+/// The time of day as RFC 3339 in UTC with milliseconds.
+pub(crate) fn timestamp() -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format_timestamp(u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+/// Days to a civil date after Howard Hinnant's `civil_from_days`.
+fn format_timestamp(unix_ms: u64) -> String {
+    let (seconds, millis) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format_timestamp;
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        let check = |unix_ms, expected: &str| assert_eq!(format_timestamp(unix_ms), expected);
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(951_782_400_000, "2000-02-29T00:00:00.000Z");
+        check(1_700_000_000_123, "2023-11-14T22:13:20.123Z");
+        check(4_102_444_799_999, "2099-12-31T23:59:59.999Z");
+    }
+}

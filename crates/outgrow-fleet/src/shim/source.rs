@@ -1,0 +1,63 @@
+//! One of the command's two output pipes, with the way to the shim's own.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+
+use super::output::{LineCutter, Outlet, Stream, format_line};
+use crate::protocol::shim::ShimSpec;
+
+/// How many bytes of output are read at once.
+const READ_SIZE: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) pipe: Option<File>,
+    pub(super) stream: Stream,
+    pub(super) cutter: LineCutter,
+    pub(super) outlet: Outlet,
+}
+
+impl Source {
+    /// `None`: a command that could not be started has no output.
+    pub(super) fn new(pipe: Option<OwnedFd>, stream: Stream) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        let outlet = Outlet::new(stream);
+        Ok(Self {
+            pipe: pipe.map(File::from),
+            stream,
+            cutter: LineCutter::default(),
+            outlet,
+        })
+    }
+
+    /// Reads once; `false` when there is nothing to read for now or for ever.
+    pub(super) fn read(&mut self, spec: &ShimSpec) -> bool {
+        let Some(pipe) = &mut self.pipe else {
+            return false;
+        };
+        let mut buffer = [0; READ_SIZE];
+        match pipe.read(&mut buffer) {
+            Ok(0) => {
+                self.pipe = None;
+                false
+            }
+            Ok(count) => {
+                let (outlet, stream) = (&mut self.outlet, self.stream);
+                self.cutter.push(&buffer[..count], |line| {
+                    outlet.push(format_line(spec.log_format, &spec.name, stream, line));
+                });
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.pipe = None;
+                }
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Which instances to start and to stop so that what runs becomes what is
+//! wanted. Asked again after every change: each answer is one step, and the
+//! steps come to an end.
+//!
+//! A changed specification is replaced one by one: the new instance is started
+//! first (one more than wanted), and only when it is ready an old one is drained
+//! and stopped. So a replacement that never becomes ready costs nothing, and
+//! goes no further. Which endpoint gets requests is deliberately not here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::protocol::InstanceId;
+
+/// What is wanted of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredService {
+    /// The service's name.
+    pub name: String,
+    /// A hash of everything an instance is started from: a change replaces.
+    pub hash: u64,
+    /// How many instances. 0 stops all.
+    pub count: u32,
+    /// Whether a new one may run beside the old. Not so with a fixed port: then
+    /// the old one is stopped first.
+    pub surge: bool,
+}
+
+/// An instance that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingInstance {
+    /// Its identity.
+    pub id: InstanceId,
+    /// The service that it belongs to.
+    pub service: String,
+    /// Its number within the service, from 1.
+    pub slot: u32,
+    /// The hash that it was started with.
+    pub hash: u64,
+    /// Whether it takes requests (its checks pass).
+    pub ready: bool,
+    /// It has been told to drain or to stop: it only waits for its end.
+    pub leaving: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start an instance with the service's present specification.
+    Start {
+        /// The service.
+        service: String,
+        /// The free slot that it takes.
+        slot: u32,
+    },
+    /// Give it no new requests, let it finish, then stop it.
+    DrainAndStop {
+        /// Which.
+        id: InstanceId,
+    },
+}
+
+/// The next steps, for all services. Services that are not desired any more
+/// lose all their instances.
+pub fn reconcile(desired: &[DesiredService], existing: &[ExistingInstance]) -> Vec<Action> {
+    let mut by_service: BTreeMap<&str, Vec<&ExistingInstance>> = BTreeMap::new();
+    for instance in existing {
+        by_service
+            .entry(&instance.service)
+            .or_default()
+            .push(instance);
+    }
+    let mut actions = Vec::new();
+    let mut wanted: HashMap<&str, &DesiredService> = HashMap::new();
+    for service in desired {
+        wanted.insert(&service.name, service);
+        by_service.entry(&service.name).or_default();
+    }
+    for (name, instances) in by_service {
+        match wanted.get(name) {
+            Some(service) => reconcile_service(service, instances, &mut actions),
+            None => actions.extend(
+                instances
+                    .iter()
+                    .filter(|instance| !instance.leaving)
+                    .map(|instance| Action::DrainAndStop { id: instance.id }),
+            ),
+        }
+    }
+    actions
+}
+
+fn reconcile_service(
+    service: &DesiredService,
+    instances: Vec<&ExistingInstance>,
+    actions: &mut Vec<Action>,
+) {
+    let count = service.count as usize;
+    let staying: Vec<&ExistingInstance> = instances
+        .iter()
+        .copied()
+        .filter(|instance| !instance.leaving)
+        .collect();
+    let mut stopping = surplus(service, &staying);
+    let outdated: Vec<&ExistingInstance> = in_order_of_stop(
+        staying
+            .iter()
+            .copied()
+            .filter(|instance| instance.hash != service.hash && !stopping.contains(&instance.id)),
+    );
+    let unready_new = staying
+        .iter()
+        .any(|instance| instance.hash == service.hash && !instance.ready);
+    let left = staying.len() - stopping.len();
+    // The next step of a replacement waits until the last one is ready.
+    let replace = !outdated.is_empty() && left == count && !unready_new;
+    let mut start = count.saturating_sub(left) + usize::from(replace && service.surge);
+    if !service.surge {
+        if replace && instances.len() == count {
+            stopping.extend(outdated.first().map(|instance| instance.id));
+        }
+        // A fixed port is free only when the old instance is really gone.
+        start = start.min(count.saturating_sub(instances.len()));
+    }
+    actions.extend(stopping.into_iter().map(|id| Action::DrainAndStop { id }));
+    let taken: BTreeSet<u32> = instances.iter().map(|instance| instance.slot).collect();
+    let free = (1..).filter(|slot| !taken.contains(slot)).take(start);
+    actions.extend(free.map(|slot| Action::Start {
+        service: service.name.clone(),
+        slot,
+    }));
+}
+
+/// Which of the instances are too many and can be spared: never a ready one
+/// while no more than the wanted number are ready. Old ones go before new ones.
+fn surplus(service: &DesiredService, staying: &[&ExistingInstance]) -> Vec<InstanceId> {
+    let count = service.count as usize;
+    let is_new = |instance: &&ExistingInstance| instance.hash == service.hash;
+    let ready = staying.iter().filter(|instance| instance.ready).count();
+    let mut spare_ready = ready.saturating_sub(count);
+    let mut spare_new = staying
+        .iter()
+        .copied()
+        .filter(is_new)
+        .count()
+        .saturating_sub(count);
+    let mut surplus = staying.len().saturating_sub(count);
+    let (new, old): (Vec<_>, Vec<_>) = staying.iter().copied().partition(is_new);
+    let (old, new) = (
+        in_order_of_stop(old.into_iter()),
+        in_order_of_stop(new.into_iter()),
+    );
+    let mut stopping = Vec::new();
+    for wanted_ready in [false, true] {
+        for instance in old
+            .iter()
+            .chain(&new)
+            .filter(|one| one.ready == wanted_ready)
+        {
+            let new = is_new(instance);
+            if surplus == 0 || (instance.ready && spare_ready == 0) || (new && spare_new == 0) {
+                continue;
+            }
+            surplus -= 1;
+            spare_ready -= usize::from(instance.ready);
+            spare_new -= usize::from(new);
+            stopping.push(instance.id);
+        }
+    }
+    stopping
+}
+
+/// Unready ones first, for nobody misses them; then the highest slots.
+fn in_order_of_stop<'a>(
+    instances: impl Iterator<Item = &'a ExistingInstance>,
+) -> Vec<&'a ExistingInstance> {
+    let mut ordered: Vec<_> = instances.collect();
+    ordered.sort_by_key(|one| (one.ready, std::cmp::Reverse(one.slot), one.id));
+    ordered
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! From a service's settings to what the keeper is told. The hash decides
+//! whether a changed setting replaces instances: it covers what a process is
+//! started with, not how its end is handled. It must be the same in every data
+//! process, also of another version, or an upgrade would replace everything.
+
+use serde::Serialize;
+
+use super::reconcile::DesiredService;
+use crate::protocol::{Command, InstanceId, InstanceSpec, Listen, RestartPolicy};
+use crate::settings::{self, InstanceListen, InstanceSettings};
+
+/// What every instance of one service is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    service: String,
+    count: u32,
+    spec: InstanceSpec,
+}
+
+/// The part of a specification that cannot be changed while it runs.
+#[derive(Serialize)]
+struct Identity<'a> {
+    command: &'a Command,
+    directory: &'a Option<String>,
+    environment: &'a std::collections::BTreeMap<String, String>,
+    listen: Listen,
+    port: u16,
+}
+
+impl Template {
+    /// `None` for a service without a command. `cores` decides how many
+    /// instances run when the settings do not say.
+    pub fn new(service: &str, settings: &InstanceSettings, cores: usize) -> Option<Self> {
+        let command = match settings.command.as_ref()? {
+            settings::Command::Shell(line) => Command::Shell(line.clone()),
+            settings::Command::Program(words) => Command::Words(words.clone()),
+        };
+        let environment = settings
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.expose().to_owned()))
+            .collect();
+        let listen = match settings.listen {
+            InstanceListen::Port => Listen::Port,
+            InstanceListen::Socket => Listen::Socket,
+        };
+        let milliseconds = |duration: std::time::Duration| duration.as_millis() as u64;
+        let mut spec = InstanceSpec {
+            id: InstanceId(0),
+            name: String::new(),
+            service: service.to_owned(),
+            slot: 0,
+            hash: 0,
+            command,
+            directory: Some(settings.directory.to_string_lossy().into_owned()),
+            environment,
+            listen,
+            port: settings.port,
+            stop_grace_ms: milliseconds(settings.stop_grace),
+            restart: RestartPolicy {
+                first_ms: milliseconds(settings.restart_backoff),
+                max_ms: milliseconds(settings.restart_backoff_max),
+                crash_loop: settings.crash_loop,
+                crash_loop_window_ms: milliseconds(settings.crash_loop_window),
+                first_at_once: false,
+            },
+        };
+        spec.hash = hash(&spec);
+        let count = u32::from(settings.instances_on(cores));
+        Some(Self {
+            service: service.to_owned(),
+            count,
+            spec,
+        })
+    }
+
+    /// What [`super::reconcile::reconcile`] is asked for.
+    pub fn desired(&self) -> DesiredService {
+        DesiredService {
+            name: self.service.clone(),
+            hash: self.spec.hash,
+            count: self.count,
+            surge: self.spec.port == 0,
+        }
+    }
+
+    /// The specification of one instance.
+    pub fn instance(&self, id: InstanceId, slot: u32) -> InstanceSpec {
+        InstanceSpec {
+            id,
+            slot,
+            name: format!("{}.{slot}", self.service),
+            ..self.spec.clone()
+        }
+    }
+
+    /// Whether a running instance of the same hash should be told a new way to
+    /// end and to be started again (`DataMessage::UpdateInstance`).
+    pub fn should_update(&self, running: &InstanceSpec) -> bool {
+        running.hash == self.spec.hash
+            && (running.stop_grace_ms != self.spec.stop_grace_ms
+                || running.restart != self.spec.restart)
+    }
+}
+
+/// FNV-1a over the JSON of the identity: the same for ever, unlike std's hashes.
+fn hash(spec: &InstanceSpec) -> u64 {
+    let identity = Identity {
+        command: &spec.command,
+        directory: &spec.directory,
+        environment: &spec.environment,
+        listen: spec.listen,
+        port: spec.port,
+    };
+    // Strings, numbers and maps with string keys: always JSON.
+    let bytes = serde_json::to_vec(&identity).unwrap_or_default();
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings() -> InstanceSettings {
+        InstanceSettings {
+            command: Some(settings::Command::Shell("node server.js".into())),
+            ..InstanceSettings::default()
+        }
+    }
+
+    fn template(settings: &InstanceSettings) -> Template {
+        Template::new("web", settings, 4).unwrap()
+    }
+
+    #[test]
+    fn a_service_becomes_specifications() {
+        assert_eq!(Template::new("web", &InstanceSettings::default(), 4), None);
+        let template = template(&settings());
+        let spec = template.instance(InstanceId(9), 2);
+        assert_eq!(
+            (spec.name.as_str(), spec.slot, spec.id),
+            ("web.2", 2, InstanceId(9))
+        );
+        assert_eq!(spec.restart, RestartPolicy::default());
+        let desired = template.desired();
+        assert_eq!(
+            (desired.count, desired.surge, desired.hash),
+            (4, true, spec.hash)
+        );
+    }
+
+    #[test]
+    fn the_hash_never_changes_by_itself() {
+        assert_eq!(template(&settings()).spec.hash, 6_812_065_154_628_834_337);
+    }
+
+    #[test]
+    fn only_what_a_process_is_started_with_replaces_it() {
+        let base = template(&settings());
+        let running = base.instance(InstanceId(1), 1);
+        let check = |change: fn(&mut InstanceSettings), replaces: bool, updates: bool| {
+            let mut settings = settings();
+            change(&mut settings);
+            let changed = template(&settings);
+            assert_eq!(changed.spec.hash != base.spec.hash, replaces);
+            assert_eq!(changed.should_update(&running), updates);
+        };
+        check(|_| {}, false, false);
+        check(|settings| settings.port = 80, true, false);
+        check(|settings| settings.directory = "/".into(), true, false);
+        check(
+            |settings| settings.listen = InstanceListen::Socket,
+            true,
+            false,
+        );
+        check(|settings| settings.stop_grace = Duration::ZERO, false, true);
+        check(|settings| settings.crash_loop = 9, false, true);
+        check(|settings| settings.instances = Some(9), false, false);
+    }
+}

@@ -1,0 +1,152 @@
+//! Request heads: from pseudo-header fields and fields to the one head type (RFC 9113 sections
+//! 8.2 and 8.3).
+//!
+//! The `h2` crate has refused already, by resetting the stream: fields of the connection
+//! (`Connection`, `Transfer-Encoding`, `Upgrade`, `Keep-Alive`, `Proxy-Connection`), `TE` with
+//! anything but `trailers`, upper-case names, repeated or late pseudo-header fields, and lengths
+//! that contradict each other.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use outgrow_core::Cause;
+use outgrow_message::{BodyLength, Method, RequestHead, Version};
+
+use crate::h1::fields::check_lookalike;
+use crate::h1::token::is_authority;
+use crate::h1::{Limits, Reject, framing, request};
+
+/// The head of a request as it came, to be checked and filled in.
+#[derive(Debug)]
+pub struct RequestParts {
+    parts: http::request::Parts,
+    /// No body follows.
+    ends: bool,
+    limits: Limits,
+}
+
+impl RequestParts {
+    pub(super) fn new(parts: http::request::Parts, ends: bool, limits: Limits) -> Self {
+        Self {
+            parts,
+            ends,
+            limits,
+        }
+    }
+
+    /// Fills `head`, which is cleared. A request that is refused can still be answered on its
+    /// stream.
+    pub fn fill(self, head: &mut RequestHead) -> Result<(), Reject> {
+        head.clear();
+        head.version = Version::Http2;
+        head.keep_alive = true;
+        let method = self.parts.method.as_str().as_bytes();
+        request::check_method(method)?;
+        head.method = Method::of(method);
+        head.method_text = head.fields.push_bytes(method);
+        if head.method == Method::Connect {
+            return Err(Reject::new(
+                Cause::NotImplemented,
+                "CONNECT is not implemented",
+            ));
+        }
+        self.target(head)?;
+        self.authority(head)?;
+        put_fields(&self.parts.headers, head, &self.limits)?;
+        head.length = match framing::declared(&head.fields, Version::Http2)? {
+            Some(length) => length,
+            None if self.ends => BodyLength::Empty,
+            None => BodyLength::Unknown,
+        };
+        head.expects_continue = request::expectation(head)? && !self.ends;
+        Ok(())
+    }
+
+    fn target(&self, head: &mut RequestHead) -> Result<(), Reject> {
+        let bad = |detail| Err(Reject::new(Cause::BadTarget, detail));
+        let scheme = self.parts.uri.scheme_str().unwrap_or("https");
+        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+            return bad("the scheme is neither http nor https");
+        }
+        let Some(target) = self.parts.uri.path_and_query() else {
+            return bad(":path is missing");
+        };
+        let target = target.as_str().as_bytes();
+        request::check_target(target, &self.limits)?;
+        if target[0] != b'/' && target != b"*" {
+            return bad(":path is neither a path nor *");
+        }
+        head.target_text = head.fields.push_bytes(target);
+        let start = head.target_text.start as usize;
+        request::take_target(head, start, start + target.len())
+    }
+
+    fn authority(&self, head: &mut RequestHead) -> Result<(), Reject> {
+        let bad = |detail| Err(Reject::new(Cause::BadHost, detail));
+        let mut hosts = self.parts.headers.get_all(header::HOST).iter();
+        let host = hosts.next().map(HeaderValue::as_bytes);
+        if hosts.next().is_some() {
+            return bad("Host is repeated");
+        }
+        let pseudo = self.parts.uri.authority();
+        let authority = match (pseudo.map(|text| text.as_str().as_bytes()), host) {
+            (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => {
+                return bad(":authority and Host differ");
+            }
+            (Some(authority), _) | (None, Some(authority)) => authority,
+            (None, None) => return bad(":authority and Host are missing"),
+        };
+        if !is_authority(authority) {
+            return bad("the authority is malformed");
+        }
+        head.authority = head.fields.push_bytes(authority);
+        Ok(())
+    }
+}
+
+/// Appends the fields in their order; crumbs of `Cookie` become one line (section 8.2.3).
+fn put_fields(map: &HeaderMap, head: &mut RequestHead, limits: &Limits) -> Result<(), Reject> {
+    /// What a field line has in HTTP/1.1 beside name and value.
+    const LINE_BYTES: usize = 4;
+    let too_large = |detail| Err(Reject::new(Cause::HeadTooLarge, detail));
+    if map.len() > limits.fields {
+        return too_large("there are too many field lines");
+    }
+    let fields: usize = map
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + LINE_BYTES)
+        .sum();
+    if head.fields.bytes().len() + fields > limits.head_bytes {
+        return too_large("the head is too large");
+    }
+    let mut has_cookie = false;
+    for (name, value) in map {
+        check_field(name, value)?;
+        if name != header::COOKIE {
+            head.fields.push(name.as_str().as_bytes(), value.as_bytes());
+        } else if !has_cookie {
+            has_cookie = true;
+            put_cookies(map, head);
+        }
+    }
+    Ok(())
+}
+
+fn put_cookies(map: &HeaderMap, head: &mut RequestHead) {
+    let name = head.fields.push_bytes(b"cookie");
+    let mut value = outgrow_message::Span::new(name.end(), name.end());
+    for (at, crumb) in map.get_all(header::COOKIE).iter().enumerate() {
+        if at > 0 {
+            value.len += head.fields.push_bytes(b"; ").len;
+        }
+        value.len += head.fields.push_bytes(crumb.as_bytes()).len;
+    }
+    head.fields.push_spans(name, value);
+}
+
+/// What the crate lets pass although it is malformed, or would mean something else further on.
+pub(super) fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Reject> {
+    let value = value.as_bytes();
+    if value.trim_ascii().len() != value.len() {
+        return Err(Reject::bad("a field value has whitespace around it"));
+    }
+    check_lookalike(name.as_str().as_bytes())
+}

@@ -1,0 +1,315 @@
+//! One stream: the client's side of one exchange.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, RecvStream, SendStream};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead};
+
+use super::connection::Shared;
+use super::piece::{PIECE_BYTES, Piece};
+use super::request::check_field;
+use super::response;
+use crate::downstream::{Downstream, Tunnel};
+use crate::h1::chunk::is_forbidden_trailer;
+use crate::h1::framing::parse_length;
+
+/// A request's body, and where its response goes.
+///
+/// Dropped before the response was finished it resets the stream, so that the client never takes
+/// a part for the whole. Dropped after it, with the request's body not read to its end, it tells
+/// the client to stop sending (RFC 9113 section 8.1).
+#[derive(Debug)]
+pub struct H2Stream {
+    body: RecvStream,
+    reading: Reading,
+    data: Bytes,
+    trailers: Fields,
+    has_trailers: bool,
+    respond: SendResponse<Piece>,
+    sending: Sending,
+    blocks: Arc<Blocks>,
+    shared: Arc<Shared>,
+    detail: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Data,
+    Trailers,
+    Done,
+    Failed(Fault),
+}
+
+#[derive(Debug)]
+enum Sending {
+    /// No final response yet.
+    Nothing,
+    Body(SendStream<Piece>),
+    /// Finished or aborted.
+    Ended,
+}
+
+impl H2Stream {
+    pub(super) fn new(
+        body: RecvStream,
+        respond: SendResponse<Piece>,
+        blocks: Arc<Blocks>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let reading = if body.is_end_stream() {
+            Reading::Done
+        } else {
+            Reading::Data
+        };
+        Self {
+            body,
+            reading,
+            data: Bytes::new(),
+            trailers: Fields::default(),
+            has_trailers: false,
+            respond,
+            sending: Sending::Nothing,
+            blocks,
+            shared,
+            detail: "",
+        }
+    }
+
+    /// The number of the stream, for records.
+    pub fn id(&self) -> u32 {
+        self.respond.stream_id().as_u32()
+    }
+
+    fn fail(&mut self, cause: Cause) -> Fault {
+        let fault = Fault::client(Phase::RequestBody, cause);
+        self.reading = Reading::Failed(fault);
+        fault
+    }
+
+    /// The fault that ends a body. What the crate itself resets a stream for is the client's
+    /// breach of the protocol: more or less data than `content-length` said, mostly.
+    fn body_fault(&mut self, error: &::h2::Error) -> Fault {
+        if error.is_reset() && error.is_library() {
+            self.detail = "the body does not have the length that Content-Length says";
+            return self.fail(Cause::BadFraming);
+        }
+        self.fail(Cause::ClientGone)
+    }
+
+    fn take_trailers(&mut self, map: &HeaderMap) -> Result<(), Fault> {
+        for (name, value) in map {
+            if let Err(reject) = check_field(name, value) {
+                self.detail = reject.detail;
+                return Err(self.fail(reject.cause));
+            }
+            let name = name.as_str().as_bytes();
+            if !is_forbidden_trailer(Known::of(name)) {
+                self.trailers.push(name, value.as_bytes());
+            }
+        }
+        self.has_trailers = !self.trailers.is_empty();
+        Ok(())
+    }
+
+    /// Gives the window back for data that was never taken.
+    fn release_data(&mut self) {
+        let left = self.data.len();
+        self.consume(left);
+    }
+}
+
+impl BodySource for H2Stream {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        while self.data.is_empty() {
+            match self.reading {
+                Reading::Done => return Poll::Ready(Ok(false)),
+                Reading::Failed(fault) => return Poll::Ready(Err(fault)),
+                Reading::Data => match ready!(self.body.poll_data(cx)) {
+                    Some(Ok(data)) => self.data = data,
+                    Some(Err(error)) => return Poll::Ready(Err(self.body_fault(&error))),
+                    None => self.reading = Reading::Trailers,
+                },
+                Reading::Trailers => match ready!(self.body.poll_trailers(cx)) {
+                    Ok(map) => {
+                        self.reading = Reading::Done;
+                        if let Some(map) = map {
+                            self.take_trailers(&map)?;
+                        }
+                    }
+                    Err(error) => return Poll::Ready(Err(self.body_fault(&error))),
+                },
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn consume(&mut self, count: usize) {
+        let count = count.min(self.data.len());
+        self.data.advance(count);
+        // It fails only for more than was received.
+        let _ = self.body.flow_control().release_capacity(count);
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        self.has_trailers.then_some(&mut self.trailers)
+    }
+}
+
+fn gone(phase: Phase) -> Fault {
+    Fault::client(phase, Cause::ClientGone)
+}
+
+impl Downstream for H2Stream {
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Fault> {
+        if self.has_responded() {
+            return Ok(());
+        }
+        let response = response::response(head, None)?;
+        self.respond
+            .send_informational(response)
+            .map_err(|_| gone(Phase::ResponseHead))
+    }
+
+    fn respond(
+        &mut self,
+        head: &ResponseHead,
+        length: BodyLength,
+        method: Method,
+    ) -> Result<(), Fault> {
+        let bodiless = ResponseHead::never_has_body(head.status, method);
+        let told = match length {
+            // RFC 9110 section 8.6: no length for 204.
+            _ if head.status == 204 => None,
+            // A HEAD or 304 response carries the length that a GET would have had.
+            BodyLength::Empty if bodiless => {
+                head.fields.get(Known::ContentLength).and_then(parse_length)
+            }
+            BodyLength::Empty => Some(0),
+            BodyLength::Known(bytes) => Some(bytes),
+            BodyLength::Unknown => None,
+        };
+        let ends = bodiless || length.is_empty();
+        let response = response::response(head, told)?;
+        let stream = self
+            .respond
+            .send_response(response, ends)
+            .map_err(|_| gone(Phase::ResponseHead))?;
+        self.sending = if ends {
+            Sending::Ended
+        } else {
+            Sending::Body(stream)
+        };
+        Ok(())
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        let Sending::Body(stream) = &mut self.sending else {
+            return Poll::Ready(Err(gone(Phase::ResponseBody)));
+        };
+        stream.reserve_capacity(data.len().min(PIECE_BYTES));
+        while stream.capacity() == 0 {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(gone(Phase::ResponseBody))),
+            }
+        }
+        let count = stream.capacity().min(data.len()).min(PIECE_BYTES);
+        let Some(piece) = Piece::copy(&data[..count], &self.blocks) else {
+            let fault = Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit);
+            return Poll::Ready(Err(fault));
+        };
+        let sent = stream.send_data(piece, false);
+        Poll::Ready(sent.map(|()| count).map_err(|_| gone(Phase::ResponseBody)))
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {
+        let Sending::Body(stream) = &mut self.sending else {
+            return Ok(());
+        };
+        let map = trailers.and_then(response::trailers).unwrap_or_default();
+        let sent = if map.is_empty() {
+            stream.send_data(Piece::empty(), true)
+        } else {
+            stream.send_trailers(map)
+        };
+        self.sending = Sending::Ended;
+        sent.map_err(|_| gone(Phase::ResponseBody))
+    }
+
+    /// What was pushed is with the connection, which writes it as the client's windows allow.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {
+        match &mut self.sending {
+            Sending::Nothing => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Body(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Ended => {}
+        }
+        self.sending = Sending::Ended;
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let reset = match &mut self.sending {
+            Sending::Body(stream) => stream.poll_reset(cx),
+            Sending::Nothing | Sending::Ended => self.respond.poll_reset(cx),
+        };
+        reset.map(|_| gone(Phase::ResponseHead))
+    }
+
+    fn has_responded(&self) -> bool {
+        !matches!(self.sending, Sending::Nothing)
+    }
+
+    fn detail(&self) -> &'static str {
+        self.detail
+    }
+}
+
+/// A stream never leaves HTTP: extended CONNECT (RFC 8441) is not offered.
+impl Tunnel for H2Stream {
+    fn switch(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
+        Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented))
+    }
+
+    fn poll_tunnel_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented)))
+    }
+
+    fn poll_tunnel_end(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented)))
+    }
+
+    fn can_tunnel(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for H2Stream {
+    fn drop(&mut self) {
+        self.release_data();
+        if !matches!(self.sending, Sending::Ended) {
+            let mut nobody = Context::from_waker(Waker::noop());
+            match self.poll_gone(&mut nobody) {
+                Poll::Pending => self.abort(),
+                Poll::Ready(_) if self.has_responded() => {}
+                Poll::Ready(_) => {
+                    self.shared.resets.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

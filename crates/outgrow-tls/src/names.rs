@@ -1,0 +1,72 @@
+//! Which certificate a client gets: the one that names the host it asked for, else one whose
+//! wildcard covers it, else the first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::certificate::Loaded;
+
+/// The certificates of a listener by the names that are in them.
+#[derive(Debug)]
+pub(crate) struct ByName {
+    certificates: Vec<Arc<CertifiedKey>>,
+    /// Positions in `certificates`; several when, say, an RSA and an ECDSA one name the host.
+    exact: HashMap<String, Vec<usize>>,
+    /// The same for `*.example`, under `example`.
+    wildcard: HashMap<String, Vec<usize>>,
+}
+
+impl ByName {
+    pub(crate) fn new(loaded: &[Loaded]) -> Self {
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut wildcard: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, one) in loaded.iter().enumerate() {
+            for name in &one.facts.names {
+                let (map, key) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut wildcard, parent),
+                    None => (&mut exact, name.as_str()),
+                };
+                map.entry(key.to_owned()).or_default().push(at);
+            }
+        }
+        Self {
+            certificates: loaded.iter().map(|one| Arc::clone(&one.key)).collect(),
+            exact,
+            wildcard,
+        }
+    }
+
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let positions = name.map_or(&[][..], |name| self.positions(name));
+        let usable = positions
+            .iter()
+            .map(|&at| &self.certificates[at])
+            .find(|certificate| certificate.key.choose_scheme(schemes).is_some());
+        usable
+            .or_else(|| positions.first().map(|&at| &self.certificates[at]))
+            .or_else(|| self.certificates.first())
+            .cloned()
+    }
+
+    fn positions(&self, name: &str) -> &[usize] {
+        let lower = name.to_ascii_lowercase();
+        if let Some(positions) = self.exact.get(&lower) {
+            return positions;
+        }
+        // A wildcard stands for one label exactly (RFC 9525 section 6.3).
+        lower
+            .split_once('.')
+            .and_then(|(_, parent)| self.wildcard.get(parent))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}

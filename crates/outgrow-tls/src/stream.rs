@@ -1,0 +1,90 @@
+//! The encrypted byte stream, as the engines see it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use outgrow_net::{Stream, Transport};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream as Inner;
+
+/// A client's connection after its handshake.
+#[derive(Debug)]
+pub struct TlsStream {
+    inner: Inner<Stream>,
+}
+
+impl TlsStream {
+    pub(crate) fn new(inner: Inner<Stream>) -> Self {
+        Self { inner }
+    }
+
+    /// The application protocol that was agreed on (`http/1.1`, `h2`), if any.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.inner.get_ref().1.alpn_protocol()
+    }
+
+    /// The host that the client asked for, if it did.
+    pub fn sni(&self) -> Option<&str> {
+        self.inner.get_ref().1.server_name()
+    }
+
+    /// Whether the handshake continued an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.inner.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The stream below.
+    pub fn stream(&self) -> &Stream {
+        self.inner.get_ref().0
+    }
+
+    /// Sends records that are held back, as far as that is possible now: those of the last write
+    /// when the kernel's buffer was full, and the answer to a peer's key update. Nobody else
+    /// would, while the engine waits for a next request.
+    #[inline]
+    fn push_held_back(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.inner.get_ref().1.wants_write() {
+            return Ok(());
+        }
+        match Pin::new(&mut self.inner).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl Transport for TlsStream {
+    #[inline]
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut target = ReadBuf::new(buffer);
+        let result = Pin::new(&mut self.inner).poll_read(cx, &mut target);
+        self.push_held_back(cx)?;
+        ready!(result)?;
+        Poll::Ready(Ok(target.filled().len()))
+    }
+
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    #[inline]
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Says the end (close_notify), then ends our direction.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

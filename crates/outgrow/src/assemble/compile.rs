@@ -1,0 +1,102 @@
+//! From the configuration to what the workers need.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use outgrow_core::Ticks;
+use outgrow_core::settings::ByteSize;
+use outgrow_edge::router::{Router, Rule};
+use outgrow_edge::settings::{ListenerSettings, Protocol, RouteSettings};
+use outgrow_edge::{Action, Edits, ListenerPlan, Plan, RoutePlan, Shared};
+use outgrow_http::h1::Limits;
+use outgrow_tls::ServerTls;
+use outgrow_upstream::Registry;
+use outgrow_upstream::settings::ServiceSettings;
+
+use crate::config::Config;
+
+/// Brings the registry's services to what the configuration says.
+pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
+    let settings: BTreeMap<String, ServiceSettings> = config
+        .service
+        .iter()
+        .map(|(name, service)| (name.as_str().to_owned(), service.upstream.clone()))
+        .collect();
+    registry.apply(&settings, now);
+    for (name, service) in &config.service {
+        if let Some(known) = registry.service(name.as_str()) {
+            known.set_supervised(service.instances.is_some());
+        }
+    }
+}
+
+/// The plan of all routes. The registry must know the services already.
+pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Plan {
+    let rules = config.route.values().map(|route| Rule { hosts: &route.host, path: &route.path });
+    let router = Router::compile(rules);
+    let routes = config
+        .route
+        .iter()
+        .map(|(name, route)| Arc::new(route_plan(name.as_str(), route, registry, shared)))
+        .collect();
+    Plan { router, routes }
+}
+
+fn route_plan(name: &str, route: &RouteSettings, registry: &Registry, shared: &Shared) -> RoutePlan {
+    let service = route.service.as_ref().and_then(|name| registry.service(name.as_str()));
+    let action = match (service, &route.respond) {
+        (Some(service), _) => {
+            let timeouts = service.settings().timeouts.clone();
+            Action::forward(service, timeouts, shared.loads.len())
+        }
+        (None, Some(respond)) => Action::Respond {
+            status: respond.status,
+            body: respond.body.clone().into_bytes(),
+            fields: respond
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+                .collect(),
+        },
+        // The configuration's check lets no such route through.
+        (None, None) => Action::Respond { status: 404, body: Vec::new(), fields: Vec::new() },
+    };
+    RoutePlan {
+        name: name.to_owned(),
+        action,
+        request_edits: Edits::new(&route.request_headers),
+        response_edits: Edits::new(&route.response_headers),
+        idempotency_key: route.idempotency_key,
+        body_limit: limit(route.body_limit),
+        cells: shared.metrics.route(name),
+    }
+}
+
+/// The plan of one listener.
+pub(super) fn listener(
+    name: &str,
+    settings: &ListenerSettings,
+    tls: Option<Arc<ServerTls>>,
+    shared: &Shared,
+) -> ListenerPlan {
+    ListenerPlan {
+        name: name.to_owned(),
+        limits: Limits {
+            head_bytes: settings.head_limit.length(),
+            fields: settings.headers_limit as usize,
+            target_bytes: settings.target_limit.length(),
+        },
+        timeouts: settings.timeouts.clone(),
+        max_connections: settings.max_connections,
+        body_limit: limit(settings.body_limit),
+        http1: settings.protocols.contains(&Protocol::Http11),
+        http2: settings.protocols.contains(&Protocol::Http2),
+        trusted: settings.trusted_proxies.clone(),
+        tls,
+        metrics: shared.metrics.listener(name),
+    }
+}
+
+fn limit(size: ByteSize) -> Option<u64> {
+    (size.0 > 0).then_some(size.0)
+}

@@ -1,0 +1,376 @@
+//! The instances: what the configuration wants, what the keeper reports and what the checks say,
+//! brought together into what the keeper is told to do.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+use outgrow_core::settings::Address;
+use outgrow_fleet::protocol::{
+    self, DataMessage, InstanceId, InstanceReport, InstanceSpec, InstanceState, Listen,
+    RestartPolicy,
+};
+use outgrow_fleet::settings::{Command, InstanceListen, InstanceSettings};
+use outgrow_fleet::supervise::reconcile::{
+    Action, DesiredService, ExistingInstance, reconcile,
+};
+use outgrow_upstream::check::Live;
+use outgrow_upstream::{EndpointOptions, Health, Registry};
+
+use super::log;
+use crate::config::Config;
+
+/// How long an instance that is to go may take to finish its requests.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// One instance as it is known here.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// What the keeper said last.
+    pub(super) report: InstanceReport,
+    /// Its endpoint's address, while it is in the registry.
+    address: Option<Address>,
+    /// Whether its checks pass.
+    pub(super) ready: bool,
+    /// Since when it runs.
+    since: Ticks,
+    /// When it began to leave.
+    leaving: Option<Ticks>,
+    /// Whether the keeper was told to stop it.
+    stopping: bool,
+}
+
+/// All instances.
+#[derive(Debug)]
+pub(super) struct Instances {
+    known: BTreeMap<InstanceId, Known>,
+    next: u64,
+}
+
+impl Instances {
+    /// What the keeper runs already. `generation` makes the ids of this data process its own.
+    pub(super) fn new(generation: u64) -> Self {
+        Self { known: BTreeMap::new(), next: generation << 32 }
+    }
+
+    /// For the state.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Known> {
+        self.known.values()
+    }
+
+    /// Takes note of what the keeper says. `inherited`: it ran before this data process did, so
+    /// it is taken for ready until a check says otherwise.
+    pub(super) fn note(
+        &mut self,
+        report: InstanceReport,
+        inherited: bool,
+        config: &Config,
+        registry: &Registry,
+        now: Ticks,
+    ) {
+        let id = report.spec.id;
+        let known = self.known.entry(id).or_insert_with(|| Known {
+            report: report.clone(),
+            address: None,
+            ready: false,
+            since: now,
+            leaving: None,
+            stopping: false,
+        });
+        let was_running = known.report.state == InstanceState::Running && known.address.is_some();
+        let runs = report.state == InstanceState::Running;
+        let address = report.address.as_deref().and_then(|text| text.parse::<Address>().ok());
+        if was_running && (!runs || known.address != address) {
+            known.leave_registry(&report, registry);
+        }
+        if runs && known.address.is_none() && known.leaving.is_none() {
+            known.since = now;
+            known.ready = inherited;
+            if let Some(address) = address {
+                known.enter_registry(&report, address, inherited, config, registry, now);
+            }
+        }
+        let gone = report.state == InstanceState::Stopped;
+        known.report = report;
+        if gone {
+            self.known.remove(&id);
+        }
+    }
+
+    /// The checks of an instance pass now.
+    pub(super) fn note_ready(&mut self, name: &str, address: &str, now: Ticks) {
+        for known in self.known.values_mut() {
+            let same = known.address.as_ref().is_some_and(|one| one.to_string() == address);
+            if known.report.spec.name == name && same && !known.ready {
+                known.ready = true;
+                let took = now.since(known.since).as_millis();
+                log::info(&format!("{name} is ready at {address} after {took} ms"));
+            }
+        }
+    }
+
+    /// The liveness check of an instance failed: what to tell the keeper.
+    pub(super) fn restart(&mut self, name: &str, address: &str, reason: &str) -> Option<DataMessage> {
+        let known = self.known.values_mut().find(|known| {
+            known.report.spec.name == name
+                && known.address.as_ref().is_some_and(|one| one.to_string() == address)
+        })?;
+        if known.stopping || known.leaving.is_some() {
+            return None;
+        }
+        let id = known.report.spec.id;
+        log::warn(&format!("{name} hangs ({reason}): it is restarted"));
+        Some(DataMessage::RestartInstance { id, reason: format!("not live: {reason}") })
+    }
+
+    /// The next steps from what is to what should be. To be asked after every change and a few
+    /// times a second.
+    pub(super) fn steps(
+        &mut self,
+        config: &Config,
+        registry: &Registry,
+        cores: usize,
+        now: Ticks,
+    ) -> Vec<DataMessage> {
+        let wanted = wanted(config, cores);
+        let existing: Vec<ExistingInstance> = self
+            .known
+            .values()
+            .map(|known| ExistingInstance {
+                id: known.report.spec.id,
+                service: known.report.spec.service.clone(),
+                slot: known.report.spec.slot,
+                hash: known.report.spec.hash,
+                ready: known.ready,
+                leaving: known.leaving.is_some(),
+            })
+            .collect();
+        let mut messages = Vec::new();
+        for action in reconcile(&wanted, &existing) {
+            match action {
+                Action::Start { service, slot } => {
+                    if let Some(spec) = self.spec(config, &service, slot) {
+                        messages.push(self.start(spec, now));
+                    }
+                }
+                Action::DrainAndStop { id } => self.drain(id, registry, now),
+            }
+        }
+        messages.extend(self.finished_drains(registry, now));
+        messages.extend(self.never_ready(config, now));
+        messages
+    }
+
+    fn start(&mut self, spec: InstanceSpec, now: Ticks) -> DataMessage {
+        let report = InstanceReport {
+            spec: spec.clone(),
+            state: InstanceState::Starting,
+            restarts: 0,
+            pid: None,
+            shim: None,
+            address: None,
+            last_exit: None,
+        };
+        let known = Known {
+            report,
+            address: None,
+            ready: false,
+            since: now,
+            leaving: None,
+            stopping: false,
+        };
+        self.known.insert(spec.id, known);
+        DataMessage::StartInstance { spec }
+    }
+
+    fn spec(&mut self, config: &Config, service: &str, slot: u32) -> Option<InstanceSpec> {
+        let (_, settings) = config.service.iter().find(|(name, _)| name.as_str() == service)?;
+        let settings = settings.instances.as_ref()?;
+        self.next += 1;
+        spec(InstanceId(self.next), service, slot, settings)
+    }
+
+    fn drain(&mut self, id: InstanceId, registry: &Registry, now: Ticks) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        known.leaving = Some(now);
+        if let (Some(address), Some(service)) =
+            (&known.address, registry.service(&known.report.spec.service))
+        {
+            service.drain_endpoint(address);
+        }
+    }
+
+    /// Instances that have finished their requests, or were given long enough.
+    fn finished_drains(&mut self, registry: &Registry, now: Ticks) -> Vec<DataMessage> {
+        let mut messages = Vec::new();
+        for (id, known) in &mut self.known {
+            let Some(since) = known.leaving else { continue };
+            let service = registry.service(&known.report.spec.service);
+            let active = match (&known.address, service) {
+                (Some(address), Some(service)) => service.active(address),
+                _ => 0,
+            };
+            if !known.stopping && (active == 0 || now.since(since) >= DRAIN_LIMIT) {
+                known.stopping = true;
+                messages.push(DataMessage::StopInstance { id: *id });
+            }
+        }
+        messages
+    }
+
+    /// Instances that run for too long without becoming ready, with what can be said about why.
+    fn never_ready(&mut self, config: &Config, now: Ticks) -> Vec<DataMessage> {
+        let mut messages = Vec::new();
+        for (id, known) in &mut self.known {
+            let spec = &known.report.spec;
+            let limit = config
+                .service
+                .iter()
+                .find(|(name, _)| name.as_str() == spec.service)
+                .and_then(|(_, service)| service.instances.as_ref())
+                .map(|settings| settings.start_timeout);
+            let runs = known.report.state == InstanceState::Running;
+            let Some(limit) = limit else { continue };
+            if !runs || known.ready || known.leaving.is_some() || now.since(known.since) < limit {
+                continue;
+            }
+            let why = known.report.shim.zip(known.report.address.as_deref()).and_then(
+                |(shim, address)| {
+                    outgrow_fleet::diagnose::explain(&spec.name, address, shim).ok().flatten()
+                },
+            );
+            let reason = match why {
+                Some(why) => format!("not ready after {limit:?}: {why}"),
+                None => format!("not ready after {limit:?} (start_timeout)"),
+            };
+            log::warn(&format!("{}: {reason}: it is restarted", spec.name));
+            known.since = now;
+            messages.push(DataMessage::RestartInstance { id: *id, reason });
+        }
+        messages
+    }
+}
+
+impl Known {
+    /// Whether it is to go.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    fn enter_registry(
+        &mut self,
+        report: &InstanceReport,
+        address: Address,
+        inherited: bool,
+        config: &Config,
+        registry: &Registry,
+        now: Ticks,
+    ) {
+        let Some(service) = registry.service(&report.spec.service) else { return };
+        let settings = config
+            .service
+            .iter()
+            .find(|(name, _)| name.as_str() == report.spec.service)
+            .and_then(|(_, service)| service.instances.as_ref());
+        let options = EndpointOptions {
+            instance: Some(report.spec.name.clone()),
+            weight: 1,
+            initial: if inherited { Health::Up } else { Health::Starting },
+            live: settings.and_then(live),
+        };
+        service.set_endpoint(address.clone(), options, now);
+        self.address = Some(address);
+    }
+
+    fn leave_registry(&mut self, report: &InstanceReport, registry: &Registry) {
+        let Some(address) = self.address.take() else { return };
+        self.ready = false;
+        if let Some(service) = registry.service(&report.spec.service) {
+            let reason = report.last_exit.as_deref().unwrap_or("it is being restarted");
+            service.fail_endpoint(&address, reason);
+            service.remove_endpoint(&address);
+        }
+    }
+}
+
+fn live(settings: &InstanceSettings) -> Option<Live> {
+    let live = settings.live.as_ref()?;
+    (live.path.is_some() || live.hang).then(|| Live {
+        path: live.path.clone(),
+        interval: live.interval,
+        timeout: live.timeout,
+        fall: live.fall,
+    })
+}
+
+fn wanted(config: &Config, cores: usize) -> Vec<DesiredService> {
+    let supervised = config.service.iter().filter_map(|(name, service)| {
+        let settings = service.instances.as_ref()?;
+        let probe = spec(InstanceId(0), name.as_str(), 0, settings)?;
+        Some(DesiredService {
+            name: name.as_str().to_owned(),
+            hash: probe.hash,
+            count: u32::from(settings.instances_on(cores)),
+            surge: settings.port == 0,
+        })
+    });
+    supervised.collect()
+}
+
+fn spec(
+    id: InstanceId,
+    service: &str,
+    slot: u32,
+    settings: &InstanceSettings,
+) -> Option<InstanceSpec> {
+    let command = match settings.command.as_ref()? {
+        Command::Shell(line) => protocol::Command::Shell(line.clone()),
+        Command::Program(words) => protocol::Command::Words(words.clone()),
+    };
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let environment: BTreeMap<String, String> = settings
+        .environment
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.expose().to_owned()))
+        .collect();
+    let mut spec = InstanceSpec {
+        id,
+        name: format!("{service}.{slot}"),
+        service: service.to_owned(),
+        slot,
+        hash: 0,
+        command,
+        directory: Some(settings.directory.display().to_string()),
+        environment,
+        listen: match settings.listen {
+            InstanceListen::Port => Listen::Port,
+            InstanceListen::Socket => Listen::Socket,
+        },
+        port: settings.port,
+        stop_grace_ms: millis(settings.stop_grace),
+        restart: RestartPolicy {
+            first_ms: millis(settings.restart_backoff),
+            max_ms: millis(settings.restart_backoff_max),
+            crash_loop: settings.crash_loop,
+            crash_loop_window_ms: millis(settings.crash_loop_window),
+            first_at_once: true,
+        },
+    };
+    spec.hash = hash(&spec);
+    Some(spec)
+}
+
+/// What makes a running instance another one than is wanted. Its keys are fixed, so that data
+/// processes of one binary agree.
+fn hash(spec: &InstanceSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    spec.command.hash(&mut hasher);
+    spec.directory.hash(&mut hasher);
+    spec.environment.hash(&mut hasher);
+    spec.listen.hash(&mut hasher);
+    spec.port.hash(&mut hasher);
+    spec.stop_grace_ms.hash(&mut hasher);
+    spec.restart.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,17 @@
+//! Joins the rooms into a data process: configuration → plan, registry, listeners, instances.
+//!
+//! [`control`] is the one loop in which everything but traffic happens.
+
+mod access;
+mod certificates;
+mod compile;
+mod control;
+mod instances;
+mod listeners;
+mod log;
+mod numbers;
+mod start;
+mod view;
+mod watch;
+
+pub use start::data;

@@ -1,0 +1,313 @@
+//! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use outgrow_admin::{
+    Action, ActionProblem, ActionReport, AdminPlan, AdminSocket, MetricFamily, Readiness, Source,
+};
+use outgrow_core::Snapshot;
+use outgrow_edge::{RecordWriter, Shared};
+use outgrow_fleet::protocol::InstanceState;
+use outgrow_fleet::resources::{self, Resources};
+use outgrow_upstream::{Registry, ServiceState};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::control::{Parts, Request};
+use super::instances::{Instances, Known};
+use super::{listeners, log, numbers};
+
+/// How often the instances' processor time and memory are read.
+const SAMPLE: Duration = Duration::from_secs(2);
+/// How long an action may take before the one who asked is told that it goes on without them.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One instance with what it uses.
+#[derive(Clone, Debug)]
+pub(super) struct InstanceView {
+    pub(super) known: Known,
+    pub(super) resources: Option<Resources>,
+}
+
+/// The state that the admin listener reads.
+pub(super) struct View {
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) records: Arc<RecordWriter>,
+    asks: mpsc::Sender<Request>,
+    plan: Arc<Snapshot<AdminPlan>>,
+    instances: Mutex<Vec<InstanceView>>,
+    draining: AtomicBool,
+    pub(super) reloads: AtomicU64,
+    pub(super) refused_reloads: AtomicU64,
+    generation: u64,
+    keeper: u32,
+    data_restarts: u32,
+    /// The address that is served, and the order to end it.
+    serving: Mutex<Option<(String, oneshot::Sender<()>)>>,
+}
+
+impl View {
+    /// The state of a process that starts.
+    pub(super) fn new(parts: &Parts, asks: mpsc::Sender<Request>) -> Arc<Self> {
+        let view = Arc::new(Self {
+            shared: Arc::clone(&parts.edge.shared),
+            registry: Arc::clone(&parts.registry),
+            records: Arc::clone(&parts.records),
+            asks,
+            plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
+            instances: Mutex::default(),
+            draining: AtomicBool::new(false),
+            reloads: AtomicU64::new(0),
+            refused_reloads: AtomicU64::new(0),
+            generation: parts.hello.generation,
+            keeper: parts.hello.keeper,
+            data_restarts: parts.hello.data_restarts,
+            serving: Mutex::default(),
+        });
+        tokio::spawn(sample_resources(Arc::clone(&view)));
+        view
+    }
+
+    /// Brings the listener to what the configuration says.
+    pub(super) fn serve(self: &Arc<Self>, parts: &Parts) -> Result<(), String> {
+        self.plan.publish(Arc::new(AdminPlan::new(&parts.config.admin)));
+        let address = parts.config.admin.listen.address().map(ToString::to_string);
+        let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if serving.as_ref().map(|(address, _)| address) == address.as_ref() {
+            return Ok(());
+        }
+        // Dropping the sender ends the listener that was there.
+        *serving = None;
+        let Some(address) = address else { return Ok(()) };
+        let copies = parts.sockets.copies(&listeners::admin_key(&address));
+        let copies = copies.map_err(|error| format!("admin listener: {error}"))?;
+        let sockets: Result<Vec<AdminSocket>, _> =
+            copies.into_iter().map(AdminSocket::from_fd).collect();
+        let sockets = sockets.map_err(|problem| problem.to_string())?;
+        let (end, ended) = oneshot::channel();
+        let source: Arc<dyn Source> = Arc::clone(self) as _;
+        let plan = Arc::clone(&self.plan);
+        tokio::spawn(outgrow_admin::serve(sockets, plan, source, async {
+            let _ = ended.await;
+        }));
+        *serving = Some((address, end));
+        Ok(())
+    }
+
+    /// Takes no more connections at the admin listener: the next data process does.
+    pub(super) fn stop_serving(&self) {
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Shows these instances.
+    pub(super) fn set_instances(&self, instances: &Instances) {
+        let mut views = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut *views);
+        let resources_of = |known: &Known| {
+            let same = |view: &&InstanceView| view.known.report.pid == known.report.pid;
+            old.iter().find(same).and_then(|view| view.resources)
+        };
+        *views = instances
+            .all()
+            .map(|known| InstanceView { resources: resources_of(known), known: known.clone() })
+            .collect();
+    }
+
+    /// `/readyz` fails from now on.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// Counts a reload.
+    pub(super) fn count_reload(&self, done: bool) {
+        let counter = if done { &self.reloads } else { &self.refused_reloads };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The instances as they are now.
+    pub(super) fn instances(&self) -> Vec<InstanceView> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ask(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
+    ) -> Action<'_> {
+        let (answer, answered) = oneshot::channel();
+        let request = make(answer);
+        let asks = self.asks.clone();
+        Box::pin(async move {
+            let gone = || ActionProblem::Failed("the control loop has ended".to_owned());
+            asks.send(request).await.map_err(|_| gone())?;
+            match tokio::time::timeout(PATIENCE, answered).await {
+                Ok(Ok(Ok(message))) => Ok(ActionReport::new(message)),
+                Ok(Ok(Err(problem))) => {
+                    let mut lines = problem.lines().map(str::to_owned);
+                    let message = lines.next().unwrap_or_default();
+                    Err(ActionProblem::Refused { message, details: lines.collect() })
+                }
+                Ok(Err(_)) => Err(gone()),
+                Err(_) => Err(ActionProblem::Failed("it takes long; see the log".to_owned())),
+            }
+        })
+    }
+}
+
+/// Reads what the instances use, on a thread that may block.
+async fn sample_resources(view: Arc<View>) {
+    loop {
+        tokio::time::sleep(SAMPLE).await;
+        let shims: Vec<u32> =
+            view.instances().iter().filter_map(|view| view.known.report.shim).collect();
+        if shims.is_empty() {
+            continue;
+        }
+        let asked = shims.clone();
+        let Ok(Ok(samples)) = tokio::task::spawn_blocking(move || resources::sample(&asked)).await
+        else {
+            continue;
+        };
+        let mut views = view.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        for (shim, resources) in shims.into_iter().zip(samples) {
+            for view in views.iter_mut().filter(|view| view.known.report.shim == Some(shim)) {
+                view.resources = resources;
+            }
+        }
+    }
+}
+
+impl Source for View {
+    fn ready(&self) -> Readiness {
+        if self.draining.load(Ordering::Relaxed) {
+            return Readiness::NotReady { reason: "draining".to_owned() };
+        }
+        let dead = self.registry.services().into_iter().find(|service| {
+            let set = service.endpoints().load();
+            set.usable.is_empty() && !set.all.is_empty()
+                || set.all.is_empty() && set.expected
+        });
+        match dead {
+            Some(service) => Readiness::NotReady {
+                reason: format!("service {} has no endpoint that could answer", service.name()),
+            },
+            None => Readiness::Ready,
+        }
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        numbers::families(self)
+    }
+
+    fn state(&self) -> Value {
+        let now = self.shared.clock.now();
+        let services: Vec<Value> = self.registry.state(now).iter().map(service).collect();
+        let instances: Vec<Value> = self.instances().iter().map(instance).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "keeper": { "pid": self.keeper, "data_restarts": self.data_restarts },
+            "data": {
+                "pid": std::process::id(),
+                "generation": self.generation,
+                "workers": self.shared.loads.len(),
+                "connections": self.shared.connections(),
+                "draining": self.draining.load(Ordering::Relaxed),
+                "buffer_bytes": self.shared.ledger.used_bytes(),
+                "plan_epoch": self.shared.plan.epoch(),
+                "reloads": self.reloads.load(Ordering::Relaxed),
+                "refused_reloads": self.refused_reloads.load(Ordering::Relaxed),
+                "uptime_ms": u64::try_from(now.0 / 1_000_000).unwrap_or(u64::MAX),
+            },
+            "services": services,
+            "instances": instances,
+            "routes": numbers::routes(self),
+        })
+    }
+
+    fn reload(&self) -> Action<'_> {
+        self.ask(Request::Reload)
+    }
+
+    fn upgrade(&self, binary: Option<PathBuf>) -> Action<'_> {
+        log::info("an upgrade is asked for");
+        self.ask(move |answer| Request::Upgrade(binary, answer))
+    }
+
+    fn stop(&self) -> Action<'_> {
+        self.ask(Request::Stop)
+    }
+}
+
+fn service(state: &ServiceState) -> Value {
+    let endpoints: Vec<Value> = state
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            json!({
+                "address": endpoint.address,
+                "instance": endpoint.instance,
+                "weight": endpoint.weight,
+                "health": endpoint.health,
+                "reason": endpoint.reason,
+                "usable": endpoint.usable,
+                "ejected_for_ms": endpoint.ejected_for.map(|time| time.as_millis() as u64),
+                "active": endpoint.active,
+                "limit": endpoint.limit,
+                "requests": endpoint.requests,
+                "failures": endpoint.failures,
+                "ejections": endpoint.ejections,
+                "connects": endpoint.connects,
+                "idle": endpoint.idle,
+            })
+        })
+        .collect();
+    json!({
+        "name": state.name,
+        "balance": state.balance,
+        "panic": state.panic,
+        "queue": state.queue,
+        "queue_limit": state.queue_limit,
+        "endpoints": endpoints,
+    })
+}
+
+/// An instance's state in one word, with the word for ready, which only the checks know.
+pub(super) fn word(known: &Known) -> &'static str {
+    match &known.report.state {
+        InstanceState::Running if known.ready => "ready",
+        InstanceState::Running => "running",
+        InstanceState::Starting => "starting",
+        InstanceState::Stopping => "stopping",
+        InstanceState::Exited { .. } => "exited",
+        InstanceState::Backoff { .. } => "backoff",
+        InstanceState::CrashLoop { .. } => "crash_loop",
+        InstanceState::Stopped => "stopped",
+        InstanceState::Unknown => "unknown",
+    }
+}
+
+fn instance(view: &InstanceView) -> Value {
+    let report = &view.known.report;
+    let delay = match &report.state {
+        InstanceState::Backoff { delay_ms } | InstanceState::CrashLoop { delay_ms } => {
+            Some(*delay_ms)
+        }
+        _ => None,
+    };
+    json!({
+        "name": report.spec.name,
+        "service": report.spec.service,
+        "state": word(&view.known),
+        "restart_delay_ms": delay,
+        "address": report.address,
+        "pid": report.pid,
+        "restarts": report.restarts,
+        "last_exit": report.last_exit,
+        "cpu_ms": view.resources.map(|used| used.cpu.as_millis() as u64),
+        "memory_bytes": view.resources.map(|used| used.resident_bytes),
+        "processes": view.resources.map(|used| used.processes),
+    })
+}

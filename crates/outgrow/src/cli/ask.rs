@@ -1,0 +1,79 @@
+//! Commands that ask a running outgrow over its admin listener.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use outgrow_admin::client;
+use outgrow_core::settings::{Address, Secret};
+use outgrow_message::Method;
+
+use super::{complain, print};
+
+/// Where the running outgrow is.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// Address of its admin listener.
+    #[arg(long, default_value = "127.0.0.1:9900", env = "OUTGROW_ADMIN", value_name = "ADDRESS")]
+    admin: String,
+    /// Its token.
+    #[arg(long, default_value = "", env = "OUTGROW_ADMIN_TOKEN", hide_env_values = true)]
+    token: String,
+}
+
+/// What `outgrow upgrade` takes.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// The new binary [default: the file that the running one was started from].
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// `outgrow reload`.
+pub fn reload(args: &AdminArgs) -> ExitCode {
+    ask(args, Method::Post, "/reload", b"")
+}
+
+/// `outgrow stop`.
+pub fn stop(args: &AdminArgs) -> ExitCode {
+    ask(args, Method::Post, "/stop", b"")
+}
+
+/// `outgrow state`.
+pub fn state(args: &AdminArgs) -> ExitCode {
+    ask(args, Method::Get, "/state", b"")
+}
+
+/// `outgrow upgrade`.
+pub fn upgrade(args: &UpgradeArgs) -> ExitCode {
+    let body = match &args.binary {
+        None => String::new(),
+        // Relative to the one who asks, not to the one who is asked.
+        Some(binary) => match std::path::absolute(binary) {
+            Ok(path) => serde_json::json!({ "binary": path }).to_string(),
+            Err(error) => return complain(&format!("{}: {error}", binary.display())),
+        },
+    };
+    ask(&args.admin, Method::Post, "/upgrade", body.as_bytes())
+}
+
+fn ask(args: &AdminArgs, method: Method, path: &str, body: &[u8]) -> ExitCode {
+    let address: Address = match args.admin.parse() {
+        Ok(address) => address,
+        Err(error) => return complain(&format!("--admin {}: {error}", args.admin)),
+    };
+    match client::request(&address, &Secret::new(args.token.as_str()), method, path, body) {
+        Ok((status, body)) => {
+            let text = String::from_utf8_lossy(&body);
+            let text = text.trim_end();
+            if (200..300).contains(&status) {
+                print(&format!("{text}\n"));
+                return ExitCode::SUCCESS;
+            }
+            complain(text)
+        }
+        Err(problem) => complain(&problem.to_string()),
+    }
+}

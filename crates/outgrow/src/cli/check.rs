@@ -1,0 +1,42 @@
+//! `outgrow check`: every problem of a configuration file at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::source::{ConfigSource, look};
+
+/// What `outgrow check` takes.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(default_value = "outgrow.toml")]
+    file: PathBuf,
+    /// One JSON object per problem.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks; 0 when the file can be run.
+pub fn check(args: &CheckArgs) -> ExitCode {
+    match ConfigSource::File(args.file.clone()).load(look(args.json)) {
+        Ok((config, warnings)) => {
+            eprint!("{warnings}");
+            if !args.json {
+                super::print(&format!(
+                    "{}: good: {} listeners, {} services, {} routes\n",
+                    args.file.display(),
+                    config.listener.len(),
+                    config.service.len(),
+                    config.route.len()
+                ));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            eprint!("{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}

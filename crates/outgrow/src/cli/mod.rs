@@ -1,0 +1,123 @@
+//! The command line. What a command does is in its own file.
+
+mod ask;
+mod check;
+mod explain;
+mod run;
+mod source;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use source::ConfigSource;
+
+/// One proxy at every tier boundary: it scales each tier and tells you which one to scale.
+#[derive(Debug, Parser)]
+#[command(name = "outgrow", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an application as several instances behind the proxy, or what a file says.
+    ///
+    /// Examples:
+    ///   outgrow run -- node server.js
+    ///   outgrow run --listen 127.0.0.1:8000 --instances 4 -- python3 -m http.server {port}
+    ///   outgrow run --config outgrow.toml
+    #[command(verbatim_doc_comment)]
+    Run(RunArgs),
+    /// Check a configuration file: every problem at once.
+    Check(check::CheckArgs),
+    /// Tell where a request for a URL would go, and why.
+    Explain(explain::ExplainArgs),
+    /// Read the configuration of a running outgrow again. An invalid one changes nothing.
+    Reload(ask::AdminArgs),
+    /// Replace the running binary without dropping a connection.
+    Upgrade(ask::UpgradeArgs),
+    /// Stop a running outgrow: it finishes what is in flight first.
+    Stop(ask::AdminArgs),
+    /// Show the state of a running outgrow as JSON.
+    State(ask::AdminArgs),
+    /// Print the manual of the configuration file (Markdown).
+    Reference,
+    /// Print the JSON Schema of the configuration file, for editors.
+    Schema,
+    /// The data process; started by `outgrow run`, not by hand.
+    #[command(hide = true)]
+    Data(RunArgs),
+    /// The shim of an instance; started by `outgrow run`, not by hand.
+    #[command(hide = true)]
+    Shim,
+    /// The shop that the demo runs: reads PORT and HOST.
+    #[command(hide = true)]
+    Shop,
+}
+
+/// What `outgrow run` takes.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The configuration file. Without it (and without COMMAND) `outgrow.toml` is read.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
+    config: Option<PathBuf>,
+    /// Where the application is offered [default: 0.0.0.0:8080].
+    #[arg(short, long, value_name = "ADDRESS", conflicts_with = "config")]
+    listen: Option<String>,
+    /// How many instances run [default: one per core, at least 2].
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
+    instances: Option<u16>,
+    /// Where the admin listener is, or `off` [default: 127.0.0.1:9900].
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    admin: Option<String>,
+    /// Where access records go: stdout, stderr, off or a file [default: stdout].
+    #[arg(long, value_name = "TO", conflicts_with = "config")]
+    access: Option<String>,
+    /// The path that says whether an instance is ready [default: connecting is enough].
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    check: Option<String>,
+    /// The command to run, with its arguments. PORT is set for it; {port} in an argument is
+    /// replaced.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs the command and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Data(args) => crate::assemble::data(ConfigSource::new(&args)),
+        Command::Shim => ExitCode::from(u8::try_from(outgrow_fleet::shim::run()).unwrap_or(1)),
+        Command::Shop => run::shop(),
+        Command::Reference => {
+            print(&crate::config::reference());
+            ExitCode::SUCCESS
+        }
+        Command::Schema => {
+            print(&crate::config::schema());
+            ExitCode::SUCCESS
+        }
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Reload(args) => ask::reload(&args),
+        Command::Upgrade(args) => ask::upgrade(&args),
+        Command::Stop(args) => ask::stop(&args),
+        Command::State(args) => ask::state(&args),
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is no reason to fail.
+#[expect(clippy::print_stdout, reason = "the command line's own output")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// An error for people, on standard error.
+fn complain(message: &str) -> ExitCode {
+    eprintln!("outgrow: {message}");
+    ExitCode::FAILURE
+}
