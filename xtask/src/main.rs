@@ -1,2 +1,66 @@
-//! Room to be filled.
-fn main() {}
+//! The workshop: `cargo xtask COMMAND`, everything that is done to the code rather than by it.
+//!
+//! Kept to two dependencies, because every other command waits for this one to be compiled. The bench's
+//! load generator is a crate of its own (`bench/load`). Deliberately not here: anything the product does.
+#![expect(
+    clippy::print_stdout,
+    reason = "a command-line program that answers on its standard output"
+)]
+
+mod arguments;
+mod bench;
+mod command;
+mod deny;
+mod docs;
+mod setup;
+mod suite;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use crate::arguments::Arguments;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [FILTER…] [--allow-missing]
+      Set-up, format, lints, tidy, documentation examples, end-to-end binary, tests. With a FILTER
+      only the binary and the tests whose names contain it.
+  tidy
+      The house rules that no compiler checks: the map's tables, file openings, file lengths.
+  docs
+      Writes the golden files under docs/ anew and says what changed.
+  deny
+      Licences, advisories and sources of everything we depend on, by cargo-deny.
+  bench edge [--peers nginx,haproxy,envoy,traefik] [--rounds 5] [--seconds 3]
+             [--scenarios a,b] [--cores one|split] [--binary PATH] [--json]
+      Ours and the peers' CPU time per request, interleaved in one run.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    let outcome = match arguments.word().as_deref() {
+        Some("test") => suite::run(arguments),
+        Some("tidy") => tidy::run(arguments),
+        Some("docs") => docs::run(arguments),
+        Some("deny") => deny::run(arguments),
+        Some("bench") => bench::run(arguments),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => {
+            eprintln!("there is no command `{other}`\n\n{HELP}");
+            Ok(ExitCode::from(2))
+        }
+        None => {
+            eprint!("{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

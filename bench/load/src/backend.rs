@@ -89,10 +89,9 @@ impl Backend {
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<()> {
-        let stream = match self.listeners[listener].accept() {
-            Ok((stream, _)) => stream,
-            // The other side may have gone again; the listener itself is well.
-            Err(_) => return Ok(()),
+        // The other side may have gone again; the listener itself is well.
+        let Ok((stream, _)) = self.listeners[listener].accept() else {
+            return Ok(());
         };
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;

@@ -66,13 +66,14 @@ impl Exchange {
             self.path()
         );
         if body_bytes > 0 {
-            request.push_str("Content-Type: text/plain\r\n");
-            request.push_str(&format!("Content-Length: {body_bytes}\r\n"));
+            request += "Content-Type: text/plain\r\nContent-Length: ";
+            request += &body_bytes.to_string();
+            request += "\r\n";
         }
         if close {
-            request.push_str("Connection: close\r\n");
+            request += "Connection: close\r\n";
         }
-        request.push_str("\r\n");
+        request += "\r\n";
         let mut bytes = request.into_bytes();
         bytes.resize(bytes.len() + body_bytes, b'q');
         bytes

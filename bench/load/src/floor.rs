@@ -79,14 +79,10 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         (Some(certificate), Some(key)) => Some(certificate::server(certificate, key)?),
         _ => None,
     };
-    let workers = (0..settings.workers.max(1))
-        .map(|_| Worker::new(settings, server.clone()))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let worker = || Worker::new(settings, server.clone())?.run();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = workers
-            .into_iter()
-            .map(|worker| scope.spawn(|| worker.run()))
-            .collect();
+        let threads: Vec<_> = (1..settings.workers).map(|_| scope.spawn(worker)).collect();
+        worker()?;
         threads
             .into_iter()
             .try_for_each(|thread| thread.join().expect("a worker does not panic"))
@@ -288,8 +284,10 @@ impl<'a> Worker<'a> {
     }
 
     fn remove(&mut self, token: usize) {
-        if self.sides[token].take().is_some() {
-            self.idle.retain(|&idle| idle != token);
+        if let Some(side) = self.sides[token].take() {
+            if !side.is_client {
+                self.idle.retain(|&idle| idle != token);
+            }
             self.free.push(token);
         }
     }

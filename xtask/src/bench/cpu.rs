@@ -1,0 +1,121 @@
+//! CPU time of a process and everything below it, from /proc.
+//!
+//! utime and stime of /proc/PID/stat hold all threads, those that ended too; cutime and cstime hold
+//! children that ended. Deliberately not here: the load's and the backend's CPU time; it is not the
+//! contestant's.
+
+use std::collections::HashMap;
+use std::fs;
+
+use anyhow::Context;
+
+/// Length of a tick in /proc: USER_HZ is 100 on every architecture that we run on.
+const TICK_MICROS: u64 = 10_000;
+
+/// One process as /proc shows it.
+struct Entry {
+    parent: u32,
+    ticks: u64,
+}
+
+/// The processes of the tree under `root`, itself first.
+pub(crate) fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
+    Ok(members(root, &entries()?))
+}
+
+/// CPU microseconds that the tree under `root` has used so far.
+pub(crate) fn tree_micros(root: u32) -> anyhow::Result<u64> {
+    let entries = entries()?;
+    anyhow::ensure!(entries.contains_key(&root), "process {root} has ended");
+    let ticks: u64 = members(root, &entries)
+        .iter()
+        .filter_map(|process| entries.get(process))
+        .map(|entry| entry.ticks)
+        .sum();
+    Ok(ticks * TICK_MICROS)
+}
+
+fn members(root: u32, entries: &HashMap<u32, Entry>) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        found.extend(
+            entries
+                .iter()
+                .filter(|(_, entry)| entry.parent == parent)
+                .map(|(&process, _)| process),
+        );
+    }
+    found
+}
+
+fn entries() -> anyhow::Result<HashMap<u32, Entry>> {
+    let mut entries = HashMap::new();
+    for folder in fs::read_dir("/proc").context("cannot list /proc")? {
+        let folder = folder?;
+        let Ok(process) = folder.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // It may end between the listing and the reading.
+        let Ok(stat) = fs::read_to_string(folder.path().join("stat")) else {
+            continue;
+        };
+        entries.insert(
+            process,
+            read_stat(&stat).context("/proc/PID/stat is not as known")?,
+        );
+    }
+    Ok(entries)
+}
+
+/// Reads the fields behind the name, which may hold spaces and parentheses itself.
+fn read_stat(stat: &str) -> Option<Entry> {
+    let (_, after) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    // After the name: state, ppid, …; utime, stime, cutime and cstime are fields 14 to 17 of proc(5).
+    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>());
+    Some(Entry {
+        parent: fields.get(1)?.parse().ok()?,
+        ticks: ticks.sum::<Result<u64, _>>().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_any_name() {
+        let stat = "12 (a) (b c) S 7 12 12 0 -1 4194560 1 0 0 0 30 12 4 1 20 0 1 0 9 9 9";
+        let entry = read_stat(stat).unwrap();
+        assert_eq!((entry.parent, entry.ticks), (7, 47));
+    }
+
+    #[test]
+    fn a_tree_is_counted_with_its_grandchildren() {
+        let entry = |parent| Entry { parent, ticks: 1 };
+        let entries = HashMap::from([
+            (1, entry(0)),
+            (5, entry(1)),
+            (6, entry(5)),
+            (7, entry(6)),
+            (8, entry(1)),
+        ]);
+        let mut found = members(5, &entries);
+        found.sort_unstable();
+        assert_eq!(found, [5, 6, 7]);
+    }
+
+    #[test]
+    fn our_own_time_grows_with_work() {
+        let own = std::process::id();
+        let before = tree_micros(own).unwrap();
+        let mut rounds = 0_u64;
+        // Work until the clock of /proc has moved; one tick is 10 ms of it.
+        while tree_micros(own).unwrap() == before {
+            rounds += 1;
+            assert!(rounds < 1_000_000, "no tick in a million readings");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The edge bench's command line.
+//!
+//! Deliberately not here: what the options do; see `edge.rs`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use super::contestant::{FLOOR, OURS};
+use super::peers;
+use super::scenario::{self, Scenario};
+use crate::arguments::Arguments;
+
+/// Which cores are used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// Contestant, load and backend on one core.
+    One,
+    /// The contestant on one core, load and backend on another.
+    Split,
+}
+
+impl Cores {
+    /// The contestants' and the load's, as taskset takes them.
+    pub(crate) fn lists(self, scenario: &Scenario) -> (&'static str, &'static str) {
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        match (available, scenario.workers, self) {
+            (1, ..) | (_, 1, Self::One) => ("0", "0"),
+            (_, 1, Self::Split) => ("0", "1"),
+            _ => ("0,1", "0,1"),
+        }
+    }
+}
+
+/// What the command line asks for.
+pub(crate) struct Options {
+    /// Whom ours is compared with; the floor is always the last.
+    pub(crate) peers: Vec<String>,
+    /// What is measured.
+    pub(crate) scenarios: Vec<&'static Scenario>,
+    /// Rounds per scenario; 5 by default.
+    pub(crate) rounds: usize,
+    /// Seconds of each round's window; 3 by default.
+    pub(crate) seconds: f64,
+    /// Which cores are used; one by default.
+    pub(crate) cores: Cores,
+    /// Ours, when it is not to be built.
+    pub(crate) binary: Option<PathBuf>,
+    /// Who runs in our place.
+    pub(crate) ours: String,
+    /// JSON lines instead of the table.
+    pub(crate) is_json: bool,
+}
+
+impl Options {
+    /// Reads the command line.
+    pub(crate) fn read(mut arguments: Arguments) -> anyhow::Result<Self> {
+        let names = |value: String| -> Vec<String> {
+            let names = value.split(',').map(|name| name.trim().to_owned());
+            names.filter(|name| !name.is_empty()).collect()
+        };
+        let mut peers = match arguments.value("--peers")? {
+            Some(value) => names(value),
+            None => peers::NAMES.map(str::to_owned).to_vec(),
+        };
+        // The floor is in every table.
+        peers.retain(|name| name != FLOOR);
+        peers.push(FLOOR.to_owned());
+        let scenarios = match arguments.value("--scenarios")? {
+            None => scenario::ALL.iter().collect(),
+            Some(value) => names(value)
+                .iter()
+                .map(|name| find_scenario(name))
+                .collect::<anyhow::Result<_>>()?,
+        };
+        let cores = match arguments.value("--cores")?.as_deref() {
+            None | Some("one") => Cores::One,
+            Some("split") => Cores::Split,
+            Some(other) => bail!("--cores is `one` or `split`, not `{other}`"),
+        };
+        let options = Self {
+            peers,
+            scenarios,
+            rounds: arguments.parsed("--rounds")?.unwrap_or(5),
+            seconds: arguments.parsed("--seconds")?.unwrap_or(3.0),
+            cores,
+            binary: arguments.parsed("--binary")?,
+            // For work on the bench itself: any contestant in our place.
+            ours: arguments
+                .value("--ours")?
+                .unwrap_or_else(|| OURS.to_owned()),
+            is_json: arguments.flag("--json"),
+        };
+        anyhow::ensure!(
+            (1..=100).contains(&options.rounds),
+            "--rounds is from 1 to 100"
+        );
+        anyhow::ensure!(
+            (0.2..=600.0).contains(&options.seconds),
+            "--seconds is from 0.2 to 600"
+        );
+        arguments.finish()?;
+        Ok(options)
+    }
+}
+
+fn find_scenario(name: &str) -> anyhow::Result<&'static Scenario> {
+    scenario::ALL
+        .iter()
+        .find(|scenario| scenario.name == name)
+        .with_context(|| {
+            let names: Vec<&str> = scenario::ALL.iter().map(|one| one.name).collect();
+            format!(
+                "there is no scenario `{name}`; there are {}",
+                names.join(", ")
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> anyhow::Result<Options> {
+        Options::read(Arguments::new(line.split_whitespace().map(str::to_owned)))
+    }
+
+    #[test]
+    fn the_floor_is_always_there_and_once() {
+        let read = options("--peers nginx,floor,haproxy --scenarios get-1k-8").unwrap();
+        assert_eq!(read.peers, ["nginx", "haproxy", "floor"]);
+        assert_eq!(read.scenarios.len(), 1);
+        assert_eq!(options("").unwrap().scenarios.len(), scenario::ALL.len());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "--scenarios get",
+            "--rounds 0",
+            "--cores all",
+            "--json yes",
+            "--seconds 0",
+        ] {
+            assert!(options(line).is_err(), "{line}");
+        }
+    }
+}

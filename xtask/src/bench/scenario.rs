@@ -1,0 +1,80 @@
+//! What is measured: the edge bench's scenarios, by the names that `--scenarios` takes.
+//!
+//! The bytes of an exchange are the load generator's (`bench/load`). Deliberately not here: how it is
+//! measured.
+
+/// One row of the bench.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// Its name in the table.
+    pub(crate) name: &'static str,
+    /// The load generator's exchange.
+    pub(crate) exchange: &'static str,
+    /// Client connections, each with one request under way.
+    pub(crate) connections: usize,
+    /// Workers of every contestant.
+    pub(crate) workers: usize,
+    /// One request per connection.
+    pub(crate) closes: bool,
+    /// TLS 1.3 to the client.
+    pub(crate) is_secure: bool,
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "",
+    exchange: "get1k",
+    connections: 64,
+    workers: 1,
+    closes: false,
+    is_secure: false,
+};
+
+/// All of them; the list.
+pub(crate) const ALL: [Scenario; 9] = [
+    Scenario {
+        name: "get-1k-64",
+        ..PLAIN
+    },
+    Scenario {
+        name: "get-1k-8",
+        connections: 8,
+        ..PLAIN
+    },
+    Scenario {
+        name: "get-100k",
+        exchange: "get100k",
+        connections: 32,
+        ..PLAIN
+    },
+    Scenario {
+        name: "get-1m",
+        exchange: "get1m",
+        connections: 16,
+        ..PLAIN
+    },
+    Scenario {
+        name: "post-10k",
+        exchange: "post10k",
+        ..PLAIN
+    },
+    Scenario {
+        name: "chunked-10k",
+        exchange: "chunked10k",
+        ..PLAIN
+    },
+    Scenario {
+        name: "new-connection",
+        closes: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-keepalive",
+        is_secure: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "two-workers",
+        workers: 2,
+        ..PLAIN
+    },
+];

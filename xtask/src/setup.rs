@@ -1,0 +1,150 @@
+//! What the tests need from the machine: found, installed where we may, else said exactly.
+//!
+//! A test part that cannot run is a failure, not a skip; `--allow-missing` is for machines where the
+//! rest is wanted all the same. Deliberately not here: the bench's peers (`bench/peers.rs`).
+
+use std::process::Command;
+
+use crate::command;
+
+/// A program that some step needs.
+struct Need {
+    program: &'static str,
+    how: How,
+    /// Which tests cannot run without it.
+    why: &'static str,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Copy)]
+enum How {
+    /// A Debian package.
+    Debian(&'static str),
+    /// A component of the Rust toolchain.
+    Rustup(&'static str),
+    /// A crate with a binary.
+    Cargo(&'static str),
+}
+
+const NEEDS: [Need; 7] = [
+    Need {
+        program: "gcc",
+        how: How::Debian("gcc"),
+        why: "building aws-lc (TLS) and linking",
+    },
+    Need {
+        program: "python3",
+        how: How::Debian("python3"),
+        why: "end-to-end tests with a Python application and with Python's static server",
+    },
+    Need {
+        program: "node",
+        how: How::Debian("nodejs"),
+        why: "end-to-end tests with a Node application",
+    },
+    Need {
+        program: "ip",
+        how: How::Debian("iproute2"),
+        why: "end-to-end tests that run outgrow as pid 1 in namespaces of its own",
+    },
+    Need {
+        program: "cargo-fmt",
+        how: How::Rustup("rustfmt"),
+        why: "the format step",
+    },
+    Need {
+        program: "cargo-clippy",
+        how: How::Rustup("clippy"),
+        why: "the lints step",
+    },
+    Need {
+        program: "cargo-nextest",
+        how: How::Cargo("cargo-nextest"),
+        why: "all tests: it is the runner",
+    },
+];
+
+impl Need {
+    fn is_there(&self) -> bool {
+        // Asked through cargo, because rustup puts names in the PATH for components that it lacks.
+        match self.program.strip_prefix("cargo-") {
+            Some(subcommand) => {
+                command::output(command::cargo().args([subcommand, "--version"])).is_ok()
+            }
+            None => command::find(self.program).is_some(),
+        }
+    }
+}
+
+impl How {
+    fn hint(self) -> String {
+        match self {
+            Self::Debian(package) => format!("apt-get install {package}"),
+            Self::Rustup(component) => format!("rustup component add {component}"),
+            Self::Cargo(name) => format!("cargo install {name} --locked"),
+        }
+    }
+}
+
+/// Installs what is missing as far as we may; false when something is still missing (it is printed).
+pub(crate) fn run() -> anyhow::Result<bool> {
+    let missing = || NEEDS.iter().filter(|need| !need.is_there());
+    let packages: Vec<&str> = missing()
+        .filter_map(|need| match need.how {
+            How::Debian(package) => Some(package),
+            How::Rustup(_) | How::Cargo(_) => None,
+        })
+        .collect();
+    install_debian(&packages)?;
+    for need in missing() {
+        let mut install = match need.how {
+            How::Debian(_) => continue,
+            How::Rustup(component) => {
+                let mut rustup = Command::new("rustup");
+                rustup.args(["component", "add", component]);
+                rustup
+            }
+            How::Cargo(name) => {
+                let mut cargo = command::cargo();
+                cargo.args(["install", name, "--locked"]);
+                cargo
+            }
+        };
+        // A failure is seen below: the program is still missing then.
+        if let Err(error) = command::must(&mut install) {
+            eprintln!("{error:#}");
+        }
+    }
+    let mut complete = true;
+    for need in missing() {
+        complete = false;
+        eprintln!(
+            "missing: {} (for {}); install it with `{}`",
+            need.program,
+            need.why,
+            need.how.hint()
+        );
+    }
+    Ok(complete)
+}
+
+/// Installs Debian packages when we are root and apt-get is there; what fails is said, not fatal.
+pub(crate) fn install_debian(packages: &[&str]) -> anyhow::Result<()> {
+    let is_root = command::output(Command::new("id").arg("-u"))?.trim() == "0";
+    if packages.is_empty() || !is_root || command::find("apt-get").is_none() {
+        return Ok(());
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    eprintln!("installing: {}", packages.join(" "));
+    let mut install = apt();
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(packages);
+    if !command::succeeds(apt().args(["update", "-qq"]))? || !command::succeeds(&mut install)? {
+        eprintln!("apt-get could not install {}", packages.join(" "));
+    }
+    Ok(())
+}

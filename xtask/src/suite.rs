@@ -1,0 +1,110 @@
+//! `cargo xtask test`: every check there is, in the order that tells the most the soonest.
+//!
+//! Two profiles are built and no more: `dev` (lints share its build scripts and macros with the
+//! tests) and `e2e` (the optimised binary that the end-to-end tests start, by OUTGROW_BIN). nextest
+//! comes last, so that its summary is the last thing printed. Deliberately not here: the tests.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::arguments::Arguments;
+use crate::workspace::Workspace;
+use crate::{command, setup, tidy};
+
+/// Where the end-to-end tests find the binary.
+const BINARY_VARIABLE: &str = "OUTGROW_BIN";
+/// Set when `--allow-missing` was given: a test may then skip what the machine lacks.
+const ALLOW_MISSING_VARIABLE: &str = "OUTGROW_ALLOW_MISSING";
+
+/// Steps that have run, and which of them failed.
+struct Steps {
+    began: Instant,
+    failed: Vec<&'static str>,
+}
+
+impl Steps {
+    fn run(
+        &mut self,
+        name: &'static str,
+        step: impl FnOnce() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<bool> {
+        eprintln!("── {name}");
+        let began = Instant::now();
+        let passed = step()?;
+        eprintln!(
+            "── {name}: {}, {:.1} s",
+            if passed { "passed" } else { "FAILED" },
+            began.elapsed().as_secs_f64()
+        );
+        if !passed {
+            self.failed.push(name);
+        }
+        Ok(passed)
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let allow_missing = arguments.flag("--allow-missing");
+    let filters = arguments.words()?;
+    let workspace = Workspace::load()?;
+    let cargo = || {
+        let mut cargo = command::cargo();
+        cargo.current_dir(&workspace.root);
+        cargo
+    };
+    let mut steps = Steps {
+        began: Instant::now(),
+        failed: Vec::new(),
+    };
+    if !steps.run("set-up", || Ok(setup::run()? || allow_missing))? {
+        eprintln!("install what is missing, or pass --allow-missing to run the rest");
+        return Ok(ExitCode::FAILURE);
+    }
+    if filters.is_empty() {
+        steps.run("format", || {
+            command::succeeds(cargo().args(["fmt", "--all", "--check"]))
+        })?;
+        steps.run("tidy", || tidy::check(&workspace))?;
+        steps.run("lints", || {
+            let arguments = ["clippy", "--workspace", "--all-targets"];
+            command::succeeds(cargo().args(arguments).args(["--", "-D", "warnings"]))
+        })?;
+        steps.run("documentation examples", || {
+            command::succeeds(cargo().args(["test", "--quiet", "--doc", "--workspace"]))
+        })?;
+    }
+    let built = steps.run("end-to-end binary", || {
+        command::succeeds(cargo().args(["build", "--profile", "e2e", "-p", "outgrow"]))
+    })?;
+    if !built {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut nextest = cargo();
+    tests(&mut nextest, &workspace.target, &filters, allow_missing);
+    if !steps.failed.is_empty() {
+        eprintln!("── failed so far: {}", steps.failed.join(", "));
+    }
+    eprintln!(
+        "── tests, after {:.1} s",
+        steps.began.elapsed().as_secs_f64()
+    );
+    let passed = command::succeeds(&mut nextest)?;
+    Ok(if passed && steps.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn tests(nextest: &mut Command, target: &Path, filters: &[String], allow_missing: bool) {
+    nextest
+        .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+        .args(["--config-file", "xtask/nextest.toml"])
+        .args(filters)
+        .env(BINARY_VARIABLE, target.join("e2e/outgrow"));
+    if allow_missing {
+        nextest.env(ALLOW_MISSING_VARIABLE, "1");
+    }
+}
