@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use outgrow_core::settings::{Address, Secret};
-use outgrow_message::Method;
 
 /// For a connection to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
@@ -17,6 +16,15 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// For the whole answer to an action: an upgrade waits for the new process to be ready.
 const ACT_PATIENCE: Duration = Duration::from_secs(300);
+
+/// What to do at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Look at it.
+    Get,
+    /// Have it done.
+    Post,
+}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +54,7 @@ pub enum ClientProblem {
     #[error("the answer of {0} is larger than 64 MiB")]
     TooLarge(Address),
     #[error("the connection to {address} failed: {error}")]
-    Io {
-        address: Address,
-        error: io::Error,
-    },
+    Io { address: Address, error: io::Error },
     #[error("the token has a character that cannot be sent: use visible ASCII characters")]
     BadToken,
     #[error("{0:?} is not a path to ask for: it begins with / and has visible ASCII characters")]
@@ -57,23 +62,28 @@ pub enum ClientProblem {
 }
 
 /// Asks the admin listener at `address` (one that listens everywhere is asked by loopback) and
-/// gives the status and the body of its answer. An empty token is not sent.
+/// gives the status and the body of its answer. An empty token is not sent, nor is the body of a
+/// GET.
 ///
-/// Waits 2 s for a connection and 10 s for the whole answer, 5 minutes when the method is not GET
-/// or HEAD.
+/// Waits 2 s for a connection, and for the whole answer 10 s, or 5 minutes when it is an action.
 pub fn request(
     address: &Address,
     token: &Secret,
-    method: Method,
+    verb: Verb,
     path: &str,
     body: &[u8],
 ) -> Result<(u16, Vec<u8>), ClientProblem> {
-    let head = head(address, token, method, path, body.len())?;
-    let is_look = matches!(method, Method::Get | Method::Head);
-    let patience = if is_look { LOOK_PATIENCE } else { ACT_PATIENCE };
+    let body = match verb {
+        Verb::Get => &[],
+        Verb::Post => body,
+    };
+    let head = head(address, token, verb, path, body.len())?;
+    let patience = match verb {
+        Verb::Get => LOOK_PATIENCE,
+        Verb::Post => ACT_PATIENCE,
+    };
     let call = Call {
         address,
-        method,
         patience,
         deadline: Instant::now() + patience,
     };
@@ -87,7 +97,7 @@ pub fn request(
 fn head(
     address: &Address,
     token: &Secret,
-    method: Method,
+    verb: Verb,
     path: &str,
     length: usize,
 ) -> Result<String, ClientProblem> {
@@ -98,16 +108,9 @@ fn head(
     if !is_visible(token.expose()) {
         return Err(ClientProblem::BadToken);
     }
-    let method = match method {
-        Method::Get | Method::Other => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Delete => "DELETE",
-        Method::Options => "OPTIONS",
-        Method::Trace => "TRACE",
-        Method::Patch => "PATCH",
-        Method::Connect => "CONNECT",
+    let method = match verb {
+        Verb::Get => "GET",
+        Verb::Post => "POST",
     };
     let host = match address {
         Address::Tcp { .. } => address.to_string(),
@@ -120,9 +123,12 @@ fn head(
         head.push_str("\r\n");
     }
     if length > 0 {
-        head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
-    } else if method == "POST" {
-        head.push_str("Content-Length: 0\r\n");
+        head.push_str("Content-Type: application/json\r\n");
+    }
+    if verb == Verb::Post {
+        head.push_str("Content-Length: ");
+        head.push_str(&length.to_string());
+        head.push_str("\r\n");
     }
     head.push_str("\r\n");
     Ok(head)
@@ -131,7 +137,6 @@ fn head(
 /// One request under way.
 struct Call<'a> {
     address: &'a Address,
-    method: Method,
     patience: Duration,
     deadline: Instant,
 }
@@ -163,6 +168,7 @@ impl Call<'_> {
     }
 
     fn connect_unix(&self, path: &Path) -> Result<Wire, ClientProblem> {
+        // Waits only while more connections wait than the listener's queue holds.
         UnixStream::connect(path)
             .map(Wire::Unix)
             .map_err(|error| self.unconnected(error))
@@ -195,7 +201,7 @@ impl Call<'_> {
     }
 
     fn receive(&self, wire: &mut Wire) -> Result<(u16, Vec<u8>), ClientProblem> {
-        let mut reader = response::Reader::new(self.method);
+        let mut reader = response::Reader::default();
         let mut piece = [0; 16 * 1024];
         loop {
             wire.set_read_timeout(self.left()?)

@@ -113,11 +113,24 @@ impl<T: Transport> Conversation<T> {
         if self.connection.can_continue() {
             return true;
         }
-        let mut shut = false;
-        let linger = poll_fn(|cx| self.connection.poll_linger(cx, &mut shut));
-        // Whoever has not read the answer by now will not.
-        let _ = timeout(LINGER_PATIENCE, linger).await;
+        self.linger(slot).await;
         false
+    }
+
+    /// Lets the caller read the answer before the connection is closed under it. The place can be
+    /// taken meanwhile.
+    async fn linger(&mut self, slot: &Slot) {
+        slot.rest();
+        let mut ended = pin!(slot.ended());
+        let mut shut = false;
+        let linger = poll_fn(|cx| {
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.connection.poll_linger(cx, &mut shut)
+        });
+        // Whoever has not read it by the end of this will not.
+        let _ = timeout(LINGER_PATIENCE, linger).await;
     }
 
     async fn read_head(&mut self) -> Result<(), NoRequest> {

@@ -1,5 +1,6 @@
 //! What there is to ask for, and the way of a request from its head to its answer.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use outgrow_message::{Method, RequestHead};
@@ -101,19 +102,19 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
         let hint = "GET / says what there is";
         return Err(Answer::problem(404, "there is nothing here", hint));
     };
-    let (is_right, allow) = match endpoint.what.is_action() {
-        true => (head.method == Method::Post, "POST"),
-        false => (
-            matches!(head.method, Method::Get | Method::Head),
-            "GET, HEAD",
-        ),
+    let is_action = endpoint.what.is_action();
+    let is_right = match head.method {
+        Method::Get | Method::Head => !is_action,
+        Method::Post => is_action,
+        _ => false,
     };
     if !is_right {
+        let allow = if is_action { "POST" } else { "GET, HEAD" };
         let hint = format!("use {allow}");
         let answer = Answer::problem(405, "the method is not allowed here", &hint);
         return Err(answer.with("Allow", allow));
     }
-    if endpoint.what.is_action() {
+    if is_action {
         guard::check_not_from_page(head)?;
     }
     Ok(endpoint.what)
@@ -184,10 +185,9 @@ fn index() -> String {
         } else {
             "GET"
         };
-        text.push_str(&format!(
-            "{method:<5} {:<9} {}\n",
-            endpoint.path, endpoint.about
-        ));
+        let Endpoint { path, about, .. } = endpoint;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{method:<5} {path:<9} {about}");
     }
     text
 }

@@ -9,6 +9,8 @@ pub mod client;
 mod connection;
 mod endpoints;
 mod exposition;
+#[cfg(test)]
+mod fake;
 pub mod families;
 mod guard;
 pub mod listener;
@@ -17,7 +19,7 @@ pub mod settings;
 mod slots;
 pub mod source;
 
-pub use client::{ClientProblem, request};
+pub use client::{ClientProblem, Verb, request};
 pub use families::{MetricFamily, Number, Sample, Samples};
 pub use listener::{AdminSocket, SocketProblem, serve};
 pub use plan::AdminPlan;

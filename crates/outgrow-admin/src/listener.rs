@@ -17,15 +17,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::connection::{self, Shared};
 use crate::plan::AdminPlan;
-use crate::slots::Slots;
+use crate::slots::{SPARED, Slots};
 use crate::source::Source;
 
 /// Connections at a time. A further one ends the one that has been idle for longest, or waits in
 /// the kernel while none is idle.
 pub const CONNECTION_LIMIT: usize = 64;
-/// Bytes of buffers of all connections together. An account of its own, so that the listener
-/// answers when the traffic has used up the process's.
-const BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of buffers of all connections together: 64 with the largest block to read into and one
+/// to write from. An account of its own, so that the listener answers when the traffic has used
+/// up the process's.
+const BUFFER_BYTES: u64 = 32 * 1024 * 1024;
 /// How long exchanges may go on when the listener ends.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after the kernel had no connection to give (out of descriptors, most likely).
@@ -92,7 +93,7 @@ pub async fn serve(
         source,
         blocks: Blocks::new(Ledger::new(BUFFER_BYTES)),
     };
-    let slots = Arc::new(Slots::default());
+    let slots = Slots::new();
     let mut tasks = JoinSet::new();
     let mut until = pin!(until);
     let mut waiting = None;
@@ -102,6 +103,7 @@ pub async fn serve(
             biased;
             () = &mut until => break,
             Some(_) = tasks.join_next() => {}
+            () = sleep(SPARED), if waiting.is_some() => {}
             stream = accept(&sockets, &mut turn), if waiting.is_none() => waiting = Some(stream),
         }
         let Some(stream) = waiting.take() else {
@@ -144,3 +146,6 @@ async fn accept(sockets: &[AdminSocket], turn: &mut usize) -> Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,19 +3,24 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A connection that has not been idle for so long is spared: its request may be on its way.
+pub(crate) const SPARED: Duration = Duration::from_millis(250);
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const ENDED: u8 = 2;
 
 /// All open connections of a listener.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Slots {
+    /// In the order of their coming.
     open: Mutex<Vec<Arc<Place>>>,
-    /// Counts the times that a connection became idle; orders them.
-    turn: AtomicU64,
+    start: Instant,
     /// Whether a new connection waits for room.
     wanted: AtomicBool,
     /// Whether the listener ends.
@@ -25,6 +30,7 @@ pub(crate) struct Slots {
 #[derive(Debug, Default)]
 struct Place {
     state: AtomicU8,
+    /// Milliseconds since the start.
     idle_since: AtomicU64,
     ended: Notify,
 }
@@ -37,12 +43,26 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
+    /// None are open.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            open: Mutex::default(),
+            start: Instant::now(),
+            wanted: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    fn now_millis(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
     /// A place for a new connection, which is idle.
     pub(crate) fn take(self: &Arc<Self>) -> Slot {
         self.wanted.store(false, Ordering::SeqCst);
         let place = Arc::new(Place::default());
-        let turn = self.turn.fetch_add(1, Ordering::SeqCst);
-        place.idle_since.store(turn, Ordering::SeqCst);
+        let now = self.now_millis();
+        place.idle_since.store(now, Ordering::SeqCst);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.push(Arc::clone(&place));
         Slot {
@@ -51,14 +71,18 @@ impl Slots {
         }
     }
 
-    /// Ends the connection that has been idle for longest; when none is, the next that becomes
-    /// idle ends then.
+    /// Ends the connection that has been idle for longest, unless all are busy or [`SPARED`]: to
+    /// be asked again after that time. Until a place is taken, connections end after an exchange.
     pub(crate) fn make_room(&self) {
         self.wanted.store(true, Ordering::SeqCst);
+        let Some(latest) = self.now_millis().checked_sub(SPARED.as_millis() as u64) else {
+            return;
+        };
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = open
-            .iter()
-            .filter(|place| place.state.load(Ordering::SeqCst) == IDLE);
+        let idle = open.iter().filter(|place| {
+            place.state.load(Ordering::SeqCst) == IDLE
+                && place.idle_since.load(Ordering::SeqCst) <= latest
+        });
         if let Some(oldest) = idle.min_by_key(|place| place.idle_since.load(Ordering::SeqCst)) {
             oldest.end();
         }
@@ -80,9 +104,9 @@ impl Place {
     }
 
     fn exchange(&self, from: u8, to: u8) -> bool {
-        let exchanged =
-            self.state
-                .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+        let exchanged = self
+            .state
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
         exchanged.is_ok()
     }
 }
@@ -97,8 +121,8 @@ impl Slot {
     /// Whether another request may come: the connection is idle from now on. False when its place
     /// is needed, or the listener ends.
     pub(crate) fn rest(&self) -> bool {
-        let turn = self.slots.turn.fetch_add(1, Ordering::SeqCst);
-        self.place.idle_since.store(turn, Ordering::SeqCst);
+        let now = self.slots.now_millis();
+        self.place.idle_since.store(now, Ordering::SeqCst);
         self.place.state.store(IDLE, Ordering::SeqCst);
         !self.is_unwelcome()
     }
@@ -127,22 +151,33 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    #[test]
-    fn the_longest_idle_one_ends() {
-        let slots = Arc::new(Slots::default());
-        let (first, second, third) = (slots.take(), slots.take(), slots.take());
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_one_ends() {
+        let slots = Slots::new();
+        let first = slots.take();
+        let second = slots.take();
+        advance(SPARED / 2).await;
+        let third = slots.take();
         assert!(first.wake() && first.rest());
         assert!(second.wake());
         slots.make_room();
-        assert!(!third.wake(), "the oldest of the idle ones");
-        assert!(first.wake(), "was busy since");
-        drop(third);
-        assert!(!first.rest(), "room is still wanted");
+        advance(SPARED / 2).await;
+        slots.make_room();
+        assert!(third.wake(), "spared so far");
+        assert!(!third.rest(), "its place is wanted");
+        advance(SPARED / 2).await;
+        slots.make_room();
+        assert!(!first.wake(), "the oldest of the idle ones");
+        assert!(third.wake(), "is younger");
+        drop(first);
         let _fourth = slots.take();
         assert!(second.rest(), "room was found");
         slots.end();
         assert!(!second.wake());
+        assert!(!third.rest());
     }
 }

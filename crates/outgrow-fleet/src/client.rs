@@ -1,6 +1,6 @@
 //! The data process's end of the conversation with the keeper, for tokio.
 //!
-//! Typical use: [`Client::from_stdin`] as the first thing, [`watch_keeper`],
+//! Typical use: [`Client::from_stdin`] as the first thing, [`Client::watch_keeper`],
 //! then `split` inside a runtime.
 
 use std::io;

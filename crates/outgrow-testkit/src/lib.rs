@@ -1,1 +1,25 @@
-//! Room to be filled.
+//! Parts for tests against real sockets and real processes. All of it is
+//! blocking and on threads of its own, so a test needs no runtime and disturbs
+//! none; everything listens on port 0 of loopback and is stopped on drop.
+//!
+//! - [`backend::Recorder`]: a backend that records every byte and answers by a script
+//! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
+//! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
+//! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
+//! - [`apps`]: applications written in other languages
+//! - [`http`]: one request, one response
+//! - [`wait`]: waiting for something to become true, with an end
+//!
+//! Not here: the counting load client, which belongs to the example shop
+//! (`outgrow_shop::shoppers`).
+
+pub mod apps;
+pub mod backend;
+pub mod faults;
+pub mod folder;
+pub mod http;
+pub mod outgrow;
+pub mod ports;
+pub mod processes;
+pub mod raw;
+pub mod wait;

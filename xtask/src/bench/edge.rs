@@ -26,7 +26,7 @@ use crate::workspace::Workspace;
 /// Name of this bench in its JSON.
 const BENCH: &str = "edge";
 /// Profile that ours and the load generator are built with.
-const PROFILE: &str = "bench-build";
+const PROFILE: &str = "release";
 /// Load before the measured window: pools are filled, CPUs are awake.
 const WARM_UP_SECONDS: f64 = 0.5;
 /// What a run may take beyond its window before it is ended.

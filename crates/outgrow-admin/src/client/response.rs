@@ -19,25 +19,15 @@ pub(super) enum Problem {
 /// What was read: the status and the body.
 type Answer = (u16, Vec<u8>);
 
-/// A response as it comes in.
+/// The response to a GET or POST as it comes in.
+#[derive(Default)]
 pub(super) struct Reader {
-    method: Method,
     scan: Scan,
     head: Option<ResponseHead>,
     bytes: Vec<u8>,
 }
 
 impl Reader {
-    /// For the answer to a request of `method`.
-    pub(super) fn new(method: Method) -> Self {
-        Self {
-            method,
-            scan: Scan::default(),
-            head: None,
-            bytes: Vec::new(),
-        }
-    }
-
     /// Takes what arrived; the answer when it is whole.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<Option<Answer>, Problem> {
         self.bytes.extend_from_slice(piece);
@@ -71,13 +61,7 @@ impl Reader {
     fn read_head(&mut self) -> Result<(), Problem> {
         let mut head = ResponseHead::default();
         let limits = Limits::default();
-        let parsed = response::parse(
-            &self.bytes,
-            &mut self.scan,
-            &limits,
-            self.method,
-            &mut head,
-        );
+        let parsed = response::parse(&self.bytes, &mut self.scan, &limits, Method::Get, &mut head);
         let Parsed::Complete(length) =
             parsed.map_err(|reject| Problem::Malformed(reject.detail))?
         else {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::data::Role;
-use super::run::{Keeper, Limits};
+use super::facts::Limits;
+use super::run::Keeper;
 use super::stop::Stage;
 use crate::moment::Moment;
 use crate::protocol::{DataMessage, KeeperMessage};

@@ -51,6 +51,8 @@ pub(super) struct Launcher {
     pub(super) program: PathBuf,
     pub(super) shim_arguments: Vec<OsString>,
     pub(super) log_format: LogFormat,
+    /// The soft limit of open files that instances get.
+    pub(super) open_files: Option<u64>,
     /// In the environment of every process of an instance, with its run.
     pub(super) token: String,
     pub(super) ports: Ports,
@@ -100,7 +102,8 @@ impl Launcher {
             Some(path) => format!("unix:{path}"),
             None => format!("127.0.0.1:{port}"),
         };
-        let shim = shim_spec(spec, &port, socket, &key, self.log_format);
+        let mut shim = shim_spec(spec, &port, socket, &key, self.log_format);
+        shim.open_files = self.open_files;
         Ok(Plan { shim, address, key })
     }
 
@@ -148,6 +151,7 @@ fn shim_spec(
         log_format,
         stop_grace_ms: spec.stop_grace_ms,
         orphan_grace_ms: grace.min(ORPHAN_GRACE_LIMIT).as_millis() as u64,
+        open_files: None,
         socket,
     }
 }

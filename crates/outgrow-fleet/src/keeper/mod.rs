@@ -8,6 +8,7 @@
 
 mod commands;
 mod data;
+mod facts;
 mod instance;
 mod instances;
 mod launch;
@@ -16,6 +17,7 @@ mod listeners;
 mod ports;
 mod resume;
 mod run;
+mod signals;
 mod stop;
 mod strays;
 mod upgrade;

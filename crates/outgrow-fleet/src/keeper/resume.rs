@@ -4,20 +4,26 @@
 //! attached. Nothing else survives an exec, for every descriptor is closed on
 //! it; so a record that is not understood cannot leak one either.
 
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::fmt::Display;
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::{Command as Process, Stdio};
 
+use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 
 use super::KeeperError;
 use super::data::{DataProcess, SavedData};
+use super::facts::Facts;
 use super::instance::Record;
 use super::instances::Instances;
 use super::launch::RuntimeDirectory;
 use super::listeners::{Listeners, SavedListener};
-use super::run::{Facts, Keeper};
+use super::run::Keeper;
 use crate::protocol::KEEPER_STATE_VERSION;
 use crate::protocol::channel::{self, Channel, Received, take_stdin};
 
@@ -50,9 +56,9 @@ struct Saved {
     instances: Vec<(Record, Option<u32>)>,
 }
 
-/// What was taken over.
+/// Everything that a keeper has.
 #[derive(Debug)]
-pub(super) struct Resumed {
+pub(super) struct Possessions {
     pub(super) token: String,
     pub(super) directory: RuntimeDirectory,
     pub(super) facts: Facts,
@@ -61,21 +67,51 @@ pub(super) struct Resumed {
     pub(super) instances: Instances,
 }
 
+impl Possessions {
+    pub(super) fn of_a_first_keeper() -> io::Result<Self> {
+        Ok(Self {
+            token: super::token()?,
+            directory: RuntimeDirectory::default(),
+            facts: Facts::of_a_first_keeper(),
+            listeners: Listeners::default(),
+            data: Vec::new(),
+            instances: Instances::default(),
+        })
+    }
+}
+
 impl Keeper {
-    /// Executes `program` in place of this keeper. Returns only the reason why
-    /// that failed.
-    pub(super) fn re_execute(&mut self, program: &Path) -> String {
-        match self.hand_over() {
-            Ok(far) => {
-                let error = Process::new(program)
-                    .args(std::env::args_os().skip(1))
-                    .env(RESUME_VARIABLE, "1")
-                    .stdin(Stdio::from(far))
-                    .exec();
-                format!("{} cannot be executed: {error}", program.display())
-            }
-            Err(error) => error.to_string(),
+    /// Executes `program` in place of this keeper. Returns only if that cannot
+    /// be: with the reason if it failed, with nothing if a signal has to be
+    /// taken first.
+    pub(super) fn re_execute(&mut self, program: &Path) -> Option<String> {
+        let failed = |error: &dyn Display| Some(format!("{}: {error}", program.display()));
+        // A signal that comes before the new program has its handlers would end
+        // it: a SIGHUP in the wrong millisecond would end everything. Blocked
+        // signals stay blocked over an exec, and wait. (std's exec unblocks
+        // them, therefore it is not std's.)
+        let signals = SigSet::all();
+        if let Err(error) = signals.thread_block() {
+            return failed(&error);
         }
+        // One that came before that is in our pipes, which end with us.
+        let reason = if self.signals.any_waits() {
+            None
+        } else {
+            match self.hand_over().map(|far| execute(program, &far)) {
+                Ok(Ok(never)) => match never {},
+                Ok(Err(error)) => failed(&error),
+                Err(error) => failed(&error),
+            }
+        };
+        let unblocked = signals.thread_unblock().map_err(io::Error::from);
+        let restored =
+            unblocked.and_then(|()| Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?));
+        if let Err(error) = restored {
+            self.log
+                .error(&format!("not all is as before the upgrade: {error}"));
+        }
+        reason
     }
 
     /// Puts everything into a channel and gives its far end.
@@ -111,12 +147,31 @@ impl Keeper {
     }
 }
 
+/// Replaces this process by `program`, with the same arguments and `stdin`.
+fn execute(program: &Path, stdin: &OwnedFd) -> io::Result<Infallible> {
+    let text = |text: OsString| Ok::<_, io::Error>(CString::new(text.into_vec())?);
+    let path = text(program.as_os_str().to_owned())?;
+    let mut arguments = vec![path.clone()];
+    for argument in std::env::args_os().skip(1) {
+        arguments.push(text(argument)?);
+    }
+    let mut environment = vec![text(format!("{RESUME_VARIABLE}=1").into())?];
+    for (name, value) in std::env::vars_os().filter(|(name, _)| name != RESUME_VARIABLE) {
+        let mut entry = name;
+        entry.push("=");
+        entry.push(value);
+        environment.push(text(entry)?);
+    }
+    rustix::stdio::dup2_stdin(stdin)?;
+    Ok(nix::unistd::execve(&path, &arguments, &environment)?)
+}
+
 /// Takes over from the keeper that this process was before, if there was one.
-pub(super) fn take_over() -> Result<Option<Resumed>, KeeperError> {
+pub(super) fn take_over() -> Result<Option<Possessions>, KeeperError> {
     if std::env::var_os(RESUME_VARIABLE).is_none() {
         return Ok(None);
     }
-    let failed = |error: &dyn std::fmt::Display| KeeperError::Resume(error.to_string());
+    let failed = |error: &dyn Display| KeeperError::Resume(error.to_string());
     let mut channel = Channel::new(take_stdin().map_err(|error| failed(&error))?);
     let record = match channel.receive().map_err(|error| failed(&error))? {
         Received::Record(record) => record,
@@ -135,7 +190,7 @@ pub(super) fn take_over() -> Result<Option<Resumed>, KeeperError> {
         .map(Some)
 }
 
-fn restore(saved: Saved, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Option<Resumed> {
+fn restore(saved: Saved, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Option<Possessions> {
     let listeners = Listeners::restore(saved.listeners, descriptors)?;
     let mut data = Vec::new();
     for one in saved.data {
@@ -148,7 +203,7 @@ fn restore(saved: Saved, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Opt
         facts,
         ..
     } = saved;
-    Some(Resumed {
+    Some(Possessions {
         token,
         directory,
         facts,

@@ -1,102 +1,34 @@
 //! The keeper's loop: wait, take signals, listen to shims and data processes,
 //! do what is due, tell what changed.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::data::DataProcess;
+use super::data::{DataProcess, Role};
+use super::facts::{self, Facts};
 use super::instances::{Context, Instances};
-use super::launch::{Launcher, RuntimeDirectory};
+use super::launch::Launcher;
 use super::listeners::Listeners;
 use super::ports::Ports;
+use super::resume::Possessions;
+use super::signals::Signals;
 use super::stop::Stage;
 use super::{KeeperError, KeeperOptions, resume};
-use crate::events::{drain, signal_pipe, timespec};
+use crate::events::{drain, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
-use crate::processes::Processes;
 use crate::protocol::{InstanceId, KeeperMessage};
-use crate::supervise::backoff::Backoff;
-
-/// Signals as descriptors.
-#[derive(Debug)]
-struct Signals {
-    children: UnixStream,
-    terminate: UnixStream,
-    interrupt: UnixStream,
-    hangup: UnixStream,
-    upgrade: UnixStream,
-}
-
-impl Signals {
-    fn register() -> std::io::Result<Self> {
-        Ok(Self {
-            children: signal_pipe(&[SIGCHLD])?,
-            terminate: signal_pipe(&[SIGTERM])?,
-            interrupt: signal_pipe(&[SIGINT])?,
-            hangup: signal_pipe(&[SIGHUP])?,
-            upgrade: signal_pipe(&[SIGUSR2])?,
-        })
-    }
-
-    fn all(&self) -> [&UnixStream; 5] {
-        [
-            &self.children,
-            &self.terminate,
-            &self.interrupt,
-            &self.hangup,
-            &self.upgrade,
-        ]
-    }
-}
-
-/// How long data processes may live after `Drain`.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Limits {
-    pub(super) stop_drain: Duration,
-    pub(super) upgrade_drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            stop_drain: Duration::from_secs(30),
-            upgrade_drain: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// What a successor takes over, besides tables that have descriptors.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Facts {
-    /// Counts data processes.
-    pub(super) generation: u64,
-    /// Whether an unknown child can only be an orphan of an instance.
-    pub(super) adopt: bool,
-    /// How often a data process died unasked.
-    pub(super) data_restarts: u32,
-    /// Whether a data process has ever served.
-    pub(super) ever_ready: bool,
-    pub(super) data_backoff: Backoff,
-    /// When the next data process is started, while there is none.
-    pub(super) start_data_at: Option<Moment>,
-    pub(super) kept: BTreeMap<String, serde_json::Value>,
-    pub(super) limits: Limits,
-}
 
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) options: KeeperOptions,
     pub(super) log: Log,
-    signals: Signals,
+    pub(super) signals: Signals,
     pub(super) launcher: Launcher,
     pub(super) listeners: Listeners,
     pub(super) instances: Instances,
@@ -124,54 +56,36 @@ impl Keeper {
         let signals = Signals::register()?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(std::io::Error::from)?;
-        let resumed = resume::take_over()?;
         let program = match &options.program {
             Some(program) => std::path::absolute(program)?,
             None => super::own_program().map_err(KeeperError::Program)?,
         };
         let log = Log::new(options.log_format, "outgrow");
-        let (token, directory) = match &resumed {
-            Some(resumed) => (resumed.token.clone(), resumed.directory.clone()),
-            None => (super::token()?, RuntimeDirectory::default()),
+        let Possessions {
+            token,
+            directory,
+            facts,
+            listeners,
+            data,
+            instances,
+        } = match resume::take_over()? {
+            Some(possessions) => {
+                let version = &options.version;
+                log.info(&format!("the keeper is of version {version} now"));
+                possessions
+            }
+            None => Possessions::of_a_first_keeper()?,
         };
+        facts::raise_open_files();
         let seed = u64::from_str_radix(&super::token()?, 16).unwrap_or(0);
         let launcher = Launcher {
             program,
             shim_arguments: options.shim_arguments.clone(),
             log_format: options.log_format,
+            open_files: facts.open_files,
             token,
             ports: Ports::new(seed),
             directory,
-        };
-        let (listeners, instances, data, facts) = match resumed {
-            Some(resumed) => {
-                let version = &options.version;
-                log.info(&format!("the keeper is of version {version} now"));
-                (
-                    resumed.listeners,
-                    resumed.instances,
-                    resumed.data,
-                    resumed.facts,
-                )
-            }
-            None => {
-                let facts = Facts {
-                    generation: 0,
-                    adopt: std::process::id() != 1 && has_no_children(),
-                    data_restarts: 0,
-                    ever_ready: false,
-                    data_backoff: Backoff::default(),
-                    start_data_at: Some(Moment::now()),
-                    kept: BTreeMap::new(),
-                    limits: Limits::default(),
-                };
-                (
-                    Listeners::default(),
-                    Instances::default(),
-                    Vec::new(),
-                    facts,
-                )
-            }
         };
         Ok(Self {
             options,
@@ -267,7 +181,10 @@ impl Keeper {
             Stage::Serving => self.facts.start_data_at,
             _ => None,
         };
-        let become_new = self.become_program.as_ref().map(|(_, until)| *until);
+        let become_new = match self.candidate_program {
+            None => self.become_program.as_ref().map(|(_, until)| *until),
+            Some(_) => None,
+        };
         data.chain(self.instances.deadline())
             .chain(start)
             .chain(become_new)
@@ -293,7 +210,14 @@ impl Keeper {
     }
 
     fn reload(&mut self) {
-        let told = self.tell_active(&KeeperMessage::Reload {});
+        // A candidate may have read the old configuration already.
+        let mut told = false;
+        for index in 0..self.data.len() {
+            if self.data[index].role != Role::Draining {
+                self.tell(index, &KeeperMessage::Reload {}, &[]);
+                told = true;
+            }
+        }
         if !told {
             self.log
                 .warn("SIGHUP: there is no data process to reload for now");
@@ -355,11 +279,6 @@ impl Keeper {
         };
         act(&mut self.instances, &mut context);
     }
-}
-
-/// A shell that executed the keeper in its place may have left it children.
-fn has_no_children() -> bool {
-    Processes::scan().is_ok_and(|all| all.children(std::process::id()).is_empty())
 }
 
 /// How a process ended, for people.

@@ -107,6 +107,9 @@ impl Keeper {
     /// The new data process will not serve: the old one goes on.
     pub(super) fn upgrade_failed(&mut self, message: &str) {
         if self.candidate_program.take().is_some() {
+            if let Some((_, until)) = &mut self.become_program {
+                *until = Moment::now().after(QUIET_LIMIT);
+            }
             self.answer_upgrade(false, message);
         }
     }
@@ -130,12 +133,20 @@ impl Keeper {
         let Some((program, until)) = self.become_program.clone() else {
             return;
         };
+        if self.candidate_program.is_some() {
+            // Another upgrade is under way. It sets another binary to become,
+            // or fails, and then this one's time has come.
+            return;
+        }
         let busy = self.instances.has_outgoing()
             || self.data.iter().any(|data| data.channel.has_outgoing());
-        let error = match (busy, Moment::now() >= until) {
-            (true, false) => return,
-            (true, true) => "a process does not read what it is told".to_owned(),
+        let failed = match (busy, Moment::now() >= until) {
+            (true, false) => None,
+            (true, true) => Some("a process does not read what it is told".to_owned()),
             (false, _) => self.re_execute(&program),
+        };
+        let Some(error) = failed else {
+            return;
         };
         self.become_program = None;
         self.log

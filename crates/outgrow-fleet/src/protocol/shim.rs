@@ -43,6 +43,10 @@ pub struct ShimSpec {
     pub stop_grace_ms: u64,
     /// From SIGTERM to SIGKILL when the keeper is gone, in milliseconds.
     pub orphan_grace_ms: u64,
+    /// The soft limit of open files that the command gets; `None` leaves the
+    /// shim's own.
+    #[serde(default)]
+    pub open_files: Option<u64>,
     /// The Unix socket that the instance makes: removed when it has ended.
     pub socket: Option<String>,
 }

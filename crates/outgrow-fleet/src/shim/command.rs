@@ -104,6 +104,7 @@ mod tests {
             log_format: LogFormat::Text,
             stop_grace_ms: 0,
             orphan_grace_ms: 0,
+            open_files: None,
             socket: None,
         };
         spawn(&spec).unwrap_err()

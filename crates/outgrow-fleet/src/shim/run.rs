@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions, WaitStatus};
+use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::command;
@@ -68,6 +68,14 @@ impl Shim {
         let children = signal_pipe(&[SIGCHLD])?;
         let terminate = signal_pipe(&[SIGTERM, SIGINT, SIGHUP])?;
         let log = Log::new(spec.log_format, &spec.name);
+        if let Some(current) = spec.open_files {
+            let limit = Rlimit {
+                current: Some(current),
+                ..rustix::process::getrlimit(Resource::Nofile)
+            };
+            // The keeper's own higher limit does the command no harm either.
+            let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+        }
         let (main, pipes) = match command::spawn(&spec) {
             Ok(running) => {
                 tell(

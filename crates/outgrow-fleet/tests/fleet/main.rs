@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod chaos;
 mod house;
 mod instances;
 mod keeper;
+mod upgrades;
