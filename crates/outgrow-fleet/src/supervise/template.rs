@@ -62,7 +62,8 @@ impl Template {
                 max_ms: milliseconds(settings.restart_backoff_max),
                 crash_loop: settings.crash_loop,
                 crash_loop_window_ms: milliseconds(settings.crash_loop_window),
-                first_at_once: false,
+                // One crash is an accident: a delay would only cost capacity.
+                first_at_once: true,
             },
         };
         spec.hash = hash(&spec);
@@ -145,7 +146,8 @@ mod tests {
             (spec.name.as_str(), spec.slot, spec.id),
             ("web.2", 2, InstanceId(9))
         );
-        assert_eq!(spec.restart, RestartPolicy::default());
+        let at_once = RestartPolicy { first_at_once: true, ..RestartPolicy::default() };
+        assert_eq!(spec.restart, at_once);
         let desired = template.desired();
         assert_eq!(
             (desired.count, desired.surge, desired.hash),

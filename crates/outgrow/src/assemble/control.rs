@@ -392,7 +392,8 @@ impl Control {
         if self.drain.is_some() {
             return Err("this process is draining".to_owned());
         }
-        let (config, warnings) = self.source.load(Look::Plain)?;
+        let text = self.source.text()?;
+        let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
         // Before anything changes: what can fail.
         let plans = self.listener_plans(&config)?;
         let bound = self.bind_new(&config, receiver).await?;
@@ -409,6 +410,7 @@ impl Control {
         self.listeners.apply(&self.parts.edge, &self.parts.sockets, plans).await?;
         shared.metrics.retire(&|name| config.route.keys().any(|route| route.as_str() == name));
         self.parts.config = config;
+        start::keep_text(&self.sender, text).await;
         self.view.serve(&self.parts)?;
         self.release_unused().await;
         self.watch = Watch::new(self.source.file(), &self.parts.config);

@@ -2,19 +2,16 @@
 //! brought together into what the keeper is told to do.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 use outgrow_fleet::protocol::{
-    self, DataMessage, InstanceId, InstanceReport, InstanceSpec, InstanceState, Listen,
-    RestartPolicy,
+    DataMessage, InstanceId, InstanceReport, InstanceSpec, InstanceState,
 };
-use outgrow_fleet::settings::{Command, InstanceListen, InstanceSettings};
-use outgrow_fleet::supervise::reconcile::{
-    Action, DesiredService, ExistingInstance, reconcile,
-};
+use outgrow_fleet::settings::InstanceSettings;
+use outgrow_fleet::supervise::reconcile::{Action, ExistingInstance, reconcile};
+use outgrow_fleet::supervise::template::Template;
 use outgrow_upstream::check::Live;
 use outgrow_upstream::{EndpointOptions, Health, Registry};
 
@@ -133,7 +130,8 @@ impl Instances {
         cores: usize,
         now: Ticks,
     ) -> Vec<DataMessage> {
-        let wanted = wanted(config, cores);
+        let templates = templates(config, cores);
+        let wanted: Vec<_> = templates.values().map(Template::desired).collect();
         let existing: Vec<ExistingInstance> = self
             .known
             .values()
@@ -150,13 +148,16 @@ impl Instances {
         for action in reconcile(&wanted, &existing) {
             match action {
                 Action::Start { service, slot } => {
-                    if let Some(spec) = self.spec(config, &service, slot) {
+                    if let Some(template) = templates.get(&service) {
+                        self.next += 1;
+                        let spec = template.instance(InstanceId(self.next), slot);
                         messages.push(self.start(spec, now));
                     }
                 }
                 Action::DrainAndStop { id } => self.drain(id, registry, now),
             }
         }
+        messages.extend(self.updates(&templates));
         messages.extend(self.finished_drains(registry, now));
         messages.extend(self.never_ready(config, now));
         messages
@@ -184,11 +185,22 @@ impl Instances {
         DataMessage::StartInstance { spec }
     }
 
-    fn spec(&mut self, config: &Config, service: &str, slot: u32) -> Option<InstanceSpec> {
-        let (_, settings) = config.service.iter().find(|(name, _)| name.as_str() == service)?;
-        let settings = settings.instances.as_ref()?;
-        self.next += 1;
-        spec(InstanceId(self.next), service, slot, settings)
+    /// Instances that go on, but are to end or to be started again in another way.
+    fn updates(&mut self, templates: &BTreeMap<String, Template>) -> Vec<DataMessage> {
+        let mut messages = Vec::new();
+        for (id, known) in &mut self.known {
+            let spec = &mut known.report.spec;
+            let Some(template) = templates.get(&spec.service) else { continue };
+            if template.should_update(spec) {
+                *spec = template.instance(*id, spec.slot);
+                messages.push(DataMessage::UpdateInstance {
+                    id: *id,
+                    stop_grace_ms: spec.stop_grace_ms,
+                    restart: spec.restart,
+                });
+            }
+        }
+        messages
     }
 
     fn drain(&mut self, id: InstanceId, registry: &Registry, now: Ticks) {
@@ -304,73 +316,11 @@ fn live(settings: &InstanceSettings) -> Option<Live> {
     })
 }
 
-fn wanted(config: &Config, cores: usize) -> Vec<DesiredService> {
+/// What the services with a command want, by service.
+fn templates(config: &Config, cores: usize) -> BTreeMap<String, Template> {
     let supervised = config.service.iter().filter_map(|(name, service)| {
-        let settings = service.instances.as_ref()?;
-        let probe = spec(InstanceId(0), name.as_str(), 0, settings)?;
-        Some(DesiredService {
-            name: name.as_str().to_owned(),
-            hash: probe.hash,
-            count: u32::from(settings.instances_on(cores)),
-            surge: settings.port == 0,
-        })
+        let template = Template::new(name.as_str(), service.instances.as_ref()?, cores)?;
+        Some((name.as_str().to_owned(), template))
     });
     supervised.collect()
-}
-
-fn spec(
-    id: InstanceId,
-    service: &str,
-    slot: u32,
-    settings: &InstanceSettings,
-) -> Option<InstanceSpec> {
-    let command = match settings.command.as_ref()? {
-        Command::Shell(line) => protocol::Command::Shell(line.clone()),
-        Command::Program(words) => protocol::Command::Words(words.clone()),
-    };
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let environment: BTreeMap<String, String> = settings
-        .environment
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value.expose().to_owned()))
-        .collect();
-    let mut spec = InstanceSpec {
-        id,
-        name: format!("{service}.{slot}"),
-        service: service.to_owned(),
-        slot,
-        hash: 0,
-        command,
-        directory: Some(settings.directory.display().to_string()),
-        environment,
-        listen: match settings.listen {
-            InstanceListen::Port => Listen::Port,
-            InstanceListen::Socket => Listen::Socket,
-        },
-        port: settings.port,
-        stop_grace_ms: millis(settings.stop_grace),
-        restart: RestartPolicy {
-            first_ms: millis(settings.restart_backoff),
-            max_ms: millis(settings.restart_backoff_max),
-            crash_loop: settings.crash_loop,
-            crash_loop_window_ms: millis(settings.crash_loop_window),
-            first_at_once: true,
-        },
-    };
-    spec.hash = hash(&spec);
-    Some(spec)
-}
-
-/// What makes a running instance another one than is wanted. Its keys are fixed, so that data
-/// processes of one binary agree.
-fn hash(spec: &InstanceSpec) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    spec.command.hash(&mut hasher);
-    spec.directory.hash(&mut hasher);
-    spec.environment.hash(&mut hasher);
-    spec.listen.hash(&mut hasher);
-    spec.port.hash(&mut hasher);
-    spec.stop_grace_ms.hash(&mut hasher);
-    spec.restart.hash(&mut hasher);
-    hasher.finish()
 }

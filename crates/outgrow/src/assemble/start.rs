@@ -19,6 +19,8 @@ use crate::config::{Config, Look};
 
 /// How long this process may live on when its keeper is gone.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+/// Under which name the keeper holds the text of the last good configuration.
+const CONFIGURATION: &str = "configuration";
 
 /// Runs the data process until it has drained.
 pub fn data(source: ConfigSource) -> ExitCode {
@@ -69,7 +71,7 @@ async fn start(
     source: &ConfigSource,
 ) -> Result<Parts, String> {
     let (hello, mut sockets) = wait_for_hello(receiver).await?;
-    let (config, warnings) = source.load(Look::Plain)?;
+    let (config, warnings) = configuration(sender, source, &hello).await?;
     for warning in warnings.lines() {
         log::warn(warning);
     }
@@ -90,6 +92,42 @@ async fn start(
     }
     let edge = Edge::start(shared, &registry, &records).map_err(|error| error.to_string())?;
     Ok(Parts { hello, config, cores, sockets, registry, records, tickets, edge })
+}
+
+/// The configuration as it is now; the last one that was good when this process replaces one that
+/// died and the file has been broken since: a typo must not turn a crash into an outage.
+async fn configuration(
+    sender: &Sender,
+    source: &ConfigSource,
+    hello: &Hello,
+) -> Result<(Config, String), String> {
+    let loaded = match source.text() {
+        Ok(text) => source.load_text(&text, Look::Plain).map(|loaded| (loaded, text)),
+        Err(problem) => Err(problem),
+    };
+    match loaded {
+        Ok((loaded, text)) => {
+            keep_text(sender, text).await;
+            Ok(loaded)
+        }
+        Err(problems) => {
+            let kept = hello.kept.get(CONFIGURATION).and_then(|value| value.as_str());
+            let Some(kept) = kept.filter(|_| !hello.upgrade) else { return Err(problems) };
+            for line in problems.lines() {
+                log::warn(line);
+            }
+            log::warn("the file is not valid: the configuration that ran before is used");
+            source.load_text(kept, Look::Plain)
+        }
+    }
+}
+
+/// Lets the keeper hold the text of a configuration that is in force.
+pub(super) async fn keep_text(sender: &Sender, text: String) {
+    let keep = DataMessage::Keep { key: CONFIGURATION.to_owned(), value: text.into() };
+    if let Err(error) = sender.send(&keep).await {
+        log::warn(&format!("the keeper cannot be told: {error}"));
+    }
 }
 
 async fn wait_for_hello(receiver: &mut Receiver) -> Result<(Hello, Sockets), String> {

@@ -46,27 +46,37 @@ impl ConfigSource {
 
     /// Reads and checks it. Warnings and errors come back as text.
     pub fn load(&self, look: Look) -> Result<(Config, String), String> {
+        let text = self.text()?;
+        self.load_text(&text, look)
+    }
+
+    /// The text of the file; empty for the command line.
+    pub fn text(&self) -> Result<String, String> {
+        self.file().map_or(Ok(String::new()), read)
+    }
+
+    /// Checks what [`ConfigSource::text`] gave, now or earlier.
+    pub fn load_text(&self, text: &str, look: Look) -> Result<(Config, String), String> {
         match self {
             Self::CommandLine(arguments) => match arguments.configuration() {
                 Ok(config) => Ok((config, String::new())),
                 Err(problems) => Err(config::print(None, &problems, look)),
             },
-            Self::File(file) => load_file(file, look),
+            Self::File(file) => load_file(file, text, look),
         }
     }
 }
 
-fn load_file(file: &Path, look: Look) -> Result<(Config, String), String> {
+fn load_file(file: &Path, text: &str, look: Look) -> Result<(Config, String), String> {
     let name = file.display().to_string();
-    let text = read(file)?;
     let environment = |name: &str| std::env::var(name).ok();
     let readable = |path: &Path| match std::fs::File::open(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
     let surroundings = Surroundings { environment: &environment, readable: &readable };
-    let source = Some(Source { name: &name, text: &text });
-    match config::load(&text, &surroundings) {
+    let source = Some(Source { name: &name, text });
+    match config::load(text, &surroundings) {
         Ok(Loaded { config, warnings }) => Ok((config, config::print(source, &warnings, look))),
         Err(problems) => Err(config::print(source, &problems, look)),
     }
