@@ -129,7 +129,10 @@ pub(crate) struct Progress {
     send_broken: bool,
     answering: bool,
     response_ended: bool,
+    /// When something moved last.
     last: Ticks,
+    /// When this poll began: read once, exact enough for all that is timed here.
+    pub(crate) now: Ticks,
     /// Interim responses that came.
     interim: usize,
     /// An interim response went to the client.
@@ -166,6 +169,7 @@ enum Waits {
 impl<D: Downstream> Attempt<'_, D> {
     /// Drives both directions until the response is with the client, or something fails.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
+        self.progress.now = self.around.clock.now();
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
@@ -229,7 +233,7 @@ impl<D: Downstream> Attempt<'_, D> {
         };
         let deadline = (self.progress.last + idle).min(patience.request_deadline);
         self.around.timer.set(deadline);
-        let now = self.around.clock.now();
+        let now = self.progress.now;
         if self.around.timer.poll(cx, now).is_pending() {
             return Poll::Pending;
         }
@@ -257,8 +261,8 @@ impl<D: Downstream> Attempt<'_, D> {
             Poll::Pending => return Poll::Pending,
         }
         self.progress.request_sent = true;
-        self.progress.sent_at = self.around.clock.now();
-        self.progress.last = self.progress.sent_at;
+        self.progress.sent_at = self.progress.now;
+        self.progress.last = self.progress.now;
         Poll::Ready(Ok(()))
     }
 
@@ -284,7 +288,7 @@ impl<D: Downstream> Attempt<'_, D> {
                     self.replay.keep(&data[..taken], self.keep_body, blocks);
                     self.progress.replayed = self.replay.bytes().len();
                     self.progress.request_bytes += taken as u64;
-                    self.progress.last = self.around.clock.now();
+                    self.progress.last = self.progress.now;
                     self.down.consume(taken);
                 }
                 Poll::Ready(Ok(false)) => {
@@ -315,7 +319,7 @@ impl<D: Downstream> Attempt<'_, D> {
                 ready!(self.down.poll_flush(cx))?;
             }
             ready!(self.poll_head(cx))?;
-            self.progress.last = self.around.clock.now();
+            self.progress.last = self.progress.now;
             match self.response.status {
                 101 => return Poll::Ready(self.switch()),
                 100..=199 => self.forward_interim()?,
@@ -419,7 +423,7 @@ impl<D: Downstream> Attempt<'_, D> {
                     let taken = ready!(self.down.poll_push(cx, self.side.incoming.data()))?;
                     self.side.incoming.consume(taken);
                     self.progress.response_bytes += taken as u64;
-                    self.progress.last = self.around.clock.now();
+                    self.progress.last = self.progress.now;
                 }
                 Poll::Ready(Ok(false)) => {
                     self.progress.response_ended = true;

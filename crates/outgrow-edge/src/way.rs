@@ -147,11 +147,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         // Endpoints at which it failed; empty, and without memory, for nearly all requests.
         let mut avoid = Vec::new();
         let mut repeated = false;
+        let mut now = context.stages.start;
         loop {
-            let permit = self.admit(target, &avoid).await?;
+            let (permit, admitted) = self.admit(target, &avoid, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
-            context.stages.admitted = self.worker.now();
+            context.stages.admitted = admitted;
             let attempt = self.attempt(context, target, &permit, repeatable, request_deadline);
             let (fault, reused) = match attempt.await {
                 Ok(()) => return Ok(()),
@@ -163,8 +164,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             // never sent when the request may be repeated.
             let stale = reused && silent && fault.phase != Phase::Connect && fault.side == Side::Upstream
                 && matches!(fault.cause, Cause::UpstreamClosed | Cause::UpstreamReset);
+            now = self.worker.now();
             if !stale {
-                endpoint.report(Outcome::Fault(fault), self.worker.now());
+                endpoint.report(Outcome::Fault(fault), now);
             }
             let safe = fault.sent == Sent::None || (repeatable && (stale || !repeated));
             let again = safe
@@ -173,7 +175,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 && self.exchange.replay.is_whole()
                 && !self.down.has_responded()
                 && usize::from(context.retries) + 1 < ATTEMPTS
-                && self.worker.now() < request_deadline;
+                && now < request_deadline;
             if !again {
                 return Err(fault);
             }
@@ -207,14 +209,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     }
 
     /// An endpoint and the right to send to it; waits in line when all are busy.
-    async fn admit(&mut self, target: &Target<'_>, avoid: &[EndpointId]) -> Result<Permit, Fault> {
-        let now = self.worker.now();
+    async fn admit(
+        &mut self,
+        target: &Target<'_>,
+        avoid: &[EndpointId],
+        now: Ticks,
+    ) -> Result<(Permit, Ticks), Fault> {
         let chosen = self.worker.with_random(|random| {
             let mut view = target.view.lock().unwrap_or_else(PoisonError::into_inner);
             target.service.choose(&mut view, now, random, avoid)
         });
         match chosen {
-            Ok(permit) => return Ok(permit),
+            Ok(permit) => return Ok((permit, now)),
             Err(Unavailable::NoEndpoint) => {
                 return Err(Fault::outgrow(Phase::Admit, Cause::NoEndpoint));
             }
@@ -225,7 +231,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.timer.set(now + target.timeouts.queue);
         let clock = self.worker.shared.clock;
         let body_ended = self.exchange.request.length.is_empty();
-        poll_fn(|cx| {
+        let permit = poll_fn(|cx| {
             use std::task::Poll;
             if let Poll::Ready(answer) = std::pin::Pin::new(&mut wait).poll(cx) {
                 return Poll::Ready(answer.map_err(refused));
@@ -236,7 +242,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let timed = self.timer.poll(cx, clock.now());
             timed.map(|()| Err(refused(Cause::QueueTimeout)))
         })
-        .await
+        .await?;
+        Ok((permit, clock.now()))
     }
 
     /// One attempt at one endpoint. The fault comes with whether a pooled connection was used.
@@ -344,7 +351,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         connection: Connection,
         reusable: bool,
     ) {
-        let now = self.worker.now();
+        let now = self.exchange.progress.now;
         let endpoint = permit.endpoint();
         let outcome = match context.status {
             502..=504 => Outcome::ServerError,

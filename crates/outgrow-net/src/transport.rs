@@ -10,6 +10,12 @@ pub trait Transport: Send + Unpin {
     /// Reads into `buffer`; `Ok(0)` is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
+    /// Whether a read could give something, as far as is known without trying: asked before a
+    /// buffer is taken for it. Ready when it is not known.
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Writes some of `bytes`.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
@@ -31,6 +37,12 @@ impl Transport for Stream {
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         Self::poll_read(self, cx, buffer)
+    }
+
+    #[inline]
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is for the read to find.
+        self.poll_read_ready(cx).map(|_| ())
     }
 
     #[inline]

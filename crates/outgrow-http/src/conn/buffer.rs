@@ -123,6 +123,7 @@ impl ReadBuffer {
         let block = match &mut self.block {
             Some(block) => block,
             none => {
+                std::task::ready!(io.poll_readable(cx));
                 let taken = blocks.take_class(self.class).or_else(|| blocks.take());
                 none.insert(taken.ok_or(Problem::Memory)?)
             }

@@ -29,6 +29,8 @@ pub struct ServerConnection<T> {
     scan: Scan,
     version: Version,
     keep_alive: bool,
+    /// Whether the client said that it sends no further request.
+    is_last: bool,
     responded: bool,
     detail: &'static str,
 }
@@ -56,6 +58,7 @@ impl<T: Transport> ServerConnection<T> {
             scan: Scan::default(),
             version: Version::Http11,
             keep_alive: true,
+            is_last: false,
             responded: false,
             detail: "",
         }
@@ -107,6 +110,8 @@ impl<T: Transport> ServerConnection<T> {
         cx: &mut Context<'_>,
         head: &mut RequestHead,
     ) -> Poll<Result<(), NoRequest>> {
+        // The last exchange is over: a head that is refused is still to be answered.
+        self.responded = false;
         loop {
             let bytes = self.incoming.buffer.bytes();
             if !bytes.is_empty() {
@@ -166,6 +171,7 @@ impl<T: Transport> ServerConnection<T> {
         self.scan = Scan::default();
         self.version = head.version;
         self.keep_alive = head.keep_alive;
+        self.is_last = !head.keep_alive;
         self.responded = false;
         self.detail = "";
     }
@@ -174,6 +180,16 @@ impl<T: Transport> ServerConnection<T> {
     /// and the body of the last one was read to its end.
     pub fn can_continue(&self) -> bool {
         self.keep_alive && self.incoming.is_done()
+    }
+
+    /// Whether closing at once could take the response away from the client: when it may still be
+    /// sending (RFC 9112 section 9.6). Not when it has sent all that it announced.
+    pub fn needs_linger(&self) -> bool {
+        !(self.is_last
+            && self.responded
+            && self.incoming.is_done()
+            && self.incoming.buffer.is_empty()
+            && self.outgoing.buffer.is_empty())
     }
 
     /// Gives buffers back that hold nothing, when an exchange has ended.

@@ -184,6 +184,9 @@ fn decide(head: &mut RequestHead) -> Result<(), Reject> {
     if head.version == Version::Http11 {
         head.expects_continue = expectation(head)?;
         head.wants_upgrade = options.upgrade && has_forwardable_upgrade(head);
+    } else {
+        // RFC 9110 section 10.1.1: HTTP/1.0 has none, and what goes on is HTTP/1.1.
+        head.fields.remove(Known::Expect);
     }
     Ok(())
 }

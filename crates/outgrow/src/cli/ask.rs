@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use outgrow_admin::client;
+use outgrow_admin::client::{self, Verb};
 use outgrow_core::settings::{Address, Secret};
-use outgrow_message::Method;
 
 use super::{complain, print};
 
@@ -33,17 +32,17 @@ pub struct UpgradeArgs {
 
 /// `outgrow reload`.
 pub fn reload(args: &AdminArgs) -> ExitCode {
-    ask(args, Method::Post, "/reload", b"")
+    ask(args, Verb::Post, "/reload", b"")
 }
 
 /// `outgrow stop`.
 pub fn stop(args: &AdminArgs) -> ExitCode {
-    ask(args, Method::Post, "/stop", b"")
+    ask(args, Verb::Post, "/stop", b"")
 }
 
 /// `outgrow state`.
 pub fn state(args: &AdminArgs) -> ExitCode {
-    ask(args, Method::Get, "/state", b"")
+    ask(args, Verb::Get, "/state", b"")
 }
 
 /// `outgrow upgrade`.
@@ -56,15 +55,15 @@ pub fn upgrade(args: &UpgradeArgs) -> ExitCode {
             Err(error) => return complain(&format!("{}: {error}", binary.display())),
         },
     };
-    ask(&args.admin, Method::Post, "/upgrade", body.as_bytes())
+    ask(&args.admin, Verb::Post, "/upgrade", body.as_bytes())
 }
 
-fn ask(args: &AdminArgs, method: Method, path: &str, body: &[u8]) -> ExitCode {
+fn ask(args: &AdminArgs, verb: Verb, path: &str, body: &[u8]) -> ExitCode {
     let address: Address = match args.admin.parse() {
         Ok(address) => address,
         Err(error) => return complain(&format!("--admin {}: {error}", args.admin)),
     };
-    match client::request(&address, &Secret::new(args.token.as_str()), method, path, body) {
+    match client::request(&address, &Secret::new(args.token.as_str()), verb, path, body) {
         Ok((status, body)) => {
             let text = String::from_utf8_lossy(&body);
             let text = text.trim_end();

@@ -2,10 +2,12 @@
 
 mod ask;
 mod check;
+mod demo;
 mod explain;
 mod run;
 mod source;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +33,9 @@ enum Command {
     ///   outgrow run --config outgrow.toml
     #[command(verbatim_doc_comment)]
     Run(RunArgs),
+    /// See it work: a shop under load while instances are killed, and Outgrow is reloaded and
+    /// upgraded.
+    Demo(demo::DemoArgs),
     /// Check a configuration file: every problem at once.
     Check(check::CheckArgs),
     /// Tell where a request for a URL would go, and why.
@@ -101,6 +106,7 @@ pub fn main() -> ExitCode {
             print(&crate::config::schema());
             ExitCode::SUCCESS
         }
+        Command::Demo(args) => demo::demo(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Reload(args) => ask::reload(&args),
@@ -111,9 +117,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Writes to standard output; a reader that has gone away is no reason to fail.
-#[expect(clippy::print_stdout, reason = "the command line's own output")]
 fn print(text: &str) {
-    print!("{text}");
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// An error for people, on standard error.

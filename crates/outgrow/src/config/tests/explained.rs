@@ -1,5 +1,6 @@
 //! What is said about requests.
 
+use crate::config::explain::{Outcome, UrlError};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../../../examples/static-endpoints.toml");
