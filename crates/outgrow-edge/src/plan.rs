@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use outgrow_core::Ticks;
+use outgrow_core::{Random, Ticks};
 use outgrow_core::settings::Network;
 use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
@@ -55,7 +55,7 @@ pub enum Action {
         /// How long things may take.
         timeouts: ServiceTimeouts,
         /// Each worker's view of the service.
-        views: Box<[Mutex<ServiceView>]>,
+        views: Box<[Mutex<Chooser>]>,
     },
     /// Answers it itself.
     Respond {
@@ -66,6 +66,15 @@ pub enum Action {
         /// The fields.
         fields: Vec<(String, String)>,
     },
+}
+
+/// What one worker chooses endpoints with.
+#[derive(Debug)]
+pub struct Chooser {
+    /// Its view of the service.
+    pub view: ServiceView,
+    /// Its generator.
+    pub random: Random,
 }
 
 /// Changes to fields, compiled.
@@ -112,7 +121,11 @@ impl Edits {
 impl Action {
     /// Sends requests to `service`, from so many workers.
     pub fn forward(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
-        let views = (0..workers.max(1)).map(|worker| Mutex::new(service.view(worker))).collect();
+        let chooser = |worker| {
+            let random = Random::from_system();
+            Mutex::new(Chooser { view: service.view(worker), random })
+        };
+        let views = (0..workers.max(1)).map(chooser).collect();
         Self::Forward { service, timeouts, views }
     }
 }

@@ -14,12 +14,12 @@ use outgrow_message::{BodyLength, Known};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{
-    Connection, EndpointId, Freshness, Outcome, Permit, Service, ServiceView, Unavailable,
+    Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable,
 };
 
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
-use crate::plan::{self, Action, ListenerPlan, RoutePlan};
+use crate::plan::{self, Action, Chooser, ListenerPlan, RoutePlan};
 use crate::record::Line;
 use crate::respond;
 use crate::tunnel::{Relay, RelayState};
@@ -53,15 +53,15 @@ struct Destination {
 impl<D: Downstream + Tunnel> Way<'_, D> {
     /// Handles the request whose head is in the exchange, from routing to the record.
     pub(crate) async fn process(mut self, start: Ticks) {
-        let (mut context, plan) = self.worker.begin(start);
-        context.protocol = protocol_of(self.exchange.request.version);
+        let request = &self.exchange.request;
+        let (mut context, route) = self.worker.begin(start, |plan| {
+            let found = plan.router.find(request.text(request.authority), request.path());
+            found.and_then(|index| plan.routes.get(index)).cloned()
+        });
+        context.protocol = protocol_of(request.version);
         if self.worker.shared.drain() != Drain::No {
             self.down.close_after();
         }
-        let request = &self.exchange.request;
-        let found = plan.router.find(request.text(request.authority), request.path());
-        let route = found.and_then(|index| plan.routes.get(index)).cloned();
-        drop(plan);
         let mut destination = Destination { route, permit_label: None };
         let outcome = self.answer(&mut context, &mut destination).await;
         if let Err(fault) = outcome {
@@ -73,7 +73,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 
     /// Answers bytes that are no acceptable request, and records them.
     pub(crate) async fn refuse(mut self, start: Ticks, fault: Fault, detail: &'static str) {
-        let (mut context, _) = self.worker.begin(start);
+        let (mut context, _) = self.worker.begin(start, |_| None);
         // What was read of a head that is refused is not to be relied on.
         self.exchange.request.clear();
         self.detail = detail;
@@ -215,10 +215,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         avoid: &[EndpointId],
         now: Ticks,
     ) -> Result<(Permit, Ticks), Fault> {
-        let chosen = self.worker.with_random(|random| {
-            let mut view = target.view.lock().unwrap_or_else(PoisonError::into_inner);
-            target.service.choose(&mut view, now, random, avoid)
-        });
+        let chosen = {
+            let mut chooser = target.view.lock().unwrap_or_else(PoisonError::into_inner);
+            let Chooser { view, random } = &mut *chooser;
+            target.service.choose(view, now, random, avoid)
+        };
         match chosen {
             Ok(permit) => return Ok((permit, now)),
             Err(Unavailable::NoEndpoint) => {
@@ -475,7 +476,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 struct Target<'a> {
     service: &'a Service,
     timeouts: &'a ServiceTimeouts,
-    view: &'a Mutex<ServiceView>,
+    view: &'a Mutex<Chooser>,
     route: &'a RoutePlan,
     body_limit: Option<u64>,
 }

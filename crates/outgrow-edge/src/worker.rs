@@ -10,7 +10,7 @@ use outgrow_net::Wheel;
 
 use crate::forward::{Progress, Replay, UpstreamSide};
 use crate::metrics::{EdgeMetrics, WorkerCells};
-use crate::plan::Plan;
+use crate::plan::{Plan, RoutePlan};
 use crate::record::RecordSink;
 
 /// What all workers share.
@@ -167,22 +167,21 @@ impl Worker {
         &self.shared.metrics.worker[self.index]
     }
 
-    /// A request that begins at `start`: its context, and the plan that it is handled by.
+    /// A request that begins at `start`: its context, and its route, which `find` looks up in the
+    /// plan that is in force.
     #[inline]
-    pub(crate) fn begin(&self, start: Ticks) -> (Context, Arc<Plan>) {
+    pub(crate) fn begin(
+        &self,
+        start: Ticks,
+        find: impl FnOnce(&Plan) -> Option<Arc<RoutePlan>>,
+    ) -> (Context, Option<Arc<RoutePlan>>) {
         let wall = WallTime(start.0.wrapping_add(self.wall_offset.load(Ordering::Relaxed)));
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         if local.plan.refresh(&self.shared.plan) {
             self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
         }
         let id = RequestId::new(&mut local.random);
-        (Context::new(id, wall, start), Arc::clone(local.plan.value()))
-    }
-
-    /// Runs `action` with this worker's generator.
-    #[inline]
-    pub(crate) fn with_random<R>(&self, action: impl FnOnce(&mut Random) -> R) -> R {
-        action(&mut self.local.lock().unwrap_or_else(PoisonError::into_inner).random)
+        (Context::new(id, wall, start), find(local.plan.value()))
     }
 
     pub(crate) fn take_exchange(&self) -> Box<Exchange> {

@@ -102,11 +102,50 @@ impl Fields {
         known
     }
 
-    /// Adds a line.
+    /// Adds a line. Its bytes lie in the buffer as they do on the wire, see [`Fields::runs`].
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let name = self.push_bytes(name);
+        self.bytes.extend_from_slice(b": ");
         let value = self.push_bytes(value);
+        self.bytes.extend_from_slice(b"\r\n");
         self.push_spans(name, value);
+    }
+
+    /// Gives the lines that are left, but those of `known` names for which `skip` says so, as they
+    /// are written on an HTTP/1 wire: `Name: value CR LF`. Lines that lie behind one another in
+    /// that form already come in one piece.
+    #[inline]
+    pub fn runs(&self, skip: impl Fn(Known) -> bool, mut put: impl FnMut(&[u8])) {
+        let mut run = 0..0;
+        for field in &self.entries {
+            if field.removed || skip(field.known) {
+                continue;
+            }
+            let (start, end) = (field.name.start as usize, field.value.end());
+            let wire = field.value.start as usize == field.name.end() + 2
+                && self.bytes.get(field.name.end() + 1) == Some(&b' ')
+                && self.bytes.get(field.name.end()) == Some(&b':')
+                && self.bytes.get(end..end + 2) == Some(b"\r\n");
+            if wire && run.end == start {
+                run.end = end + 2;
+                continue;
+            }
+            if !run.is_empty() {
+                put(&self.bytes[run]);
+            }
+            run = start..start;
+            if wire {
+                run.end = end + 2;
+            } else {
+                put(field.name.of(&self.bytes));
+                put(b": ");
+                put(field.value.of(&self.bytes));
+                put(b"\r\n");
+            }
+        }
+        if !run.is_empty() {
+            put(&self.bytes[run]);
+        }
     }
 
     /// How many lines there are, removed ones too.
@@ -361,6 +400,28 @@ mod tests {
             names(&fields),
             ["Content-Length", "X-Forwarded-For", "X-Kept"]
         );
+    }
+
+    #[test]
+    fn runs_are_the_lines_as_on_the_wire() {
+        let mut head = Fields::default();
+        // As a parser leaves them: one line with two blanks, one with none.
+        head.push_bytes(b"A: 1\r\nB:2\r\nC: 3 \r\nD: 4\r\nE: 5\r\n\r\n");
+        for (name, value) in [(0, 3), (6, 8), (11, 14), (18, 21), (24, 27)] {
+            head.push_spans(Span::new(name, name + 1), Span::new(value, value + 1));
+        }
+        head.push(b"Via", b"x");
+        head.push(b"Cookie", b"");
+        head.remove_named(b"D");
+        let mut out = Vec::new();
+        let mut pieces = 0;
+        head.runs(|known| known == Known::Via, |bytes| {
+            out.extend_from_slice(bytes);
+            pieces += 1;
+        });
+        let text = String::from_utf8(out).expect("ASCII");
+        assert_eq!(text, "A: 1\r\nB: 2\r\nC: 3\r\nE: 5\r\nCookie: \r\n");
+        assert_eq!(pieces, 1 + 4 + 4 + 1 + 1);
     }
 
     #[test]

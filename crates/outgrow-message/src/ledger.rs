@@ -11,21 +11,28 @@ pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 /// How many free blocks of each size a worker keeps for reuse: 2 MiB, 1 MiB, 1 MiB.
 const FREE_BLOCKS: [usize; 3] = [128, 16, 4];
 
+/// What a worker takes from the ledger at a time, so that workers rarely meet there.
+const CREDIT_BYTES: u64 = 1024 * 1024;
+
 /// Counts the bytes of buffers in use in the process, against a limit.
 #[derive(Debug)]
 pub struct Ledger {
-    used_bytes: AtomicU64,
+    /// Bytes handed to workers, their credits included.
+    handed_bytes: AtomicU64,
     limit_bytes: AtomicU64,
     refused: AtomicU64,
+    /// Each worker's bytes that were handed to it and are not in use.
+    credits: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 impl Ledger {
     /// A ledger with a limit in bytes.
     pub fn new(limit_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
-            used_bytes: AtomicU64::new(0),
+            handed_bytes: AtomicU64::new(0),
             limit_bytes: AtomicU64::new(limit_bytes),
             refused: AtomicU64::new(0),
+            credits: Mutex::default(),
         })
     }
 
@@ -36,7 +43,9 @@ impl Ledger {
 
     /// Bytes in use now.
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
+        let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        let unused: u64 = credits.iter().map(|credit| credit.load(Ordering::Relaxed)).sum();
+        self.handed_bytes.load(Ordering::Relaxed).saturating_sub(unused)
     }
 
     /// How often a block was refused.
@@ -44,18 +53,20 @@ impl Ledger {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn charge(&self, bytes: usize) -> bool {
-        let before = self.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before + bytes as u64 <= self.limit_bytes.load(Ordering::Relaxed) {
-            return true;
-        }
-        self.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        false
+    /// A credit of at least `bytes`, more if there is more; none at the limit.
+    fn hand_out(&self, bytes: u64) -> Option<u64> {
+        [bytes.max(CREDIT_BYTES), bytes].into_iter().find(|&wanted| {
+            let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
+            let fits = before + wanted <= self.limit_bytes.load(Ordering::Relaxed);
+            if !fits {
+                self.take_back(wanted);
+            }
+            fits
+        })
     }
 
-    fn discharge(&self, bytes: usize) {
-        self.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    fn take_back(&self, bytes: u64) {
+        self.handed_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -63,16 +74,25 @@ impl Ledger {
 #[derive(Debug)]
 pub struct Blocks {
     ledger: Arc<Ledger>,
-    free: Mutex<[Vec<Box<[u8]>>; 3]>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    free: [Vec<Box<[u8]>>; 3],
+    /// Handed out by the ledger and not in use. Written under the lock only.
+    credit: Arc<AtomicU64>,
 }
 
 impl Blocks {
     /// A supply that charges `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
-        Arc::new(Self {
-            ledger,
-            free: Mutex::default(),
-        })
+        let credit: Arc<AtomicU64> = Arc::default();
+        let mut credits = ledger.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        credits.push(Arc::clone(&credit));
+        drop(credits);
+        let shelf = Shelf { free: Default::default(), credit };
+        Arc::new(Self { ledger, shelf: Mutex::new(shelf) })
     }
 
     /// A block of the smallest size, or none when the ledger is full.
@@ -85,29 +105,49 @@ impl Blocks {
     pub fn take_class(self: &Arc<Self>, class: usize) -> Option<Block> {
         let class = class.min(BLOCK_SIZES.len() - 1);
         let size = BLOCK_SIZES[class];
-        if !self.ledger.charge(size) {
-            return None;
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut credit = shelf.credit.load(Ordering::Relaxed);
+        if credit < size as u64 {
+            match self.ledger.hand_out(size as u64) {
+                Some(more) => credit += more,
+                None => {
+                    self.ledger.refused.fetch_add(1, Ordering::Relaxed);
+                    return None;
+                }
+            }
         }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner)[class].pop();
+        shelf.credit.store(credit - size as u64, Ordering::Relaxed);
+        let free = shelf.free[class].pop();
+        drop(shelf);
         let bytes = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Some(Block {
-            bytes,
-            supply: Arc::clone(self),
-        })
+        Some(Block { bytes, supply: Arc::clone(self) })
     }
 
     fn give(&self, bytes: Box<[u8]>) {
-        self.ledger.discharge(bytes.len());
-        let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else {
-            return;
-        };
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free[class].len() < FREE_BLOCKS[class] {
-            if free[class].capacity() == 0 {
-                free[class].reserve_exact(FREE_BLOCKS[class]);
-            }
-            free[class].push(bytes);
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut credit = shelf.credit.load(Ordering::Relaxed) + bytes.len() as u64;
+        if credit > 2 * CREDIT_BYTES {
+            self.ledger.take_back(credit - CREDIT_BYTES);
+            credit = CREDIT_BYTES;
         }
+        shelf.credit.store(credit, Ordering::Relaxed);
+        let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else { return };
+        let free = &mut shelf.free[class];
+        if free.len() < FREE_BLOCKS[class] {
+            if free.capacity() == 0 {
+                free.reserve_exact(FREE_BLOCKS[class]);
+            }
+            free.push(bytes);
+        }
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.ledger.take_back(shelf.credit.swap(0, Ordering::Relaxed));
+        let mut credits = self.ledger.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        credits.retain(|credit| !Arc::ptr_eq(credit, &shelf.credit));
     }
 }
 

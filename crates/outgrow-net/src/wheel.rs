@@ -147,6 +147,8 @@ impl Inner {
 pub struct Timer {
     wheel: Arc<Wheel>,
     cell: Arc<Cell>,
+    /// The task that the wheel knows, so that asking again for the same one locks nothing.
+    known: Option<Waker>,
 }
 
 impl Timer {
@@ -161,6 +163,7 @@ impl Timer {
         Self {
             wheel: Arc::clone(wheel),
             cell: Arc::new(cell),
+            known: None,
         }
     }
 
@@ -188,16 +191,11 @@ impl Timer {
         if deadline <= now {
             return Poll::Ready(());
         }
-        if deadline != Ticks::NEVER {
-            let mut waker = self
-                .cell
-                .waker
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            match &*waker {
-                Some(known) if known.will_wake(cx.waker()) => {}
-                _ => *waker = Some(cx.waker().clone()),
-            }
+        let same = self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if !same {
+            self.known = Some(cx.waker().clone());
+            let mut waker = self.cell.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            waker.clone_from(&self.known);
         }
         Poll::Pending
     }

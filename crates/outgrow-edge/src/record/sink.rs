@@ -11,7 +11,7 @@ use super::format::Line;
 use crate::settings::AccessFormat;
 
 /// A worker's buffer goes to the writer when it holds this much.
-const BATCH_BYTES: usize = 32 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// Room for the record that goes beyond.
 const SLACK_BYTES: usize = 8 * 1024;
 /// Buffers on their way to the writer at most; beyond, records are dropped.

@@ -78,15 +78,8 @@ fn put_length(out: &mut impl Sink, length: u64) {
 
 #[inline]
 fn put_fields(fields: &Fields, out: &mut impl Sink) {
-    for (known, name, value) in fields.iter() {
-        if matches!(known, Known::Host | Known::ContentLength) {
-            continue;
-        }
-        out.put(name);
-        out.put(b": ");
-        out.put(value);
-        out.put(b"\r\n");
-    }
+    let skip = |known| matches!(known, Known::Host | Known::ContentLength);
+    fields.runs(skip, |bytes| out.put(bytes));
 }
 
 /// How a response's body is framed towards an HTTP/1 client.
