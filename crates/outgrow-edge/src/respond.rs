@@ -54,7 +54,7 @@ pub(crate) async fn answer<D: Downstream>(
         }
         match down.poll_flush(cx) {
             Poll::Pending => timer.poll(cx, clock.now()).map(|()| Err(send_timeout())),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     })
     .await?;

@@ -122,6 +122,7 @@ pub struct Worker {
 struct Local {
     random: Random,
     plan: View<Plan>,
+    #[expect(clippy::vec_box, reason = "they go out as boxes; the boxes are what is reused")]
     spare: Vec<Box<Exchange>>,
 }
 

@@ -1,7 +1,10 @@
 //! The `outgrow` binary: keeper, data process and shim in one file, told apart by their first
 //! argument.
 
-#![expect(unreachable_pub, reason = "nothing of a binary is reachable; pub says what a module offers")]
+#![expect(
+    unreachable_pub,
+    reason = "nothing of a binary is reachable; pub says what a module offers"
+)]
 
 mod assemble;
 mod cli;

@@ -34,7 +34,7 @@ impl Line<'_> {
         }
     }
 
-    fn micros(&self, from: Ticks, to: Ticks) -> Option<u64> {
+    fn micros(from: Ticks, to: Ticks) -> Option<u64> {
         (from != Ticks::ZERO && to >= from && to != Ticks::ZERO).then(|| to.micros_since(from))
     }
 
@@ -65,7 +65,7 @@ impl Line<'_> {
         put_number(out, context.response_bytes);
         out.extend_from_slice(b" us=");
         put_number(out, stages.end.micros_since(stages.start));
-        if let Some(micros) = self.micros(stages.sent, stages.first_byte) {
+        if let Some(micros) = Self::micros(stages.sent, stages.first_byte) {
             out.extend_from_slice(b" first_byte_us=");
             put_number(out, micros);
         }
@@ -133,9 +133,9 @@ impl Line<'_> {
             ("request_bytes", Some(context.request_bytes)),
             ("response_bytes", Some(context.response_bytes)),
             ("duration_us", Some(stages.end.micros_since(stages.start))),
-            ("admitted_us", self.micros(stages.start, stages.admitted)),
-            ("connected_us", self.micros(stages.admitted, stages.connected)),
-            ("first_byte_us", self.micros(stages.sent, stages.first_byte)),
+            ("admitted_us", Self::micros(stages.start, stages.admitted)),
+            ("connected_us", Self::micros(stages.admitted, stages.connected)),
+            ("first_byte_us", Self::micros(stages.sent, stages.first_byte)),
             ("retries", Some(u64::from(context.retries))),
             ("reused", Some(u64::from(context.reused))),
         ] {

@@ -203,7 +203,7 @@ impl<T: Transport> ServerConnection<T> {
     /// time by the caller.
     pub fn poll_linger(&mut self, cx: &mut Context<'_>, shut: &mut bool) -> Poll<()> {
         if !*shut {
-            if let Err(_) = ready!(self.outgoing.poll_flush(cx, &mut self.io)) {
+            if ready!(self.outgoing.poll_flush(cx, &mut self.io)).is_err() {
                 return Poll::Ready(());
             }
             let _ = ready!(self.io.poll_shutdown(cx));

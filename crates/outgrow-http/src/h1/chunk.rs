@@ -190,9 +190,12 @@ impl Decoder {
             });
         };
         trailers.clear();
-        trailers.push_bytes(&section[..end]);
-        fields::parse(trailers, 0, &TRAILER_LIMITS)?;
-        trailers.remove_where(|known, _, _| is_forbidden_trailer(known));
+        // Nearly all trailer sections are an empty line, for which nothing is kept.
+        if end > 2 {
+            trailers.push_bytes(&section[..end]);
+            fields::parse(trailers, 0, &TRAILER_LIMITS)?;
+            trailers.remove_where(|known, _, _| is_forbidden_trailer(known));
+        }
         self.state = State::Done;
         Ok(Step {
             skip: at + end,

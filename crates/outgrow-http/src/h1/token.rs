@@ -28,19 +28,18 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// Whether all bytes may stand in a field value: HTAB, SP to `~`, and bytes above 0x7f.
 #[inline]
+#[expect(clippy::needless_bitwise_bool, reason = "no branch per byte: the compiler makes vectors")]
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
-    // Without a branch per byte, so that the compiler makes vectors of it.
-    bytes.iter().fold(false, |bad, &byte| {
-        bad | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)
-    }) == false
+    let bad = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
+    !bytes.iter().fold(false, |found, &byte| found | bad(byte))
 }
 
 /// Whether all bytes may stand in a request target: visible ASCII but `#`.
 #[inline]
+#[expect(clippy::needless_bitwise_bool, reason = "no branch per byte: the compiler makes vectors")]
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
-    bytes.iter().fold(false, |bad, &byte| {
-        bad | (byte <= 0x20) | (byte >= 0x7f) | (byte == b'#')
-    }) == false
+    let bad = |byte: u8| (byte <= 0x20) | (byte >= 0x7f) | (byte == b'#');
+    !bytes.iter().fold(false, |found, &byte| found | bad(byte))
 }
 
 /// Whether `authority` is `host`, `host:port`, `[v6]` or `[v6]:port`; an empty one is not.

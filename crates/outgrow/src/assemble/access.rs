@@ -13,9 +13,16 @@ pub(super) fn direct(writer: &RecordWriter, settings: &AccessSettings) -> Result
         AccessDestination::Stdout => Some(Box::new(io::stdout()) as _),
         AccessDestination::Stderr => Some(Box::new(io::stderr()) as _),
         AccessDestination::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-                format!("[access] to = {}: {error}: choose a path that can be written", path.display())
-            })?;
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| {
+                    format!(
+                        "[access] to = {}: {error}: choose a path that can be written",
+                        path.display()
+                    )
+                })?;
             Some(Box::new(file) as _)
         }
     };

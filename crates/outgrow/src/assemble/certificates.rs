@@ -17,9 +17,19 @@ pub(super) fn ticket_keys(kept: Option<&str>) -> Result<(Arc<TicketKeys>, String
         Some(bytes) => TicketSecret::new(bytes),
         None => TicketSecret::random().map_err(|problem| problem.to_string())?,
     };
-    let text = secret.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let keys = TicketKeys::new(&[secret], TICKET_LIFETIME).map_err(|problem| problem.to_string())?;
+    let text = to_hex(secret.bytes());
+    let keys =
+        TicketKeys::new(&[secret], TICKET_LIFETIME).map_err(|problem| problem.to_string())?;
     Ok((keys, text))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
+        .collect()
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {
@@ -39,7 +49,9 @@ pub(super) fn build(
     settings: &ListenerSettings,
     tickets: &Arc<TicketKeys>,
 ) -> Result<Option<Arc<ServerTls>>, String> {
-    let Some(tls) = &settings.tls else { return Ok(None) };
+    let Some(tls) = &settings.tls else {
+        return Ok(None);
+    };
     let mut certificates = Vec::new();
     for pair in &tls.certificates {
         certificates.push(CertificateText {
@@ -67,9 +79,7 @@ pub(super) fn build(
         Err(problems) => {
             let lines: Vec<String> = problems
                 .iter()
-                .map(|problem| {
-                    format!("[listener.{name}.tls] {problem}\nhint: {}", problem.hint())
-                })
+                .map(|problem| format!("[listener.{name}.tls] {problem}\nhint: {}", problem.hint()))
                 .collect();
             Err(lines.join("\n"))
         }

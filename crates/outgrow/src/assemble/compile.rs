@@ -32,7 +32,10 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
 
 /// The plan of all routes. The registry must know the services already.
 pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Plan {
-    let rules = config.route.values().map(|route| Rule { hosts: &route.host, path: &route.path });
+    let rules = config.route.values().map(|route| Rule {
+        hosts: &route.host,
+        path: &route.path,
+    });
     let router = Router::compile(rules);
     let routes = config
         .route
@@ -42,8 +45,16 @@ pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Pla
     Plan { router, routes }
 }
 
-fn route_plan(name: &str, route: &RouteSettings, registry: &Registry, shared: &Shared) -> RoutePlan {
-    let service = route.service.as_ref().and_then(|name| registry.service(name.as_str()));
+fn route_plan(
+    name: &str,
+    route: &RouteSettings,
+    registry: &Registry,
+    shared: &Shared,
+) -> RoutePlan {
+    let service = route
+        .service
+        .as_ref()
+        .and_then(|name| registry.service(name.as_str()));
     let action = match (service, &route.respond) {
         (Some(service), _) => {
             let timeouts = service.settings().timeouts.clone();
@@ -59,7 +70,11 @@ fn route_plan(name: &str, route: &RouteSettings, registry: &Registry, shared: &S
                 .collect(),
         },
         // The configuration's check lets no such route through.
-        (None, None) => Action::Respond { status: 404, body: Vec::new(), fields: Vec::new() },
+        (None, None) => Action::Respond {
+            status: 404,
+            body: Vec::new(),
+            fields: Vec::new(),
+        },
     };
     RoutePlan {
         name: name.to_owned(),

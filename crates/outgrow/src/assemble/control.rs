@@ -131,8 +131,13 @@ impl Control {
         let shared = &self.parts.edge.shared;
         let plan = compile::plan(&self.parts.config, &self.parts.registry, shared);
         shared.plan.publish(Arc::new(plan));
-        tokio::spawn(outgrow_upstream::registry::run(Arc::clone(&self.parts.registry), clock));
-        self.listeners.apply(&self.parts.edge, &self.parts.sockets, plans).await?;
+        tokio::spawn(outgrow_upstream::registry::run(
+            Arc::clone(&self.parts.registry),
+            clock,
+        ));
+        self.listeners
+            .apply(&self.parts.edge, &self.parts.sockets, plans)
+            .await?;
         self.view.serve(&self.parts)?;
         self.view.set_instances(&self.instances);
         start::say_ready(&self.sender, &self.parts.config)
@@ -141,7 +146,10 @@ impl Control {
         if self.parts.hello.generation == 1 {
             self.greet();
         } else {
-            log::info(&format!("data process {} serves", self.parts.hello.generation));
+            log::info(&format!(
+                "data process {} serves",
+                self.parts.hello.generation
+            ));
         }
         Ok(())
     }
@@ -149,11 +157,17 @@ impl Control {
     /// The first lines of a start: where everything is.
     fn greet(&self) {
         for (name, listener) in &self.parts.config.listener {
-            let scheme = if listener.tls.is_some() { "https" } else { "http" };
+            let scheme = if listener.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            };
             log::info(&format!("{name}: {scheme} at {}", listener.address));
         }
         if let Some(address) = self.parts.config.admin.listen.address() {
-            log::info(&format!("admin: http://{address}/ (metrics, state, reload, upgrade)"));
+            log::info(&format!(
+                "admin: http://{address}/ (metrics, state, reload, upgrade)"
+            ));
         }
     }
 
@@ -175,7 +189,9 @@ impl Control {
     pub(super) async fn run(mut self) -> ExitCode {
         let mut steps = tokio::time::interval(STEP);
         let mut looks = tokio::time::interval(WATCH);
-        let Some(mut receiver) = self.receiver.take() else { return ExitCode::FAILURE };
+        let Some(mut receiver) = self.receiver.take() else {
+            return ExitCode::FAILURE;
+        };
         loop {
             tokio::select! {
                 said = receiver.receive() => match said {
@@ -200,6 +216,7 @@ impl Control {
             }
             self.step().await;
             if self.is_drained() {
+                self.view.finish_serving().await;
                 let _ = self.sender.send(&DataMessage::Drained {}).await;
                 self.parts.edge.end().await;
                 return ExitCode::SUCCESS;
@@ -226,7 +243,11 @@ impl Control {
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {
-                    let _ = waiting.send(if ok { Ok(message.clone()) } else { Err(message.clone()) });
+                    let _ = waiting.send(if ok {
+                        Ok(message.clone())
+                    } else {
+                        Err(message.clone())
+                    });
                 }
             }
             KeeperMessage::Bound { key, .. } => self.note_bound(key, Ok(descriptors)),
@@ -253,7 +274,11 @@ impl Control {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::warn(&format!("{}: {name} is down: {reason}", subject.service));
             }
-            Event::Ejected { subject, time, in_a_row } => {
+            Event::Ejected {
+                subject,
+                time,
+                in_a_row,
+            } => {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::warn(&format!(
                     "{}: {name} failed too many requests: ejected for {time:?} ({in_a_row} in a row)",
@@ -264,18 +289,27 @@ impl Control {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::info(&format!("{}: {name} gets requests again", subject.service));
             }
-            Event::Panic { service, on, healthy, known } => {
+            Event::Panic {
+                service,
+                on,
+                healthy,
+                known,
+            } => {
                 if on {
                     log::warn(&format!(
                         "{service}: only {healthy} of {known} endpoints are healthy: all are used \
                          (panic_threshold)"
                     ));
                 } else {
-                    log::info(&format!("{service}: {healthy} of {known} endpoints are healthy"));
+                    log::info(&format!(
+                        "{service}: {healthy} of {known} endpoints are healthy"
+                    ));
                 }
             }
             Event::NotLive { subject, reason } => {
-                let Some(name) = &subject.instance else { return };
+                let Some(name) = &subject.instance else {
+                    return;
+                };
                 if let Some(message) = self.instances.restart(name, &subject.address, &reason) {
                     self.tell(&message).await;
                 }
@@ -292,7 +326,9 @@ impl Control {
             return;
         }
         let (config, registry) = (&self.parts.config, &self.parts.registry);
-        let messages = self.instances.steps(config, registry, self.parts.cores, now);
+        let messages = self
+            .instances
+            .steps(config, registry, self.parts.cores, now);
         for message in &messages {
             self.tell(message).await;
         }
@@ -311,12 +347,21 @@ impl Control {
             DrainReason::Upgrade => (Duration::ZERO, process.upgrade_drain_timeout),
         };
         // A stop overtakes the drain of an upgrade, not the other way.
-        if self.drain.as_ref().is_some_and(|drain| drain.reason == DrainReason::Stop) {
+        if self
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.reason == DrainReason::Stop)
+        {
             return;
         }
         self.view.set_draining(true);
         let stops_at = now + delay;
-        self.drain = Some(Draining { reason, stops_at, ends_at: stops_at + limit, stopped: false });
+        self.drain = Some(Draining {
+            reason,
+            stops_at,
+            ends_at: stops_at + limit,
+            stopped: false,
+        });
     }
 
     async fn go_on_draining(&mut self, now: Ticks) {
@@ -332,13 +377,27 @@ impl Control {
         let open = self.parts.edge.shared.connections();
         log::info(&format!("draining: {open} connections are open"));
         self.parts.edge.drain(how).await;
-        if how == Drain::Gently {
-            self.view.stop_serving();
+        match how {
+            Drain::Gently => self.view.stop_serving(),
+            _ => self.release_public().await,
+        }
+    }
+
+    /// Closes the public listeners for good: who comes now is refused at once and can go
+    /// elsewhere, instead of waiting in a queue that nobody will serve.
+    async fn release_public(&mut self) {
+        for key in self.parts.sockets.keys() {
+            if !listeners::is_admin(&key) {
+                self.parts.sockets.remove(&key);
+                self.tell(&DataMessage::Release { key }).await;
+            }
         }
     }
 
     fn is_drained(&self) -> bool {
-        let Some(drain) = &self.drain else { return false };
+        let Some(drain) = &self.drain else {
+            return false;
+        };
         let shared = &self.parts.edge.shared;
         drain.stopped && (shared.connections() == 0 || shared.clock.now() >= drain.ends_at)
     }
@@ -347,7 +406,9 @@ impl Control {
         if self.drain.is_none()
             && let Some(file) = self.watch.changed()
         {
-            let _ = self.reload(&format!("{} changed", file.display()), receiver).await;
+            let _ = self
+                .reload(&format!("{} changed", file.display()), receiver)
+                .await;
         }
     }
 
@@ -379,7 +440,9 @@ impl Control {
         match &result {
             Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
             Err(problem) => {
-                log::warn(&format!("not reloaded ({why}); the running configuration stays"));
+                log::warn(&format!(
+                    "not reloaded ({why}); the running configuration stays"
+                ));
                 for line in problem.lines() {
                     log::warn(line);
                 }
@@ -407,8 +470,12 @@ impl Control {
         let plan = compile::plan(&config, &self.parts.registry, &shared);
         shared.ledger.set_limit(config.process.memory.0);
         shared.plan.publish(Arc::new(plan));
-        self.listeners.apply(&self.parts.edge, &self.parts.sockets, plans).await?;
-        shared.metrics.retire(&|name| config.route.keys().any(|route| route.as_str() == name));
+        self.listeners
+            .apply(&self.parts.edge, &self.parts.sockets, plans)
+            .await?;
+        shared
+            .metrics
+            .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
         self.parts.config = config;
         start::keep_text(&self.sender, text).await;
         self.view.serve(&self.parts)?;
@@ -438,7 +505,12 @@ impl Control {
             if !self.parts.sockets.has(&key) {
                 names.insert(key.clone(), address.clone());
                 self.binding.insert(key.clone(), None);
-                self.tell(&DataMessage::Bind { key, address, sockets }).await;
+                self.tell(&DataMessage::Bind {
+                    key,
+                    address,
+                    sockets,
+                })
+                .await;
             }
         }
         while self.binding.values().any(Option::is_none) {

@@ -48,7 +48,10 @@ pub(super) struct Instances {
 impl Instances {
     /// What the keeper runs already. `generation` makes the ids of this data process its own.
     pub(super) fn new(generation: u64) -> Self {
-        Self { known: BTreeMap::new(), next: generation << 32 }
+        Self {
+            known: BTreeMap::new(),
+            next: generation << 32,
+        }
     }
 
     /// For the state.
@@ -77,7 +80,10 @@ impl Instances {
         });
         let was_running = known.report.state == InstanceState::Running && known.address.is_some();
         let runs = report.state == InstanceState::Running;
-        let address = report.address.as_deref().and_then(|text| text.parse::<Address>().ok());
+        let address = report
+            .address
+            .as_deref()
+            .and_then(|text| text.parse::<Address>().ok());
         if was_running && (!runs || known.address != address) {
             known.leave_registry(&report, registry);
         }
@@ -98,7 +104,10 @@ impl Instances {
     /// The checks of an instance pass now.
     pub(super) fn note_ready(&mut self, name: &str, address: &str, now: Ticks) {
         for known in self.known.values_mut() {
-            let same = known.address.as_ref().is_some_and(|one| one.to_string() == address);
+            let same = known
+                .address
+                .as_ref()
+                .is_some_and(|one| one.to_string() == address);
             if known.report.spec.name == name && same && !known.ready {
                 known.ready = true;
                 let took = now.since(known.since).as_millis();
@@ -108,17 +117,28 @@ impl Instances {
     }
 
     /// The liveness check of an instance failed: what to tell the keeper.
-    pub(super) fn restart(&mut self, name: &str, address: &str, reason: &str) -> Option<DataMessage> {
+    pub(super) fn restart(
+        &mut self,
+        name: &str,
+        address: &str,
+        reason: &str,
+    ) -> Option<DataMessage> {
         let known = self.known.values_mut().find(|known| {
             known.report.spec.name == name
-                && known.address.as_ref().is_some_and(|one| one.to_string() == address)
+                && known
+                    .address
+                    .as_ref()
+                    .is_some_and(|one| one.to_string() == address)
         })?;
         if known.stopping || known.leaving.is_some() {
             return None;
         }
         let id = known.report.spec.id;
         log::warn(&format!("{name} hangs ({reason}): it is restarted"));
-        Some(DataMessage::RestartInstance { id, reason: format!("not live: {reason}") })
+        Some(DataMessage::RestartInstance {
+            id,
+            reason: format!("not live: {reason}"),
+        })
     }
 
     /// The next steps from what is to what should be. To be asked after every change and a few
@@ -190,7 +210,9 @@ impl Instances {
         let mut messages = Vec::new();
         for (id, known) in &mut self.known {
             let spec = &mut known.report.spec;
-            let Some(template) = templates.get(&spec.service) else { continue };
+            let Some(template) = templates.get(&spec.service) else {
+                continue;
+            };
             if template.should_update(spec) {
                 *spec = template.instance(*id, spec.slot);
                 messages.push(DataMessage::UpdateInstance {
@@ -204,7 +226,9 @@ impl Instances {
     }
 
     fn drain(&mut self, id: InstanceId, registry: &Registry, now: Ticks) {
-        let Some(known) = self.known.get_mut(&id) else { return };
+        let Some(known) = self.known.get_mut(&id) else {
+            return;
+        };
         known.leaving = Some(now);
         if let (Some(address), Some(service)) =
             (&known.address, registry.service(&known.report.spec.service))
@@ -247,11 +271,15 @@ impl Instances {
             if !runs || known.ready || known.leaving.is_some() || now.since(known.since) < limit {
                 continue;
             }
-            let why = known.report.shim.zip(known.report.address.as_deref()).and_then(
-                |(shim, address)| {
-                    outgrow_fleet::diagnose::explain(&spec.name, address, shim).ok().flatten()
-                },
-            );
+            let why = known
+                .report
+                .shim
+                .zip(known.report.address.as_deref())
+                .and_then(|(shim, address)| {
+                    outgrow_fleet::diagnose::explain(&spec.name, address, shim)
+                        .ok()
+                        .flatten()
+                });
             let reason = match why {
                 Some(why) => format!("not ready after {limit:?}: {why}"),
                 None => format!("not ready after {limit:?} (start_timeout)"),
@@ -279,7 +307,9 @@ impl Known {
         registry: &Registry,
         now: Ticks,
     ) {
-        let Some(service) = registry.service(&report.spec.service) else { return };
+        let Some(service) = registry.service(&report.spec.service) else {
+            return;
+        };
         let settings = config
             .service
             .iter()
@@ -288,7 +318,11 @@ impl Known {
         let options = EndpointOptions {
             instance: Some(report.spec.name.clone()),
             weight: 1,
-            initial: if inherited { Health::Up } else { Health::Starting },
+            initial: if inherited {
+                Health::Up
+            } else {
+                Health::Starting
+            },
             live: settings.and_then(live),
         };
         service.set_endpoint(address.clone(), options, now);
@@ -296,10 +330,15 @@ impl Known {
     }
 
     fn leave_registry(&mut self, report: &InstanceReport, registry: &Registry) {
-        let Some(address) = self.address.take() else { return };
+        let Some(address) = self.address.take() else {
+            return;
+        };
         self.ready = false;
         if let Some(service) = registry.service(&report.spec.service) {
-            let reason = report.last_exit.as_deref().unwrap_or("it is being restarted");
+            let reason = report
+                .last_exit
+                .as_deref()
+                .unwrap_or("it is being restarted");
             service.fail_endpoint(&address, reason);
             service.remove_endpoint(&address);
         }

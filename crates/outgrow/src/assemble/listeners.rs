@@ -26,7 +26,12 @@ impl Sockets {
 
     /// Copies of the sockets; the originals stay for later.
     pub(super) fn copies(&self, key: &str) -> std::io::Result<Vec<OwnedFd>> {
-        self.held.get(key).into_iter().flatten().map(OwnedFd::try_clone).collect()
+        self.held
+            .get(key)
+            .into_iter()
+            .flatten()
+            .map(OwnedFd::try_clone)
+            .collect()
     }
 
     /// Forgets sockets.
@@ -49,6 +54,11 @@ pub(super) fn key(address: &str) -> String {
 /// The key of the admin listener's sockets.
 pub(super) fn admin_key(address: &str) -> String {
     format!("admin {address}")
+}
+
+/// Whether the key is one of an admin listener.
+pub(super) fn is_admin(key: &str) -> bool {
+    key.starts_with("admin ")
 }
 
 /// The listeners that the workers accept from.
@@ -76,7 +86,9 @@ impl Listeners {
                 continue;
             }
             let slot = Arc::new(Snapshot::new(plan));
-            let copies = sockets.copies(&key).map_err(|error| format!("{key}: {error}"))?;
+            let copies = sockets
+                .copies(&key)
+                .map_err(|error| format!("{key}: {error}"))?;
             edge.listen(&key, copies, &slot).await;
             self.slots.insert(key, slot);
         }

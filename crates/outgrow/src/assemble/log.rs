@@ -9,7 +9,11 @@ pub(super) fn line(level: &str, message: &str) {
     let mut text = Vec::with_capacity(message.len() + 48);
     WallTime::now().write_rfc3339(&mut text);
     text.extend_from_slice(format!(" {level:<5} ").as_bytes());
-    text.extend(message.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
+    text.extend(
+        message
+            .bytes()
+            .map(|byte| if byte == b'\n' { b' ' } else { byte }),
+    );
     text.push(b'\n');
     let _ = std::io::stderr().write_all(&text);
 }

@@ -48,10 +48,19 @@ fn route_families(view: &View) -> Vec<MetricFamily> {
         }
         let labels = [("route", name)];
         let all = route.all();
-        durations.push(Sample::times(&labels, total(all.iter().map(|cells| &cells.duration))));
-        first_bytes.push(Sample::times(&labels, total(all.iter().map(|cells| &cells.first_byte))));
+        durations.push(Sample::times(
+            &labels,
+            total(all.iter().map(|cells| &cells.duration)),
+        ));
+        first_bytes.push(Sample::times(
+            &labels,
+            total(all.iter().map(|cells| &cells.first_byte)),
+        ));
         retries.push(Sample::number(&labels, over(route, |cells| &cells.retries)));
-        truncated.push(Sample::number(&labels, over(route, |cells| &cells.truncated)));
+        truncated.push(Sample::number(
+            &labels,
+            over(route, |cells| &cells.truncated),
+        ));
     }
     vec![
         MetricFamily::counter(names::REQUESTS, "Requests answered.", requests),
@@ -66,20 +75,38 @@ fn route_families(view: &View) -> Vec<MetricFamily> {
             first_bytes,
         ),
         MetricFamily::counter(names::RETRIES, "Requests sent again.", retries),
-        MetricFamily::counter(names::TRUNCATED, "Responses cut off by endpoints.", truncated),
+        MetricFamily::counter(
+            names::TRUNCATED,
+            "Responses cut off by endpoints.",
+            truncated,
+        ),
     ]
 }
 
 fn listener_families(view: &View) -> Vec<MetricFamily> {
-    let (mut accepted, mut refused, mut received, mut sent, mut open) =
-        (Numbers::new(), Numbers::new(), Numbers::new(), Numbers::new(), Numbers::new());
+    let (mut accepted, mut refused, mut received, mut sent, mut open) = (
+        Numbers::new(),
+        Numbers::new(),
+        Numbers::new(),
+        Numbers::new(),
+        Numbers::new(),
+    );
     for listener in view.shared.metrics.listeners() {
         let labels = [("listener", listener.workers.name.as_str())];
         let cells = &listener.workers;
-        accepted.push(Sample::number(&labels, over(cells, |cells| &cells.accepted)));
+        accepted.push(Sample::number(
+            &labels,
+            over(cells, |cells| &cells.accepted),
+        ));
         refused.push(Sample::number(&labels, over(cells, |cells| &cells.refused)));
-        received.push(Sample::number(&labels, over(cells, |cells| &cells.received_bytes)));
-        sent.push(Sample::number(&labels, over(cells, |cells| &cells.sent_bytes)));
+        received.push(Sample::number(
+            &labels,
+            over(cells, |cells| &cells.received_bytes),
+        ));
+        sent.push(Sample::number(
+            &labels,
+            over(cells, |cells| &cells.sent_bytes),
+        ));
         open.push(Sample::number(&labels, listener.open.get()));
     }
     vec![
@@ -124,7 +151,11 @@ fn service_families(view: &View) -> Vec<MetricFamily> {
             "1 while all endpoints are used because too few are healthy.",
             panic,
         ),
-        MetricFamily::gauge(names::SERVICE_QUEUE, "Requests waiting for an endpoint.", queue),
+        MetricFamily::gauge(
+            names::SERVICE_QUEUE,
+            "Requests waiting for an endpoint.",
+            queue,
+        ),
         MetricFamily::gauge(names::ENDPOINT_UP, "1 when the endpoint gets requests.", up),
         MetricFamily::gauge(names::ENDPOINT_ACTIVE, "Requests in flight.", active),
         MetricFamily::counter(names::ENDPOINT_REQUESTS, "Requests sent.", requests),
@@ -140,7 +171,10 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
     let mut lag = Numbers::new();
     for (index, worker) in workers.iter().enumerate() {
         for (cause, count) in worker.faults().filter(|&(_, count)| count > 0) {
-            match faults.iter_mut().find(|(reason, _)| *reason == cause.reason()) {
+            match faults
+                .iter_mut()
+                .find(|(reason, _)| *reason == cause.reason())
+            {
                 Some((_, sum)) => *sum += count,
                 None => faults.push((cause.reason(), count)),
             }
@@ -149,8 +183,9 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
         let seconds = worker.lag_micros.get() as f64 / 1e6;
         lag.push(Sample::number(&[("worker", number.as_str())], seconds));
     }
-    let faults =
-        faults.into_iter().map(|(reason, sum)| Sample::number(&[("reason", reason)], sum));
+    let faults = faults
+        .into_iter()
+        .map(|(reason, sum)| Sample::number(&[("reason", reason)], sum));
     let one = |value: u64| [Sample::number(&[], value)];
     let panics = sum(workers.iter().map(|worker| worker.panics.get()));
     let done = view.reloads.load(Ordering::Relaxed);
@@ -162,8 +197,16 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
     let ledger = &view.shared.ledger;
     vec![
         MetricFamily::counter(names::FAULTS, "Requests that failed, by reason.", faults),
-        MetricFamily::gauge(names::WORKER_LAG, "The latest that a timer was in a second.", lag),
-        MetricFamily::gauge(names::LEDGER_BYTES, "Bytes of buffers in use.", one(ledger.used_bytes())),
+        MetricFamily::gauge(
+            names::WORKER_LAG,
+            "The latest that a timer was in a second.",
+            lag,
+        ),
+        MetricFamily::gauge(
+            names::LEDGER_BYTES,
+            "Bytes of buffers in use.",
+            one(ledger.used_bytes()),
+        ),
         MetricFamily::counter(
             names::LEDGER_REFUSED,
             "Buffers refused because [process] memory was used up.",
@@ -213,7 +256,10 @@ fn route(cells: &Arc<PerWorker<RouteCells>>) -> Value {
         .iter()
         .enumerate()
         .map(|(class, word)| {
-            ((*word).to_owned(), over(cells, |cells| &cells.by_class[class]).into())
+            (
+                (*word).to_owned(),
+                over(cells, |cells| &cells.by_class[class]).into(),
+            )
         })
         .collect();
     json!({

@@ -35,7 +35,9 @@ pub fn data(source: ConfigSource) -> ExitCode {
         eprintln!("outgrow: {error}");
         return ExitCode::FAILURE;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -54,7 +56,9 @@ pub fn data(source: ConfigSource) -> ExitCode {
 /// Everything up to the moment at which the loop takes over. What fails is told to the keeper,
 /// which decides whether the old data process goes on.
 async fn begin(client: Client, source: ConfigSource) -> Result<Control, ()> {
-    let (sender, mut receiver) = client.split().map_err(|error| log::warn(&error.to_string()))?;
+    let (sender, mut receiver) = client
+        .split()
+        .map_err(|error| log::warn(&error.to_string()))?;
     let started = start(&sender, &mut receiver, &source).await;
     match started {
         Ok(parts) => Control::new(parts, sender, receiver, source).await,
@@ -76,7 +80,11 @@ async fn start(
         log::warn(warning);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = config.process.workers.map_or(cores, usize::from).clamp(1, 256);
+    let workers = config
+        .process
+        .workers
+        .map_or(cores, usize::from)
+        .clamp(1, 256);
     bind_missing(sender, receiver, &config, workers, &mut sockets).await?;
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(workers));
@@ -84,14 +92,32 @@ async fn start(
     let shared = Shared::new(clock, ledger, workers);
     let records = RecordWriter::start().map_err(|error| error.to_string())?;
     super::access::direct(&records, &config.access)?;
-    let kept = hello.kept.get("ticket_secret").and_then(|value| value.as_str());
+    let kept = hello
+        .kept
+        .get("ticket_secret")
+        .and_then(|value| value.as_str());
     let (tickets, secret) = certificates::ticket_keys(kept)?;
     if kept.is_none() {
-        let keep = DataMessage::Keep { key: "ticket_secret".to_owned(), value: secret.into() };
-        sender.send(&keep).await.map_err(|error| error.to_string())?;
+        let keep = DataMessage::Keep {
+            key: "ticket_secret".to_owned(),
+            value: secret.into(),
+        };
+        sender
+            .send(&keep)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     let edge = Edge::start(shared, &registry, &records).map_err(|error| error.to_string())?;
-    Ok(Parts { hello, config, cores, sockets, registry, records, tickets, edge })
+    Ok(Parts {
+        hello,
+        config,
+        cores,
+        sockets,
+        registry,
+        records,
+        tickets,
+        edge,
+    })
 }
 
 /// The configuration as it is now; the last one that was good when this process replaces one that
@@ -102,7 +128,9 @@ async fn configuration(
     hello: &Hello,
 ) -> Result<(Config, String), String> {
     let loaded = match source.text() {
-        Ok(text) => source.load_text(&text, Look::Plain).map(|loaded| (loaded, text)),
+        Ok(text) => source
+            .load_text(&text, Look::Plain)
+            .map(|loaded| (loaded, text)),
         Err(problem) => Err(problem),
     };
     match loaded {
@@ -111,8 +139,13 @@ async fn configuration(
             Ok(loaded)
         }
         Err(problems) => {
-            let kept = hello.kept.get(CONFIGURATION).and_then(|value| value.as_str());
-            let Some(kept) = kept.filter(|_| !hello.upgrade) else { return Err(problems) };
+            let kept = hello
+                .kept
+                .get(CONFIGURATION)
+                .and_then(|value| value.as_str());
+            let Some(kept) = kept.filter(|_| !hello.upgrade) else {
+                return Err(problems);
+            };
             for line in problems.lines() {
                 log::warn(line);
             }
@@ -124,7 +157,10 @@ async fn configuration(
 
 /// Lets the keeper hold the text of a configuration that is in force.
 pub(super) async fn keep_text(sender: &Sender, text: String) {
-    let keep = DataMessage::Keep { key: CONFIGURATION.to_owned(), value: text.into() };
+    let keep = DataMessage::Keep {
+        key: CONFIGURATION.to_owned(),
+        value: text.into(),
+    };
     if let Err(error) = sender.send(&keep).await {
         log::warn(&format!("the keeper cannot be told: {error}"));
     }
@@ -178,18 +214,33 @@ async fn bind_missing(
         if sockets.has(&key) {
             continue;
         }
-        let bind = DataMessage::Bind { key: key.clone(), address: address.clone(), sockets: count };
-        sender.send(&bind).await.map_err(|error| error.to_string())?;
+        let bind = DataMessage::Bind {
+            key: key.clone(),
+            address: address.clone(),
+            sockets: count,
+        };
+        sender
+            .send(&bind)
+            .await
+            .map_err(|error| error.to_string())?;
         let bound = loop {
-            match receiver.receive().await.map_err(|error| error.to_string())? {
+            match receiver
+                .receive()
+                .await
+                .map_err(|error| error.to_string())?
+            {
                 FromKeeper::Message(KeeperMessage::Bound { key: bound, .. }, descriptors)
                     if bound == key =>
                 {
                     break descriptors;
                 }
-                FromKeeper::Message(KeeperMessage::BindFailed { key: failed, reason }, _)
-                    if failed == key =>
-                {
+                FromKeeper::Message(
+                    KeeperMessage::BindFailed {
+                        key: failed,
+                        reason,
+                    },
+                    _,
+                ) if failed == key => {
                     return Err(format!("cannot listen at {address}: {reason}"));
                 }
                 // Nothing else can be meant for a process that is not ready.
@@ -210,5 +261,9 @@ pub(super) async fn say_ready(sender: &Sender, config: &Config) -> Result<(), Cl
         upgrade_drain_ms: millis(process.upgrade_drain_timeout),
     };
     sender.send(&limits).await?;
-    sender.send(&DataMessage::Ready { keeper_state: KEEPER_STATE_VERSION }).await
+    sender
+        .send(&DataMessage::Ready {
+            keeper_state: KEEPER_STATE_VERSION,
+        })
+        .await
 }

@@ -15,6 +15,7 @@ use outgrow_fleet::resources::{self, Resources};
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
 use super::instances::{Instances, Known};
@@ -22,6 +23,8 @@ use super::{listeners, log, numbers};
 
 /// How often the instances' processor time and memory are read.
 const SAMPLE: Duration = Duration::from_secs(2);
+/// How long answers of the admin listener may take when this process is about to end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long an action may take before the one who asked is told that it goes on without them.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,8 +49,15 @@ pub(super) struct View {
     generation: u64,
     keeper: u32,
     data_restarts: u32,
-    /// The address that is served, and the order to end it.
-    serving: Mutex<Option<(String, oneshot::Sender<()>)>>,
+    serving: Mutex<Option<Serving>>,
+}
+
+/// The admin listener under way.
+struct Serving {
+    address: String,
+    /// Dropped to end it: exchanges under way still end.
+    until: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
 }
 
 impl View {
@@ -74,38 +84,67 @@ impl View {
 
     /// Brings the listener to what the configuration says.
     pub(super) fn serve(self: &Arc<Self>, parts: &Parts) -> Result<(), String> {
-        self.plan.publish(Arc::new(AdminPlan::new(&parts.config.admin)));
+        self.plan
+            .publish(Arc::new(AdminPlan::new(&parts.config.admin)));
         let address = parts.config.admin.listen.address().map(ToString::to_string);
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if serving.as_ref().map(|(address, _)| address) == address.as_ref() {
+        if serving.as_ref().map(|serving| &serving.address) == address.as_ref() {
             return Ok(());
         }
         // Dropping the sender ends the listener that was there.
         *serving = None;
-        let Some(address) = address else { return Ok(()) };
+        let Some(address) = address else {
+            return Ok(());
+        };
         let copies = parts.sockets.copies(&listeners::admin_key(&address));
         let copies = copies.map_err(|error| format!("admin listener: {error}"))?;
         let sockets: Result<Vec<AdminSocket>, _> =
             copies.into_iter().map(AdminSocket::from_fd).collect();
         let sockets = sockets.map_err(|problem| problem.to_string())?;
-        let (end, ended) = oneshot::channel();
+        let (until, ended) = oneshot::channel();
         let source: Arc<dyn Source> = Arc::clone(self) as _;
         let plan = Arc::clone(&self.plan);
-        tokio::spawn(outgrow_admin::serve(sockets, plan, source, async {
+        let task = tokio::spawn(outgrow_admin::serve(sockets, plan, source, async {
             let _ = ended.await;
         }));
-        *serving = Some((address, end));
+        *serving = Some(Serving {
+            address,
+            until: Some(until),
+            task,
+        });
         Ok(())
     }
 
     /// Takes no more connections at the admin listener: the next data process does.
     pub(super) fn stop_serving(&self) {
-        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(serving) = serving.as_mut() {
+            serving.until = None;
+        }
+    }
+
+    /// Ends the admin listener when everybody who asked has their answer: who asked for the
+    /// upgrade or the stop that ends this process is one of them.
+    pub(super) async fn finish_serving(&self) {
+        let serving = self
+            .serving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Serving { until, task, .. }) = serving else {
+            return;
+        };
+        drop(until);
+        // Whoever does not take the answer is left.
+        let _ = tokio::time::timeout(LAST_ANSWERS, task).await;
     }
 
     /// Shows these instances.
     pub(super) fn set_instances(&self, instances: &Instances) {
-        let mut views = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *views);
         let resources_of = |known: &Known| {
             let same = |view: &&InstanceView| view.known.report.pid == known.report.pid;
@@ -113,7 +152,10 @@ impl View {
         };
         *views = instances
             .all()
-            .map(|known| InstanceView { resources: resources_of(known), known: known.clone() })
+            .map(|known| InstanceView {
+                resources: resources_of(known),
+                known: known.clone(),
+            })
             .collect();
     }
 
@@ -124,13 +166,20 @@ impl View {
 
     /// Counts a reload.
     pub(super) fn count_reload(&self, done: bool) {
-        let counter = if done { &self.reloads } else { &self.refused_reloads };
+        let counter = if done {
+            &self.reloads
+        } else {
+            &self.refused_reloads
+        };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The instances as they are now.
     pub(super) fn instances(&self) -> Vec<InstanceView> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn ask(
@@ -148,10 +197,15 @@ impl View {
                 Ok(Ok(Err(problem))) => {
                     let mut lines = problem.lines().map(str::to_owned);
                     let message = lines.next().unwrap_or_default();
-                    Err(ActionProblem::Refused { message, details: lines.collect() })
+                    Err(ActionProblem::Refused {
+                        message,
+                        details: lines.collect(),
+                    })
                 }
                 Ok(Err(_)) => Err(gone()),
-                Err(_) => Err(ActionProblem::Failed("it takes long; see the log".to_owned())),
+                Err(_) => Err(ActionProblem::Failed(
+                    "it takes long; see the log".to_owned(),
+                )),
             }
         })
     }
@@ -161,8 +215,11 @@ impl View {
 async fn sample_resources(view: Arc<View>) {
     loop {
         tokio::time::sleep(SAMPLE).await;
-        let shims: Vec<u32> =
-            view.instances().iter().filter_map(|view| view.known.report.shim).collect();
+        let shims: Vec<u32> = view
+            .instances()
+            .iter()
+            .filter_map(|view| view.known.report.shim)
+            .collect();
         if shims.is_empty() {
             continue;
         }
@@ -171,9 +228,15 @@ async fn sample_resources(view: Arc<View>) {
         else {
             continue;
         };
-        let mut views = view.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = view
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (shim, resources) in shims.into_iter().zip(samples) {
-            for view in views.iter_mut().filter(|view| view.known.report.shim == Some(shim)) {
+            for view in views
+                .iter_mut()
+                .filter(|view| view.known.report.shim == Some(shim))
+            {
                 view.resources = resources;
             }
         }
@@ -183,16 +246,20 @@ async fn sample_resources(view: Arc<View>) {
 impl Source for View {
     fn ready(&self) -> Readiness {
         if self.draining.load(Ordering::Relaxed) {
-            return Readiness::NotReady { reason: "draining".to_owned() };
+            return Readiness::NotReady {
+                reason: "draining".to_owned(),
+            };
         }
         let dead = self.registry.services().into_iter().find(|service| {
             let set = service.endpoints().load();
-            set.usable.is_empty() && !set.all.is_empty()
-                || set.all.is_empty() && set.expected
+            set.usable.is_empty() && !set.all.is_empty() || set.all.is_empty() && set.expected
         });
         match dead {
             Some(service) => Readiness::NotReady {
-                reason: format!("service {} has no endpoint that could answer", service.name()),
+                reason: format!(
+                    "service {} has no endpoint that could answer",
+                    service.name()
+                ),
             },
             None => Readiness::Ready,
         }
@@ -219,7 +286,7 @@ impl Source for View {
                 "plan_epoch": self.shared.plan.epoch(),
                 "reloads": self.reloads.load(Ordering::Relaxed),
                 "refused_reloads": self.refused_reloads.load(Ordering::Relaxed),
-                "uptime_ms": u64::try_from(now.0 / 1_000_000).unwrap_or(u64::MAX),
+                "uptime_ms": now.0 / 1_000_000,
             },
             "services": services,
             "instances": instances,

@@ -18,11 +18,19 @@ pub(super) struct Watch {
 impl Watch {
     /// Watches the configuration's file and the certificates in it, from their present state on.
     pub(super) fn new(file: Option<&Path>, config: &Config) -> Self {
-        let tables = config.listener.values().filter_map(|listener| listener.tls.as_ref());
+        let tables = config
+            .listener
+            .values()
+            .filter_map(|listener| listener.tls.as_ref());
         let pairs = tables.flat_map(|tls| &tls.certificates);
         let certificates = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
-        let paths = file.map(Path::to_path_buf).into_iter().chain(certificates.cloned());
-        Self { files: paths.map(|path| (path.clone(), mark(&path))).collect() }
+        let paths = file
+            .map(Path::to_path_buf)
+            .into_iter()
+            .chain(certificates.cloned());
+        Self {
+            files: paths.map(|path| (path.clone(), mark(&path))).collect(),
+        }
     }
 
     /// The first file that changed since the last look.
@@ -42,7 +50,12 @@ impl Watch {
 
 fn mark(path: &Path) -> Mark {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+    Some((
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
 }
 
 #[cfg(test)]

@@ -13,10 +13,20 @@ use super::{complain, print};
 #[derive(Debug, Args)]
 pub struct AdminArgs {
     /// Address of its admin listener.
-    #[arg(long, default_value = "127.0.0.1:9900", env = "OUTGROW_ADMIN", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        default_value = "127.0.0.1:9900",
+        env = "OUTGROW_ADMIN",
+        value_name = "ADDRESS"
+    )]
     admin: String,
     /// Its token.
-    #[arg(long, default_value = "", env = "OUTGROW_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        default_value = "",
+        env = "OUTGROW_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
     token: String,
 }
 
@@ -63,7 +73,13 @@ fn ask(args: &AdminArgs, verb: Verb, path: &str, body: &[u8]) -> ExitCode {
         Ok(address) => address,
         Err(error) => return complain(&format!("--admin {}: {error}", args.admin)),
     };
-    match client::request(&address, &Secret::new(args.token.as_str()), verb, path, body) {
+    match client::request(
+        &address,
+        &Secret::new(args.token.as_str()),
+        verb,
+        path,
+        body,
+    ) {
         Ok((status, body)) => {
             let text = String::from_utf8_lossy(&body);
             let text = text.trim_end();

@@ -23,7 +23,10 @@ impl ConfigSource {
     /// What the arguments name.
     pub fn new(args: &RunArgs) -> Self {
         if args.command.is_empty() {
-            let file = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+            let file = args
+                .config
+                .clone()
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
             return Self::File(file);
         }
         Self::CommandLine(CommandLine {
@@ -74,7 +77,10 @@ fn load_file(file: &Path, text: &str, look: Look) -> Result<(Config, String), St
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    let surroundings = Surroundings { environment: &environment, readable: &readable };
+    let surroundings = Surroundings {
+        environment: &environment,
+        readable: &readable,
+    };
     let source = Some(Source { name: &name, text });
     match config::load(text, &surroundings) {
         Ok(Loaded { config, warnings }) => Ok((config, config::print(source, &warnings, look))),
@@ -89,7 +95,9 @@ fn read(file: &Path) -> Result<String, String> {
         format!("outgrow: {name}: {error}\n{hint}\n")
     })?;
     if metadata.len() > config::FILE_LIMIT as u64 {
-        return Err(format!("outgrow: {name}: larger than 16 MiB, which is no configuration\n"));
+        return Err(format!(
+            "outgrow: {name}: larger than 16 MiB, which is no configuration\n"
+        ));
     }
     std::fs::read_to_string(file).map_err(|error| format!("outgrow: {name}: {error}\n"))
 }

@@ -583,6 +583,7 @@ fn a_flood_of_pipelined_bytes_is_bounded() {
 fn memory_that_ends_blames_nobody_else() {
     let wire = Wire::in_pieces(1 << 20, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Then::Silence);
     let (ledger, blocks) = blocks();
+    let supply = Arc::clone(&blocks);
     let mut connection = ServerConnection::new(wire.clone(), blocks, Limits::default());
     let mut request = RequestHead::default();
     let head = run(
@@ -598,6 +599,8 @@ fn memory_that_ends_blames_nobody_else() {
     let flushed = run(&[&wire], poll_fn(|cx| connection.poll_flush(cx)));
     assert_eq!(flushed, Some(Ok(())));
     ledger.set_limit(0);
+    let mut taken = Vec::new();
+    taken.extend(std::iter::from_fn(|| supply.take()));
     let pushed = run(&[&wire], poll_fn(|cx| connection.poll_push(cx, b"hello")));
     let fault = pushed.expect("not pending").expect_err("no memory");
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What is said about requests.
 
-use crate::config::explain::{Outcome, UrlError};
 use super::*;
+use crate::config::explain::{Outcome, UrlError};
 
 const EXAMPLE: &str = include_str!("../../../../../examples/static-endpoints.toml");
 
