@@ -56,7 +56,7 @@ pub(crate) async fn serve<T: Transport + 'static>(
             one_request(&worker, &listener, &mut connection, &mut timer, &mut exchange, &peer).await;
         worker.give_exchange(exchange);
         if !goes_on {
-            if connection.needs_linger() {
+            if !connection.reset_if_cut_off() && connection.needs_linger() {
                 linger(&worker, &mut connection, &mut timer).await;
             }
             break;

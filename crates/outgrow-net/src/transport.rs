@@ -31,6 +31,10 @@ pub trait Transport: Send + Unpin {
 
     /// Ends our direction.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Makes the coming close one that the peer cannot take for an orderly end, where there is
+    /// such a thing: a TCP reset. (TLS ends without its closing alert when it is just dropped.)
+    fn reset(&mut self) {}
 }
 
 impl Transport for Stream {
@@ -66,5 +70,12 @@ impl Transport for Stream {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_shutdown(self, cx)
+    }
+
+    fn reset(&mut self) {
+        if let Self::Tcp(stream) = self {
+            // A socket that refuses is closed in order: the client may take it for whole.
+            let _ = stream.set_zero_linger();
+        }
     }
 }

@@ -129,7 +129,7 @@ impl Inner {
             cell.waker
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+                .clone(),
         );
     }
 
@@ -266,6 +266,23 @@ mod tests {
                 }
             }
             assert!(wheel.len() <= 20 * 400);
+        }
+    }
+
+    #[test]
+    fn the_same_task_is_woken_again_and_again() {
+        let wheel = Wheel::new(Ticks::ZERO);
+        let mut timer = Timer::new(&wheel);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut now = Ticks::ZERO;
+        for round in 1..=5 {
+            timer.set(now + Duration::from_millis(100));
+            assert!(timer.poll(&mut cx, now).is_pending());
+            now = now + Duration::from_millis(200);
+            wheel.advance(now);
+            assert_eq!(count.0.load(Ordering::Relaxed), round);
         }
     }
 

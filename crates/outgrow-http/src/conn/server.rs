@@ -32,6 +32,10 @@ pub struct ServerConnection<T> {
     /// Whether the client said that it sends no further request.
     is_last: bool,
     responded: bool,
+    /// Whether the response was cut off.
+    aborted: bool,
+    /// Whether the response ends where the connection does.
+    until_close: bool,
     detail: &'static str,
 }
 
@@ -60,6 +64,8 @@ impl<T: Transport> ServerConnection<T> {
             keep_alive: true,
             is_last: false,
             responded: false,
+            aborted: false,
+            until_close: false,
             detail: "",
         }
     }
@@ -112,6 +118,8 @@ impl<T: Transport> ServerConnection<T> {
     ) -> Poll<Result<(), NoRequest>> {
         // The last exchange is over: a head that is refused is still to be answered.
         self.responded = false;
+        self.aborted = false;
+        self.until_close = false;
         loop {
             let bytes = self.incoming.buffer.bytes();
             if !bytes.is_empty() {
@@ -190,6 +198,16 @@ impl<T: Transport> ServerConnection<T> {
             && self.incoming.is_done()
             && self.incoming.buffer.is_empty()
             && self.outgoing.buffer.is_empty())
+    }
+
+    /// Whether the end of the connection would make a response look whole that was cut off: then
+    /// it is reset, which nobody takes for an end.
+    pub fn reset_if_cut_off(&mut self) -> bool {
+        let reset = self.aborted && self.until_close;
+        if reset {
+            self.io.reset();
+        }
+        reset
     }
 
     /// Gives buffers back that hold nothing, when an exchange has ended.
@@ -318,6 +336,7 @@ impl<T: Transport> Downstream for ServerConnection<T> {
         let connection = Connection::to_client(self.version, self.keep_alive);
         self.put_head(head, framing, connection)?;
         self.outgoing.begin(framing == Framing::Chunked);
+        self.until_close = framing == Framing::UntilClose;
         self.responded = true;
         Ok(())
     }
@@ -346,6 +365,7 @@ impl<T: Transport> Downstream for ServerConnection<T> {
 
     fn abort(&mut self) {
         self.keep_alive = false;
+        self.aborted = true;
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {

@@ -4,7 +4,9 @@
 
 mod body;
 mod buffers;
+mod clients;
 mod exchange;
+mod meant;
 mod reference;
 mod wire;
 

@@ -28,7 +28,10 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// Whether all bytes may stand in a field value: HTAB, SP to `~`, and bytes above 0x7f.
 #[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "no branch per byte: the compiler makes vectors")]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "no branch per byte: the compiler makes vectors"
+)]
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
     let bad = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
     !bytes.iter().fold(false, |found, &byte| found | bad(byte))
@@ -36,7 +39,10 @@ pub(crate) fn is_value(bytes: &[u8]) -> bool {
 
 /// Whether all bytes may stand in a request target: visible ASCII but `#`.
 #[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "no branch per byte: the compiler makes vectors")]
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "no branch per byte: the compiler makes vectors"
+)]
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     let bad = |byte: u8| (byte <= 0x20) | (byte >= 0x7f) | (byte == b'#');
     !bytes.iter().fold(false, |found, &byte| found | bad(byte))

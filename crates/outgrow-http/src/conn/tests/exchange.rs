@@ -7,6 +7,7 @@ use std::sync::Arc;
 use outgrow_core::{Cause, Fault, Random};
 use outgrow_message::{BodyLength, BodySource, Fields, Method, RequestHead, ResponseHead};
 
+use super::meant::{Meant, Order, meant};
 use super::reference;
 use super::wire::{Then, Wire, run};
 use super::{blocks, over_seeds};
@@ -14,36 +15,6 @@ use crate::conn::ServerConnection;
 use crate::conn::server::NoRequest;
 use crate::downstream::Downstream;
 use crate::h1::Limits;
-
-/// In which order a handler does its two things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    ReadThenAnswer,
-    /// The response is the body, sent while it comes.
-    Echo,
-    /// The body is not read at all.
-    AnswerOnly,
-}
-
-/// One exchange as it is meant.
-#[derive(Clone, Debug)]
-struct Meant {
-    request: Vec<u8>,
-    path: String,
-    method: Method,
-    body: Vec<u8>,
-    trailers: usize,
-    expects: bool,
-    http10: bool,
-    stays: bool,
-    order: Order,
-    status: u16,
-    length: BodyLength,
-    answer: Vec<u8>,
-    answer_trailers: bool,
-    /// After so many bytes of the answer it is cut off.
-    cut_at: Option<usize>,
-}
 
 /// One exchange as the handler saw it.
 #[derive(Debug, Default)]
@@ -54,122 +25,6 @@ struct Seen {
     /// The body's end, if it came to one.
     end: Option<Result<(), Fault>>,
     answered: Option<Result<(), Fault>>,
-}
-
-fn bytes_of(random: &mut Random, most: usize) -> Vec<u8> {
-    let count = match random.below(4) {
-        0 => random.below(4),
-        1 => random.below(100),
-        _ => random.below(most),
-    };
-    // Much of what could be taken for framing, and no two places alike.
-    let alphabet = b"0123abc\r\n\r\n;: GET";
-    let word: [u8; 61] = std::array::from_fn(|_| alphabet[random.below(alphabet.len())]);
-    (0..count).map(|at| word[(at + at / 61 * 7) % 61]).collect()
-}
-
-fn chunked(random: &mut Random, body: &[u8], trailers: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = body;
-    while !rest.is_empty() {
-        let count = 1 + random.below(rest.len());
-        let size = match random.below(3) {
-            0 => format!("{count:x}"),
-            1 => format!("{count:06X}"),
-            _ => format!("{count:x};name=\"value\""),
-        };
-        out.extend_from_slice(size.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&rest[..count]);
-        out.extend_from_slice(b"\r\n");
-        rest = &rest[count..];
-    }
-    out.extend_from_slice(b"0\r\n");
-    for number in 0..trailers {
-        out.extend_from_slice(format!("X-Sum-{number}: {number}\r\n").as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-    out
-}
-
-fn exchange(random: &mut Random, number: usize) -> Meant {
-    let http10 = random.below(5) == 0;
-    let (verb, method) = [
-        ("GET", Method::Get),
-        ("POST", Method::Post),
-        ("HEAD", Method::Head),
-        ("BREW", Method::Other),
-    ][random.below(4)];
-    let path = format!("/{number}/{}", random.below(1_000));
-    let version = if http10 { "1.0" } else { "1.1" };
-    let mut head = format!("{verb} {path} HTTP/{version}\r\nhOsT: a.example\r\n");
-    let mut stays = !http10;
-    match random.below(6) {
-        0 => {
-            head.push_str("Connection: close\r\n");
-            stays = false;
-        }
-        1 | 2 => {
-            head.push_str("Connection: x, Keep-Alive\r\n");
-            stays = true;
-        }
-        _ => {}
-    }
-    let mut body = Vec::new();
-    let mut trailers = 0;
-    let mut coded = Vec::new();
-    match random.below(3) {
-        0 => {}
-        1 => {
-            body = bytes_of(random, 40_000);
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-            coded.clone_from(&body);
-        }
-        _ if http10 => {}
-        _ => {
-            body = bytes_of(random, 40_000);
-            trailers = random.below(3);
-            head.push_str("Transfer-Encoding: chunked\r\n");
-            coded = chunked(random, &body, trailers);
-        }
-    }
-    let expects = !http10 && random.below(8) == 0;
-    if expects {
-        head.push_str("Expect: 100-continue\r\n");
-    }
-    head.push_str("\r\n");
-    let order = [Order::ReadThenAnswer, Order::Echo, Order::AnswerOnly][random.below(3)];
-    let status = [200, 200, 404, 204, 304][random.below(5)];
-    let mut answer = bytes_of(random, 70_000);
-    if order == Order::Echo {
-        answer.clone_from(&body);
-    }
-    let mut length = match random.below(2) {
-        0 => BodyLength::Known(answer.len() as u64),
-        _ => BodyLength::Unknown,
-    };
-    if ResponseHead::never_has_body(status, method) {
-        answer.clear();
-        length = BodyLength::Empty;
-    }
-    let cut_at = (random.below(8) == 0 && !answer.is_empty() && order == Order::ReadThenAnswer)
-        .then(|| random.below(answer.len()));
-    Meant {
-        request: [head.as_bytes(), &coded].concat(),
-        path,
-        method,
-        body,
-        trailers,
-        expects,
-        http10,
-        stays,
-        order,
-        status,
-        length,
-        answer,
-        answer_trailers: length == BodyLength::Unknown && random.below(3) == 0,
-        cut_at,
-    }
 }
 
 /// Reads some of the body; false at its end.
@@ -195,7 +50,7 @@ async fn push(
     mut data: &[u8],
 ) -> Result<(), Fault> {
     while !data.is_empty() {
-        let piece = &data[..1 + random.below(data.len())];
+        let piece = &data[..=random.below(data.len())];
         // What is offered stays the same until some of it was taken, as a source's data does.
         let taken = poll_fn(|cx| connection.poll_push(cx, piece)).await?;
         assert!((1..=piece.len()).contains(&taken), "took {taken}");
@@ -421,15 +276,6 @@ fn check_responses(output: &[u8], all: &[Meant], seen: &[Seen], shut: bool) {
     assert!(rest.is_empty(), "more was sent than was meant");
 }
 
-/// Some exchanges, what the client sends, and how many bytes move in all.
-fn meant(random: &mut Random) -> (Vec<Meant>, Vec<u8>, usize) {
-    let count = 1 + random.below(4);
-    let all: Vec<_> = (0..count).map(|number| exchange(random, number)).collect();
-    let input: Vec<u8> = all.iter().flat_map(|one| &one.request).copied().collect();
-    let bytes = input.len() + all.iter().map(|one| one.answer.len()).sum::<usize>();
-    (all, input, bytes)
-}
-
 #[test]
 fn both_sides_understand_what_was_meant() {
     over_seeds(3_000, |seed| {
@@ -491,120 +337,4 @@ fn every_byte_is_a_place_to_break() {
             }
         }
     }
-}
-
-/// The client sends its body only when it has been told to.
-#[test]
-fn a_client_that_waits_for_100_gets_it() {
-    over_seeds(500, |seed| {
-        let head =
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
-        let wire = Wire::new(seed, head, Then::Silence, 0);
-        let (_, blocks) = blocks();
-        let mut connection = ServerConnection::new(wire.clone(), blocks, Limits::default());
-        let mut request = RequestHead::default();
-        let asked = async {
-            poll_fn(|cx| connection.poll_head(cx, &mut request))
-                .await
-                .expect("a request");
-            let mut interim = ResponseHead::default();
-            interim.status = 100;
-            connection.interim(&interim).expect("there is memory");
-            poll_fn(|cx| connection.poll_flush(cx))
-                .await
-                .expect("the client is there");
-        };
-        run(&[&wire], asked).expect("nothing waits for the body");
-        assert_eq!(wire.output(), b"HTTP/1.1 100 Continue\r\n\r\n");
-        wire.feed(b"hello", Then::Silence);
-        let got = run(&[&wire], poll_fn(|cx| connection.poll_data(cx)));
-        assert_eq!(got, Some(Ok(true)));
-    });
-}
-
-/// While an answer is awaited the client is watched, and what it sends meanwhile is kept.
-#[test]
-fn a_client_that_goes_is_seen_and_one_that_pipelines_is_not_lost() {
-    over_seeds(500, |seed| {
-        let first = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
-        let second = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
-        for then in [Then::End, Then::Reset, Then::Silence] {
-            let wire = Wire::new(seed, &[&first[..], second].concat(), then, 0);
-            let (_, blocks) = blocks();
-            let mut connection = ServerConnection::new(wire.clone(), blocks, Limits::default());
-            let mut request = RequestHead::default();
-            let head = run(
-                &[&wire],
-                poll_fn(|cx| connection.poll_head(cx, &mut request)),
-            );
-            assert_eq!(head, Some(Ok(())));
-            let gone = run(&[&wire], poll_fn(|cx| connection.poll_gone(cx)));
-            assert_eq!(
-                gone.map(|fault| fault.cause),
-                match then {
-                    Then::Silence => None,
-                    _ => Some(Cause::ClientGone),
-                }
-            );
-            assert_eq!(connection.peek(), second);
-            assert_eq!(connection.can_continue(), then == Then::Silence);
-        }
-    });
-}
-
-/// A client that sends without end while an answer is awaited is not read without end.
-#[test]
-fn a_flood_of_pipelined_bytes_is_bounded() {
-    let input = [
-        &b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n"[..],
-        &vec![b'x'; 1 << 20],
-    ]
-    .concat();
-    let wire = Wire::in_pieces(5_000, &input, Then::Silence);
-    let (ledger, blocks) = blocks();
-    let mut connection = ServerConnection::new(wire.clone(), blocks, Limits::default());
-    let mut request = RequestHead::default();
-    let head = run(
-        &[&wire],
-        poll_fn(|cx| connection.poll_head(cx, &mut request)),
-    );
-    assert_eq!(head, Some(Ok(())));
-    let waker = std::task::Waker::noop();
-    let mut cx = std::task::Context::from_waker(waker);
-    for _ in 0..1_000 {
-        assert!(connection.poll_gone(&mut cx).is_pending());
-    }
-    assert!(connection.peek().len() <= 16 * 1024);
-    assert!(ledger.used_bytes() <= 64 * 1024, "{}", ledger.used_bytes());
-}
-
-/// An unlucky moment without memory is ours to answer for, not the client's.
-#[test]
-fn memory_that_ends_blames_nobody_else() {
-    let wire = Wire::in_pieces(1 << 20, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Then::Silence);
-    let (ledger, blocks) = blocks();
-    let supply = Arc::clone(&blocks);
-    let mut connection = ServerConnection::new(wire.clone(), blocks, Limits::default());
-    let mut request = RequestHead::default();
-    let head = run(
-        &[&wire],
-        poll_fn(|cx| connection.poll_head(cx, &mut request)),
-    );
-    assert_eq!(head, Some(Ok(())));
-    let mut response = ResponseHead::default();
-    response.status = 200;
-    connection
-        .respond(&response, BodyLength::Unknown, Method::Get)
-        .expect("memory for a head");
-    let flushed = run(&[&wire], poll_fn(|cx| connection.poll_flush(cx)));
-    assert_eq!(flushed, Some(Ok(())));
-    ledger.set_limit(0);
-    let mut taken = Vec::new();
-    taken.extend(std::iter::from_fn(|| supply.take()));
-    let pushed = run(&[&wire], poll_fn(|cx| connection.poll_push(cx, b"hello")));
-    let fault = pushed.expect("not pending").expect_err("no memory");
-    assert_eq!(
-        (fault.cause, fault.side),
-        (Cause::MemoryLimit, outgrow_core::Side::Outgrow)
-    );
 }

@@ -247,7 +247,7 @@ fn bodies() {
 fn connections() {
     let check = |version: &str, lines: &str, expected: &str| {
         let old = if version == "1.0" { " 1.0" } else { "" };
-        let expected = match expected.starts_with("4") {
+        let expected = match expected.starts_with('4') {
             true => expected.to_owned(),
             false => format!("GET origin a /{old}{expected}"),
         };
