@@ -52,7 +52,11 @@ struct OpenConnection {
 impl OpenConnection {
     fn new(shared: &Arc<Shared>, metrics: &Arc<ListenerMetrics>, worker: usize) -> Self {
         shared.loads[worker].fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(shared), metrics: Arc::clone(metrics), worker }
+        Self {
+            shared: Arc::clone(shared),
+            metrics: Arc::clone(metrics),
+            worker,
+        }
     }
 
     fn move_to(&mut self, worker: usize) {
@@ -138,7 +142,15 @@ pub(crate) async fn run(
         cells.accepted.add(1);
         let open = OpenConnection::new(&worker.shared, &listener.metrics, worker.index);
         match least_loaded(&worker.shared.loads, worker.index) {
-            Some(other) => hand_on(&worker, stream, address, listener, open, &others[other], other),
+            Some(other) => hand_on(
+                &worker,
+                stream,
+                address,
+                listener,
+                open,
+                &others[other],
+                other,
+            ),
             None => start(&worker, stream, address, Arc::clone(listener), open),
         }
     }
@@ -185,9 +197,16 @@ fn hand_on(
     to: &mpsc::Sender<Moved>,
     other: usize,
 ) {
-    let Ok(stream) = stream.into_std() else { return };
+    let Ok(stream) = stream.into_std() else {
+        return;
+    };
     open.move_to(other);
-    let moved = Moved { stream, address, listener: Arc::clone(listener), open };
+    let moved = Moved {
+        stream,
+        address,
+        listener: Arc::clone(listener),
+        open,
+    };
     // A worker whose mailbox is full is not less loaded after all.
     if let Err(mpsc::error::TrySendError::Full(moved) | mpsc::error::TrySendError::Closed(moved)) =
         to.try_send(moved)

@@ -52,8 +52,15 @@ pub(crate) async fn serve<T: Transport + 'static>(
         }
         first = false;
         let mut exchange = worker.take_exchange();
-        let goes_on =
-            one_request(&worker, &listener, &mut connection, &mut timer, &mut exchange, &peer).await;
+        let goes_on = one_request(
+            &worker,
+            &listener,
+            &mut connection,
+            &mut timer,
+            &mut exchange,
+            &peer,
+        )
+        .await;
         worker.give_exchange(exchange);
         if !goes_on {
             if !connection.reset_if_cut_off() && connection.needs_linger() {
@@ -74,7 +81,11 @@ async fn next<T: Transport>(
     first: bool,
 ) -> Next {
     let timeouts = &listener.timeouts;
-    let patience = if first { timeouts.head } else { timeouts.keep_alive };
+    let patience = if first {
+        timeouts.head
+    } else {
+        timeouts.keep_alive
+    };
     let clock = worker.shared.clock;
     timer.set(clock.now() + patience);
     poll_fn(|cx| {
@@ -126,16 +137,30 @@ async fn one_request<T: Transport>(
             timed_out = true;
             timer.set(start + listener.timeouts.head);
         }
-        let reject = Reject { cause: Cause::HeadTimeout, detail: "the head did not arrive in time" };
-        timer.poll(cx, clock.now()).map(|()| Err(NoRequest::Reject(reject)))
+        let reject = Reject {
+            cause: Cause::HeadTimeout,
+            detail: "the head did not arrive in time",
+        };
+        timer
+            .poll(cx, clock.now())
+            .map(|()| Err(NoRequest::Reject(reject)))
     })
     .await;
-    let way = Way { worker, listener, peer, exchange, timer, down: connection, detail: "" };
+    let way = Way {
+        worker,
+        listener,
+        peer,
+        exchange,
+        timer,
+        down: connection,
+        detail: "",
+    };
     match head {
         Ok(()) if listener.http1 => way.process(start).await,
         Ok(()) => {
             let fault = Fault::client(Phase::RequestHead, Cause::VersionNotSupported);
-            way.refuse(start, fault, "this listener speaks HTTP/2 only").await;
+            way.refuse(start, fault, "this listener speaks HTTP/2 only")
+                .await;
         }
         Err(NoRequest::Closed | NoRequest::Gone) => return false,
         Err(NoRequest::Reject(reject)) => {
@@ -143,7 +168,10 @@ async fn one_request<T: Transport>(
                 Cause::MemoryLimit => Side::Outgrow,
                 _ => Side::Client,
             };
-            let fault = Fault { side, ..Fault::client(Phase::RequestHead, reject.cause) };
+            let fault = Fault {
+                side,
+                ..Fault::client(Phase::RequestHead, reject.cause)
+            };
             way.refuse(start, fault, reject.detail).await;
         }
     }

@@ -94,7 +94,9 @@ impl Replay {
     }
 
     fn bytes(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block[..self.length])
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block[..self.length])
     }
 }
 
@@ -152,7 +154,10 @@ pub(crate) struct Progress {
 impl Progress {
     /// Begins an attempt at `now`.
     pub(crate) fn begin(&mut self, now: Ticks) {
-        *self = Self { last: now, ..Self::default() };
+        *self = Self {
+            last: now,
+            ..Self::default()
+        };
     }
 }
 
@@ -211,13 +216,15 @@ impl<D: Downstream> Attempt<'_, D> {
     ) -> Poll<Result<Done, Fault>> {
         let patience = &self.around.patience;
         let (idle, fault) = match (response, request) {
-            (Waits::ClientWrite, _) => {
-                (patience.send_idle, Fault::client(Phase::ResponseBody, Cause::SendTimeout))
-            }
+            (Waits::ClientWrite, _) => (
+                patience.send_idle,
+                Fault::client(Phase::ResponseBody, Cause::SendTimeout),
+            ),
             // An endpoint that waits for the client is not to blame for its silence.
-            (_, Some(Waits::ClientBody)) => {
-                (patience.body_idle, Fault::client(Phase::RequestBody, Cause::BodyTimeout))
-            }
+            (_, Some(Waits::ClientBody)) => (
+                patience.body_idle,
+                Fault::client(Phase::RequestBody, Cause::BodyTimeout),
+            ),
             (Waits::UpstreamBody, _) => (
                 patience.stream_idle,
                 Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
@@ -238,8 +245,16 @@ impl<D: Downstream> Attempt<'_, D> {
             return Poll::Pending;
         }
         if now >= patience.request_deadline {
-            let phase = if self.progress.answering { Phase::ResponseBody } else { Phase::ResponseHead };
-            return Poll::Ready(Err(Fault::upstream(phase, Cause::RequestTimeout, Sent::Maybe)));
+            let phase = if self.progress.answering {
+                Phase::ResponseBody
+            } else {
+                Phase::ResponseHead
+            };
+            return Poll::Ready(Err(Fault::upstream(
+                phase,
+                Cause::RequestTimeout,
+                Sent::Maybe,
+            )));
         }
         Poll::Ready(Err(fault))
     }
@@ -293,7 +308,11 @@ impl<D: Downstream> Attempt<'_, D> {
                 }
                 Poll::Ready(Ok(false)) => {
                     self.progress.request_ended = true;
-                    if !self.side.outgoing.finish(blocks, self.down.trailers().map(|t| &*t)) {
+                    if !self
+                        .side
+                        .outgoing
+                        .finish(blocks, self.down.trailers().map(|t| &*t))
+                    {
                         return Poll::Ready(Err(memory_fault(Phase::Send)));
                     }
                 }
@@ -308,7 +327,10 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.side.outgoing.poll_flush(cx, self.stream).map_err(send_fault)
+        self.side
+            .outgoing
+            .poll_flush(cx, self.stream)
+            .map_err(send_fault)
     }
 
     /// Moves the response: its heads, then its body.
@@ -335,8 +357,11 @@ impl<D: Downstream> Attempt<'_, D> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         /// What an endpoint may send as a head: more than clients may, since it is trusted more.
-        const LIMITS: Limits =
-            Limits { head_bytes: 16 * 1024, fields: 256, target_bytes: 16 * 1024 };
+        const LIMITS: Limits = Limits {
+            head_bytes: 16 * 1024,
+            fields: 256,
+            target_bytes: 16 * 1024,
+        };
         loop {
             let bytes = self.side.incoming.buffer.bytes();
             if !bytes.is_empty() {
@@ -353,8 +378,11 @@ impl<D: Downstream> Attempt<'_, D> {
                 }
             }
             let some = !bytes.is_empty();
-            let filled =
-                ready!(self.side.incoming.buffer.poll_fill(cx, self.stream, self.around.blocks));
+            let filled = ready!(self.side.incoming.buffer.poll_fill(
+                cx,
+                self.stream,
+                self.around.blocks
+            ));
             match filled {
                 Ok(1..) => self.progress.any_received = true,
                 Ok(0) | Err(Problem::Closed) if some => {
@@ -377,7 +405,11 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     fn no_answer(&self, cause: Cause) -> Fault {
-        let sent = if self.side.outgoing.buffer.written() > 0 { Sent::Maybe } else { Sent::None };
+        let sent = if self.side.outgoing.buffer.written() > 0 {
+            Sent::Maybe
+        } else {
+            Sent::None
+        };
         Fault::upstream(Phase::ResponseHead, cause, sent)
     }
 
@@ -405,12 +437,15 @@ impl<D: Downstream> Attempt<'_, D> {
         self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
         self.response.fields.remove_hop_by_hop();
         self.around.route.edit_response(&mut self.response.fields);
-        self.side.incoming.begin(self.response.length, self.response.until_close);
+        self.side
+            .incoming
+            .begin(self.response.length, self.response.until_close);
         if !self.progress.request_ended {
             // The rest of the request may never be read: the client is told not to send another.
             self.down.close_after();
         }
-        self.down.respond(self.response, self.response.length, self.request.method)?;
+        self.down
+            .respond(self.response, self.response.length, self.request.method)?;
         self.progress.answering = true;
         Ok(())
     }
@@ -427,7 +462,8 @@ impl<D: Downstream> Attempt<'_, D> {
                 }
                 Poll::Ready(Ok(false)) => {
                     self.progress.response_ended = true;
-                    self.down.finish(self.side.incoming.trailers().map(|fields| &*fields))?;
+                    self.down
+                        .finish(self.side.incoming.trailers().map(|fields| &*fields))?;
                 }
                 Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
                 Poll::Pending => {
@@ -447,7 +483,11 @@ impl<D: Downstream> Attempt<'_, D> {
             Problem::Closed | Problem::Reset => Cause::UpstreamTruncated,
             Problem::Reject(_) | Problem::Full => Cause::UpstreamBadResponse,
         };
-        Poll::Ready(Err(Fault::upstream(Phase::ResponseBody, cause, Sent::Maybe)))
+        Poll::Ready(Err(Fault::upstream(
+            Phase::ResponseBody,
+            cause,
+            Sent::Maybe,
+        )))
     }
 }
 

@@ -30,7 +30,12 @@ pub(crate) async fn serve<T: Transport + 'static>(
         Ok(Err(fault)) => return worker.cells().count_fault(fault.cause),
         Err(_) => return worker.cells().count_fault(outgrow_core::Cause::HeadTimeout),
     };
-    Streams { connection, draining: false }.run(&worker, &listener, peer).await;
+    Streams {
+        connection,
+        draining: false,
+    }
+    .run(&worker, &listener, peer)
+    .await;
 }
 
 struct Streams<T> {
@@ -107,5 +112,8 @@ async fn one_request(
 }
 
 fn fault_of(reject: Reject) -> Fault {
-    Fault { side: Side::Client, ..Fault::client(Phase::RequestHead, reject.cause) }
+    Fault {
+        side: Side::Client,
+        ..Fault::client(Phase::RequestHead, reject.cause)
+    }
 }

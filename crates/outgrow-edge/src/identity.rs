@@ -29,7 +29,12 @@ impl Peer {
             let _ = write!(rest, "{}", address.to_canonical());
         }
         let text_length = (46 - rest.len()) as u8;
-        Self { text, text_length, trusted, secure }
+        Self {
+            text,
+            text_length,
+            trusted,
+            secure,
+        }
     }
 
     /// Its address as text.
@@ -47,7 +52,9 @@ pub(crate) fn given_id<'f>(fields: &'f Fields, peer: &Peer) -> Option<&'f [u8]> 
     let id = fields.get(Known::XRequestId)?;
     let sane = !id.is_empty()
         && id.len() <= 128
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte));
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte));
     sane.then_some(id)
 }
 
@@ -130,7 +137,11 @@ mod tests {
         let peer = Peer::new(Some(IpAddr::from([192, 0, 2, 7])), trusted, true);
         tell_endpoint(&mut head, &peer, RequestId([7; 16]));
         let line = |(_, name, value): (Known, &[u8], &[u8])| {
-            format!("{}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+            format!(
+                "{}: {}",
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value)
+            )
         };
         head.fields.iter().map(line).collect()
     }

@@ -108,7 +108,9 @@ impl WorkerCells {
 
     /// How often each cause occurred.
     pub fn faults(&self) -> impl Iterator<Item = (Cause, u64)> {
-        ALL_CAUSES.into_iter().zip(self.faults.iter().map(Counter::get))
+        ALL_CAUSES
+            .into_iter()
+            .zip(self.faults.iter().map(Counter::get))
     }
 }
 
@@ -122,7 +124,10 @@ pub struct PerWorker<T> {
 
 impl<T: Default> PerWorker<T> {
     fn new(name: &str, workers: usize) -> Self {
-        Self { name: name.to_owned(), cells: (0..workers.max(1)).map(|_| T::default()).collect() }
+        Self {
+            name: name.to_owned(),
+            cells: (0..workers.max(1)).map(|_| T::default()).collect(),
+        }
     }
 
     /// The cells that `worker` may write.
@@ -163,7 +168,9 @@ impl EdgeMetrics {
             workers,
             routes: Mutex::default(),
             listeners: Mutex::default(),
-            worker: (0..workers.max(1)).map(|_| WorkerCells::default()).collect(),
+            worker: (0..workers.max(1))
+                .map(|_| WorkerCells::default())
+                .collect(),
         })
     }
 
@@ -176,10 +183,16 @@ impl EdgeMetrics {
 
     /// The cells of a listener.
     pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let workers = PerWorker::new(name, self.workers);
-            Arc::new(ListenerMetrics { workers, open: Gauge::default() })
+            Arc::new(ListenerMetrics {
+                workers,
+                open: Gauge::default(),
+            })
         };
         Arc::clone(listeners.entry(name.to_owned()).or_insert_with(make))
     }
@@ -192,12 +205,22 @@ impl EdgeMetrics {
 
     /// All routes' cells, by name.
     pub fn routes(&self) -> Vec<Arc<PerWorker<RouteCells>>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// All listeners' cells, by name.
     pub fn listeners(&self) -> Vec<Arc<ListenerMetrics>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 }
 

@@ -5,13 +5,13 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use outgrow_core::{Random, Ticks};
 use outgrow_core::settings::Network;
+use outgrow_core::{Random, Ticks};
 use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
 use outgrow_tls::ServerTls;
-use outgrow_upstream::{Service, ServiceView};
 use outgrow_upstream::settings::ServiceTimeouts;
+use outgrow_upstream::{Service, ServiceView};
 
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::router::Router;
@@ -96,7 +96,11 @@ impl Edits {
             .partition::<Vec<_>, _>(|(name, _)| name.eq_ignore_ascii_case("host"));
         Self {
             set,
-            remove: edits.remove.iter().map(|name| name.as_str().to_owned()).collect(),
+            remove: edits
+                .remove
+                .iter()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
             host: host.into_iter().next().map(|(_, value)| value),
         }
     }
@@ -123,10 +127,17 @@ impl Action {
     pub fn forward(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
         let chooser = |worker| {
             let random = Random::from_system();
-            Mutex::new(Chooser { view: service.view(worker), random })
+            Mutex::new(Chooser {
+                view: service.view(worker),
+                random,
+            })
         };
         let views = (0..workers.max(1)).map(chooser).collect();
-        Self::Forward { service, timeouts, views }
+        Self::Forward {
+            service,
+            timeouts,
+            views,
+        }
     }
 }
 
@@ -184,5 +195,9 @@ impl ListenerPlan {
 
 /// A deadline that is `timeout` after `now`; zero is none.
 pub(crate) fn deadline(now: Ticks, timeout: std::time::Duration) -> Ticks {
-    if timeout.is_zero() { Ticks::NEVER } else { now + timeout }
+    if timeout.is_zero() {
+        Ticks::NEVER
+    } else {
+        now + timeout
+    }
 }

@@ -23,8 +23,11 @@ pub(crate) async fn answer<D: Downstream>(
     patience: Duration,
 ) -> Result<u64, Fault> {
     let bodyless = ResponseHead::never_has_body(head.status, method);
-    let length =
-        if bodyless { BodyLength::Empty } else { BodyLength::Known(body.len() as u64) };
+    let length = if bodyless {
+        BodyLength::Empty
+    } else {
+        BodyLength::Known(body.len() as u64)
+    };
     if bodyless && method == Method::Head {
         let text = body.len().to_string();
         head.fields.push(b"Content-Length", text.as_bytes());
@@ -38,7 +41,10 @@ pub(crate) async fn answer<D: Downstream>(
     poll_fn(|cx| {
         while sent < body.len() {
             match down.poll_push(cx, &body[sent..]) {
-                Poll::Ready(Ok(taken)) => sent += taken,
+                Poll::Ready(Ok(taken)) => {
+                    sent += taken;
+                    timer.set(clock.now() + patience);
+                }
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Pending => {
                     let timed = timer.poll(cx, clock.now());
@@ -97,10 +103,13 @@ pub(crate) fn error(
     head: &mut ResponseHead,
     body: &mut Vec<u8>,
 ) -> bool {
-    let Some(status) = status::of(fault) else { return false };
+    let Some(status) = status::of(fault) else {
+        return false;
+    };
     head.clear();
     head.status = status;
-    head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    head.fields
+        .push(b"Content-Type", b"text/plain; charset=utf-8");
     head.fields.push(b"Cache-Control", b"no-store");
     head.fields.push(b"X-Request-Id", &context.id.hex());
     if status == 503 {

@@ -28,8 +28,14 @@ const FLUSH_TURNS: u32 = 3;
 /// What a worker is told.
 #[derive(Debug)]
 enum Order {
-    Listen { key: String, socket: OwnedFd, slot: ListenerSlot },
-    Unlisten { key: String },
+    Listen {
+        key: String,
+        socket: OwnedFd,
+        slot: ListenerSlot,
+    },
+    Unlisten {
+        key: String,
+    },
     StopListening,
     WakeAll,
     End,
@@ -55,22 +61,30 @@ impl Edge {
         let (mailboxes, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
         let mailboxes: Arc<[mpsc::Sender<Moved>]> = mailboxes.into();
-        let mut edge = Self { shared: Arc::clone(&shared), orders: Vec::new(), threads: Vec::new() };
+        let mut edge = Self {
+            shared: Arc::clone(&shared),
+            orders: Vec::new(),
+            threads: Vec::new(),
+        };
         for (index, mailbox) in receivers.into_iter().enumerate() {
             let (sender, orders) = mpsc::channel(ORDERS);
             edge.orders.push(sender);
             let sink = RecordSink::new(Arc::clone(records));
             let worker = Worker::new(index, Arc::clone(&shared), sink);
-            let inbox = Inbox { orders, mailbox, mailboxes: Arc::clone(&mailboxes) };
+            let inbox = Inbox {
+                orders,
+                mailbox,
+                mailboxes: Arc::clone(&mailboxes),
+            };
             let registry = Arc::clone(registry);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
                 .event_interval(61)
                 .build()?;
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(
-                move || runtime.block_on(run(worker, inbox, registry)),
-            )?;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || runtime.block_on(run(worker, inbox, registry)))?;
             edge.threads.push(thread);
         }
         Ok(edge)
@@ -80,7 +94,11 @@ impl Edge {
     pub async fn listen(&self, key: &str, sockets: Vec<OwnedFd>, slot: &ListenerSlot) {
         for (index, socket) in sockets.into_iter().enumerate() {
             let key = key.to_owned();
-            let order = Order::Listen { key, socket, slot: Arc::clone(slot) };
+            let order = Order::Listen {
+                key,
+                socket,
+                slot: Arc::clone(slot),
+            };
             let _ = self.orders[index % self.orders.len()].send(order).await;
         }
     }
@@ -88,7 +106,11 @@ impl Edge {
     /// Accepts no more on the sockets of `key`. Connections stay.
     pub async fn unlisten(&self, key: &str) {
         for orders in &self.orders {
-            let _ = orders.send(Order::Unlisten { key: key.to_owned() }).await;
+            let _ = orders
+                .send(Order::Unlisten {
+                    key: key.to_owned(),
+                })
+                .await;
         }
     }
 

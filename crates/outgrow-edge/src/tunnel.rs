@@ -55,7 +55,8 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
             return Poll::Ready(Ok(()));
         }
         let half_open = self.state.client_ended || self.state.upstream_ended;
-        self.timer.set(self.state.last + if half_open { HALF_OPEN_IDLE } else { IDLE });
+        self.timer
+            .set(self.state.last + if half_open { HALF_OPEN_IDLE } else { IDLE });
         let timed = self.timer.poll(cx, self.clock.now());
         timed.map(|()| Err(Fault::outgrow(Phase::Tunnel, Cause::StreamIdleTimeout)))
     }
@@ -65,8 +66,10 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
             match self.down.poll_tunnel_data(cx)? {
                 Poll::Ready(true) => {
                     let data = self.down.data();
-                    let pushed =
-                        self.side.outgoing.poll_push(cx, self.stream, self.blocks, data);
+                    let pushed = self
+                        .side
+                        .outgoing
+                        .poll_push(cx, self.stream, self.blocks, data);
                     let taken = ready!(pushed).map_err(|_| upstream_gone())?;
                     self.down.consume(taken);
                     self.state.to_upstream += taken as u64;

@@ -13,9 +13,7 @@ use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{BodyLength, Known};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{
-    Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable,
-};
+use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
 
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
@@ -55,14 +53,19 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     pub(crate) async fn process(mut self, start: Ticks) {
         let request = &self.exchange.request;
         let (mut context, route) = self.worker.begin(start, |plan| {
-            let found = plan.router.find(request.text(request.authority), request.path());
+            let found = plan
+                .router
+                .find(request.text(request.authority), request.path());
             found.and_then(|index| plan.routes.get(index)).cloned()
         });
         context.protocol = protocol_of(request.version);
         if self.worker.shared.drain() != Drain::No {
             self.down.close_after();
         }
-        let mut destination = Destination { route, permit_label: None };
+        let mut destination = Destination {
+            route,
+            permit_label: None,
+        };
         let outcome = self.answer(&mut context, &mut destination).await;
         if let Err(fault) = outcome {
             self.fail(&mut context, fault).await;
@@ -98,12 +101,24 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             return Err(Fault::client(Phase::RequestBody, Cause::BodyTooLarge));
         }
         match &route.action {
-            Action::Respond { status, body, fields } => {
-                self.respond(context, *status, body, fields).await
-            }
-            Action::Forward { service, timeouts, views } => {
+            Action::Respond {
+                status,
+                body,
+                fields,
+            } => self.respond(context, *status, body, fields).await,
+            Action::Forward {
+                service,
+                timeouts,
+                views,
+            } => {
                 let view = &views[self.worker.index % views.len()];
-                let target = Target { service, timeouts, view, route: &route, body_limit };
+                let target = Target {
+                    service,
+                    timeouts,
+                    view,
+                    route: &route,
+                    body_limit,
+                };
                 self.forward(context, &target, destination).await
             }
         }
@@ -123,7 +138,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
         if !body.is_empty() && !head.fields.may_have(Known::ContentType) {
-            head.fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+            head.fields
+                .push(b"Content-Type", b"text/plain; charset=utf-8");
         }
         context.status = status;
         let method = self.exchange.request.method;
@@ -143,7 +159,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     ) -> Result<(), Fault> {
         let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
         self.prepare_request(context, target.route);
-        let repeatable = self.exchange.request.may_repeat(target.route.idempotency_key);
+        let repeatable = self
+            .exchange
+            .request
+            .may_repeat(target.route.idempotency_key);
         // Endpoints at which it failed; empty, and without memory, for nearly all requests.
         let mut avoid = Vec::new();
         let mut repeated = false;
@@ -162,7 +181,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let silent = !progress.any_received && !progress.interim_forwarded;
             // The server closed a connection that was idle: no sign of trouble, and as good as
             // never sent when the request may be repeated.
-            let stale = reused && silent && fault.phase != Phase::Connect && fault.side == Side::Upstream
+            let stale = reused
+                && silent
+                && fault.phase != Phase::Connect
+                && fault.side == Side::Upstream
                 && matches!(fault.cause, Cause::UpstreamClosed | Cause::UpstreamReset);
             now = self.worker.now();
             if !stale {
@@ -259,22 +281,32 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let endpoint = permit.endpoint();
         let now = context.stages.admitted;
         self.exchange.progress.begin(now);
-        let freshness =
-            if repeatable { Freshness::Any } else { Freshness::UsedWithin(FRESH) };
+        let freshness = if repeatable {
+            Freshness::Any
+        } else {
+            Freshness::UsedWithin(FRESH)
+        };
         let pooled = endpoint.checkout(self.worker.index, now, freshness);
         let reused = pooled.is_some();
         context.reused = reused;
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let connect =
-                    outgrow_upstream::connect(endpoint, target.timeouts.connect, now);
+                let connect = outgrow_upstream::connect(endpoint, target.timeouts.connect, now);
                 connect.await.map_err(|fault| (fault, false))?
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
         self.exchange.progress.begin(context.stages.connected);
-        let done = self.exchange_with(&mut connection, endpoint.label(), target, repeatable, request_deadline).await;
+        let done = self
+            .exchange_with(
+                &mut connection,
+                endpoint.label(),
+                target,
+                repeatable,
+                request_deadline,
+            )
+            .await;
         self.note_progress(context);
         match done {
             Ok(Done::Answered { reusable }) => {
@@ -283,7 +315,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             }
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
-                self.tunnel(context, connection).await.map_err(|fault| (fault, reused))
+                self.tunnel(context, connection)
+                    .await
+                    .map_err(|fault| (fault, reused))
             }
             Err(fault) => Err((fault, reused)),
         }
@@ -300,7 +334,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let exchange = &mut *self.exchange;
         exchange.side = forward::UpstreamSide::default();
         let request = &exchange.request;
-        let upgrade = request.wants_upgrade.then(|| request.text(request.upgrade_to));
+        let upgrade = request
+            .wants_upgrade
+            .then(|| request.text(request.upgrade_to));
         let blocks = &self.worker.blocks;
         let host = host_if_none.as_bytes();
         if !forward::begin(request, host, upgrade, &mut exchange.side, blocks) {
@@ -371,7 +407,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         mut connection: Connection,
     ) -> Result<(), Fault> {
         let head = &mut self.exchange.response;
-        let protocol = head.fields.get(Known::Upgrade).map(<[u8]>::to_vec).unwrap_or_default();
+        let protocol = head
+            .fields
+            .get(Known::Upgrade)
+            .map(<[u8]>::to_vec)
+            .unwrap_or_default();
         head.fields.remove_hop_by_hop();
         self.down.switch(head, &protocol)?;
         let mut relay = Relay {
@@ -434,7 +474,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if let Some(route) = route {
             let cells = route.cells.of(worker.index);
             cells.by_class[usize::from(context.status / 100).min(5)].add(1);
-            cells.duration.record(context.stages.end.micros_since(context.stages.start));
+            cells
+                .duration
+                .record(context.stages.end.micros_since(context.stages.start));
             if context.stages.first_byte != Ticks::ZERO {
                 let micros = context.stages.first_byte.micros_since(context.stages.sent);
                 cells.first_byte.record(micros);
@@ -480,7 +522,6 @@ struct Target<'a> {
     route: &'a RoutePlan,
     body_limit: Option<u64>,
 }
-
 
 fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Protocol {
     use outgrow_core::context::Protocol;

@@ -60,13 +60,18 @@ impl Shared {
 
     /// Connections that are open, of all workers.
     pub fn connections(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+        self.loads
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Whether every worker works with the newest plan.
     pub fn is_acknowledged(&self) -> bool {
         let epoch = self.plan.epoch();
-        self.epochs.iter().all(|seen| seen.load(Ordering::Acquire) == epoch)
+        self.epochs
+            .iter()
+            .all(|seen| seen.load(Ordering::Acquire) == epoch)
     }
 
     /// Changes what becomes of connections.
@@ -122,7 +127,10 @@ pub struct Worker {
 struct Local {
     random: Random,
     plan: View<Plan>,
-    #[expect(clippy::vec_box, reason = "they go out as boxes; the boxes are what is reused")]
+    #[expect(
+        clippy::vec_box,
+        reason = "they go out as boxes; the boxes are what is reused"
+    )]
     spare: Vec<Box<Exchange>>,
 }
 
@@ -157,7 +165,8 @@ impl Worker {
     /// Takes over the newest plan and renews the offset of wall time. Called at each turn of the
     /// wheel, so that an idle worker acknowledges too.
     pub fn renew(&self, now: Ticks) {
-        self.wall_offset.store(WallTime::now().0.wrapping_sub(now.0), Ordering::Relaxed);
+        self.wall_offset
+            .store(WallTime::now().0.wrapping_sub(now.0), Ordering::Relaxed);
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         local.plan.refresh(&self.shared.plan);
         self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
@@ -176,7 +185,11 @@ impl Worker {
         start: Ticks,
         find: impl FnOnce(&Plan) -> Option<Arc<RoutePlan>>,
     ) -> (Context, Option<Arc<RoutePlan>>) {
-        let wall = WallTime(start.0.wrapping_add(self.wall_offset.load(Ordering::Relaxed)));
+        let wall = WallTime(
+            start
+                .0
+                .wrapping_add(self.wall_offset.load(Ordering::Relaxed)),
+        );
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         if local.plan.refresh(&self.shared.plan) {
             self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);

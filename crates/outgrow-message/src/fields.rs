@@ -415,10 +415,13 @@ mod tests {
         head.remove_named(b"D");
         let mut out = Vec::new();
         let mut pieces = 0;
-        head.runs(|known| known == Known::Via, |bytes| {
-            out.extend_from_slice(bytes);
-            pieces += 1;
-        });
+        head.runs(
+            |known| known == Known::Via,
+            |bytes| {
+                out.extend_from_slice(bytes);
+                pieces += 1;
+            },
+        );
         let text = String::from_utf8(out).expect("ASCII");
         assert_eq!(text, "A: 1\r\nB: 2\r\nC: 3\r\nE: 5\r\nCookie: \r\n");
         assert_eq!(pieces, 1 + 4 + 4 + 1 + 1);

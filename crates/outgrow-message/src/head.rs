@@ -179,7 +179,7 @@ impl RequestHead {
     /// any with an Idempotency-Key.
     pub fn may_repeat(&self, honour_idempotency_key: bool) -> bool {
         self.method.is_idempotent()
-            || (honour_idempotency_key && self.fields.may_have(Known::IdempotencyKey))
+            || (honour_idempotency_key && self.fields.get(Known::IdempotencyKey).is_some())
     }
 
     /// Memory held, in bytes.

@@ -44,8 +44,13 @@ impl Ledger {
     /// Bytes in use now.
     pub fn used_bytes(&self) -> u64 {
         let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused: u64 = credits.iter().map(|credit| credit.load(Ordering::Relaxed)).sum();
-        self.handed_bytes.load(Ordering::Relaxed).saturating_sub(unused)
+        let unused: u64 = credits
+            .iter()
+            .map(|credit| credit.load(Ordering::Relaxed))
+            .sum();
+        self.handed_bytes
+            .load(Ordering::Relaxed)
+            .saturating_sub(unused)
     }
 
     /// How often a block was refused.
@@ -55,14 +60,16 @@ impl Ledger {
 
     /// A credit of at least `bytes`, more if there is more; none at the limit.
     fn hand_out(&self, bytes: u64) -> Option<u64> {
-        [bytes.max(CREDIT_BYTES), bytes].into_iter().find(|&wanted| {
-            let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
-            let fits = before + wanted <= self.limit_bytes.load(Ordering::Relaxed);
-            if !fits {
-                self.take_back(wanted);
-            }
-            fits
-        })
+        [bytes.max(CREDIT_BYTES), bytes]
+            .into_iter()
+            .find(|&wanted| {
+                let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
+                let fits = before + wanted <= self.limit_bytes.load(Ordering::Relaxed);
+                if !fits {
+                    self.take_back(wanted);
+                }
+                fits
+            })
     }
 
     fn take_back(&self, bytes: u64) {
@@ -88,11 +95,20 @@ impl Blocks {
     /// A supply that charges `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
         let credit: Arc<AtomicU64> = Arc::default();
-        let mut credits = ledger.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut credits = ledger
+            .credits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         credits.push(Arc::clone(&credit));
         drop(credits);
-        let shelf = Shelf { free: Default::default(), credit };
-        Arc::new(Self { ledger, shelf: Mutex::new(shelf) })
+        let shelf = Shelf {
+            free: Default::default(),
+            credit,
+        };
+        Arc::new(Self {
+            ledger,
+            shelf: Mutex::new(shelf),
+        })
     }
 
     /// A block of the smallest size, or none when the ledger is full.
@@ -120,7 +136,10 @@ impl Blocks {
         let free = shelf.free[class].pop();
         drop(shelf);
         let bytes = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Some(Block { bytes, supply: Arc::clone(self) })
+        Some(Block {
+            bytes,
+            supply: Arc::clone(self),
+        })
     }
 
     fn give(&self, bytes: Box<[u8]>) {
@@ -131,7 +150,9 @@ impl Blocks {
             credit = CREDIT_BYTES;
         }
         shelf.credit.store(credit, Ordering::Relaxed);
-        let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else { return };
+        let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else {
+            return;
+        };
         let free = &mut shelf.free[class];
         if free.len() < FREE_BLOCKS[class] {
             if free.capacity() == 0 {
@@ -145,8 +166,13 @@ impl Blocks {
 impl Drop for Blocks {
     fn drop(&mut self) {
         let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.ledger.take_back(shelf.credit.swap(0, Ordering::Relaxed));
-        let mut credits = self.ledger.credits.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ledger
+            .take_back(shelf.credit.swap(0, Ordering::Relaxed));
+        let mut credits = self
+            .ledger
+            .credits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         credits.retain(|credit| !Arc::ptr_eq(credit, &shelf.credit));
     }
 }

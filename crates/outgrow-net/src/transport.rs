@@ -32,6 +32,12 @@ pub trait Transport: Send + Unpin {
     /// Ends our direction.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Whether the peer must be told the end before the close, or else takes what it got for cut
+    /// off: TLS has its closing alert.
+    fn must_say_end(&self) -> bool {
+        true
+    }
+
     /// Makes the coming close one that the peer cannot take for an orderly end, where there is
     /// such a thing: a TCP reset. (TLS ends without its closing alert when it is just dropped.)
     fn reset(&mut self) {}
@@ -70,6 +76,10 @@ impl Transport for Stream {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_shutdown(self, cx)
+    }
+
+    fn must_say_end(&self) -> bool {
+        false
     }
 
     fn reset(&mut self) {

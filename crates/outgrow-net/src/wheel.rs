@@ -82,7 +82,11 @@ impl Wheel {
         let cells: Vec<_> = inner.slots.iter().flatten().cloned().collect();
         drop(inner);
         for cell in cells {
-            let waker = cell.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let waker = cell
+                .waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             if let Some(waker) = waker {
                 waker.wake();
             }
@@ -191,10 +195,17 @@ impl Timer {
         if deadline <= now {
             return Poll::Ready(());
         }
-        let same = self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        let same = self
+            .known
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()));
         if !same {
             self.known = Some(cx.waker().clone());
-            let mut waker = self.cell.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waker = self
+                .cell
+                .waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             waker.clone_from(&self.known);
         }
         Poll::Pending

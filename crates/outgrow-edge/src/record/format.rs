@@ -76,7 +76,11 @@ impl Line<'_> {
             out.extend_from_slice(self.service.as_bytes());
             out.extend_from_slice(b" endpoint=");
             out.extend_from_slice(self.endpoint.as_bytes());
-            out.extend_from_slice(if context.reused { b" reused=1" } else { b" reused=0" });
+            out.extend_from_slice(if context.reused {
+                b" reused=1"
+            } else {
+                b" reused=0"
+            });
         }
         if context.retries > 0 {
             out.extend_from_slice(b" retries=");
@@ -121,7 +125,12 @@ impl Line<'_> {
             ("service", self.service.as_bytes()),
             ("endpoint", self.endpoint.as_bytes()),
             ("user_agent", self.user_agent),
-            ("reason", context.fault.map_or(&b""[..], |fault| fault.cause.reason().as_bytes())),
+            (
+                "reason",
+                context
+                    .fault
+                    .map_or(&b""[..], |fault| fault.cause.reason().as_bytes()),
+            ),
             ("detail", self.detail.as_bytes()),
         ] {
             if !value.is_empty() {
@@ -134,8 +143,14 @@ impl Line<'_> {
             ("response_bytes", Some(context.response_bytes)),
             ("duration_us", Some(stages.end.micros_since(stages.start))),
             ("admitted_us", Self::micros(stages.start, stages.admitted)),
-            ("connected_us", Self::micros(stages.admitted, stages.connected)),
-            ("first_byte_us", Self::micros(stages.sent, stages.first_byte)),
+            (
+                "connected_us",
+                Self::micros(stages.admitted, stages.connected),
+            ),
+            (
+                "first_byte_us",
+                Self::micros(stages.sent, stages.first_byte),
+            ),
             ("retries", Some(u64::from(context.retries))),
             ("reused", Some(u64::from(context.reused))),
         ] {
@@ -173,9 +188,14 @@ fn put_text(text: &[u8], out: &mut Vec<u8>) {
     let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     let mut rest = text;
     while !rest.is_empty() {
-        let length = rest.iter().position(|&byte| !plain(byte)).unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|&byte| !plain(byte))
+            .unwrap_or(rest.len());
         out.extend_from_slice(&rest[..length]);
-        let Some(&byte) = rest.get(length) else { return };
+        let Some(&byte) = rest.get(length) else {
+            return;
+        };
         out.extend_from_slice(b"\\u00");
         out.push(DIGITS[usize::from(byte >> 4)]);
         out.push(DIGITS[usize::from(byte & 15)]);
@@ -195,8 +215,11 @@ mod tests {
         context.status = 502;
         context.stages.end = Ticks(2_500_000);
         context.response_bytes = 17;
-        context.fault =
-            Some(Fault::upstream(Phase::Connect, Cause::ConnectRefused, Sent::None));
+        context.fault = Some(Fault::upstream(
+            Phase::Connect,
+            Cause::ConnectRefused,
+            Sent::None,
+        ));
         let line = Line {
             context: &context,
             client: b"192.0.2.1",

@@ -58,7 +58,8 @@ impl RecordWriter {
 
     /// Sends the records to `target` from now on, or nowhere. Waits while the writer is behind.
     pub fn direct(&self, target: Option<Target>, format: AccessFormat) {
-        self.json.store(format == AccessFormat::Json, Ordering::Relaxed);
+        self.json
+            .store(format == AccessFormat::Json, Ordering::Relaxed);
         self.on.store(target.is_some(), Ordering::Relaxed);
         if let Some(target) = target {
             // The thread ends only with this writer.
@@ -78,7 +79,11 @@ impl RecordWriter {
     }
 
     fn format(&self) -> AccessFormat {
-        if self.json.load(Ordering::Relaxed) { AccessFormat::Json } else { AccessFormat::Text }
+        if self.json.load(Ordering::Relaxed) {
+            AccessFormat::Json
+        } else {
+            AccessFormat::Text
+        }
     }
 
     fn send(&self, batch: Vec<u8>) {
@@ -89,12 +94,19 @@ impl RecordWriter {
         {
             self.lost.fetch_add(count_lines(&batch), Ordering::Relaxed);
             batch.clear();
-            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
+            self.spare
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(batch);
         }
     }
 
     fn fresh(&self) -> Vec<u8> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         spare.unwrap_or_else(|| Vec::with_capacity(BATCH_BYTES + SLACK_BYTES))
     }
 }
@@ -113,11 +125,18 @@ fn write_all(receiver: &Receiver<Batch>, spare: &Mutex<Vec<Vec<u8>>>, lost: &Ato
                 continue;
             }
         };
-        if target.write_all(&records).and_then(|()| target.flush()).is_err() {
+        if target
+            .write_all(&records)
+            .and_then(|()| target.flush())
+            .is_err()
+        {
             lost.fetch_add(count_lines(&records), Ordering::Relaxed);
         }
         records.clear();
-        spare.lock().unwrap_or_else(PoisonError::into_inner).push(records);
+        spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(records);
     }
 }
 
@@ -131,7 +150,10 @@ pub struct RecordSink {
 impl RecordSink {
     /// An end for one worker.
     pub fn new(writer: Arc<RecordWriter>) -> Self {
-        Self { writer, batch: Mutex::default() }
+        Self {
+            writer,
+            batch: Mutex::default(),
+        }
     }
 
     /// Whether records are wanted.

@@ -24,15 +24,15 @@ outgrow_core::settings! {
         /// believed. From everybody else these fields are removed and written anew. A client of a
         /// Unix socket is believed when the list is not empty.
         pub trusted_proxies: Vec<Network> = Vec::new();
-        /// Connections open at a time, all workers together. At the limit nothing more is
-        /// accepted until one closes; clients wait in the queue of the socket.
+        /// Connections open at a time, all workers together. Above it a client gets 503 at once
+        /// and is closed; one that speaks TLS is just closed.
         pub max_connections: u32 = 100_000, in 1..=10_000_000;
         /// Size of the request line and the header fields together. Above it: 431.
-        pub head_limit: ByteSize = ByteSize::kib(16), in ByteSize::kib(1)..=ByteSize::mib(1);
+        pub head_limit: ByteSize = ByteSize::kib(16), in ByteSize::kib(1)..=ByteSize::kib(128);
         /// Number of header fields. Above it: 431.
         pub headers_limit: u32 = 100, in 1..=10_000;
         /// Size of the request target (path and query). Above it: 414.
-        pub target_limit: ByteSize = ByteSize::kib(8), in ByteSize(64)..=ByteSize::mib(1);
+        pub target_limit: ByteSize = ByteSize::kib(8), in ByteSize(64)..=ByteSize::kib(128);
         /// Size of a request's body; 0 is no limit. Above it: 413. A route can set a lower one.
         pub body_limit: ByteSize = ByteSize(0);
         /// How long a client may take.

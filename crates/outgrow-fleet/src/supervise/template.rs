@@ -146,7 +146,10 @@ mod tests {
             (spec.name.as_str(), spec.slot, spec.id),
             ("web.2", 2, InstanceId(9))
         );
-        let at_once = RestartPolicy { first_at_once: true, ..RestartPolicy::default() };
+        let at_once = RestartPolicy {
+            first_at_once: true,
+            ..RestartPolicy::default()
+        };
         assert_eq!(spec.restart, at_once);
         let desired = template.desired();
         assert_eq!(

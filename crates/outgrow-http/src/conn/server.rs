@@ -194,6 +194,7 @@ impl<T: Transport> ServerConnection<T> {
     /// sending (RFC 9112 section 9.6). Not when it has sent all that it announced.
     pub fn needs_linger(&self) -> bool {
         !(self.is_last
+            && !self.io.must_say_end()
             && self.responded
             && self.incoming.is_done()
             && self.incoming.buffer.is_empty()

@@ -19,7 +19,7 @@ use outgrow_core::Cause;
 /// What bounds a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Start line and field lines together, in bytes. Default 16 KiB, which is also the most.
+    /// Start line and field lines together, in bytes. Default 16 KiB, at most 128 KiB.
     pub head_bytes: usize,
     /// Field lines. Default 100.
     pub fields: usize,

@@ -1,0 +1,190 @@
+//! An edge in this process, with one worker, one listener and one endpoint, for tests that talk to
+//! it over loopback.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use outgrow_core::settings::Address;
+use outgrow_core::{Clock, Snapshot};
+use outgrow_edge::router::{Router, Rule};
+use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, PathPrefix};
+use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
+use outgrow_http::h1::Limits;
+use outgrow_message::Ledger;
+use outgrow_upstream::Registry;
+use outgrow_upstream::settings::{Endpoint, OutlierSettings, ServiceSettings, ServiceTimeouts};
+
+/// What a test may want otherwise than usual.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: ListenerTimeouts,
+    pub(crate) service_timeouts: ServiceTimeouts,
+    pub(crate) idempotency_key: bool,
+    pub(crate) body_limit: Option<u64>,
+    pub(crate) memory_bytes: u64,
+    /// Most requests in flight at the endpoint.
+    pub(crate) max_connections: u32,
+    /// Whether access records are made; they are thrown away.
+    pub(crate) records: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            timeouts: ListenerTimeouts::default(),
+            service_timeouts: ServiceTimeouts::default(),
+            idempotency_key: false,
+            body_limit: None,
+            memory_bytes: 256 * 1024 * 1024,
+            max_connections: 1_024,
+            records: true,
+        }
+    }
+}
+
+/// The running edge. Its worker ends when it is dropped.
+pub(crate) struct House {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    edge: Option<Edge>,
+    control: tokio::runtime::Runtime,
+}
+
+impl House {
+    /// Starts an edge that sends everything to `endpoints`.
+    pub(crate) fn start(endpoints: &[SocketAddr], options: &Options) -> io::Result<Self> {
+        let control = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let clock = Clock::start();
+        let ledger = Ledger::new(options.memory_bytes);
+        let shared = Shared::new(clock, Arc::clone(&ledger), 1);
+        let registry = Arc::new(Registry::new(1));
+        registry.apply(&services(endpoints, options), clock.now());
+        let service = registry.service("app").expect("it was just made");
+        let root = PathPrefix::root();
+        let route = RoutePlan {
+            name: "app".to_owned(),
+            action: Action::forward(service, options.service_timeouts.clone(), 1),
+            request_edits: Edits::default(),
+            response_edits: Edits::default(),
+            idempotency_key: options.idempotency_key,
+            body_limit: options.body_limit,
+            cells: shared.metrics.route("app"),
+        };
+        let plan = Plan {
+            router: Router::compile([Rule {
+                hosts: &[],
+                path: &root,
+            }]),
+            routes: vec![Arc::new(route)],
+        };
+        shared.plan.publish(Arc::new(plan));
+        let records = RecordWriter::start()?;
+        if options.records {
+            records.direct(Some(Box::new(io::sink())), AccessFormat::Json);
+        }
+        let edge = Edge::start(Arc::clone(&shared), &registry, &records)?;
+        let socket = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = socket.local_addr()?;
+        let listener = listener(options, &shared);
+        let slot = Arc::new(Snapshot::new(listener));
+        control.block_on(edge.listen("main", vec![OwnedFd::from(socket)], &slot));
+        Ok(Self {
+            address,
+            shared,
+            edge: Some(edge),
+            control,
+        })
+    }
+
+    /// Bytes that are in buffers now.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.shared.ledger.used_bytes()
+    }
+
+    /// How often each reason occurred.
+    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        let cells = self.shared.metrics.worker[0].faults();
+        cells
+            .filter(|(_, count)| *count > 0)
+            .map(|(cause, count)| (cause.reason(), count))
+            .collect()
+    }
+
+    /// Waits until a reason has occurred so often.
+    pub(crate) fn becomes_faulty(&self, reason: &str, count: u64) -> bool {
+        wait(|| self.faults().get(reason) == Some(&count))
+    }
+
+    /// Tasks that panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.shared.metrics.worker[0].panics.get()
+    }
+
+    /// Waits until nothing is buffered any more; false when something stays.
+    pub(crate) fn becomes_empty(&self) -> bool {
+        wait(|| self.buffered_bytes() == 0)
+    }
+}
+
+/// Waits for what the worker's thread is about to do; false when it does not.
+fn wait(mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(edge) = self.edge.take() {
+            self.control.block_on(edge.end());
+        }
+    }
+}
+
+fn services(endpoints: &[SocketAddr], options: &Options) -> BTreeMap<String, ServiceSettings> {
+    let endpoints = endpoints.iter().map(|address| Endpoint {
+        address: Address::tcp(address.ip().to_string(), address.port()),
+        weight: 1,
+    });
+    let settings = ServiceSettings {
+        endpoints: endpoints.collect(),
+        max_connections: options.max_connections,
+        timeouts: options.service_timeouts.clone(),
+        // A test that provokes failures wants to see each of them.
+        outlier: OutlierSettings {
+            consecutive_failures: 0,
+            ..OutlierSettings::default()
+        },
+        ..ServiceSettings::default()
+    };
+    BTreeMap::from([("app".to_owned(), settings)])
+}
+
+fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
+    ListenerPlan {
+        name: "main".to_owned(),
+        limits: options.limits,
+        timeouts: options.timeouts.clone(),
+        max_connections: 10_000,
+        body_limit: None,
+        http1: true,
+        http2: false,
+        trusted: Vec::new(),
+        tls: None,
+        metrics: shared.metrics.listener("main"),
+    }
+}
