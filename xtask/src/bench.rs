@@ -8,7 +8,7 @@ mod cpu;
 mod edge;
 mod options;
 mod peers;
-mod process;
+pub(crate) mod process;
 mod report;
 mod scenario;
 

@@ -9,10 +9,14 @@
 
 mod arguments;
 mod bench;
+mod binary;
 mod command;
+mod conform;
 mod deny;
 mod docs;
+mod fuzz;
 mod setup;
+mod soak;
 mod suite;
 mod tidy;
 mod workspace;
@@ -36,6 +40,14 @@ cargo xtask COMMAND
   bench edge [--peers nginx,haproxy,envoy,traefik] [--rounds 5] [--seconds 3]
              [--scenarios a,b] [--cores one|split] [--binary PATH] [--json]
       Ours and the peers' CPU time per request, interleaved in one run.
+  conform h1spec|h2spec [--suite PATH] [--binary PATH]
+      A public suite against a fresh outgrow; each failure with its reason. PATH is a checkout of the
+      suite, which is cloned otherwise. h1spec runs on deno (in the PATH, else by npm); h2spec is the
+      one in the PATH, else built of the checkout with Debian's Go and its libraries.
+  fuzz request|response|chunked|…|all [--runs 1000000]
+      A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
+  soak edge [--for 60s] [--binary PATH]
+      Reloads, upgrades and killed processes under load, again and again for that time.
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +58,9 @@ fn main() -> ExitCode {
         Some("docs") => docs::run(arguments),
         Some("deny") => deny::run(arguments),
         Some("bench") => bench::run(arguments),
+        Some("conform") => conform::run(arguments),
+        Some("fuzz") => fuzz::run(arguments),
+        Some("soak") => soak::run(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

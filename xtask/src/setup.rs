@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -46,6 +46,11 @@ const NEEDS: [Need; 7] = [
         program: "ip",
         how: How::Debian("iproute2"),
         why: "end-to-end tests that run outgrow as pid 1 in namespaces of its own",
+    },
+    Need {
+        program: "strace",
+        how: How::Debian("strace"),
+        why: "the gate on system calls per request",
     },
     Need {
         program: "cargo-fmt",

@@ -4,16 +4,13 @@
 //! tests) and `e2e` (the optimised binary that the end-to-end tests start, by OUTGROW_BIN). nextest
 //! comes last, so that its summary is the last thing printed. Deliberately not here: the tests.
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use crate::arguments::Arguments;
 use crate::workspace::Workspace;
-use crate::{command, setup, tidy};
+use crate::{binary, command, setup, tidy};
 
-/// Where the end-to-end tests find the binary.
-const BINARY_VARIABLE: &str = "OUTGROW_BIN";
 /// Set when `--allow-missing` was given: a test may then skip what the machine lacks.
 const ALLOW_MISSING_VARIABLE: &str = "OUTGROW_ALLOW_MISSING";
 
@@ -75,14 +72,12 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
             command::succeeds(cargo().args(["test", "--quiet", "--doc", "--workspace"]))
         })?;
     }
-    let built = steps.run("end-to-end binary", || {
-        command::succeeds(cargo().args(["build", "--profile", "e2e", "-p", "outgrow"]))
-    })?;
+    let built = steps.run("end-to-end binary", || binary::build(&workspace))?;
     if !built {
         return Ok(ExitCode::FAILURE);
     }
     let mut nextest = cargo();
-    tests(&mut nextest, &workspace.target, &filters, allow_missing);
+    tests(&mut nextest, &workspace, &filters, allow_missing);
     if !steps.failed.is_empty() {
         eprintln!("── failed so far: {}", steps.failed.join(", "));
     }
@@ -98,12 +93,12 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn tests(nextest: &mut Command, target: &Path, filters: &[String], allow_missing: bool) {
+fn tests(nextest: &mut Command, workspace: &Workspace, filters: &[String], allow_missing: bool) {
     nextest
         .args(["nextest", "run", "--workspace", "--no-fail-fast"])
         .args(["--config-file", "xtask/nextest.toml"])
         .args(filters)
-        .env(BINARY_VARIABLE, target.join("e2e/outgrow"));
+        .env(binary::VARIABLE, binary::path(workspace));
     if allow_missing {
         nextest.env(ALLOW_MISSING_VARIABLE, "1");
     }

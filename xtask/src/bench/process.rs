@@ -1,4 +1,5 @@
 //! A program under the bench: pinned to cores, its output in a file, ended with all its children.
+//! Unpinned, the outgrow of `conform` as well.
 //!
 //! Deliberately not here: what is started; see `contestant.rs`.
 
@@ -40,6 +41,22 @@ impl Running {
         output: &Path,
         stdout: Option<&Path>,
     ) -> anyhow::Result<Self> {
+        let mut pinned = Command::new("taskset");
+        pinned
+            .args(["-c", cores])
+            .args(command)
+            // Go's share of the workers; the others have it in their configuration.
+            .env("GOMAXPROCS", cores.split(',').count().to_string());
+        Self::spawn(name, pinned, output, stdout)
+    }
+
+    /// Starts `command` as it is, with its output as in [`Running::start`].
+    pub(crate) fn spawn(
+        name: &str,
+        mut command: Command,
+        output: &Path,
+        stdout: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let open = |path: &Path| {
             File::options()
                 .create(true)
@@ -47,11 +64,7 @@ impl Running {
                 .open(path)
                 .with_context(|| format!("cannot open {}", path.display()))
         };
-        let child = Command::new("taskset")
-            .args(["-c", cores])
-            .args(command)
-            // Go's share of the workers; the others have it in their configuration.
-            .env("GOMAXPROCS", cores.split(',').count().to_string())
+        let child = command
             .stdin(Stdio::null())
             .stdout(open(stdout.unwrap_or(output))?)
             .stderr(open(output)?)
@@ -154,7 +167,7 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     stream.set_read_timeout(Some(EXCHANGE_LIMIT))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,0 +1,167 @@
+//! `cargo xtask soak edge --for T`: faults and load together, again and again until T is over.
+//!
+//! One pass is the long end-to-end test `survive::nothing_is_lost_under_load_for_long` (reloads,
+//! upgrades, killed instances and data processes under shoppers that count); at least one is made,
+//! and a pass that has begun is finished. Deliberately not here: what happens in it and what is
+//! allowed.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::arguments::Arguments;
+use crate::workspace::Workspace;
+use crate::{binary, command};
+
+/// The long test of `crates/outgrow/tests/e2e`.
+const TEST: &str = "survive::nothing_is_lost_under_load_for_long";
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
+
+/// What all passes came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Sum {
+    requests: u64,
+    /// Though nothing had to fail.
+    failed: u64,
+    /// In flight when a data process was killed.
+    lost: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.word().as_deref() {
+        Some("edge") => {}
+        Some(other) => bail!("there is no soak `{other}`; there is `edge`"),
+        None => bail!("which soak? there is `edge`"),
+    }
+    let time = match arguments.value("--for")? {
+        Some(text) => duration(&text)?,
+        None => DEFAULT_TIME,
+    };
+    let given = arguments.parsed("--binary")?;
+    arguments.finish()?;
+    let workspace = Workspace::load()?;
+    let outgrow = binary::given_or_built(&workspace, given)?;
+    // Before the clock runs, and with an error of its own.
+    let mut build = command::cargo();
+    build.current_dir(&workspace.root);
+    command::must(build.args([
+        "test", "--no-run", "--quiet", "-p", "outgrow", "--test", "e2e",
+    ]))?;
+    let began = Instant::now();
+    let mut sum = Sum::default();
+    let mut passes = 0;
+    let mut wrong = 0;
+    while passes == 0 || began.elapsed() < time {
+        passes += 1;
+        let (pass, passed) = pass(&workspace, &outgrow)?;
+        sum.requests += pass.requests;
+        sum.failed += pass.failed;
+        sum.lost += pass.lost;
+        wrong += usize::from(!passed);
+        println!(
+            "pass {passes}: {}{}",
+            text(pass),
+            if passed { "" } else { ", NOT AS PROMISED" }
+        );
+    }
+    println!(
+        "passes: {passes} in {:.0} s, {wrong} not as promised",
+        began.elapsed().as_secs_f64()
+    );
+    println!("{}", text(sum));
+    Ok(if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn text(sum: Sum) -> String {
+    let Sum {
+        requests,
+        failed,
+        lost,
+    } = sum;
+    format!("{requests} requests, {failed} failed, {lost} lost")
+}
+
+/// Runs the test once; its counts, and whether it passed.
+fn pass(workspace: &Workspace, outgrow: &Path) -> anyhow::Result<(Sum, bool)> {
+    let mut cargo = command::cargo();
+    let mut child = cargo
+        .current_dir(&workspace.root)
+        .args(["test", "--quiet", "-p", "outgrow", "--test", "e2e", "--"])
+        .args(["--ignored", "--exact", "--nocapture", TEST])
+        .env(binary::VARIABLE, outgrow)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let stdout = child.stdout.take().context("standard output is a pipe")?;
+    let mut counts = None;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        counts = read(&line).or(counts);
+        eprintln!("{line}");
+    }
+    let passed = child.wait()?.success();
+    let counts = counts.with_context(|| format!("the test {TEST} did not say its counts"))?;
+    Ok((counts, passed))
+}
+
+/// Reads `N requests, M failed, K lost`.
+fn read(line: &str) -> Option<Sum> {
+    let (requests, rest) = line.trim().split_once(" requests, ")?;
+    let (failed, rest) = rest.split_once(" failed, ")?;
+    let lost = rest.strip_suffix(" lost")?;
+    // The test's runner may have written before it on the same line.
+    let requests = requests.rsplit(' ').next()?;
+    Some(Sum {
+        requests: requests.parse().ok()?,
+        failed: failed.parse().ok()?,
+        lost: lost.parse().ok()?,
+    })
+}
+
+/// Reads `90s`, `10m`, `1h`.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let read = units.iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        number.checked_mul(*seconds).map(Duration::from_secs)
+    });
+    read.with_context(|| format!("--for is a time like 90s, 10m or 1h, not `{text}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_behind_what_the_runner_writes() {
+        let sum = Sum {
+            requests: 1_200,
+            failed: 0,
+            lost: 3,
+        };
+        assert_eq!(read("1200 requests, 0 failed, 3 lost"), Some(sum));
+        assert_eq!(
+            read("test survive::x ... 1200 requests, 0 failed, 3 lost"),
+            Some(sum)
+        );
+        assert_eq!(read("20 times, 31 requests: failed 0"), None);
+        assert_eq!(text(sum), "1200 requests, 0 failed, 3 lost");
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
+        for wrong in ["90", "", "h", "-1s", "99999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
