@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 11] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -41,6 +41,21 @@ const NEEDS: [Need; 8] = [
         program: "node",
         how: How::Debian("nodejs"),
         why: "end-to-end tests with a Node application",
+    },
+    Need {
+        program: "npm",
+        how: How::Debian("npm"),
+        why: "end-to-end tests with applications of the npm registry",
+    },
+    Need {
+        program: "pip3",
+        how: How::Debian("python3-pip"),
+        why: "end-to-end tests with applications of PyPI",
+    },
+    Need {
+        program: "curl",
+        how: How::Debian("curl"),
+        why: "end-to-end tests with a foreign HTTP/2 client",
     },
     Need {
         program: "ip",

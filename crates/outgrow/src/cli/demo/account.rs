@@ -166,8 +166,8 @@ mod tests {
 
     fn counts(sockets_broken: u64, failed: u64) -> Counts {
         Counts {
-            sockets_broken,
             failed,
+            sockets_broken,
             ..Counts::default()
         }
     }

@@ -1,0 +1,14 @@
+//! The product from outside: the real binary (`OUTGROW_BIN`, else the one beside the tests),
+//! its whole tree of processes, real sockets. One module for each topic; each test starts an
+//! outgrow of its own on free ports, so all may run at once.
+//!
+//! Not here: what a room can show alone (parsers, balancing, the keeper's own tests).
+
+mod apps;
+mod http;
+mod limits;
+mod misuse;
+mod shop;
+mod soak;
+mod supervise;
+mod survive;

@@ -1,0 +1,138 @@
+//! Nothing is lost by a reload, an upgrade or the death of an instance, and what the death of a
+//! data process costs: the requests in flight. Under continuous load by shoppers that count.
+
+use std::time::Duration;
+
+use crate::soak::{Event, Losses, Soak};
+
+/// How often each event happens.
+struct Times {
+    reloads: usize,
+    endpoints: usize,
+    upgrades: usize,
+    kill_instances: usize,
+    kill_data: usize,
+    /// How soon service must be back after a data process was killed.
+    back: Duration,
+}
+
+/// What happened in all.
+#[derive(Default)]
+struct Outcome {
+    reload: Losses,
+    endpoints: Losses,
+    upgrade: Losses,
+    kill_instance: Losses,
+    kill_data: Losses,
+}
+
+impl Outcome {
+    fn of(&mut self, event: Event) -> &mut Losses {
+        match event {
+            Event::Reload => &mut self.reload,
+            Event::Endpoints => &mut self.endpoints,
+            Event::Upgrade => &mut self.upgrade,
+            Event::KillInstance => &mut self.kill_instance,
+            Event::KillData => &mut self.kill_data,
+        }
+    }
+}
+
+/// All events, mixed: each kind is spread over the whole time.
+fn order(times: &Times) -> Vec<Event> {
+    let kinds = [
+        (Event::Reload, times.reloads),
+        (Event::Endpoints, times.endpoints),
+        (Event::KillInstance, times.kill_instances),
+        (Event::Upgrade, times.upgrades),
+        (Event::KillData, times.kill_data),
+    ];
+    let mut all: Vec<(usize, Event)> = Vec::new();
+    for (event, count) in kinds {
+        all.extend((0..count).map(|place| ((2 * place + 1) * 1000 / (2 * count), event)));
+    }
+    all.sort_by_key(|one| one.0);
+    all.into_iter().map(|one| one.1).collect()
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the summary that `cargo xtask soak` promises"
+)]
+fn run(times: &Times) {
+    let mut soak = Soak::start();
+    let mut outcome = Outcome::default();
+    for event in order(times) {
+        soak.suffer(event, outcome.of(event));
+    }
+    let (supervised, others, complaints) = soak.end();
+    let Outcome {
+        reload,
+        endpoints,
+        upgrade,
+        kill_instance,
+        kill_data,
+    } = outcome;
+    eprintln!("reloads:            {reload}");
+    eprintln!("endpoints changed:  {endpoints}");
+    eprintln!("upgrades:           {upgrade}");
+    eprintln!("instances killed:   {kill_instance}");
+    eprintln!("data process killed: {kill_data}");
+    let all = supervised.all().requests + others.all().requests;
+    let failed = [reload, endpoints, upgrade, kill_instance];
+    let failed: u64 = failed.iter().map(|losses| losses.failed_idempotent).sum();
+    let lost = kill_data.failed_idempotent + kill_data.failed_others + kill_data.truncated;
+    println!("{all} requests, {failed} failed, {lost} lost");
+
+    for (name, losses) in [
+        ("reload", reload),
+        ("endpoints", endpoints),
+        ("upgrade", upgrade),
+    ] {
+        let wrong =
+            losses.failed_idempotent + losses.failed_others + losses.truncated + losses.web_sockets;
+        assert_eq!(wrong, 0, "{name}: {losses}\n{complaints}");
+    }
+    assert_eq!(
+        kill_instance.failed_idempotent, 0,
+        "{kill_instance}\n{complaints}"
+    );
+    let most = Soak::in_flight() * kill_data.events;
+    assert!(
+        lost <= most,
+        "more than were in flight: {kill_data}\n{complaints}"
+    );
+    let back = times.back.as_millis() as u64;
+    assert!(
+        kill_data.away_ms <= back,
+        "service was away for longer: {kill_data}"
+    );
+    let opened = supervised.web_sockets.opened + others.web_sockets.opened;
+    assert!(opened > 0 && all > 100, "there was no load: {all} requests");
+}
+
+#[test]
+fn nothing_is_lost_under_load() {
+    run(&Times {
+        reloads: 4,
+        endpoints: 4,
+        upgrades: 2,
+        kill_instances: 4,
+        kill_data: 1,
+        // The one second on a machine that has something else to do as well.
+        back: Duration::from_secs(3),
+    });
+}
+
+#[test]
+#[ignore = "long: cargo xtask soak edge"]
+fn nothing_is_lost_under_load_for_long() {
+    run(&Times {
+        reloads: 20,
+        endpoints: 20,
+        upgrades: 5,
+        kill_instances: 20,
+        kill_data: 5,
+        back: Duration::from_secs(1),
+    });
+}
