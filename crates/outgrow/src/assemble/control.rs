@@ -1,5 +1,9 @@
 //! The loop in which everything but traffic happens: what the keeper says, what the checks find,
-//! what the admin listener is asked for, files that change, instances that come and go.
+//! what the admin listener is asked for, files that change, instances that come and go. How a
+//! reload and a drain go is in their own files.
+
+mod drain;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -20,9 +24,9 @@ use super::instances::Instances;
 use super::listeners::{Listeners, Sockets};
 use super::view::View;
 use super::watch::Watch;
-use super::{access, certificates, compile, listeners, log, start};
+use super::{certificates, compile, listeners, log, start};
 use crate::cli::ConfigSource;
-use crate::config::{Config, Look};
+use crate::config::Config;
 
 /// How often instances and drains are looked at without being told.
 const STEP: Duration = Duration::from_millis(100);
@@ -30,8 +34,6 @@ const STEP: Duration = Duration::from_millis(100);
 const WATCH: Duration = Duration::from_secs(1);
 /// Events of the upstream room that may wait.
 const EVENTS: usize = 1024;
-/// How long a new plan may take to reach every worker.
-const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
 /// What a start hands over to the loop.
 pub(super) struct Parts {
@@ -340,68 +342,6 @@ impl Control {
         }
     }
 
-    fn begin_drain(&mut self, reason: DrainReason, now: Ticks) {
-        let process = &self.parts.config.process;
-        let (delay, limit) = match reason {
-            DrainReason::Stop => (process.drain_delay, process.drain_timeout),
-            DrainReason::Upgrade => (Duration::ZERO, process.upgrade_drain_timeout),
-        };
-        // A stop overtakes the drain of an upgrade, not the other way.
-        if self
-            .drain
-            .as_ref()
-            .is_some_and(|drain| drain.reason == DrainReason::Stop)
-        {
-            return;
-        }
-        self.view.set_draining(true);
-        let stops_at = now + delay;
-        self.drain = Some(Draining {
-            reason,
-            stops_at,
-            ends_at: stops_at + limit,
-            stopped: false,
-        });
-    }
-
-    async fn go_on_draining(&mut self, now: Ticks) {
-        let Some(drain) = &mut self.drain else { return };
-        if drain.stopped || now < drain.stops_at {
-            return;
-        }
-        drain.stopped = true;
-        let how = match drain.reason {
-            DrainReason::Stop => Drain::Now,
-            DrainReason::Upgrade => Drain::Gently,
-        };
-        let open = self.parts.edge.shared.connections();
-        log::info(&format!("draining: {open} connections are open"));
-        self.parts.edge.drain(how).await;
-        match how {
-            Drain::Gently => self.view.stop_serving(),
-            _ => self.release_public().await,
-        }
-    }
-
-    /// Closes the public listeners for good: who comes now is refused at once and can go
-    /// elsewhere, instead of waiting in a queue that nobody will serve.
-    async fn release_public(&mut self) {
-        for key in self.parts.sockets.keys() {
-            if !listeners::is_admin(&key) {
-                self.parts.sockets.remove(&key);
-                self.tell(&DataMessage::Release { key }).await;
-            }
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        let Some(drain) = &self.drain else {
-            return false;
-        };
-        let shared = &self.parts.edge.shared;
-        drain.stopped && (shared.connections() == 0 || shared.clock.now() >= drain.ends_at)
-    }
-
     async fn look_at_files(&mut self, receiver: &mut Receiver) {
         if self.drain.is_none()
             && let Some(file) = self.watch.changed()
@@ -430,143 +370,6 @@ impl Control {
                 let _ = answer.send(Ok("stopping".to_owned()));
                 self.tell(&DataMessage::Stop {}).await;
             }
-        }
-    }
-
-    /// Takes over a new configuration whole, or refuses it whole.
-    async fn reload(&mut self, why: &str, receiver: &mut Receiver) -> Result<String, String> {
-        let result = self.try_reload(receiver).await;
-        self.view.count_reload(result.is_ok());
-        match &result {
-            Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
-            Err(problem) => {
-                log::warn(&format!(
-                    "not reloaded ({why}); the running configuration stays"
-                ));
-                for line in problem.lines() {
-                    log::warn(line);
-                }
-            }
-        }
-        result
-    }
-
-    async fn try_reload(&mut self, receiver: &mut Receiver) -> Result<String, String> {
-        if self.drain.is_some() {
-            return Err("this process is draining".to_owned());
-        }
-        let text = self.source.text()?;
-        let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
-        // Before anything changes: what can fail.
-        let plans = self.listener_plans(&config)?;
-        let bound = self.bind_new(&config, receiver).await?;
-        access::direct(&self.parts.records, &config.access)?;
-        for (key, sockets) in bound {
-            self.parts.sockets.put(key, sockets);
-        }
-        let now = self.parts.edge.shared.clock.now();
-        compile::services(&config, &self.parts.registry, now);
-        let shared = Arc::clone(&self.parts.edge.shared);
-        let plan = compile::plan(&config, &self.parts.registry, &shared);
-        shared.ledger.set_limit(config.process.memory.0);
-        shared.plan.publish(Arc::new(plan));
-        self.listeners
-            .apply(&self.parts.edge, &self.parts.sockets, plans)
-            .await?;
-        shared
-            .metrics
-            .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
-        self.parts.config = config;
-        start::keep_text(&self.sender, text).await;
-        self.view.serve(&self.parts)?;
-        self.release_unused().await;
-        self.watch = Watch::new(self.source.file(), &self.parts.config);
-        self.wait_for_workers().await;
-        let counts = &self.parts.config;
-        Ok(format!(
-            "{} listeners, {} services, {} routes{}{}",
-            counts.listener.len(),
-            counts.service.len(),
-            counts.route.len(),
-            if warnings.is_empty() { "" } else { "\n" },
-            warnings.trim_end()
-        ))
-    }
-
-    /// Gets sockets for addresses that are new; all or none.
-    async fn bind_new(
-        &mut self,
-        config: &Config,
-        receiver: &mut Receiver,
-    ) -> Result<Vec<(String, Vec<OwnedFd>)>, String> {
-        let workers = self.parts.edge.shared.loads.len();
-        let mut names = BTreeMap::new();
-        for (key, address, sockets) in start::addresses(config, workers) {
-            if !self.parts.sockets.has(&key) {
-                names.insert(key.clone(), address.clone());
-                self.binding.insert(key.clone(), None);
-                self.tell(&DataMessage::Bind {
-                    key,
-                    address,
-                    sockets,
-                })
-                .await;
-            }
-        }
-        while self.binding.values().any(Option::is_none) {
-            match receiver.receive().await {
-                Ok(FromKeeper::Message(message, descriptors)) => {
-                    Box::pin(self.hear(message, descriptors, receiver)).await;
-                }
-                Ok(FromKeeper::Ignored(line)) => log::warn(&line),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        let mut bound = Vec::new();
-        let mut problems = Vec::new();
-        for (key, result) in std::mem::take(&mut self.binding) {
-            match result {
-                Some(Ok(sockets)) => bound.push((key, sockets)),
-                Some(Err(reason)) => {
-                    let address = names.get(&key).cloned().unwrap_or_default();
-                    problems.push(format!("cannot listen at {address}: {reason}"));
-                }
-                None => {}
-            }
-        }
-        if problems.is_empty() {
-            return Ok(bound);
-        }
-        for (key, sockets) in bound {
-            drop(sockets);
-            self.tell(&DataMessage::Release { key }).await;
-        }
-        Err(problems.join("\n"))
-    }
-
-    /// Gives sockets back to the keeper that no listener uses any more. The workers took what was
-    /// in their queues.
-    async fn release_unused(&mut self) {
-        let workers = self.parts.edge.shared.loads.len();
-        let wanted = start::addresses(&self.parts.config, workers);
-        for key in self.parts.sockets.keys() {
-            if !wanted.iter().any(|(one, ..)| *one == key) {
-                self.parts.sockets.remove(&key);
-                self.tell(&DataMessage::Release { key }).await;
-            }
-        }
-    }
-
-    /// A reload is complete when every worker works with the new plan.
-    async fn wait_for_workers(&self) {
-        let shared = &self.parts.edge.shared;
-        let wait = async {
-            while !shared.is_acknowledged() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(ACKNOWLEDGE, wait).await.is_err() {
-            log::warn("a worker has not taken over the new plan within 5 s: it lags");
         }
     }
 }

@@ -1,0 +1,74 @@
+//! Drain: what happens between the word that this process is to end and its end.
+
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+use outgrow_edge::Drain;
+use outgrow_fleet::protocol::{DataMessage, DrainReason};
+
+use super::super::{listeners, log};
+use super::{Control, Draining};
+
+impl Control {
+    pub(super) fn begin_drain(&mut self, reason: DrainReason, now: Ticks) {
+        let process = &self.parts.config.process;
+        let (delay, limit) = match reason {
+            DrainReason::Stop => (process.drain_delay, process.drain_timeout),
+            DrainReason::Upgrade => (Duration::ZERO, process.upgrade_drain_timeout),
+        };
+        // A stop overtakes the drain of an upgrade, not the other way.
+        if self
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.reason == DrainReason::Stop)
+        {
+            return;
+        }
+        self.view.set_draining(true);
+        let stops_at = now + delay;
+        self.drain = Some(Draining {
+            reason,
+            stops_at,
+            ends_at: stops_at + limit,
+            stopped: false,
+        });
+    }
+
+    pub(super) async fn go_on_draining(&mut self, now: Ticks) {
+        let Some(drain) = &mut self.drain else { return };
+        if drain.stopped || now < drain.stops_at {
+            return;
+        }
+        drain.stopped = true;
+        let how = match drain.reason {
+            DrainReason::Stop => Drain::Now,
+            DrainReason::Upgrade => Drain::Gently,
+        };
+        let open = self.parts.edge.shared.connections();
+        log::info(&format!("draining: {open} connections are open"));
+        self.parts.edge.drain(how).await;
+        match how {
+            Drain::Gently => self.view.stop_serving(),
+            _ => self.release_public().await,
+        }
+    }
+
+    /// Closes the public listeners for good: who comes now is refused at once and can go
+    /// elsewhere, instead of waiting in a queue that nobody will serve.
+    async fn release_public(&mut self) {
+        for key in self.parts.sockets.keys() {
+            if !listeners::is_admin(&key) {
+                self.parts.sockets.remove(&key);
+                self.tell(&DataMessage::Release { key }).await;
+            }
+        }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        let Some(drain) = &self.drain else {
+            return false;
+        };
+        let shared = &self.parts.edge.shared;
+        drain.stopped && (shared.connections() == 0 || shared.clock.now() >= drain.ends_at)
+    }
+}

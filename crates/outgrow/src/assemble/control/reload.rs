@@ -1,0 +1,162 @@
+//! Reload: a new configuration is taken over whole or refused whole.
+//!
+//! All that can fail comes before anything changes; what runs on is untouched.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_fleet::client::{FromKeeper, Receiver};
+use outgrow_fleet::protocol::DataMessage;
+
+use super::super::watch::Watch;
+use super::super::{access, compile, log, start};
+use super::Control;
+use crate::config::{Config, Look};
+
+/// How long a new plan may take to reach every worker.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+impl Control {
+    /// Takes over a new configuration whole, or refuses it whole.
+    pub(super) async fn reload(
+        &mut self,
+        why: &str,
+        receiver: &mut Receiver,
+    ) -> Result<String, String> {
+        let result = self.try_reload(receiver).await;
+        self.view.count_reload(result.is_ok());
+        match &result {
+            Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
+            Err(problem) => {
+                log::warn(&format!(
+                    "not reloaded ({why}); the running configuration stays"
+                ));
+                for line in problem.lines() {
+                    log::warn(line);
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_reload(&mut self, receiver: &mut Receiver) -> Result<String, String> {
+        if self.drain.is_some() {
+            return Err("this process is draining".to_owned());
+        }
+        let text = self.source.text()?;
+        let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
+        // Before anything changes: what can fail.
+        let plans = self.listener_plans(&config)?;
+        let bound = self.bind_new(&config, receiver).await?;
+        access::direct(&self.parts.records, &config.access)?;
+        for (key, sockets) in bound {
+            self.parts.sockets.put(key, sockets);
+        }
+        let now = self.parts.edge.shared.clock.now();
+        compile::services(&config, &self.parts.registry, now);
+        let shared = Arc::clone(&self.parts.edge.shared);
+        let plan = compile::plan(&config, &self.parts.registry, &shared);
+        shared.ledger.set_limit(config.process.memory.0);
+        shared.plan.publish(Arc::new(plan));
+        self.listeners
+            .apply(&self.parts.edge, &self.parts.sockets, plans)
+            .await?;
+        shared
+            .metrics
+            .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
+        self.parts.config = config;
+        start::keep_text(&self.sender, text).await;
+        self.view.serve(&self.parts)?;
+        self.release_unused().await;
+        self.watch = Watch::new(self.source.file(), &self.parts.config);
+        self.wait_for_workers().await;
+        let counts = &self.parts.config;
+        Ok(format!(
+            "{} listeners, {} services, {} routes{}{}",
+            counts.listener.len(),
+            counts.service.len(),
+            counts.route.len(),
+            if warnings.is_empty() { "" } else { "\n" },
+            warnings.trim_end()
+        ))
+    }
+
+    /// Gets sockets for addresses that are new; all or none.
+    async fn bind_new(
+        &mut self,
+        config: &Config,
+        receiver: &mut Receiver,
+    ) -> Result<Vec<(String, Vec<OwnedFd>)>, String> {
+        let workers = self.parts.edge.shared.loads.len();
+        let mut names = BTreeMap::new();
+        for (key, address, sockets) in start::addresses(config, workers) {
+            if !self.parts.sockets.has(&key) {
+                names.insert(key.clone(), address.clone());
+                self.binding.insert(key.clone(), None);
+                self.tell(&DataMessage::Bind {
+                    key,
+                    address,
+                    sockets,
+                })
+                .await;
+            }
+        }
+        while self.binding.values().any(Option::is_none) {
+            match receiver.receive().await {
+                Ok(FromKeeper::Message(message, descriptors)) => {
+                    Box::pin(self.hear(message, descriptors, receiver)).await;
+                }
+                Ok(FromKeeper::Ignored(line)) => log::warn(&line),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let mut bound = Vec::new();
+        let mut problems = Vec::new();
+        for (key, result) in std::mem::take(&mut self.binding) {
+            match result {
+                Some(Ok(sockets)) => bound.push((key, sockets)),
+                Some(Err(reason)) => {
+                    let address = names.get(&key).cloned().unwrap_or_default();
+                    problems.push(format!("cannot listen at {address}: {reason}"));
+                }
+                None => {}
+            }
+        }
+        if problems.is_empty() {
+            return Ok(bound);
+        }
+        for (key, sockets) in bound {
+            drop(sockets);
+            self.tell(&DataMessage::Release { key }).await;
+        }
+        Err(problems.join("\n"))
+    }
+
+    /// Gives sockets back to the keeper that no listener uses any more. Whoever connects at this very
+    /// moment is refused: the listener is gone on purpose.
+    async fn release_unused(&mut self) {
+        let workers = self.parts.edge.shared.loads.len();
+        let wanted = start::addresses(&self.parts.config, workers);
+        for key in self.parts.sockets.keys() {
+            if !wanted.iter().any(|(one, ..)| *one == key) {
+                self.parts.sockets.remove(&key);
+                self.tell(&DataMessage::Release { key }).await;
+            }
+        }
+    }
+
+    /// A reload is complete when every worker works with the new plan.
+    async fn wait_for_workers(&self) {
+        let shared = &self.parts.edge.shared;
+        let wait = async {
+            while !shared.is_acknowledged() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(ACKNOWLEDGE, wait).await.is_err() {
+            log::warn("a worker has not taken over the new plan within 5 s: it lags");
+        }
+    }
+}
