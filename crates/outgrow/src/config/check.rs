@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, nearest};
+use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
 use outgrow_edge::settings::HostPattern;
 
 use super::{Config, Surroundings};
@@ -21,6 +21,39 @@ pub(super) fn check(
     check.certificates(config, surroundings);
     check.services(config);
     check.matches(config);
+}
+
+/// Routes name services that there are. Told of the file's tree, not of what the rooms made of it,
+/// so that it is told beside whatever else is wrong.
+pub(super) fn check_names(root: &Node, reader: &mut Reader) {
+    let tables = |name: &str| match root.entry(name).map(|entry| &entry.node.value) {
+        Some(Value::Table(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let known: Vec<&str> = tables("service")
+        .iter()
+        .map(|entry| entry.key.as_str())
+        .collect();
+    for route in tables("route") {
+        let Some(entry) = route.node.entry("service") else {
+            continue;
+        };
+        let Value::String { text: service, .. } = &entry.node.value else {
+            continue;
+        };
+        // What is no name at all was told already.
+        if known.contains(&service.as_str()) || Name::new(service).is_none() {
+            continue;
+        }
+        let hint = match nearest(service, known.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None if known.is_empty() => format!("add a table [service.{service}]"),
+            None => format!("there are: {}", known.join(", ")),
+        };
+        let path = format!("route.{}.service", route.key);
+        let message = format!("there is no service {service:?}");
+        reader.push(Problem::error(entry.node.span, path, message).with_hint(hint));
+    }
 }
 
 struct Check<'c> {
@@ -105,24 +138,8 @@ impl Check<'_> {
         self.error(&path, message, hint);
     }
 
-    /// Routes name services that there are, and services are named by routes.
+    /// Services are named by routes.
     fn services(&mut self, config: &Config) {
-        for (name, route) in &config.route {
-            let Some(service) = &route.service else {
-                continue;
-            };
-            if config.service.contains_key(service.as_str()) {
-                continue;
-            }
-            let known: Vec<&str> = config.service.keys().map(Name::as_str).collect();
-            let hint = match nearest(service.as_str(), known.iter().copied()) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None if known.is_empty() => format!("add a table [service.{}]", service.as_str()),
-                None => format!("there are: {}", known.join(", ")),
-            };
-            let message = format!("there is no service {:?}", service.as_str());
-            self.error(&["route", name.as_str(), "service"], message, hint);
-        }
         for name in config.service.keys() {
             let is_named = |service: &str| service == name.as_str();
             let mut routed = config

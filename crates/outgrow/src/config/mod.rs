@@ -92,7 +92,9 @@ pub fn load(text: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, Vec<P
     if !unset.is_empty() {
         return Err(with_unset(unset, reader.into_problems()));
     }
-    if reader.count() == 0 {
+    let read_well = reader.count() == 0;
+    check::check_names(&root, &mut reader);
+    if read_well {
         check::check(&config, &root, surroundings, &mut reader);
     }
     let problems = reader.into_problems();

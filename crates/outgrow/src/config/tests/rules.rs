@@ -197,6 +197,18 @@ fn rules_inside_of_services_are_told() {
     );
 }
 
+/// Somebody mends a file once, not once for each of its mistakes.
+#[test]
+fn an_unknown_service_is_told_beside_other_mistakes() {
+    check(
+        "[route.x]\nservice = \"wep\"\nbody_limit = -1\n",
+        &[
+            "2:route.x.service: there is no service \"wep\" | did you mean \"web\"?",
+            "3:route.x.body_limit: ",
+        ],
+    );
+}
+
 #[test]
 fn rules_inside_of_routes_are_told() {
     check(
