@@ -121,11 +121,20 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        let resources = sample(&[std::process::id(), u32::MAX]).unwrap();
+        // For a moment around its exec a process has no memory of its own.
+        let limit = std::time::Instant::now() + Duration::from_secs(10);
+        let resources = loop {
+            let resources = sample(&[std::process::id(), u32::MAX]).unwrap();
+            let measured = resources[0].is_some_and(|mine| mine.resident_bytes > 0);
+            if measured || std::time::Instant::now() > limit {
+                break resources;
+            }
+            std::thread::yield_now();
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
         let mine = resources[0].unwrap();
         assert!(mine.processes >= 1 && mine.resident_bytes > 0, "{mine:?}");
         assert_eq!(resources[1], None);
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
