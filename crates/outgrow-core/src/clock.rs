@@ -79,18 +79,13 @@ impl WallTime {
     /// Writes `2026-11-22T03:11:58.123Z` (RFC 3339, UTC).
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
         let date = Civil::from_unix_days(self.seconds() / 86_400);
-        let second_of_day = self.seconds() % 86_400;
         push_padded(out, date.year, 4);
         out.push(b'-');
         push_padded(out, date.month, 2);
         out.push(b'-');
         push_padded(out, date.day, 2);
         out.push(b'T');
-        push_padded(out, second_of_day / 3_600, 2);
-        out.push(b':');
-        push_padded(out, second_of_day / 60 % 60, 2);
-        out.push(b':');
-        push_padded(out, second_of_day % 60, 2);
+        push_time_of_day(out, self.seconds());
         out.push(b'.');
         push_padded(out, self.millis_of_second(), 3);
         out.push(b'Z');
@@ -105,7 +100,6 @@ impl WallTime {
         ];
         let days = self.seconds() / 86_400;
         let date = Civil::from_unix_days(days);
-        let second_of_day = self.seconds() % 86_400;
         out.extend_from_slice(DAYS[(days % 7) as usize]);
         out.extend_from_slice(b", ");
         push_padded(out, date.day, 2);
@@ -114,11 +108,7 @@ impl WallTime {
         out.push(b' ');
         push_padded(out, date.year, 4);
         out.push(b' ');
-        push_padded(out, second_of_day / 3_600, 2);
-        out.push(b':');
-        push_padded(out, second_of_day / 60 % 60, 2);
-        out.push(b':');
-        push_padded(out, second_of_day % 60, 2);
+        push_time_of_day(out, self.seconds());
         out.extend_from_slice(b" GMT");
     }
 }
@@ -149,6 +139,16 @@ impl Civil {
         let year = year_of_era + era * 400 + u64::from(month <= 2);
         Self { year, month, day }
     }
+}
+
+/// Writes `HH:MM:SS`.
+fn push_time_of_day(out: &mut Vec<u8>, seconds: u64) {
+    let second_of_day = seconds % 86_400;
+    push_padded(out, second_of_day / 3_600, 2);
+    out.push(b':');
+    push_padded(out, second_of_day / 60 % 60, 2);
+    out.push(b':');
+    push_padded(out, second_of_day % 60, 2);
 }
 
 fn push_padded(out: &mut Vec<u8>, value: u64, width: usize) {

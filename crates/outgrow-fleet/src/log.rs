@@ -3,8 +3,8 @@
 //! stop the keeper. What could not be written is counted and told later.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use outgrow_core::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::events::writable;
@@ -94,41 +94,24 @@ impl Log {
 
 /// The time of day as RFC 3339 in UTC with milliseconds.
 pub(crate) fn timestamp() -> String {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    format_timestamp(u64::try_from(since.as_millis()).unwrap_or(0))
+    format_timestamp(WallTime::now())
 }
 
-/// Days to a civil date after Howard Hinnant's `civil_from_days`.
-fn format_timestamp(unix_ms: u64) -> String {
-    let (seconds, millis) = (unix_ms / 1000, unix_ms % 1000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+fn format_timestamp(time: WallTime) -> String {
+    let mut text = Vec::with_capacity(24);
+    time.write_rfc3339(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::format_timestamp;
+    use super::{WallTime, format_timestamp};
 
     #[test]
     fn timestamps_are_rfc_3339() {
-        let check = |unix_ms, expected: &str| assert_eq!(format_timestamp(unix_ms), expected);
+        let check = |unix_ms: u64, expected: &str| {
+            assert_eq!(format_timestamp(WallTime(unix_ms * 1_000_000)), expected);
+        };
         check(0, "1970-01-01T00:00:00.000Z");
         check(951_782_400_000, "2000-02-29T00:00:00.000Z");
         check(1_700_000_000_123, "2023-11-14T22:13:20.123Z");
