@@ -101,10 +101,19 @@ impl Replay {
 }
 
 /// The endpoint's side of an exchange.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct UpstreamSide {
     pub(crate) incoming: Incoming,
     pub(crate) outgoing: Outgoing,
+}
+
+impl Default for UpstreamSide {
+    fn default() -> Self {
+        Self {
+            incoming: Incoming::for_passing_on(),
+            outgoing: Outgoing::default(),
+        }
+    }
 }
 
 /// One attempt under way.
@@ -358,7 +367,7 @@ impl<D: Downstream> Attempt<'_, D> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         /// What an endpoint may send as a head: more than clients may, since it is trusted more.
         const LIMITS: Limits = Limits {
-            head_bytes: 16 * 1024,
+            head_bytes: 64 * 1024,
             fields: 256,
             target_bytes: 16 * 1024,
         };
@@ -455,7 +464,12 @@ impl<D: Downstream> Attempt<'_, D> {
         while !self.progress.response_ended {
             match self.side.incoming.poll_data(cx, self.stream, blocks) {
                 Poll::Ready(Ok(true)) => {
-                    let taken = ready!(self.down.poll_push(cx, self.side.incoming.data()))?;
+                    let Poll::Ready(taken) = self.down.poll_push(cx, self.side.incoming.data())
+                    else {
+                        self.side.incoming.buffer.settle(blocks);
+                        return Poll::Pending;
+                    };
+                    let taken = taken?;
                     self.side.incoming.consume(taken);
                     self.progress.response_bytes += taken as u64;
                     self.progress.last = self.progress.now;

@@ -97,7 +97,12 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         while !self.state.upstream_ended {
             match self.side.incoming.poll_data(cx, self.stream, self.blocks) {
                 Poll::Ready(Ok(true)) => {
-                    let taken = ready!(self.down.poll_push(cx, self.side.incoming.data()))?;
+                    let Poll::Ready(taken) = self.down.poll_push(cx, self.side.incoming.data())
+                    else {
+                        self.side.incoming.buffer.settle(self.blocks);
+                        return Poll::Pending;
+                    };
+                    let taken = taken?;
                     self.side.incoming.consume(taken);
                     self.state.to_client += taken as u64;
                     self.state.last = self.clock.now();

@@ -22,6 +22,17 @@ pub struct ReadBuffer {
 }
 
 impl ReadBuffer {
+    /// A buffer whose first block is the largest: for what is passed on as it arrives. Such blocks
+    /// come from the top of the worker's shelf and go back within the same poll, so that all
+    /// connections share one that is warm; what must wait moves to a smaller one
+    /// ([`ReadBuffer::settle`]).
+    pub fn for_passing_on() -> Self {
+        Self {
+            class: BLOCK_SIZES.len() - 1,
+            ..Self::default()
+        }
+    }
+
     /// What is there.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -51,6 +62,21 @@ impl ReadBuffer {
     pub fn release(&mut self) {
         if self.is_empty() {
             self.block = None;
+        }
+    }
+
+    /// Moves what must wait to the smallest block that holds it; nothing changes when there is none.
+    pub fn settle(&mut self, blocks: &Arc<Blocks>) {
+        let waiting = self.end - self.start;
+        if let Some(block) = &self.block
+            && let Some(class) = class_for(waiting)
+            && BLOCK_SIZES[class] < block.len()
+            && let Some(mut smaller) = blocks.take_class(class)
+        {
+            smaller[..waiting].copy_from_slice(&block[self.start..self.end]);
+            self.start = 0;
+            self.end = waiting;
+            self.block = Some(smaller);
         }
     }
 
@@ -150,7 +176,11 @@ impl ReadBuffer {
                 Poll::Ready(Err(Problem::of(&error)))
             }
             Poll::Pending => {
-                self.release();
+                if self.is_empty() {
+                    self.block = None;
+                } else {
+                    self.settle(blocks);
+                }
                 Poll::Pending
             }
         }

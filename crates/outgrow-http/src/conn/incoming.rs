@@ -62,6 +62,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// One whose bytes are passed on as they arrive: see [`ReadBuffer::for_passing_on`].
+    pub fn for_passing_on() -> Self {
+        Self {
+            buffer: ReadBuffer::for_passing_on(),
+            ..Self::default()
+        }
+    }
+
     /// Begins a body. `until_close`: it ends where the connection does.
     #[inline]
     pub fn begin(&mut self, length: BodyLength, until_close: bool) {
