@@ -19,6 +19,14 @@ impl RequestId {
         Self(bytes)
     }
 
+    /// Two random numbers for decisions of chance about the request, which can be made again from
+    /// its record.
+    #[inline]
+    pub fn points(self) -> (u64, u64) {
+        let both = u128::from_be_bytes(self.0);
+        ((both >> 64) as u64, both as u64)
+    }
+
     /// 32 lower-case hexadecimal digits.
     #[inline]
     pub fn hex(self) -> [u8; 32] {

@@ -30,6 +30,12 @@ pub mod names {
     pub const RETRIES: &str = "outgrow_retries_total";
     /// Responses that were cut off after their head was sent, by service.
     pub const TRUNCATED: &str = "outgrow_truncated_responses_total";
+    /// Copies of requests sent to a mirror's service and answered, by route.
+    pub const MIRRORED: &str = "outgrow_mirrored_requests_total";
+    /// Copies sent and not answered, by route.
+    pub const MIRROR_FAILED: &str = "outgrow_mirror_failed_total";
+    /// Requests not mirrored for want of room, by route.
+    pub const MIRROR_DROPPED: &str = "outgrow_mirror_dropped_total";
     /// Requests in flight, by endpoint.
     pub const ENDPOINT_ACTIVE: &str = "outgrow_endpoint_active_requests";
     /// 1 when the endpoint may be chosen, by endpoint.

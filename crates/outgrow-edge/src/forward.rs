@@ -15,6 +15,7 @@ use outgrow_http::h1::{self, Limits, Parsed};
 use outgrow_message::{Block, Blocks, BodyLength, RequestHead, ResponseHead};
 use outgrow_net::{Stream, Timer};
 
+use crate::mirror::Copy;
 use crate::plan::RoutePlan;
 
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
@@ -127,6 +128,8 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) replay: &'a mut Replay,
     /// Whether the request may be repeated, so that its body is worth keeping.
     pub(crate) keep_body: bool,
+    /// The copy for a mirror, until the request has ended.
+    pub(crate) copy: &'a mut Option<Box<Copy>>,
     pub(crate) progress: &'a mut Progress,
 }
 
@@ -310,6 +313,9 @@ impl<D: Downstream> Attempt<'_, D> {
                     let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, data))
                         .map_err(send_fault)?;
                     self.replay.keep(&data[..taken], self.keep_body, blocks);
+                    if let Some(copy) = self.copy {
+                        copy.keep(&data[..taken]);
+                    }
                     self.progress.replayed = self.replay.bytes().len();
                     self.progress.request_bytes += taken as u64;
                     self.progress.last = self.progress.now;
@@ -317,6 +323,9 @@ impl<D: Downstream> Attempt<'_, D> {
                 }
                 Poll::Ready(Ok(false)) => {
                     self.progress.request_ended = true;
+                    if let Some(copy) = self.copy.take() {
+                        copy.send();
+                    }
                     if !self
                         .side
                         .outgoing

@@ -5,18 +5,23 @@
 //! records are opened by the binary.
 
 mod accept;
+pub mod backend;
 mod connection;
 mod forward;
 mod http2;
 mod identity;
+mod matched;
 pub mod metrics;
+pub mod mirror;
 pub mod plan;
 pub mod record;
 mod respond;
+pub mod rewrite;
 pub mod router;
 pub mod run;
 mod secure;
 pub mod settings;
+pub mod split;
 mod tunnel;
 mod way;
 pub mod worker;

@@ -25,6 +25,14 @@ pub struct RouteCells {
     pub retries: Counter,
     /// Responses cut off.
     pub truncated: Counter,
+    /// Copies sent to the mirror's service and answered.
+    pub mirrored: Counter,
+    /// Copies sent and not answered.
+    pub mirrors_failed: Counter,
+    /// Requests not mirrored: too large, too many at a time, or the service had no room.
+    pub mirrors_dropped: Counter,
+    /// Copies that are being made or under way.
+    pub mirrors_open: Gauge,
 }
 
 /// One worker's cells of a listener.

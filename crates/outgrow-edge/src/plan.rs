@@ -3,24 +3,27 @@
 //! A connection holds its listener's plan, a request its route's: neither holds the whole.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use outgrow_core::Ticks;
 use outgrow_core::settings::Network;
-use outgrow_core::{Random, Ticks};
 use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
 use outgrow_tls::ServerTls;
+use outgrow_upstream::Service;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Service, ServiceView};
 
+use crate::backend::{Backend, Backends};
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
+use crate::mirror::Mirror;
+use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Router;
 use crate::settings::{HeaderEdits, ListenerTimeouts};
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// From host and path to an index of `routes`.
+    /// From a request to an index of `routes`.
     pub router: Router,
     /// The routes.
     pub routes: Vec<Arc<RoutePlan>>,
@@ -33,6 +36,10 @@ pub struct RoutePlan {
     pub name: String,
     /// What it does with a request.
     pub action: Action,
+    /// The path and host that are sent instead of the request's own.
+    pub rewrite: Option<Rewrite>,
+    /// Where copies of the requests go.
+    pub mirror: Option<Mirror>,
     /// Changes to the request's fields.
     pub request_edits: Edits,
     /// Changes to the response's fields.
@@ -49,14 +56,9 @@ pub struct RoutePlan {
 #[derive(Debug)]
 pub enum Action {
     /// Sends it to an endpoint of a service.
-    Forward {
-        /// The service.
-        service: Arc<Service>,
-        /// How long things may take.
-        timeouts: ServiceTimeouts,
-        /// Each worker's view of the service.
-        views: Box<[Mutex<Chooser>]>,
-    },
+    Forward(Backends),
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
     /// Answers it itself.
     Respond {
         /// The status.
@@ -66,15 +68,6 @@ pub enum Action {
         /// The fields.
         fields: Vec<(String, String)>,
     },
-}
-
-/// What one worker chooses endpoints with.
-#[derive(Debug)]
-pub struct Chooser {
-    /// Its view of the service.
-    pub view: ServiceView,
-    /// Its generator.
-    pub random: Random,
 }
 
 /// Changes to fields, compiled.
@@ -125,19 +118,7 @@ impl Edits {
 impl Action {
     /// Sends requests to `service`, from so many workers.
     pub fn forward(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
-        let chooser = |worker| {
-            let random = Random::from_system();
-            Mutex::new(Chooser {
-                view: service.view(worker),
-                random,
-            })
-        };
-        let views = (0..workers.max(1)).map(chooser).collect();
-        Self::Forward {
-            service,
-            timeouts,
-            views,
-        }
+        Self::Forward(Backends::one(Backend::new(service, timeouts, workers)))
     }
 }
 

@@ -1,17 +1,38 @@
-//! From a host and a path to a route.
+//! From a request to a route.
 //!
-//! A route matches when one of its hosts and its path match. Among the routes that match, an exact
-//! host wins over a wildcard, a longer wildcard over a shorter one, any of them over no host; then
-//! the longest path wins. So a route for any host still answers what the routes of an exact host
-//! leave over.
+//! A route matches when one of its hosts, its path and all of its conditions match. Among the
+//! routes that match, the order is: the host (an exact one before a wildcard, a longer wildcard
+//! before a shorter one, any of them before no host), then the path (segment by segment: a literal
+//! before a parameter before the end of a prefix, and the end of an exact path before that of a
+//! prefix), then `priority`, then whether there is a method, then the number of the other
+//! conditions. So a route for any host still answers what the routes of an exact host leave over.
+//! What is left equal is refused by the check of the configuration ([`same_rank`]).
 //!
-//! Lookups allocate nothing and touch only what can match by its length. What a route does is not
-//! known here, and neither are the other tables: services are checked in the binary.
+//! Lookups allocate nothing. What a route does is not known here, and neither are the other tables:
+//! services are checked in the binary.
 
-use crate::settings::{HostPattern, PathPrefix};
-
+mod by_length;
+mod captures;
+mod conditions;
+mod pairs;
+mod rank;
 #[cfg(test)]
 mod tests;
+mod tree;
+
+use std::cmp::Reverse;
+
+use outgrow_message::RequestHead;
+
+use crate::settings::{HostPattern, PathPattern, RouteConditions, RouteSettings, Segment};
+
+use by_length::ByLength;
+pub use captures::Captures;
+pub use conditions::Failed;
+use conditions::{Conditions, Verdict};
+pub(crate) use conditions::{cookie_values, query_values, values};
+pub use rank::same_rank;
+use tree::Node;
 
 /// Longest host that is looked at, in bytes; a longer one can only match routes for any host.
 const HOST_LIMIT: usize = 255;
@@ -21,8 +42,24 @@ const HOST_LIMIT: usize = 255;
 pub struct Rule<'r> {
     /// The hosts; empty: any.
     pub hosts: &'r [HostPattern],
-    /// The path prefix.
-    pub path: &'r PathPrefix,
+    /// The path.
+    pub path: &'r PathPattern,
+    /// What else is asked of the request.
+    pub conditions: RouteConditions<'r>,
+    /// Its rank among those of the same host and path; higher first.
+    pub priority: i64,
+}
+
+impl<'r> Rule<'r> {
+    /// The rule of a route.
+    pub fn of(route: &'r RouteSettings) -> Self {
+        Self {
+            hosts: &route.host,
+            path: &route.path,
+            conditions: route.conditions(),
+            priority: route.priority,
+        }
+    }
 }
 
 /// The compiled routes. The index that it gives is the place of the rule in [`Router::compile`].
@@ -31,10 +68,49 @@ pub struct Router {
     exact: ByLength<Paths>,
     below: ByLength<Paths>,
     any: Paths,
+    /// Whether any rule has a method.
+    has_methods: bool,
 }
 
-/// The path prefixes of one host, without their last slash: the root is the empty text.
-type Paths = ByLength<usize>;
+type Paths = Node<Candidate>;
+
+/// A route where its path ends.
+#[derive(Clone, Debug)]
+struct Candidate {
+    index: usize,
+    priority: i64,
+    conditions: Option<Box<Conditions>>,
+}
+
+impl Candidate {
+    #[inline]
+    fn judge(&self, request: &RequestHead) -> Verdict {
+        match &self.conditions {
+            None => Verdict::Holds,
+            Some(conditions) => conditions.judge(request),
+        }
+    }
+
+    /// Smaller is looked at first.
+    fn order(&self) -> (Reverse<i64>, Reverse<bool>, Reverse<usize>, usize) {
+        let conditions = self.conditions.as_deref();
+        let method = conditions.is_some_and(|conditions| !conditions.methods().is_empty());
+        let count = conditions.map_or(0, Conditions::count);
+        let priority = Reverse(self.priority);
+        (priority, Reverse(method), Reverse(count), self.index)
+    }
+}
+
+/// A route whose host and path match, for explaining.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// The place of its rule.
+    pub index: usize,
+    /// The conditions that do not hold.
+    pub failed: Vec<Failed>,
+    /// What its parameters captured.
+    pub captures: Captures,
+}
 
 impl Router {
     /// Compiles the rules. Of two that match the same the first one stays; that there are none is
@@ -42,10 +118,14 @@ impl Router {
     pub fn compile<'r>(rules: impl IntoIterator<Item = Rule<'r>>) -> Self {
         let mut router = Self::default();
         for (index, rule) in rules.into_iter().enumerate() {
-            let path = rule.path.as_str();
-            let path = path.strip_suffix('/').unwrap_or(path);
+            let candidate = Candidate {
+                index,
+                priority: rule.priority,
+                conditions: Conditions::new(&rule.conditions),
+            };
+            router.has_methods |= !rule.conditions.methods.is_empty();
             if rule.hosts.is_empty() {
-                router.any.get_or_insert_with(path, || index);
+                router.any.at(rule.path).push(candidate.clone());
             }
             for host in rule.hosts {
                 let (hosts, text) = match host {
@@ -53,37 +133,131 @@ impl Router {
                     HostPattern::Below(suffix) => (&mut router.below, suffix),
                 };
                 let paths = hosts.get_or_insert_with(text, Paths::default);
-                paths.get_or_insert_with(path, || index);
+                paths.at(rule.path).push(candidate.clone());
             }
         }
+        let sort = |found: &mut Vec<Candidate>| found.sort_by_key(Candidate::order);
+        router.any.finish(&sort);
+        router
+            .exact
+            .values_mut()
+            .for_each(|paths| paths.finish(&sort));
+        router
+            .below
+            .values_mut()
+            .for_each(|paths| paths.finish(&sort));
         router
     }
 
-    /// The route for a request: `host` as it stands in the request, with or without port and dot,
-    /// in any case, empty when there is none; `path` normalised and without the query. A `path`
-    /// that is not one (`*`) matches the prefix `/` only.
-    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        self.find_by_any_host(host, path)
-            .or_else(|| find_path(&self.any, path))
+    /// The route for a request, whose path was normalised; `captures` is told what its parameters
+    /// stand for. A path that is not one (`*`) matches the prefix `/` only.
+    #[inline]
+    pub fn find(&self, request: &RequestHead, captures: &mut Captures) -> Option<usize> {
+        let host = request.text(request.authority);
+        self.walk(host, request.path(), captures, &mut |found, _| {
+            (found.judge(request) == Verdict::Holds).then_some(found.index)
+        })
     }
 
-    fn find_by_any_host(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        if self.exact.is_empty() && self.below.is_empty() {
+    /// The methods that would have a route, as a list for `Allow`, when nothing but the method
+    /// keeps a request from having one.
+    #[cold]
+    pub fn allowed(&self, request: &RequestHead) -> Option<String> {
+        if !self.has_methods {
             return None;
         }
-        let host = bare_host(host);
-        if host.iter().any(u8::is_ascii_uppercase) {
-            let mut buffer = [0; HOST_LIMIT];
-            return self.find_by_host(lower_host(host, &mut buffer)?, path);
-        }
-        self.find_by_host(host, path)
+        let mut methods: Vec<&str> = Vec::new();
+        let host = request.text(request.authority);
+        let mut captures = Captures::default();
+        // The candidates cannot be kept beyond a visit, their indices can.
+        self.walk(host, request.path(), &mut captures, &mut |found, _| {
+            if let (Verdict::Method, Some(conditions)) = (found.judge(request), &found.conditions) {
+                for method in conditions.methods() {
+                    methods.push(method.as_str());
+                    if method.as_str() == "GET" {
+                        methods.push("HEAD");
+                    }
+                }
+            }
+            None::<()>
+        });
+        methods.sort_unstable();
+        methods.dedup();
+        (!methods.is_empty()).then(|| methods.join(", "))
     }
 
-    fn find_by_host(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        if let Some(paths) = self.exact.get(host)
-            && let Some(index) = find_path(paths, path)
+    /// Every route whose host and path match, in the order in which they are looked at.
+    pub fn consider(&self, request: &RequestHead) -> Vec<Considered> {
+        let mut considered: Vec<Considered> = Vec::new();
+        let host = request.text(request.authority);
+        let mut captures = Captures::default();
+        self.walk(
+            host,
+            request.path(),
+            &mut captures,
+            &mut |found, captures| {
+                // A route is reached again through its other hosts.
+                if considered.iter().all(|known| known.index != found.index) {
+                    let conditions = found.conditions.as_deref();
+                    considered.push(Considered {
+                        index: found.index,
+                        failed: conditions.map_or(Vec::new(), |each| each.failed(request)),
+                        captures: *captures,
+                    });
+                }
+                None::<()>
+            },
+        );
+        considered
+    }
+
+    /// Goes through the routes whose host and path match, the most specific first, until `visit`
+    /// gives something. `host` as it stands in the request, with or without port and dot, in any
+    /// case, empty when there is none; `path` normalised and without the query.
+    #[inline]
+    fn walk<'r, R>(
+        &'r self,
+        host: &[u8],
+        path: &[u8],
+        captures: &mut Captures,
+        visit: &mut impl FnMut(&'r Candidate, &mut Captures) -> Option<R>,
+    ) -> Option<R> {
+        captures.clear();
+        if !(self.exact.is_empty() && self.below.is_empty())
+            && let Some(found) = self.walk_hosts(bare_host(host), path, captures, visit)
         {
-            return Some(index);
+            return Some(found);
+        }
+        self.any.walk(path, 0, captures, visit)
+    }
+
+    #[inline]
+    fn walk_hosts<'r, R>(
+        &'r self,
+        host: &[u8],
+        path: &[u8],
+        captures: &mut Captures,
+        visit: &mut impl FnMut(&'r Candidate, &mut Captures) -> Option<R>,
+    ) -> Option<R> {
+        if host.iter().any(u8::is_ascii_uppercase) {
+            let mut buffer = [0; HOST_LIMIT];
+            return self.walk_host(lower_host(host, &mut buffer)?, path, captures, visit);
+        }
+        self.walk_host(host, path, captures, visit)
+    }
+
+    /// `host` in lower case, without port and dot.
+    fn walk_host<'r, R>(
+        &'r self,
+        host: &[u8],
+        path: &[u8],
+        captures: &mut Captures,
+        visit: &mut impl FnMut(&'r Candidate, &mut Captures) -> Option<R>,
+    ) -> Option<R> {
+        if let Some(paths) = self.exact.get(host)
+            && let Some(found) = paths.walk(path, 0, captures, visit)
+        {
+            return Some(found);
         }
         self.below.longest_first().find_map(|group| {
             let start = host.len().checked_sub(group.length)?;
@@ -91,25 +265,10 @@ impl Router {
             if start == 0 || host[start] != b'.' {
                 return None;
             }
-            find_path(group.get(&host[start..])?, path)
+            let paths = group.get(&host[start..])?;
+            paths.walk(path, 0, captures, visit)
         })
     }
-}
-
-fn find_path(paths: &Paths, path: &[u8]) -> Option<usize> {
-    paths.longest_first().find_map(|group| {
-        if group.length == 0 {
-            return group.entries.first().map(|(_, index)| *index);
-        }
-        let ends_a_segment = match path.get(group.length) {
-            None => path.len() == group.length,
-            Some(next) => *next == b'/',
-        };
-        if !ends_a_segment {
-            return None;
-        }
-        group.get(&path[..group.length]).copied()
-    })
 }
 
 /// The host in lower case; `None` when it is too long for one.
@@ -121,12 +280,14 @@ fn lower_host<'b>(host: &[u8], buffer: &'b mut [u8; HOST_LIMIT]) -> Option<&'b [
 }
 
 /// The host without port and trailing dot.
-fn bare_host(host: &[u8]) -> &[u8] {
+#[inline]
+pub(crate) fn bare_host(host: &[u8]) -> &[u8] {
     let host = without_port(host);
     host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// The host without `:port`; the colons inside of `[::1]` are not a port's.
+#[inline]
 fn without_port(host: &[u8]) -> &[u8] {
     let mut at = host.len();
     while at > 0 && host[at - 1].is_ascii_digit() {
@@ -153,117 +314,23 @@ pub fn host_matches(pattern: &HostPattern, host: &[u8]) -> bool {
     }
 }
 
-/// Whether a normalised path matches a prefix by segment: for explaining, not for the hot path.
-pub fn path_matches(prefix: &PathPrefix, path: &[u8]) -> bool {
-    if prefix.as_str() == "/" {
-        return true;
-    }
-    path.strip_prefix(prefix.as_str().as_bytes())
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-/// Texts grouped by their length, the longest first: a lookup compares only texts that are as long
-/// as what it looks for, and a lookup by prefix or suffix has one try a length.
-#[derive(Clone, Debug)]
-struct ByLength<T> {
-    groups: Vec<Group<T>>,
-}
-
-/// The texts of one length, sorted by their [`key`]: a lookup compares numbers that lie side by side
-/// and then one text.
-#[derive(Clone, Debug)]
-struct Group<T> {
-    length: usize,
-    keys: Vec<u64>,
-    /// In the order of `keys`.
-    entries: Vec<(Box<[u8]>, T)>,
-}
-
-/// A number for a text, to find it faster; different texts may have the same. The texts are from
-/// the configuration, so nobody outside can make many collide.
-fn key(text: &[u8]) -> u64 {
-    let mix = |key: u64, word: u64| (key.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    let (words, rest) = text.as_chunks::<8>();
-    let key = words
-        .iter()
-        .fold(0, |key, word| mix(key, u64::from_le_bytes(*word)));
-    let rest = rest
-        .iter()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte));
-    mix(key, rest)
-}
-
-impl<T> Default for ByLength<T> {
-    fn default() -> Self {
-        Self { groups: Vec::new() }
-    }
-}
-
-impl<T> Group<T> {
-    fn get(&self, text: &[u8]) -> Option<&T> {
-        if let [(only, value)] = self.entries.as_slice() {
-            return (**only == *text).then_some(value);
+/// Whether a normalised path matches a pattern: for explaining, not for the hot path.
+pub fn path_matches(pattern: &PathPattern, path: &[u8]) -> bool {
+    let mut rest = path;
+    for segment in pattern.segments() {
+        let Some(behind) = rest.strip_prefix(b"/") else {
+            return false;
+        };
+        let end = behind.iter().position(|byte| *byte == b'/');
+        let (text, after) = behind.split_at(end.unwrap_or(behind.len()));
+        let matches = match segment {
+            Segment::Literal(literal) => text == literal.as_bytes(),
+            Segment::Parameter(_) => !text.is_empty(),
+        };
+        if !matches {
+            return false;
         }
-        self.place(key(text), text)
-            .ok()
-            .map(|at| &self.entries[at].1)
+        rest = after;
     }
-
-    /// Where the text is, or else where it belongs.
-    fn place(&self, key: u64, text: &[u8]) -> Result<usize, usize> {
-        let mut at = self.keys.partition_point(|known| *known < key);
-        while self.keys.get(at) == Some(&key) {
-            if *self.entries[at].0 == *text {
-                return Ok(at);
-            }
-            at += 1;
-        }
-        Err(at)
-    }
-
-    fn insert(&mut self, at: usize, key: u64, text: &[u8], value: T) {
-        self.keys.insert(at, key);
-        self.entries.insert(at, (text.into(), value));
-    }
-}
-
-impl<T> ByLength<T> {
-    fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
-    fn longest_first(&self) -> std::slice::Iter<'_, Group<T>> {
-        self.groups.iter()
-    }
-
-    fn get(&self, text: &[u8]) -> Option<&T> {
-        let by_length = |group: &Group<T>| text.len().cmp(&group.length);
-        let at = self.groups.binary_search_by(by_length).ok()?;
-        self.groups[at].get(text)
-    }
-}
-
-impl<T> ByLength<T> {
-    /// The value for a text, made when it is not there.
-    fn get_or_insert_with(&mut self, text: &str, value: impl FnOnce() -> T) -> &mut T {
-        let text = text.as_bytes();
-        let by_length = |group: &Group<T>| text.len().cmp(&group.length);
-        let at = self.groups.binary_search_by(by_length);
-        let at = at.unwrap_or_else(|at| {
-            let group = Group {
-                length: text.len(),
-                keys: Vec::new(),
-                entries: Vec::new(),
-            };
-            self.groups.insert(at, group);
-            at
-        });
-        let group = &mut self.groups[at];
-        let key = key(text);
-        let at = group.place(key, text).unwrap_or_else(|at| {
-            group.insert(at, key, text, value());
-            at
-        });
-        &mut group.entries[at].1
-    }
+    rest.is_empty() || !pattern.is_exact()
 }

@@ -15,11 +15,14 @@ use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
 
+use crate::backend::{Backends, Chooser};
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
-use crate::plan::{self, Action, Chooser, ListenerPlan, RoutePlan};
+use crate::mirror::Copy;
+use crate::plan::{self, Action, ListenerPlan, RoutePlan};
 use crate::record::Line;
 use crate::respond;
+use crate::rewrite::Redirect;
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
 
@@ -45,26 +48,27 @@ pub(crate) struct Way<'a, D> {
 #[derive(Default)]
 struct Destination {
     route: Option<Arc<RoutePlan>>,
+    /// Which of the route's services.
+    backend: usize,
     permit_label: Option<Arc<outgrow_upstream::Endpoint>>,
 }
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
     /// Handles the request whose head is in the exchange, from routing to the record.
     pub(crate) async fn process(mut self, start: Ticks) {
-        let request = &self.exchange.request;
-        let (mut context, route) = self.worker.begin(start, |plan| {
-            let found = plan
-                .router
-                .find(request.text(request.authority), request.path());
-            found.and_then(|index| plan.routes.get(index)).cloned()
-        });
+        let Exchange {
+            request, matched, ..
+        } = &mut *self.exchange;
+        let (mut context, route) = self
+            .worker
+            .begin(start, |plan| matched.route(plan, request));
         context.protocol = protocol_of(request.version);
         if self.worker.shared.drain() != Drain::No {
             self.down.close_after();
         }
         let mut destination = Destination {
             route,
-            permit_label: None,
+            ..Destination::default()
         };
         let outcome = self.answer(&mut context, &mut destination).await;
         if let Err(fault) = outcome {
@@ -92,7 +96,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let Some(route) = destination.route.clone() else {
-            return Err(Fault::outgrow(Phase::Route, Cause::NoRoute));
+            let cause = match self.exchange.matched.only_method {
+                true => Cause::MethodNotAllowed,
+                false => Cause::NoRoute,
+            };
+            return Err(Fault::outgrow(Phase::Route, cause));
         };
         let body_limit = self.listener.body_limit_with(route.body_limit);
         if let (BodyLength::Known(length), Some(limit)) = (self.exchange.request.length, body_limit)
@@ -106,22 +114,50 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 body,
                 fields,
             } => self.respond(context, *status, body, fields).await,
-            Action::Forward {
-                service,
-                timeouts,
-                views,
-            } => {
-                let view = &views[self.worker.index % views.len()];
+            Action::Redirect(redirect) => self.redirect(context, &route, redirect).await,
+            Action::Forward(backends) => {
+                destination.backend = self.backend(context, backends);
+                let Some(backend) = backends.at(destination.backend) else {
+                    return Err(Fault::outgrow(Phase::Route, Cause::NoEndpoint));
+                };
                 let target = Target {
-                    service,
-                    timeouts,
-                    view,
+                    service: &backend.service,
+                    timeouts: &backend.timeouts,
+                    view: backend.view(self.worker.index),
                     route: &route,
                     body_limit,
                 };
                 self.forward(context, &target, destination).await
             }
         }
+    }
+
+    /// Which of the route's services the request goes to.
+    fn backend(&self, context: &Context, backends: &Backends) -> usize {
+        let request = &self.exchange.request;
+        backends.split().map_or(0, |split| {
+            split.pick(split.point(request, self.peer, self.listener, context.id.points().0))
+        })
+    }
+
+    async fn redirect(
+        &mut self,
+        context: &mut Context,
+        route: &RoutePlan,
+        redirect: &Redirect,
+    ) -> Result<(), Fault> {
+        let Exchange {
+            request,
+            response: head,
+            matched,
+            ..
+        } = &mut *self.exchange;
+        redirect.location(request, &matched.captures, &mut matched.text)?;
+        head.clear();
+        head.status = redirect.status;
+        head.fields.push(b"Location", &matched.text);
+        route.edit_response(&mut head.fields);
+        self.answer_with(context, redirect.status, &[]).await
     }
 
     async fn respond(
@@ -141,7 +177,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             head.fields
                 .push(b"Content-Type", b"text/plain; charset=utf-8");
         }
+        self.answer_with(context, status, body).await
+    }
+
+    /// Answers with the head in the exchange.
+    async fn answer_with(
+        &mut self,
+        context: &mut Context,
+        status: u16,
+        body: &[u8],
+    ) -> Result<(), Fault> {
         context.status = status;
+        let head = &mut self.exchange.response;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
         let patience = self.listener.timeouts.send_idle;
@@ -158,7 +205,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
-        self.prepare_request(context, target.route);
+        self.prepare_request(context, target.route)?;
         let repeatable = self
             .exchange
             .request
@@ -210,9 +257,14 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
     }
 
-    /// What is changed in the request, once for all attempts.
-    fn prepare_request(&mut self, context: &Context, route: &RoutePlan) {
-        let request = &mut self.exchange.request;
+    /// What is changed in the request, once for all attempts, and a copy of it for a mirror.
+    fn prepare_request(&mut self, context: &Context, route: &Arc<RoutePlan>) -> Result<(), Fault> {
+        let Exchange {
+            request,
+            matched,
+            copy,
+            ..
+        } = &mut *self.exchange;
         if request.wants_upgrade {
             // Kept aside before hop-by-hop fields go: the protocols that were asked for.
             let joined = request.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
@@ -228,6 +280,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if let Some(host) = route.request_edits.host() {
             request.authority = request.fields.push_bytes(host.as_bytes());
         }
+        if let Some(rewrite) = &route.rewrite {
+            rewrite.apply(request, &matched.captures, &mut matched.text)?;
+        }
+        *copy = Copy::begin(self.worker, route, request, context.id.points().1);
+        Ok(())
     }
 
     /// An endpoint and the right to send to it; waits in line when all are busy.
@@ -365,6 +422,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             down: self.down,
             replay: &mut exchange.replay,
             keep_body: repeatable,
+            copy: &mut exchange.copy,
             progress: &mut exchange.progress,
         };
         poll_fn(|cx| attempt.poll(cx)).await
@@ -455,6 +513,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             self.down.abort();
             return;
         }
+        if fault.cause == Cause::MethodNotAllowed {
+            head.fields.push(b"Allow", &self.exchange.matched.text);
+        }
         context.status = head.status;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
@@ -492,7 +553,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let request = &self.exchange.request;
         let endpoint = destination.permit_label.as_deref();
         let service = match route.map(|route| &route.action) {
-            Some(Action::Forward { service, .. }) => service.name(),
+            Some(Action::Forward(backends)) => backends
+                .at(destination.backend)
+                .map_or("", |backend| backend.service.name()),
             _ => "",
         };
         worker.records.put(&Line {
@@ -519,7 +582,7 @@ struct Target<'a> {
     service: &'a Service,
     timeouts: &'a ServiceTimeouts,
     view: &'a Mutex<Chooser>,
-    route: &'a RoutePlan,
+    route: &'a Arc<RoutePlan>,
     body_limit: Option<u64>,
 }
 

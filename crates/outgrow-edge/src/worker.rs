@@ -9,7 +9,9 @@ use outgrow_message::{Blocks, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::forward::{Progress, Replay, UpstreamSide};
+use crate::matched::Matched;
 use crate::metrics::{EdgeMetrics, WorkerCells};
+use crate::mirror::Copy;
 use crate::plan::{Plan, RoutePlan};
 use crate::record::RecordSink;
 
@@ -98,6 +100,9 @@ pub(crate) struct Exchange {
     pub(crate) side: UpstreamSide,
     pub(crate) replay: Replay,
     pub(crate) progress: Progress,
+    pub(crate) matched: Matched,
+    /// The copy for a mirror while the request is being sent.
+    pub(crate) copy: Option<Box<Copy>>,
 }
 
 /// Exchanges kept for reuse by a worker.
@@ -206,7 +211,9 @@ impl Worker {
     pub(crate) fn give_exchange(&self, mut exchange: Box<Exchange>) {
         exchange.side = UpstreamSide::default();
         exchange.replay = Replay::default();
-        if exchange.request.memory() + exchange.response.fields.memory() > SPARE_BYTES {
+        exchange.copy = None;
+        let heads = exchange.request.memory() + exchange.response.fields.memory();
+        if heads + exchange.matched.memory() > SPARE_BYTES {
             return;
         }
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);

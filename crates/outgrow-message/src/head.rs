@@ -107,6 +107,8 @@ pub struct RequestHead {
     pub wants_upgrade: bool,
     /// The protocols that an upgrade asks for, kept aside when hop-by-hop fields are removed.
     pub upgrade_to: Span,
+    /// The path to send on instead of the request's own.
+    pub rewritten_path: Option<Span>,
     normal_path: Vec<u8>,
     raw_is_normal: bool,
 }
@@ -128,6 +130,7 @@ impl RequestHead {
         self.expects_continue = false;
         self.wants_upgrade = false;
         self.upgrade_to = Span::default();
+        self.rewritten_path = None;
         self.normal_path.clear();
         self.raw_is_normal = true;
     }
@@ -158,10 +161,13 @@ impl RequestHead {
         }
     }
 
-    /// The path to send on: as it came, but normalised when it has dot segments, so that the
+    /// The path to send on: the rewritten one, or else as it came, but normalised when it has dot segments, so that the
     /// endpoint resolves to what was routed.
     #[inline]
     pub fn forward_path(&self) -> &[u8] {
+        if let Some(path) = self.rewritten_path {
+            return self.text(path);
+        }
         let raw = self.text(self.raw_path);
         if self.raw_is_normal || !has_dots(raw) {
             raw

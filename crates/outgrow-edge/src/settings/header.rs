@@ -89,6 +89,22 @@ impl HeaderName {
         self.0.eq_ignore_ascii_case(name)
     }
 
+    /// Any token, those of the engine too: for looking at, not for setting.
+    pub(super) fn token(text: &str) -> Result<Self, HeaderNameError> {
+        match text.len() {
+            0 => return Err(HeaderNameError::Empty),
+            257.. => return Err(HeaderNameError::Length),
+            _ => {}
+        }
+        let is_token = |character: &char| {
+            character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*character)
+        };
+        match text.chars().find(|character| !is_token(character)) {
+            Some(character) => Err(HeaderNameError::Character(character)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
     fn lower(&self) -> impl Iterator<Item = u8> + '_ {
         self.0.bytes().map(|byte| byte.to_ascii_lowercase())
     }
@@ -131,18 +147,7 @@ impl FromStr for HeaderName {
     type Err = HeaderNameError;
 
     fn from_str(text: &str) -> Result<Self, HeaderNameError> {
-        match text.len() {
-            0 => return Err(HeaderNameError::Empty),
-            257.. => return Err(HeaderNameError::Length),
-            _ => {}
-        }
-        let is_token = |character: &char| {
-            character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*character)
-        };
-        if let Some(character) = text.chars().find(|character| !is_token(character)) {
-            return Err(HeaderNameError::Character(character));
-        }
-        let name = Self(text.to_owned());
+        let name = Self::token(text)?;
         if OWNED_BY_THE_ENGINE.iter().any(|owned| name.is(owned)) {
             return Err(HeaderNameError::OwnedByTheEngine);
         }

@@ -4,18 +4,34 @@
 //! exists, no two listeners at one address) are checked in the binary, which knows all tables.
 
 mod access;
+mod condition;
 mod header;
 mod host;
 mod listener;
+mod mirror;
+mod path;
 mod route;
+mod rules;
+mod split;
+mod target;
+mod template;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::{AccessDestination, AccessFormat, AccessSettings};
+pub use condition::{
+    CONDITION_LIMIT, FieldName, KeyName, MethodName, MethodNameError, RouteConditions,
+    ValuePattern, ValuePatternError,
+};
 pub use header::{HeaderEdits, HeaderName, HeaderNameError, HeaderText, HeaderTextError};
-pub use host::{HostPattern, HostPatternError, PathPrefix, PathPrefixError};
+pub use host::{HostPattern, HostPatternError};
 pub use listener::{
     CertificateSettings, ListenerSettings, ListenerTimeouts, ListenerTls, Protocol,
 };
+pub use mirror::{MirrorSettings, Share, ShareError};
+pub use path::{ExactPath, PARAMETER_LIMIT, PathPattern, PathPatternError, SEGMENT_LIMIT, Segment};
 pub use route::{RespondSettings, RouteSettings, ServiceName};
+pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
+pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};
+pub use template::{HostTemplate, PathTemplate, Piece, RedirectTarget, TemplateError};

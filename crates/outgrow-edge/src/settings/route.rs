@@ -2,27 +2,70 @@
 
 use std::collections::BTreeMap;
 
-use outgrow_core::settings::{ByteSize, Name, OneOrMany, TableReader};
+use outgrow_core::settings::{
+    ByteSize, Kind, MapKey, Name, Node, OneOrMany, Reader, Setting, TableReader,
+};
 
-use super::{HeaderEdits, HeaderName, HeaderText, HostPattern, PathPrefix};
-use outgrow_core::settings::{Kind, MapKey, Node, Reader, Setting};
+use super::{
+    FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName, MethodName,
+    MirrorSettings, PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions,
+    RouteTimeouts, ShareSettings, SplitBy, ValuePattern, rules,
+};
 
 outgrow_core::settings! {
-    /// A match and what is done with the requests that it matches. An exact host wins over a
-    /// wildcard, a longer wildcard over a shorter one, any of them over no host; within a host the
-    /// longest path wins. The order in the file means nothing. A request that no route matches is
-    /// answered with 404.
-    #[check = check_route]
+    /// A match and what is done with the requests that it matches: it has one of `service`, `split`,
+    /// `redirect` and `respond`. When several routes match a request, these decide one after the
+    /// other: an exact host before a wildcard, a longer wildcard before a shorter one, any of them
+    /// before no host; the path, segment by segment: a literal before a parameter before the end of
+    /// a prefix, and an exact path before a prefix; `priority`; whether there is a `method`; the
+    /// number of conditions in `header`, `query` and `cookie`. The order in the file means nothing,
+    /// and two routes that nothing of this tells apart are refused. When the conditions of one do
+    /// not hold, the next one is looked at. A request that no route matches is answered with 404,
+    /// one that only its method keeps from a route with 405.
+    #[check = rules::check]
     pub struct RouteSettings {
         /// The host, or a list of hosts: exact, or `*.example` for every name below `example`
         /// (not `example` itself). Port and case do not count. Left out: any host.
         pub host: OneOrMany<HostPattern> = OneOrMany::default(), shown = "any host";
-        /// The path prefix, by segment: `/api` matches `/api` and `/api/users` and not `/apis`.
-        pub path: PathPrefix = PathPrefix::root();
-        /// The service that answers. A route has either this or `respond`.
+        /// The path: a prefix by segment (`/api` matches `/api` and `/api/users` and not `/apis`),
+        /// or `{ exact = "/api" }` for the whole path. A segment `{name}` is a parameter: it stands
+        /// for one segment of any text. At most 32 segments and 8 parameters.
+        pub path: PathPattern = PathPattern::root();
+        /// The method, or a list of methods. GET takes HEAD requests too. Left out: any method.
+        pub method: OneOrMany<MethodName> = OneOrMany::default(), shown = "any method";
+        /// Header fields that the request must have: names and values. A value is the whole text,
+        /// `"*"` for anything, `"text*"` for what starts with it, `"*text"` for what ends in it. Of
+        /// a field with several lines any may match.
+        pub header: BTreeMap<FieldName, ValuePattern> = BTreeMap::new();
+        /// Keys that the query must have, with values as in `header`. Both are compared after
+        /// percent-decoding; of a key that is repeated any value may match.
+        pub query: BTreeMap<KeyName, ValuePattern> = BTreeMap::new();
+        /// Cookies that the request must have, with values as in `header`.
+        pub cookie: BTreeMap<KeyName, ValuePattern> = BTreeMap::new();
+        /// Decides among routes of the same host and path: the higher one is looked at first.
+        pub priority: i64 = 0, in -1_000_000..=1_000_000;
+        /// The service that answers.
         pub service: Option<ServiceName> = None;
-        /// A fixed answer. A route has either this or `service`.
+        /// Several services that share the requests by weight, instead of `service`: a canary, or
+        /// two versions to compare. A request that is sent again stays with its service.
+        pub split: Vec<ShareSettings> = Vec::new();
+        /// What decides about a request's service in a `split`: `"random"`, or the same for all
+        /// requests of a user: `"address"` (of the client, as trusted proxies tell it),
+        /// `"header:NAME"`, `"cookie:NAME"`, `"query:NAME"`. A request without the field goes by
+        /// its address. When weights change, only the users move whose share changed.
+        pub split_by: SplitBy = SplitBy::Random;
+        /// Sends the client elsewhere.
+        pub redirect: Option<RedirectSettings> = None;
+        /// A fixed answer.
         pub respond: Option<RespondSettings> = None;
+        /// The path and the host that are sent to the service.
+        pub rewrite: Option<RewriteSettings> = None;
+        /// Sends only what follows the path's prefix: short for `rewrite.path = "/{rest}"`.
+        pub strip_prefix: bool = false;
+        /// A copy of the requests for another service.
+        pub mirror: Option<MirrorSettings> = None;
+        /// How long the service may take, where this route differs.
+        pub timeouts: RouteTimeouts = RouteTimeouts::default();
         /// What is changed in the request's header fields before they are sent to the service.
         pub request_headers: HeaderEdits = HeaderEdits::default();
         /// What is changed in the response's header fields before they are sent to the client.
@@ -33,6 +76,46 @@ outgrow_core::settings! {
         pub idempotency_key: bool = false;
         /// Size of a request's body; 0 is no limit but the listener's. Above it: 413.
         pub body_limit: ByteSize = ByteSize(0);
+    }
+}
+
+impl RouteSettings {
+    /// What is asked of a request besides host and path.
+    pub fn conditions(&self) -> RouteConditions<'_> {
+        RouteConditions {
+            methods: &self.method,
+            header: Some(&self.header),
+            query: Some(&self.query),
+            cookie: Some(&self.cookie),
+        }
+    }
+
+    /// The services that answer requests of this route, with their weights.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceName, u32)> {
+        let shares = self
+            .split
+            .iter()
+            .map(|share| (&share.service, share.weight));
+        self.service
+            .iter()
+            .map(|service| (service, 1))
+            .chain(shares)
+    }
+
+    /// The same in the order in which their shares lie one behind the other: by name, so that the
+    /// order in the file moves nobody.
+    pub fn shares(&self) -> Vec<(&ServiceName, u32)> {
+        let mut shares: Vec<_> = self.services().collect();
+        shares.sort();
+        shares
+    }
+
+    /// The path that is sent, when it is not the request's own.
+    pub fn rewritten_path(&self) -> Option<PathTemplate> {
+        if self.strip_prefix {
+            return "/{rest}".parse().ok();
+        }
+        self.rewrite.as_ref()?.path.clone()
     }
 }
 
@@ -82,38 +165,6 @@ impl Setting for ServiceName {
 
     fn text(&self) -> Option<String> {
         self.0.as_str().to_owned().text()
-    }
-}
-
-fn check_route(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
-    match (&route.service, &route.respond) {
-        (Some(_), Some(_)) => {
-            let message = "a route has either `service` or `respond`, not both";
-            table.problem("respond", message, "remove one of them");
-        }
-        (None, None) => {
-            let span = table.span();
-            let message = "a route needs `service` or `respond`";
-            let hint = "add service = \"NAME\" or respond = { status = 404, body = \"\" }";
-            table.reader().error_with_hint(span, message, hint);
-        }
-        (None, Some(_)) if route.request_headers != HeaderEdits::default() => {
-            let message = "a fixed answer sends no request on, so there are no request headers";
-            table.problem("request_headers", message, "remove request_headers");
-        }
-        _ => {}
-    }
-    if route.request_headers.removes("host") {
-        let message = "a request must have a Host";
-        table.problem(
-            "request_headers",
-            message,
-            "use set = { Host = \"…\" } to change it",
-        );
-    }
-    if table.has("host") && route.host.is_empty() {
-        let message = "an empty list of hosts matches nothing";
-        table.problem("host", message, "leave `host` out to match any host");
     }
 }
 

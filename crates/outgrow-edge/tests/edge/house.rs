@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use outgrow_core::settings::Address;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, PathPrefix};
+use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, RouteSettings};
 use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
@@ -69,10 +69,12 @@ impl House {
         let registry = Arc::new(Registry::new(1));
         registry.apply(&services(endpoints, options), clock.now());
         let service = registry.service("app").expect("it was just made");
-        let root = PathPrefix::root();
+        let root = RouteSettings::default();
         let route = RoutePlan {
             name: "app".to_owned(),
             action: Action::forward(service, options.service_timeouts.clone(), 1),
+            rewrite: None,
+            mirror: None,
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
@@ -80,10 +82,7 @@ impl House {
             cells: shared.metrics.route("app"),
         };
         let plan = Plan {
-            router: Router::compile([Rule {
-                hosts: &[],
-                path: &root,
-            }]),
+            router: Router::compile([Rule::of(&root)]),
             routes: vec![Arc::new(route)],
         };
         shared.plan.publish(Arc::new(plan));

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use outgrow_core::Ticks;
 use outgrow_core::settings::ByteSize;
+use outgrow_edge::backend::{Backend, Backends};
+use outgrow_edge::mirror::Mirror;
+use outgrow_edge::rewrite::{Redirect, Rewrite};
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{ListenerSettings, Protocol, RouteSettings};
+use outgrow_edge::settings::{ListenerSettings, Protocol, RouteSettings, ServiceName};
+use outgrow_edge::split::Split;
 use outgrow_edge::{Action, Edits, ListenerPlan, Plan, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_tls::ServerTls;
@@ -32,11 +36,7 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
 
 /// The plan of all routes. The registry must know the services already.
 pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Plan {
-    let rules = config.route.values().map(|route| Rule {
-        hosts: &route.host,
-        path: &route.path,
-    });
-    let router = Router::compile(rules);
+    let router = Router::compile(config.route.values().map(Rule::of));
     let routes = config
         .route
         .iter()
@@ -51,16 +51,46 @@ fn route_plan(
     registry: &Registry,
     shared: &Shared,
 ) -> RoutePlan {
-    let service = route
-        .service
-        .as_ref()
-        .and_then(|name| registry.service(name.as_str()));
-    let action = match (service, &route.respond) {
-        (Some(service), _) => {
+    let workers = shared.loads.len();
+    let backend = |service: &ServiceName| {
+        let service = registry.service(service.as_str())?;
+        let timeouts = route.timeouts.over(&service.settings().timeouts);
+        Some(Backend::new(service, timeouts, workers))
+    };
+    RoutePlan {
+        name: name.to_owned(),
+        action: action(route, backend),
+        rewrite: Rewrite::new(route),
+        mirror: route.mirror.as_ref().and_then(|mirror| {
+            let service = registry.service(mirror.service.as_str())?;
+            // The route's own timeouts are for those who wait.
             let timeouts = service.settings().timeouts.clone();
-            Action::forward(service, timeouts, shared.loads.len())
-        }
-        (None, Some(respond)) => Action::Respond {
+            Some(Mirror::new(
+                mirror,
+                Backend::new(service, timeouts, workers),
+            ))
+        }),
+        request_edits: Edits::new(&route.request_headers),
+        response_edits: Edits::new(&route.response_headers),
+        idempotency_key: route.idempotency_key,
+        body_limit: limit(route.body_limit),
+        cells: shared.metrics.route(name),
+    }
+}
+
+fn action(route: &RouteSettings, backend: impl Fn(&ServiceName) -> Option<Backend>) -> Action {
+    if let Some(redirect) = &route.redirect {
+        return Action::Redirect(Redirect::new(redirect, &route.path));
+    }
+    if let Some(backend) = route.service.as_ref().and_then(&backend) {
+        return Action::Forward(Backends::one(backend));
+    }
+    let (backends, split) = shares(route, backend);
+    if !backends.is_empty() {
+        return Action::Forward(Backends::several(backends, split));
+    }
+    match &route.respond {
+        Some(respond) => Action::Respond {
             status: respond.status,
             body: respond.body.clone().into_bytes(),
             fields: respond
@@ -70,21 +100,24 @@ fn route_plan(
                 .collect(),
         },
         // The configuration's check lets no such route through.
-        (None, None) => Action::Respond {
+        None => Action::Respond {
             status: 404,
             body: Vec::new(),
             fields: Vec::new(),
         },
-    };
-    RoutePlan {
-        name: name.to_owned(),
-        action,
-        request_edits: Edits::new(&route.request_headers),
-        response_edits: Edits::new(&route.response_headers),
-        idempotency_key: route.idempotency_key,
-        body_limit: limit(route.body_limit),
-        cells: shared.metrics.route(name),
     }
+}
+
+/// The services of a split in the order of its shares, which is that of their names.
+fn shares(
+    route: &RouteSettings,
+    backend: impl Fn(&ServiceName) -> Option<Backend>,
+) -> (Vec<Backend>, Split) {
+    let shares = route.shares().into_iter();
+    let (backends, weights): (Vec<Backend>, Vec<u32>) = shares
+        .filter_map(|(service, weight)| Some((backend(service)?, weight)))
+        .unzip();
+    (backends, Split::new(route.split_by.clone(), weights))
 }
 
 /// The plan of one listener.

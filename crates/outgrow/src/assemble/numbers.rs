@@ -38,6 +38,7 @@ fn route_families(view: &View) -> Vec<MetricFamily> {
     let mut durations = Vec::new();
     let mut first_bytes = Vec::new();
     let (mut retries, mut truncated) = (Numbers::new(), Numbers::new());
+    let (mut mirrored, mut failed, mut dropped) = (Numbers::new(), Numbers::new(), Numbers::new());
     for route in &routes {
         let name = route.name.as_str();
         for (class, word) in CLASSES.iter().enumerate() {
@@ -61,6 +62,17 @@ fn route_families(view: &View) -> Vec<MetricFamily> {
             &labels,
             over(route, |cells| &cells.truncated),
         ));
+        let counters = [
+            (&mut mirrored, over(route, |cells| &cells.mirrored)),
+            (&mut failed, over(route, |cells| &cells.mirrors_failed)),
+            (&mut dropped, over(route, |cells| &cells.mirrors_dropped)),
+        ];
+        // Only of routes that mirror: the others would be three lines of zeros each.
+        if counters.iter().any(|(_, count)| *count > 0) {
+            for (numbers, count) in counters {
+                numbers.push(Sample::number(&labels, count));
+            }
+        }
     }
     vec![
         MetricFamily::counter(names::REQUESTS, "Requests answered.", requests),
@@ -79,6 +91,21 @@ fn route_families(view: &View) -> Vec<MetricFamily> {
             names::TRUNCATED,
             "Responses cut off by endpoints.",
             truncated,
+        ),
+        MetricFamily::counter(
+            names::MIRRORED,
+            "Copies of requests sent to a mirror's service and answered.",
+            mirrored,
+        ),
+        MetricFamily::counter(
+            names::MIRROR_FAILED,
+            "Copies of requests sent and not answered.",
+            failed,
+        ),
+        MetricFamily::counter(
+            names::MIRROR_DROPPED,
+            "Requests not mirrored: too large, too many at a time, or no room at the service.",
+            dropped,
         ),
     ]
 }

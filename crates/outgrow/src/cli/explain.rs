@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::source::{ConfigSource, look};
-use crate::config;
+use crate::config::{self, Question};
 
 /// What `outgrow explain` takes.
 #[derive(Debug, Args)]
@@ -19,9 +19,27 @@ pub struct ExplainArgs {
     /// The method.
     #[arg(short, long, default_value = "GET")]
     method: String,
+    /// A header field of the request, as NAME: VALUE; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// A cookie of the request, as NAME=VALUE; may be repeated.
+    #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = cookie)]
+    cookies: Vec<String>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn cookie(text: &str) -> Result<String, String> {
+    let is_pair = text.contains('=') && !text.contains(';');
+    is_pair
+        .then(|| text.to_owned())
+        .ok_or("a cookie is NAME=VALUE".to_owned())
 }
 
 /// Explains; 0 when something would answer.
@@ -33,7 +51,13 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match config::explain(&config, &args.url, &args.method) {
+    let question = Question {
+        url: args.url.clone(),
+        method: args.method.clone(),
+        headers: args.headers.clone(),
+        cookies: args.cookies.clone(),
+    };
+    match config::explain(&config, &question) {
         Ok(explanation) if args.json => super::print(&format!("{}\n", explanation.to_json())),
         Ok(explanation) => super::print(&explanation.to_string()),
         Err(error) => return super::complain(&error.to_string()),

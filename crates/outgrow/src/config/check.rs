@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
-use outgrow_edge::settings::HostPattern;
+use outgrow_edge::router::{Rule, same_rank};
+use outgrow_edge::settings::RouteSettings;
 
 use super::{Config, Surroundings};
 
@@ -35,25 +36,43 @@ pub(super) fn check_names(root: &Node, reader: &mut Reader) {
         .map(|entry| entry.key.as_str())
         .collect();
     for route in tables("route") {
-        let Some(entry) = route.node.entry("service") else {
-            continue;
-        };
-        let Value::String { text: service, .. } = &entry.node.value else {
-            continue;
-        };
-        // What is no name at all was told already.
-        if known.contains(&service.as_str()) || Name::new(service).is_none() {
-            continue;
+        for (key, node) in named_services(&route.node) {
+            let Value::String { text: service, .. } = &node.value else {
+                continue;
+            };
+            // What is no name at all was told already.
+            if known.contains(&service.as_str()) || Name::new(service).is_none() {
+                continue;
+            }
+            let hint = match nearest(service, known.iter().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None if known.is_empty() => format!("add a table [service.{service}]"),
+                None => format!("there are: {}", known.join(", ")),
+            };
+            let path = format!("route.{}.{key}", route.key);
+            let message = format!("there is no service {service:?}");
+            reader.push(Problem::error(node.span, path, message).with_hint(hint));
         }
-        let hint = match nearest(service, known.iter().copied()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None if known.is_empty() => format!("add a table [service.{service}]"),
-            None => format!("there are: {}", known.join(", ")),
-        };
-        let path = format!("route.{}.service", route.key);
-        let message = format!("there is no service {service:?}");
-        reader.push(Problem::error(entry.node.span, path, message).with_hint(hint));
     }
+}
+
+/// Where a route names services: its own, those of its split, its mirror's.
+fn named_services(route: &Node) -> Vec<(String, &Node)> {
+    let mut named = Vec::new();
+    if let Some(entry) = route.entry("service") {
+        named.push(("service".to_owned(), &entry.node));
+    }
+    if let Some(entry) = route.find(&["mirror", "service"]) {
+        named.push(("mirror.service".to_owned(), &entry.node));
+    }
+    if let Some(Value::Array(shares)) = route.entry("split").map(|entry| &entry.node.value) {
+        for (index, share) in shares.iter().enumerate() {
+            if let Some(entry) = share.entry("service") {
+                named.push((format!("split.{index}.service"), &entry.node));
+            }
+        }
+    }
+    named
 }
 
 struct Check<'c> {
@@ -141,12 +160,12 @@ impl Check<'_> {
     /// Services are named by routes.
     fn services(&mut self, config: &Config) {
         for name in config.service.keys() {
-            let is_named = |service: &str| service == name.as_str();
-            let mut routed = config
-                .route
-                .values()
-                .filter_map(|route| route.service.as_ref());
-            if !routed.any(|service| is_named(service.as_str())) {
+            let routed = config.route.values().any(|route| {
+                let mirror = route.mirror.as_ref().map(|mirror| &mirror.service);
+                let mut services = route.services().map(|(service, _)| service).chain(mirror);
+                services.any(|service| service.as_str() == name.as_str())
+            });
+            if !routed {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");
@@ -156,27 +175,41 @@ impl Check<'_> {
         }
     }
 
-    /// No two routes match the same host and path.
+    /// No two routes have the same rank for the same request.
     fn matches(&mut self, config: &Config) {
-        let mut taken: BTreeMap<(Option<&HostPattern>, &str), &Name> = BTreeMap::new();
+        let mut by_path: BTreeMap<_, Vec<(&Name, &RouteSettings)>> = BTreeMap::new();
         for (name, route) in &config.route {
-            let hosts: Vec<Option<&HostPattern>> = match route.host.as_ref() {
-                [] => vec![None],
-                hosts => hosts.iter().map(Some).collect(),
-            };
-            for host in hosts {
-                let key = (host, route.path.as_str());
-                if let Some(other) = taken.insert(key, name) {
-                    let host = host.map_or("any host".to_owned(), ToString::to_string);
-                    let message = if other == name {
-                        format!("{host} is in the list twice")
-                    } else {
-                        format!("route {other} matches the same: {host} {}", route.path)
-                    };
-                    let hint = "which one would win is not said by the order in the file; \
-                                change host or path of one";
-                    self.error(&["route", name.as_str()], message, hint);
-                }
+            let hosts = &route.host;
+            for host in (1..hosts.len()).filter(|at| hosts[..*at].contains(&hosts[*at])) {
+                let message = format!("{} is in the list twice", hosts[host]);
+                self.error(
+                    &["route", name.as_str(), "host"],
+                    message,
+                    "remove one of them",
+                );
+            }
+            let rule = Rule::of(route);
+            // Only those of the same path can be meant: there may be thousands of routes.
+            let before = by_path.entry(route.path.shape()).or_default();
+            let equal = before
+                .iter()
+                .filter_map(|(other, before)| Some((*other, same_rank(&Rule::of(before), &rule)?)));
+            let equal: Vec<_> = equal.collect();
+            before.push((name, route));
+            for (other, host) in equal {
+                let host = host.map_or("any host".to_owned(), ToString::to_string);
+                let same = format!("route {other} matches the same: {host} {}", route.path);
+                let conditions = route.conditions();
+                let (message, hint) = if conditions.methods.is_empty() && conditions.count() == 0 {
+                    let hint = "which one would win is not said by the order in the file; change \
+                                host or path of one, or give one a condition or a higher priority";
+                    (same, hint)
+                } else {
+                    let message =
+                        format!("{same}, and a request can fulfil the conditions of both");
+                    (message, "give the one that is to win a higher `priority`")
+                };
+                self.error(&["route", name.as_str()], message, hint);
             }
         }
     }

@@ -1,53 +1,37 @@
 //! What would happen to a request, and why not something else: `outgrow explain URL`.
 //!
-//! Pure: nothing is connected to. The match itself is the edge's own
-//! ([`outgrow_edge::router`]), so that it cannot differ from what really happens.
+//! Pure: nothing is connected to. The match, the rewrite and the split are the edge's own
+//! ([`outgrow_edge::router`]), so that they cannot differ from what really happens. How it is shown
+//! is in [`show`].
 
-use std::fmt;
+mod show;
+mod url;
 
-use outgrow_core::settings::{Address, ByteSize, Name};
-use outgrow_edge::router::{Router, Rule, host_matches, path_matches};
-use outgrow_edge::settings::{ListenerSettings, RouteSettings};
-use outgrow_message::path::{PathProblem, normalise};
-use serde_json::{Value as Json, json};
+use outgrow_core::settings::{ByteSize, Name};
+use outgrow_edge::rewrite::{Redirect, Rewrite};
+use outgrow_edge::router::{
+    Captures, Considered, Failed, Router, Rule, host_matches, path_matches,
+};
+use outgrow_edge::settings::RouteSettings;
+use outgrow_edge::split::Split;
+use outgrow_message::{Method, RequestHead};
 
 use super::Config;
+use url::Url;
+pub use url::UrlError;
 
-/// Why a URL cannot be explained.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UrlError {
-    /// A scheme other than http, https, ws and wss.
-    Scheme(String),
-    /// There is no host in it.
-    Host,
-    /// The port is not 1..=65535.
-    Port,
-    /// The path is one that every listener refuses with 400.
-    Path(PathProblem),
+/// The request that somebody asks about.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// A whole URL, or a path alone for any listener.
+    pub url: String,
+    /// The method.
+    pub method: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// Cookies, as `name=value`.
+    pub cookies: Vec<String>,
 }
-
-impl fmt::Display for UrlError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scheme(scheme) => write!(
-                formatter,
-                "{scheme:?} is not a scheme that can be explained; write http://, https://, or \
-                 the path alone"
-            ),
-            Self::Host => formatter.write_str("the URL has no host; write http://HOST/PATH"),
-            Self::Port => formatter.write_str("the port must be a number from 1 to 65535"),
-            Self::Path(PathProblem::BadEscape) => formatter
-                .write_str("a % needs two hexadecimal digits behind it; such a request gets 400"),
-            Self::Path(PathProblem::EscapedNul) => {
-                formatter.write_str("the path has an escaped NUL; such a request gets 400")
-            }
-            Self::Path(PathProblem::HiddenDotSegment) => formatter
-                .write_str("the path hides a .. behind an escaped slash; such a request gets 400"),
-        }
-    }
-}
-
-impl std::error::Error for UrlError {}
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +48,12 @@ pub struct Explanation {
     pub routes: Vec<(Name, Result<(), String>)>,
     /// The route that wins.
     pub route: Option<Name>,
+    /// What its path's parameters stand for.
+    pub parameters: Vec<(String, String)>,
     /// What is done.
     pub outcome: Outcome,
+    /// The lowest limit of the request's body of the route and its listeners, if there is one.
+    pub body_limit: Option<ByteSize>,
 }
 
 /// What is done with a request.
@@ -73,57 +61,91 @@ pub struct Explanation {
 pub enum Outcome {
     /// It goes to a service.
     Service {
-        /// Its name.
-        name: Name,
-        /// Where it answers: addresses, or the instances and their command.
-        endpoints: Vec<String>,
-        /// The lowest limit of the request's body of the route and its listeners, if there is one.
-        body_limit: Option<ByteSize>,
+        /// The services that share the route's requests; one where it has only one.
+        shares: Vec<ShareTold>,
+        /// By what a request's share is decided, where there are several.
+        split_by: Option<String>,
+        /// The share that has this request, as far as that can be told.
+        chosen: Option<Name>,
+        /// Host, path and query as the service sees them, where they are rewritten.
+        sent: Option<String>,
+        /// The service that gets a copy, and of which part of the requests.
+        mirror: Option<(Name, String)>,
+    },
+    /// The client is sent elsewhere.
+    Redirect {
+        /// With this status.
+        status: u16,
+        /// To this URL.
+        to: String,
     },
     /// It gets a fixed answer with this status.
     Respond(u16),
     /// No route matches: 404.
     NotFound,
+    /// Only its method keeps it from a route: 405, and these would have one.
+    MethodNotAllowed(String),
+    /// A parameter cannot stand where the rewrite or the redirect puts it: 400.
+    BadRequest,
     /// No listener would get it.
     NoListener,
 }
 
-/// Says what happens to a request for `url`: a whole URL, or a path alone for any listener.
-pub fn explain(config: &Config, url: &str, method: &str) -> Result<Explanation, UrlError> {
-    let url = Url::parse(url)?;
+/// A service's share of a route's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareTold {
+    /// The service.
+    pub service: Name,
+    /// Its weight.
+    pub weight: u32,
+    /// Where it answers: addresses, or the instances and their command.
+    pub endpoints: Vec<String>,
+}
+
+/// Says what happens to a request.
+pub fn explain(config: &Config, question: &Question) -> Result<Explanation, UrlError> {
+    let url = Url::parse(&question.url)?;
     let listeners: Vec<(Name, Result<(), String>)> = config
         .listener
         .iter()
         .map(|(name, listener)| (name.clone(), url.reaches(listener)))
         .collect();
+    let request = head(question, &url);
     let names: Vec<&Name> = config.route.keys().collect();
     let routes: Vec<&RouteSettings> = config.route.values().collect();
-    let router = Router::compile(routes.iter().map(|route| Rule {
-        hosts: &route.host,
-        path: &route.path,
-    }));
-    let winner = router.find(url.host.as_bytes(), url.path.as_bytes());
-    let why = |index: usize| {
-        why_not(
-            routes[index],
-            &url,
-            winner.map(|at| (names[at], index == at)),
+    let router = Router::compile(routes.iter().map(|route| Rule::of(route)));
+    let considered = router.consider(&request);
+    let winner = considered.iter().find(|each| each.failed.is_empty());
+    let verdicts = routes.iter().enumerate().map(|(index, route)| {
+        let winner = winner.map(|winner| (names[winner.index], winner.index == index));
+        let known = considered.iter().find(|each| each.index == index);
+        (
+            names[index].clone(),
+            why_not(route, &request, known, winner),
         )
-    };
+    });
     let outcome = if listeners.iter().all(|(_, verdict)| verdict.is_err()) {
         Outcome::NoListener
+    } else if let Some(winner) = winner {
+        outcome(
+            config,
+            routes[winner.index],
+            request.clone(),
+            &winner.captures,
+        )
+    } else if let Some(methods) = router.allowed(&request) {
+        Outcome::MethodNotAllowed(methods)
     } else {
-        match winner {
-            None => Outcome::NotFound,
-            Some(index) => outcome(config, routes[index], &listeners),
-        }
+        Outcome::NotFound
     };
     Ok(Explanation {
-        method: method.to_owned(),
-        routes: (0..routes.len())
-            .map(|index| (names[index].clone(), why(index)))
-            .collect(),
-        route: winner.map(|index| names[index].clone()),
+        method: question.method.clone(),
+        routes: verdicts.collect(),
+        route: winner.map(|winner| names[winner.index].clone()),
+        parameters: winner.map_or_else(Vec::new, |winner| {
+            parameters(routes[winner.index], &request, &winner.captures)
+        }),
+        body_limit: winner.and_then(|winner| body_limit(config, routes[winner.index], &listeners)),
         listeners,
         outcome,
         host: url.authority(),
@@ -131,21 +153,62 @@ pub fn explain(config: &Config, url: &str, method: &str) -> Result<Explanation, 
     })
 }
 
+/// The head of the request, as a listener would have read it.
+fn head(question: &Question, url: &Url) -> RequestHead {
+    let mut head = RequestHead::default();
+    head.clear();
+    head.method = Method::of(question.method.as_bytes());
+    head.method_text = head.fields.push_bytes(question.method.as_bytes());
+    head.raw_path = head.fields.push_bytes(url.path.as_bytes());
+    let query = url.query.as_deref();
+    head.query = query.map(|query| head.fields.push_bytes(query.as_bytes()));
+    for (name, value) in &question.headers {
+        head.fields.push(name.as_bytes(), value.as_bytes());
+    }
+    for cookie in &question.cookies {
+        head.fields.push(b"Cookie", cookie.as_bytes());
+    }
+    let named = question.headers.iter();
+    let named = named.filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = match named.map(|(_, value)| value).next() {
+        Some(host) if url.host.is_empty() => host.clone(),
+        _ => url.authority(),
+    };
+    head.authority = head.fields.push_bytes(host.as_bytes());
+    // It was normalised when the URL was read.
+    let _ = head.normalise_path();
+    head
+}
+
 /// Why a route is not the one; `winner` is the name of the one that is and whether it is this.
-fn why_not(route: &RouteSettings, url: &Url, winner: Option<(&Name, bool)>) -> Result<(), String> {
-    let host = url.host.as_bytes();
+fn why_not(
+    route: &RouteSettings,
+    request: &RequestHead,
+    considered: Option<&Considered>,
+    winner: Option<(&Name, bool)>,
+) -> Result<(), String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let host = request.text(request.authority);
     let hosts = &route.host;
     if !hosts.is_empty() && !hosts.iter().any(|pattern| host_matches(pattern, host)) {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        let seen = if url.host.is_empty() {
-            "no host was given"
-        } else {
-            &url.host
+        let seen = match text(request.host()) {
+            host if host.is_empty() => "no host was given".to_owned(),
+            host => host,
         };
         return Err(format!("host {} does not match: {seen}", hosts.join(", ")));
     }
-    if !path_matches(&route.path, url.path.as_bytes()) {
-        return Err(format!("path {} is not a prefix, by segment", route.path));
+    if !path_matches(&route.path, request.path()) {
+        return Err(match route.path.is_exact() {
+            true => format!("path {} is not the whole path", route.path),
+            false => format!("path {} is not a prefix, by segment", route.path),
+        });
+    }
+    if let Some(considered) = considered
+        && !considered.failed.is_empty()
+    {
+        let failed: Vec<String> = considered.failed.iter().map(failure).collect();
+        return Err(failed.join("; "));
     }
     match winner {
         Some((_, true)) | None => Ok(()),
@@ -153,33 +216,113 @@ fn why_not(route: &RouteSettings, url: &Url, winner: Option<(&Name, bool)>) -> R
     }
 }
 
+fn failure(failed: &Failed) -> String {
+    let Failed {
+        subject,
+        wanted,
+        seen,
+    } = failed;
+    match seen.as_slice() {
+        [] => format!("{subject} is to be {wanted}, there is none"),
+        seen => format!("{subject} is to be {wanted}, it is {}", seen.join(", ")),
+    }
+}
+
+fn parameters(
+    route: &RouteSettings,
+    request: &RequestHead,
+    captures: &Captures,
+) -> Vec<(String, String)> {
+    let text = |index| captures.segment(index, request.path());
+    let text = |index| String::from_utf8_lossy(text(index)).into_owned();
+    let names = route.path.parameters().enumerate();
+    names
+        .map(|(index, name)| (name.to_owned(), text(index)))
+        .collect()
+}
+
 fn outcome(
     config: &Config,
     route: &RouteSettings,
-    listeners: &[(Name, Result<(), String>)],
+    mut request: RequestHead,
+    captures: &Captures,
 ) -> Outcome {
     if let Some(respond) = &route.respond {
         return Outcome::Respond(respond.status);
     }
-    let Some(service) = &route.service else {
+    let mut text = Vec::new();
+    if let Some(redirect) = &route.redirect {
+        let redirect = Redirect::new(redirect, &route.path);
+        return match redirect.location(&request, captures, &mut text) {
+            Ok(()) => Outcome::Redirect {
+                status: redirect.status,
+                to: String::from_utf8_lossy(&text).into_owned(),
+            },
+            Err(_) => Outcome::BadRequest,
+        };
+    }
+    let told = |(service, weight): (&outgrow_edge::settings::ServiceName, u32)| ShareTold {
+        service: service.0.clone(),
+        weight,
+        endpoints: match config.service.get(service.as_str()) {
+            Some(found) => endpoints(found),
+            None => Vec::new(),
+        },
+    };
+    let shares: Vec<ShareTold> = route.shares().into_iter().map(told).collect();
+    if shares.is_empty() {
         return Outcome::NotFound;
+    }
+    let split = Split::new(
+        route.split_by.clone(),
+        shares.iter().map(|share| share.weight),
+    );
+    let point = split.key_point(&request);
+    let chosen = point.and_then(|point| shares.get(split.pick(point)));
+    let chosen = chosen.map(|share| share.service.clone());
+    let split_by = (!route.split.is_empty()).then(|| route.split_by.to_string());
+    let mirror = route.mirror.as_ref();
+    let mirror = mirror.map(|mirror| (mirror.service.0.clone(), mirror.share.to_string()));
+    let sent = match Rewrite::new(route) {
+        None => None,
+        Some(rewrite) => match rewrite.apply(&mut request, captures, &mut text) {
+            Ok(()) => Some(sent(&request)),
+            Err(_) => return Outcome::BadRequest,
+        },
     };
-    let endpoints = match config.service.get(service.as_str()) {
-        Some(found) => endpoints(found),
-        None => Vec::new(),
-    };
+    Outcome::Service {
+        shares,
+        split_by,
+        chosen,
+        sent,
+        mirror,
+    }
+}
+
+/// Host, path and query as they are sent.
+fn sent(request: &RequestHead) -> String {
+    let mut text = request.text(request.authority).to_vec();
+    text.extend_from_slice(request.forward_path());
+    if let Some(query) = request.query {
+        text.push(b'?');
+        text.extend_from_slice(request.text(query));
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn body_limit(
+    config: &Config,
+    route: &RouteSettings,
+    listeners: &[(Name, Result<(), String>)],
+) -> Option<ByteSize> {
+    route.services().next()?;
     let reached = listeners.iter().filter(|(_, verdict)| verdict.is_ok());
     let limits = reached.filter_map(|(name, _)| config.listener.get(name.as_str()));
-    let body_limit = limits
+    limits
         .map(|listener| listener.body_limit)
         .chain([route.body_limit])
         .filter(|limit| limit.limit().is_some())
-        .min();
-    Outcome::Service {
-        name: service.0.clone(),
-        endpoints,
-        body_limit,
-    }
+        .min()
 }
 
 fn endpoints(service: &super::Service) -> Vec<String> {
@@ -201,173 +344,4 @@ fn endpoints(service: &super::Service) -> Vec<String> {
         lines.push(format!("{count} of {}", command.unwrap_or_default()));
     }
     lines
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{} {}{}", self.method, self.host, self.path)?;
-        write_verdicts(out, "listener", &self.listeners)?;
-        write_verdicts(out, "route", &self.routes)?;
-        match &self.outcome {
-            Outcome::Service {
-                name,
-                endpoints,
-                body_limit,
-            } => {
-                writeln!(out, "→ service {name}: {}", endpoints.join(", "))?;
-                if let Some(limit) = body_limit {
-                    writeln!(out, "  a body above {limit} gets 413")?;
-                }
-                Ok(())
-            }
-            Outcome::Respond(status) => writeln!(out, "→ a fixed answer with status {status}"),
-            Outcome::NotFound => writeln!(out, "→ 404: no route matches"),
-            Outcome::NoListener => writeln!(out, "→ nothing listens there"),
-        }
-    }
-}
-
-fn write_verdicts(
-    out: &mut fmt::Formatter<'_>,
-    kind: &str,
-    verdicts: &[(Name, Result<(), String>)],
-) -> fmt::Result {
-    for (name, verdict) in verdicts {
-        match verdict {
-            Ok(()) => writeln!(out, "  + {kind} {name}")?,
-            Err(reason) => writeln!(out, "  - {kind} {name}: {reason}")?,
-        }
-    }
-    Ok(())
-}
-
-impl Explanation {
-    /// The same for programs.
-    pub fn to_json(&self) -> Json {
-        let verdicts = |list: &[(Name, Result<(), String>)]| -> Vec<Json> {
-            let each = |(name, verdict): &(Name, Result<(), String>)| {
-                json!({
-                    "name": name.as_str(),
-                    "matches": verdict.is_ok(),
-                    "reason": verdict.as_ref().err(),
-                })
-            };
-            list.iter().map(each).collect()
-        };
-        let outcome = match &self.outcome {
-            Outcome::Service {
-                name,
-                endpoints,
-                body_limit,
-            } => json!({
-                "service": name.as_str(),
-                "endpoints": endpoints,
-                "body_limit": body_limit.map(ByteSize::bytes),
-            }),
-            Outcome::Respond(status) => json!({ "respond": status }),
-            Outcome::NotFound => json!({ "respond": 404 }),
-            Outcome::NoListener => Json::Null,
-        };
-        json!({
-            "method": self.method,
-            "host": self.host,
-            "path": self.path,
-            "listeners": verdicts(&self.listeners),
-            "routes": verdicts(&self.routes),
-            "route": self.route.as_ref().map(Name::as_str),
-            "outcome": outcome,
-        })
-    }
-}
-
-/// The parts of a URL that decide.
-struct Url {
-    /// Whether TLS is asked for; `None` when only a path was given.
-    tls: Option<bool>,
-    /// Empty when only a path was given.
-    host: String,
-    port: u16,
-    /// Normalised.
-    path: String,
-}
-
-impl Url {
-    fn parse(text: &str) -> Result<Self, UrlError> {
-        let text = text.split(['?', '#']).next().unwrap_or_default();
-        if text.starts_with('/') {
-            return Ok(Self {
-                tls: None,
-                host: String::new(),
-                port: 0,
-                path: normal_path(text)?,
-            });
-        }
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => false,
-            "https" | "wss" => true,
-            _ => return Err(UrlError::Scheme(scheme.to_owned())),
-        };
-        let at = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(at);
-        let authority = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
-        let (host, port) = match authority.rsplit_once(':') {
-            // The colons of an IPv6 address are inside of brackets.
-            Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (authority, ""),
-        };
-        if host.is_empty() {
-            return Err(UrlError::Host);
-        }
-        let port = match port {
-            "" if tls => 443,
-            "" => 80,
-            port => port
-                .parse()
-                .ok()
-                .filter(|port| *port != 0)
-                .ok_or(UrlError::Port)?,
-        };
-        Ok(Self {
-            tls: Some(tls),
-            host: host.to_owned(),
-            port,
-            path: normal_path(if path.is_empty() { "/" } else { path })?,
-        })
-    }
-
-    fn authority(&self) -> String {
-        match (self.tls, self.port) {
-            (None, _) => String::new(),
-            (Some(true), 443) | (Some(false), 80) => self.host.clone(),
-            (_, port) => format!("{}:{port}", self.host),
-        }
-    }
-
-    /// Whether a listener would get the request: its port and whether it speaks TLS decide. The
-    /// host is not resolved.
-    fn reaches(&self, listener: &ListenerSettings) -> Result<(), String> {
-        let Some(tls) = self.tls else { return Ok(()) };
-        match &listener.address {
-            Address::Unix(path) => Err(format!("listens at the socket {}", path.display())),
-            Address::Tcp { port, .. } if *port != self.port && *port != 0 => {
-                Err(format!("listens at port {port}, the URL has {}", self.port))
-            }
-            Address::Tcp { .. } if tls && listener.tls.is_none() => {
-                Err("does not speak TLS, the URL is https".to_owned())
-            }
-            Address::Tcp { .. } if !tls && listener.tls.is_some() => {
-                Err("speaks TLS only, the URL is http".to_owned())
-            }
-            Address::Tcp { .. } => Ok(()),
-        }
-    }
-}
-
-fn normal_path(path: &str) -> Result<String, UrlError> {
-    let mut out = Vec::new();
-    normalise(path.as_bytes(), &mut out).map_err(UrlError::Path)?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
 }

@@ -28,7 +28,7 @@ use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 
 pub use command_line::CommandLine;
-pub use explain::explain;
+pub use explain::{Question, explain};
 pub use print::{Look, Source, print};
 pub use reference::reference;
 pub use schema::schema;

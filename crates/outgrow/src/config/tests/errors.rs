@@ -130,7 +130,7 @@ fn rules_between_tables_are_told() {
     );
     check(
         "[route.x]\nservice = \"web\"\nhost = [\"a.test\", \"A.test\"]\n",
-        &["1:route.x: a.test is in the list twice"],
+        &["3:route.x.host: a.test is in the list twice"],
     );
     check(
         "[route.x]\nservice = \"web\"\nhost = \"a.test\"\npath = \"/%61/\"\n[route.y]\nhost = [\"b\", \"a.test\"]\npath = \"/a\"\nservice = \"web\"\n",

@@ -7,7 +7,7 @@ const EXAMPLE: &str = include_str!("../../../../../examples/static-endpoints.tom
 
 fn explained(text: &str, url: &str) -> String {
     let config = load_text(text).unwrap().config;
-    explain(&config, url, "GET").unwrap().to_string()
+    explain(&config, &asked(url, "GET")).unwrap().to_string()
 }
 
 #[test]
@@ -50,6 +50,76 @@ GET shop.example:8080/apis
     );
 }
 
+const ROUTES: &str = include_str!("../../../../../examples/routes.toml");
+
+fn told(url: &str, method: &str, headers: &[(&str, &str)], cookies: &[&str]) -> String {
+    let config = load_text(ROUTES).unwrap().config;
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let question = Question {
+        headers: headers.iter().map(owned).collect(),
+        cookies: cookies.iter().map(|cookie| (*cookie).to_owned()).collect(),
+        ..asked(url, method)
+    };
+    explain(&config, &question).unwrap().to_string()
+}
+
+/// Everything that a route can ask and do, in the words that people read.
+#[test]
+fn conditions_parameters_and_shares_are_told() {
+    let host = "http://shop.example:8080";
+    let check = |told: &str, lines: &[&str]| {
+        for line in lines {
+            assert!(
+                told.lines().any(|found| found == *line),
+                "{line:?} in\n{told}"
+            );
+        }
+    };
+    let got = told(
+        &format!("{host}/api/users/7?x=1"),
+        "GET",
+        &[("X-Beta", "0")],
+        &["session=u1"],
+    );
+    check(
+        &got,
+        &[
+            "  - route beta: header X-Beta is to be 1, it is 0",
+            "  - route reports: path /reports is not a prefix, by segment",
+            "  - route app: matches too, but route user is more specific",
+            "  + route user",
+            "    {id} = 7",
+            "→ service users: 10.0.0.20:3000",
+            "  sent as users.internal/v2/users/7?x=1",
+        ],
+    );
+    let got = told(&format!("{host}/"), "GET", &[], &["session=u1"]);
+    check(
+        &got,
+        &[
+            "→ split by cookie:session",
+            "    service app, 95%: 10.0.0.10:3000, 10.0.0.11:3000 ← this request",
+            "    service next, 5%: 10.0.0.12:3000",
+            "  a copy of 10% of the requests goes to service shadow",
+        ],
+    );
+    check(
+        &told("api.shop.example:8080/orders", "DELETE", &[], &[]),
+        &[
+            "  - route orders: method is to be POST, it is DELETE",
+            "→ 405: the method is none of POST",
+        ],
+    );
+    check(
+        &told(&format!("{host}/old/a/b?c"), "GET", &[], &[]),
+        &["→ 308: to https://shop.example/new/a/b?c"],
+    );
+    check(
+        &told("/", "GET", &[("Host", "shop.example")], &[]),
+        &["  + route app"],
+    );
+}
+
 #[test]
 fn listeners_are_told_by_port_and_tls() {
     let text = format!(
@@ -58,7 +128,7 @@ fn listeners_are_told_by_port_and_tls() {
     );
     let listeners = |url: &str| {
         let config = load_text(&text).unwrap().config;
-        let told = explain(&config, url, "GET").unwrap();
+        let told = explain(&config, &asked(url, "GET")).unwrap();
         let each = |(name, verdict): &(Name, Result<(), String>)| match verdict {
             Ok(()) => name.to_string(),
             Err(reason) => reason.clone(),
@@ -107,7 +177,7 @@ fn instances_and_missing_routes_are_told() {
 #[test]
 fn json_says_the_same() {
     let config = load_text(EXAMPLE).unwrap().config;
-    let json = explain(&config, "http://shop.example:8080/api", "POST")
+    let json = explain(&config, &asked("http://shop.example:8080/api", "POST"))
         .unwrap()
         .to_json();
     assert_eq!(json["route"], "api");
@@ -120,7 +190,7 @@ fn json_says_the_same() {
 #[test]
 fn wrong_urls_are_told() {
     let config = load_text(SMALL).unwrap().config;
-    let error = |url: &str| explain(&config, url, "GET").unwrap_err();
+    let error = |url: &str| explain(&config, &asked(url, "GET")).unwrap_err();
     assert_eq!(error("ftp://a/"), UrlError::Scheme("ftp".to_owned()));
     assert_eq!(error(""), UrlError::Host);
     assert_eq!(error("http:///x"), UrlError::Host);

@@ -10,7 +10,10 @@ fn run(text: &str) -> bool {
     match load_text(text) {
         Ok(loaded) => {
             print(Some(source), &loaded.warnings, Look::Plain);
-            let _ = explain(&loaded.config, "http://shop.example:8080/api/x", "GET");
+            let _ = explain(
+                &loaded.config,
+                &asked("http://shop.example:8080/api/x", "GET"),
+            );
             true
         }
         Err(problems) => {
@@ -143,7 +146,7 @@ fn random_urls_never_panic() {
         let url: String = (0..random.below(12))
             .map(|_| pieces[random.below(pieces.len())])
             .collect();
-        if let Ok(told) = explain(&config, &url, "GET") {
+        if let Ok(told) = explain(&config, &asked(&url, "GET")) {
             assert!(!told.to_string().is_empty() && told.to_json().is_object());
         }
     }

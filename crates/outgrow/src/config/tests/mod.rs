@@ -6,6 +6,7 @@ mod explained;
 mod garbage;
 mod loaded;
 mod printed;
+mod routes;
 mod rules;
 mod schema_validator;
 
@@ -27,6 +28,14 @@ fn with_surroundings<R>(run: impl FnOnce(&Surroundings<'_>) -> R) -> R {
         environment: &environment,
         readable: &readable,
     })
+}
+
+fn asked(url: &str, method: &str) -> Question {
+    Question {
+        url: url.to_owned(),
+        method: method.to_owned(),
+        ..Question::default()
+    }
 }
 
 fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {

@@ -213,7 +213,7 @@ fn an_unknown_service_is_told_beside_other_mistakes() {
 fn rules_inside_of_routes_are_told() {
     check(
         "[route.x]\n",
-        &["1:route.x: a route needs `service` or `respond` | add service"],
+        &["1:route.x: a route needs `service`, `split`, `redirect` or `respond` | add service"],
     );
     check(
         "[route.x]\nservice = \"web\"\nrespond = {}\n",

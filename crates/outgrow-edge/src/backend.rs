@@ -1,0 +1,91 @@
+//! The services that a route sends requests to, compiled: one, or several that share them.
+
+use std::sync::{Arc, Mutex};
+
+use outgrow_core::Random;
+use outgrow_upstream::settings::ServiceTimeouts;
+use outgrow_upstream::{Service, ServiceView};
+
+use crate::split::Split;
+
+/// What one worker chooses endpoints with.
+#[derive(Debug)]
+pub struct Chooser {
+    /// Its view of the service.
+    pub view: ServiceView,
+    /// Its generator.
+    pub random: Random,
+}
+
+/// A service as a route sends requests to it.
+#[derive(Debug)]
+pub struct Backend {
+    /// The service.
+    pub service: Arc<Service>,
+    /// How long things may take.
+    pub timeouts: ServiceTimeouts,
+    /// Each worker's view of the service.
+    views: Box<[Mutex<Chooser>]>,
+}
+
+impl Backend {
+    /// `service` for so many workers.
+    pub fn new(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
+        let chooser = |worker| {
+            let random = Random::from_system();
+            Mutex::new(Chooser {
+                view: service.view(worker),
+                random,
+            })
+        };
+        let views = (0..workers.max(1)).map(chooser).collect();
+        Self {
+            service,
+            timeouts,
+            views,
+        }
+    }
+
+    /// The view of a worker.
+    #[inline]
+    pub(crate) fn view(&self, worker: usize) -> &Mutex<Chooser> {
+        &self.views[worker % self.views.len()]
+    }
+}
+
+/// The services of a route.
+#[derive(Debug)]
+pub struct Backends {
+    list: Vec<Backend>,
+    split: Option<Split>,
+}
+
+impl Backends {
+    /// One service.
+    pub fn one(backend: Backend) -> Self {
+        Self {
+            list: vec![backend],
+            split: None,
+        }
+    }
+
+    /// Several, in the order of the split's shares; at least one.
+    pub fn several(list: Vec<Backend>, split: Split) -> Self {
+        Self {
+            list,
+            split: Some(split),
+        }
+    }
+
+    /// How requests are shared, when there are several services.
+    #[inline]
+    pub(crate) fn split(&self) -> Option<&Split> {
+        self.split.as_ref()
+    }
+
+    /// The service at a place.
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> Option<&Backend> {
+        self.list.get(index)
+    }
+}

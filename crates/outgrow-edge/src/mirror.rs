@@ -1,0 +1,375 @@
+//! Mirroring: a copy of a request goes to another service by a task of its own, which nobody waits
+//! for. What comes back is read up to a limit and thrown away.
+//!
+//! The copy is made while the request is sent ([`crate::forward`] tells of its body) and leaves when
+//! the body has ended, so that only whole requests are mirrored.
+
+use std::future::poll_fn;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_http::Downstream;
+use outgrow_message::ledger::BLOCK_SIZES;
+use outgrow_message::{
+    Block, Blocks, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
+};
+use outgrow_net::{Timer, Wheel};
+use outgrow_upstream::{Freshness, Outcome};
+
+use crate::backend::{Backend, Chooser};
+use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundings, UpstreamSide};
+use crate::metrics::RouteCells;
+use crate::plan::{self, RoutePlan};
+use crate::settings::{MirrorSettings, Share};
+use crate::worker::{Shared, Worker};
+
+/// Says to the service that a request is a copy.
+const FIELD: (&[u8], &[u8]) = (b"X-Outgrow-Mirror", b"1");
+/// A response beyond this is not read to its end; its connection is closed.
+const RESPONSE_LIMIT: u64 = 1 << 20;
+/// The longest that a copy may be under way, whatever the service allows.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// An idle connection used less recently than this is not taken: a copy is sent only once.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Where a route's copies go.
+#[derive(Debug)]
+pub struct Mirror {
+    backend: Backend,
+    share: Share,
+    body_limit: u64,
+    at_once: i64,
+}
+
+impl Mirror {
+    /// Compiles what a route says.
+    pub fn new(settings: &MirrorSettings, backend: Backend) -> Self {
+        Self {
+            backend,
+            share: settings.share,
+            body_limit: settings.body_limit.bytes(),
+            at_once: i64::from(settings.at_once),
+        }
+    }
+}
+
+/// A place among the copies that are under way; what becomes of the copy is counted.
+#[derive(Debug)]
+struct Place {
+    route: Arc<RoutePlan>,
+    shared: Arc<Shared>,
+    worker: usize,
+    /// It was handed to the service.
+    sent: bool,
+}
+
+impl Place {
+    fn cells(&self) -> &RouteCells {
+        self.route.cells.of(self.worker)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.cells().mirrors_open.add(-1);
+        if std::thread::panicking() {
+            self.shared.metrics.worker[self.worker].panics.add_shared(1);
+        }
+        if !self.sent {
+            self.cells().mirrors_dropped.add(1);
+        }
+    }
+}
+
+/// A copy that is being made.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    place: Place,
+    blocks: Arc<Blocks>,
+    wheel: Arc<Wheel>,
+    head: RequestHead,
+    body: Option<Block>,
+    length: usize,
+    limit: usize,
+    /// The body was longer, or there was no room for it.
+    lost: bool,
+}
+
+impl Copy {
+    /// Begins to copy a request as it is about to be sent, if its route mirrors it. `random` decides
+    /// about the share.
+    #[inline]
+    pub(crate) fn begin(
+        worker: &Worker,
+        route: &Arc<RoutePlan>,
+        request: &RequestHead,
+        random: u64,
+    ) -> Option<Box<Self>> {
+        let mirror = route.mirror.as_ref()?;
+        if !mirror.share.has(random) || request.wants_upgrade {
+            return None;
+        }
+        Self::make(worker, route, mirror, request)
+    }
+
+    fn make(
+        worker: &Worker,
+        route: &Arc<RoutePlan>,
+        mirror: &Mirror,
+        request: &RequestHead,
+    ) -> Option<Box<Self>> {
+        let cells = route.cells.of(worker.index);
+        let too_long =
+            matches!(request.length, BodyLength::Known(length) if length > mirror.body_limit);
+        if too_long || cells.mirrors_open.get() >= mirror.at_once {
+            cells.mirrors_dropped.add(1);
+            return None;
+        }
+        cells.mirrors_open.add(1);
+        let place = Place {
+            route: Arc::clone(route),
+            shared: Arc::clone(&worker.shared),
+            worker: worker.index,
+            sent: false,
+        };
+        let mut head = request.clone();
+        head.fields.remove(Known::Expect);
+        head.fields.push(FIELD.0, FIELD.1);
+        let limit = match request.length {
+            BodyLength::Empty => 0,
+            BodyLength::Known(length) => length,
+            BodyLength::Unknown => mirror.body_limit,
+        };
+        Some(Box::new(Self {
+            place,
+            blocks: Arc::clone(&worker.blocks),
+            wheel: Arc::clone(&worker.wheel),
+            head,
+            body: None,
+            length: 0,
+            limit: limit as usize,
+            lost: false,
+        }))
+    }
+
+    /// Takes a piece of the body.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        if self.lost || bytes.is_empty() {
+            return;
+        }
+        if self.body.is_none() {
+            let class = BLOCK_SIZES.iter().position(|size| *size >= self.limit);
+            self.body = class.and_then(|class| self.blocks.take_class(class));
+        }
+        let end = self.length + bytes.len();
+        match &mut self.body {
+            Some(block) if end <= self.limit => {
+                block[self.length..end].copy_from_slice(bytes);
+                self.length = end;
+            }
+            _ => {
+                self.lost = true;
+                self.body = None;
+            }
+        }
+    }
+
+    /// The request was sent whole: the copy leaves.
+    pub(crate) fn send(self: Box<Self>) {
+        if !self.lost {
+            tokio::spawn(self.run());
+        }
+    }
+
+    async fn run(mut self: Box<Self>) {
+        self.head.length = match self.head.length {
+            BodyLength::Empty => BodyLength::Empty,
+            _ => BodyLength::Known(self.length as u64),
+        };
+        let cells = |place: &Place| (Arc::clone(&place.route), place.worker);
+        let (route, worker) = cells(&self.place);
+        if let Some(outcome) = self.exchange(&route).await {
+            let cells = route.cells.of(worker);
+            match outcome {
+                Ok(()) => cells.mirrored.add(1),
+                Err(_) => cells.mirrors_failed.add(1),
+            }
+        }
+    }
+
+    /// Sends the copy and reads the answer; none when the service has no room for it.
+    async fn exchange(&mut self, route: &RoutePlan) -> Option<Result<(), Fault>> {
+        let backend = &route.mirror.as_ref()?.backend;
+        let clock = self.place.shared.clock;
+        let now = clock.now();
+        let permit = {
+            let chooser = backend.view(self.place.worker);
+            let mut chooser = chooser.lock().unwrap_or_else(PoisonError::into_inner);
+            let Chooser { view, random } = &mut *chooser;
+            backend.service.choose(view, now, random, &[]).ok()?
+        };
+        self.place.sent = true;
+        let endpoint = permit.endpoint();
+        let worker = self.place.worker;
+        let pooled = endpoint.checkout(worker, now, Freshness::UsedWithin(FRESH));
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => {
+                let timeout = backend.timeouts.connect;
+                match outgrow_upstream::connect(endpoint, timeout, now).await {
+                    Ok(connection) => connection,
+                    Err(fault) => {
+                        endpoint.report(Outcome::Fault(fault), clock.now());
+                        return Some(Err(fault));
+                    }
+                }
+            }
+        };
+        let mut response = ResponseHead::default();
+        let host = endpoint.label().as_bytes();
+        let attempt = self.attempt(route, backend, host, &mut response, &mut connection.stream);
+        let done = attempt.await;
+        let now = clock.now();
+        match done {
+            Ok(reusable) => {
+                let outcome = match response.status {
+                    502..=504 => Outcome::ServerError,
+                    _ => Outcome::Success,
+                };
+                endpoint.report(outcome, now);
+                if reusable {
+                    endpoint.release(worker, connection, now, None);
+                }
+                Some(Ok(()))
+            }
+            // It answered more than anybody wants to read: its answer, not its failure.
+            Err(fault) if fault.side == outgrow_core::Side::Client => Some(Ok(())),
+            Err(fault) => {
+                endpoint.report(Outcome::Fault(fault), now);
+                Some(Err(fault))
+            }
+        }
+    }
+
+    /// The exchange on a connection; whether that can be used again.
+    async fn attempt(
+        &mut self,
+        route: &RoutePlan,
+        backend: &Backend,
+        host_if_none: &[u8],
+        response: &mut ResponseHead,
+        stream: &mut outgrow_net::Stream,
+    ) -> Result<bool, Fault> {
+        let clock = self.place.shared.clock;
+        let now = clock.now();
+        let mut side = UpstreamSide::default();
+        if !forward::begin(&self.head, host_if_none, None, &mut side, &self.blocks) {
+            return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
+        }
+        let timeouts = &backend.timeouts;
+        let request_deadline = plan::deadline(now, timeouts.request).min(now + TIME_LIMIT);
+        let mut timer = Timer::new(&self.wheel);
+        let mut nobody = Nobody {
+            body: self.body.take(),
+            left: 0..self.length,
+            received: 0,
+        };
+        let mut progress = Progress::default();
+        progress.begin(now);
+        let mut attempt = Attempt {
+            around: Surroundings {
+                clock,
+                blocks: &self.blocks,
+                timer: &mut timer,
+                patience: Patience {
+                    body_idle: timeouts.stream_idle,
+                    first_byte: timeouts.first_byte,
+                    stream_idle: timeouts.stream_idle,
+                    send_idle: timeouts.stream_idle,
+                    request_deadline,
+                },
+                route,
+                body_limit: None,
+            },
+            request: &self.head,
+            response,
+            side: &mut side,
+            stream,
+            down: &mut nobody,
+            replay: &mut Replay::default(),
+            keep_body: false,
+            copy: &mut None,
+            progress: &mut progress,
+        };
+        match poll_fn(|cx| attempt.poll(cx)).await? {
+            Done::Answered { reusable } => Ok(reusable),
+            Done::Switched => Ok(false),
+        }
+    }
+}
+
+/// The client's side of a copy: its body is at hand, and nobody sees the answer.
+#[derive(Debug)]
+struct Nobody {
+    body: Option<Block>,
+    left: std::ops::Range<usize>,
+    received: u64,
+}
+
+impl BodySource for Nobody {
+    fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(Ok(!self.data().is_empty()))
+    }
+
+    fn data(&self) -> &[u8] {
+        let body = self.body.as_ref();
+        body.map_or(&[], |block| &block[self.left.clone()])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left.start = (self.left.start + count).min(self.left.end);
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        None
+    }
+}
+
+impl Downstream for Nobody {
+    fn interim(&mut self, _: &ResponseHead) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn respond(&mut self, _: &ResponseHead, _: BodyLength, _: Method) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn poll_push(&mut self, _: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        self.received += data.len() as u64;
+        if self.received > RESPONSE_LIMIT {
+            let fault = Fault::client(Phase::ResponseBody, Cause::ClientGone);
+            return Poll::Ready(Err(fault));
+        }
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn finish(&mut self, _: Option<&Fields>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {}
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Fault> {
+        Poll::Pending
+    }
+
+    fn has_responded(&self) -> bool {
+        false
+    }
+}
