@@ -21,16 +21,25 @@ struct Filling {
 enum Piece {
     Text(Box<[u8]>),
     Parameter(usize),
-    /// What follows the prefix, without its first slash or with it.
-    Rest {
-        slash: bool,
-    },
+    /// What follows the prefix.
+    Rest(Rest),
     Host,
     Path,
     /// The query, with a question mark before it when it is not empty, or without.
     Query {
         mark: bool,
     },
+}
+
+/// How what follows the prefix is joined to what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Without its first slash.
+    Bare,
+    /// With it, instead of the slash before it.
+    Slash,
+    /// The same at the beginning of a path, where a slash stands in any case.
+    Root,
 }
 
 impl Filling {
@@ -47,10 +56,11 @@ impl Filling {
             let parameter = path.parameters().position(|known| known == name);
             let piece = match (parameter, name) {
                 (Some(index), _) => Piece::Parameter(index),
-                (None, "rest") => {
-                    let slash = takes_last(&mut compiled, b'/');
-                    Piece::Rest { slash }
-                }
+                (None, "rest") => Piece::Rest(match takes_last(&mut compiled, b'/') {
+                    false => Rest::Bare,
+                    true if is_empty(&compiled) => Rest::Root,
+                    true => Rest::Slash,
+                }),
                 (None, "query") => {
                     let mark = takes_last(&mut compiled, b'?');
                     Piece::Query { mark }
@@ -72,11 +82,12 @@ impl Filling {
             match piece {
                 Piece::Text(text) => put(text),
                 Piece::Parameter(index) => put(captures.segment(*index, path)),
-                Piece::Rest { slash: true } => put(captures.rest(path)),
-                Piece::Rest { slash: false } => {
+                Piece::Rest(Rest::Root) if captures.rest(path).is_empty() => put(b"/"),
+                Piece::Rest(Rest::Bare) => {
                     let rest = captures.rest(path);
                     put(rest.strip_prefix(b"/").unwrap_or(rest));
                 }
+                Piece::Rest(Rest::Slash | Rest::Root) => put(captures.rest(path)),
                 Piece::Host => put(bare_host(request.text(request.authority))),
                 Piece::Path if path.first() == Some(&b'/') => put(path),
                 Piece::Path => put(b"/"),
@@ -88,6 +99,11 @@ impl Filling {
     fn uses_host(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Host))
     }
+}
+
+fn is_empty(pieces: &[Piece]) -> bool {
+    let is_nothing = |piece: &Piece| matches!(piece, Piece::Text(text) if text.is_empty());
+    pieces.iter().all(is_nothing)
 }
 
 /// Whether the last text ended in `byte`, which is taken off then.
@@ -152,9 +168,6 @@ impl Rewrite {
         {
             text.clear();
             path.fill(request, captures, |piece| text.extend_from_slice(piece));
-            if text.is_empty() {
-                text.push(b'/');
-            }
             request.rewritten_path = Some(request.fields.push_bytes(text));
         }
         Ok(())
@@ -320,6 +333,10 @@ mod tests {
                 "https://a/x/y?b=c",
             ),
             ("/", "https://{host}{path}", "a.", "/", "https://a/"),
+            ("/old", "/{rest}", "a", "/old", "/"),
+            ("/old", "/{rest}", "a", "/old?x", "/?x"),
+            ("/old", "/{rest}?a", "a", "/old?x", "/?a"),
+            ("/old", "http://b/{rest}?a", "a", "/old?x", "http://b?a"),
             ("/", "/{rest}", "a", "//evil.example/x", "/evil.example/x"),
             ("/", "/{rest}", "a", "/%2Fevil.example", "/%2Fevil.example"),
             ("/", "/{rest}", "a", "/\\evil.example", "/%5Cevil.example"),

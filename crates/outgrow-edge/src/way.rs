@@ -3,6 +3,8 @@
 //!
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
+mod choose;
+
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,14 +17,13 @@ use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
 
-use crate::backend::{Backends, Chooser};
+use crate::backend::Chooser;
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
 use crate::plan::{self, Action, ListenerPlan, RoutePlan};
 use crate::record::Line;
 use crate::respond;
-use crate::rewrite::Redirect;
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
 
@@ -116,7 +117,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             } => self.respond(context, *status, body, fields).await,
             Action::Redirect(redirect) => self.redirect(context, &route, redirect).await,
             Action::Forward(backends) => {
-                destination.backend = self.backend(context, backends);
+                destination.backend = self.choose_backend(context, backends);
                 let Some(backend) = backends.at(destination.backend) else {
                     return Err(Fault::outgrow(Phase::Route, Cause::NoEndpoint));
                 };
@@ -130,34 +131,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 self.forward(context, &target, destination).await
             }
         }
-    }
-
-    /// Which of the route's services the request goes to.
-    fn backend(&self, context: &Context, backends: &Backends) -> usize {
-        let request = &self.exchange.request;
-        backends.split().map_or(0, |split| {
-            split.pick(split.point(request, self.peer, self.listener, context.id.points().0))
-        })
-    }
-
-    async fn redirect(
-        &mut self,
-        context: &mut Context,
-        route: &RoutePlan,
-        redirect: &Redirect,
-    ) -> Result<(), Fault> {
-        let Exchange {
-            request,
-            response: head,
-            matched,
-            ..
-        } = &mut *self.exchange;
-        redirect.location(request, &matched.captures, &mut matched.text)?;
-        head.clear();
-        head.status = redirect.status;
-        head.fields.push(b"Location", &matched.text);
-        route.edit_response(&mut head.fields);
-        self.answer_with(context, redirect.status, &[]).await
     }
 
     async fn respond(

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 mod house;
 
 use house::{House, Options};
+use outgrow_core::settings::MapKey;
+use outgrow_edge::settings::{KeyName, RewriteSettings, RouteSettings};
 
 /// The thread whose allocations are counted; 0 for none.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
@@ -154,8 +156,13 @@ fn ask(client: &mut TcpStream, request: &[u8], answer_ends: &[u8], times: usize)
 
 /// Allocations of the worker in the best of some rounds of 1,000 requests: once a second it does
 /// other things as well. And where they come from, if that is asked for.
-fn allocations(request: &[u8], response: &'static [u8], answer_ends: &[u8]) -> (u64, String) {
-    let house = House::start(&[backend(response)], &Options::default()).expect("an edge");
+fn allocations(
+    options: &Options,
+    request: &[u8],
+    response: &'static [u8],
+    answer_ends: &[u8],
+) -> (u64, String) {
+    let house = House::start(&[backend(response)], options).expect("an edge");
     let mut client = TcpStream::connect(house.address).expect("the edge accepts");
     client.set_nodelay(true).expect("a socket");
     ask(&mut client, request, answer_ends, 1_000);
@@ -178,6 +185,28 @@ fn allocations(request: &[u8], response: &'static [u8], answer_ends: &[u8]) -> (
     (least, traces.collect())
 }
 
+/// A route with a parameter, conditions, a split by cookie, and a rewrite.
+fn special_route() -> RouteSettings {
+    let mut route = RouteSettings {
+        path: "/some/{name}".parse().expect("a path"),
+        split_by: "cookie:session".parse().expect("a key"),
+        rewrite: Some(RewriteSettings {
+            path: "/other/{name}/{rest}".parse().ok(),
+            host: "{name}.example".parse().ok(),
+        }),
+        ..RouteSettings::default()
+    };
+    let pattern = |text: &str| text.parse().expect("a pattern");
+    let key = |text: &str| KeyName::from_key(text).expect("a key");
+    route.method.0.push("GET".parse().expect("a method"));
+    route
+        .header
+        .insert("Accept".parse().expect("a name"), pattern("text/html*"));
+    route.query.insert(key("and"), pattern("*ery"));
+    route.cookie.insert(key("session"), pattern("*"));
+    route
+}
+
 #[test]
 fn a_request_costs_no_allocation_in_steady_state() {
     const GET: &[u8] = b"GET /some/path?and=query HTTP/1.1\r\nHost: www.example.com\r\n\
@@ -192,13 +221,31 @@ fn a_request_costs_no_allocation_in_steady_state() {
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
         6\r\nhello \r\n2\r\nok\r\n0\r\n\r\n";
     let mut wrong = Vec::new();
-    for (name, request, response, ends) in [
-        ("a GET", GET, PLAIN, &b"hello ok"[..]),
-        ("a GET of chunks", GET, CHUNKED, b"\r\n0\r\n\r\n"),
-        ("a POST", POST, PLAIN, b"hello ok"),
-        ("a PUT that may be repeated", PUT, PLAIN, b"hello ok"),
+    let usual = Options::default();
+    let special = Options {
+        route: special_route(),
+        ..Options::default()
+    };
+    for (name, options, request, response, ends) in [
+        ("a GET", &usual, GET, PLAIN, &b"hello ok"[..]),
+        ("a GET of chunks", &usual, GET, CHUNKED, b"\r\n0\r\n\r\n"),
+        ("a POST", &usual, POST, PLAIN, b"hello ok"),
+        (
+            "a PUT that may be repeated",
+            &usual,
+            PUT,
+            PLAIN,
+            b"hello ok",
+        ),
+        (
+            "a GET with all that a route can ask",
+            &special,
+            GET,
+            PLAIN,
+            b"hello ok",
+        ),
     ] {
-        let (count, traces) = allocations(request, response, ends);
+        let (count, traces) = allocations(options, request, response, ends);
         if count > 0 {
             wrong.push(format!(
                 "{name}: {count} allocations in 1,000 requests{traces}"

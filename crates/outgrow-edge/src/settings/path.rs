@@ -117,11 +117,13 @@ impl PathPattern {
     /// The pattern without the names of its parameters: patterns that have it in common match the
     /// same paths.
     pub fn shape(&self) -> (Vec<Option<&str>>, bool) {
-        let shape = |segment| match segment {
-            &Segment::Literal(ref text) => Some(text.as_str()),
-            &Segment::Parameter(_) => None,
-        };
-        (self.segments.iter().map(shape).collect(), self.exact)
+        fn literal(segment: &Segment) -> Option<&str> {
+            match segment {
+                Segment::Literal(text) => Some(text),
+                Segment::Parameter(_) => None,
+            }
+        }
+        (self.segments.iter().map(literal).collect(), self.exact)
     }
 
     fn parse(text: &str) -> Result<Self, PathPatternError> {
@@ -320,7 +322,7 @@ mod tests {
     fn what_no_path_can_be_is_refused() {
         use PathPatternError as E;
         let many = |segment: &str, count: usize| segment.repeat(count);
-        let eight: String = (0..9).map(|name| format!("/{{p{name}}}")).collect();
+        let eight = "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}";
         let table = [
             ("//", E::Segment),
             ("/a//", E::Segment),
@@ -341,7 +343,7 @@ mod tests {
             ("/{a}/{a}", E::Twice),
             (&format!("/{}", many("a", 1024)), E::Length),
             (&many("/a", 33), E::Segments),
-            (&eight, E::Parameters),
+            (eight, E::Parameters),
         ];
         for (text, error) in table {
             assert_eq!(text.parse::<PathPattern>(), Err(error), "{text}");

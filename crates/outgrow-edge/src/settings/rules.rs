@@ -105,8 +105,8 @@ fn split(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
         .map(|share| share.service.as_str())
         .collect();
     names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        let message = format!("service {} is in the list twice", twice[0]);
+    if let Some([twice, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let message = format!("service {twice} is in the list twice");
         table.problem("split", message, "give it one weight");
     } else if route.split.iter().all(|share| share.weight == 0) {
         let message = "a split needs a weight above 0";

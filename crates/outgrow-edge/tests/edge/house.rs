@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use outgrow_core::settings::Address;
 use outgrow_core::{Clock, Snapshot};
+use outgrow_edge::backend::{Backend, Backends};
+use outgrow_edge::rewrite::Rewrite;
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, RouteSettings};
+use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, RouteSettings, SplitBy};
+use outgrow_edge::split::Split;
 use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
@@ -31,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) max_connections: u32,
     /// Whether access records are made; they are thrown away.
     pub(crate) records: bool,
+    /// What the route matches and rewrites, and by what it would split.
+    pub(crate) route: RouteSettings,
 }
 
 impl Default for Options {
@@ -44,6 +49,7 @@ impl Default for Options {
             memory_bytes: 256 * 1024 * 1024,
             max_connections: 1_024,
             records: true,
+            route: RouteSettings::default(),
         }
     }
 }
@@ -69,11 +75,14 @@ impl House {
         let registry = Arc::new(Registry::new(1));
         registry.apply(&services(endpoints, options), clock.now());
         let service = registry.service("app").expect("it was just made");
-        let root = RouteSettings::default();
+        let backend = || Backend::new(Arc::clone(&service), options.service_timeouts.clone(), 1);
         let route = RoutePlan {
             name: "app".to_owned(),
-            action: Action::forward(service, options.service_timeouts.clone(), 1),
-            rewrite: None,
+            action: Action::Forward(match options.route.split_by.clone() {
+                SplitBy::Random => Backends::one(backend()),
+                by => Backends::several(vec![backend(), backend()], Split::new(by, [1, 1])),
+            }),
+            rewrite: Rewrite::new(&options.route),
             mirror: None,
             request_edits: Edits::default(),
             response_edits: Edits::default(),
@@ -82,7 +91,7 @@ impl House {
             cells: shared.metrics.route("app"),
         };
         let plan = Plan {
-            router: Router::compile([Rule::of(&root)]),
+            router: Router::compile([Rule::of(&options.route)]),
             routes: vec![Arc::new(route)],
         };
         shared.plan.publish(Arc::new(plan));

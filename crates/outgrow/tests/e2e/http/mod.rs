@@ -8,6 +8,9 @@ mod exchanges;
 mod records;
 mod retries;
 mod routing;
+mod routing_match;
+mod routing_mirror;
+mod routing_send;
 mod timeouts;
 mod tls;
 
