@@ -18,4 +18,4 @@ pub mod panic_threshold;
 pub mod peak_ewma;
 pub mod slow_start;
 
-pub use algorithm::{Algorithm, Candidates, Cursor, Table};
+pub use algorithm::{Algorithm, Candidates, Cursor, Member, Table};
