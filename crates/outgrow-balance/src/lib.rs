@@ -5,13 +5,17 @@
 //!
 //! - [`algorithm`]: one file per algorithm, all of the same shape: a table that is compiled when
 //!   the set of endpoints changes, and a pick that allocates nothing.
+//! - [`hash`]: the hash of addresses and keys.
+//! - [`peak_ewma`]: the average of an endpoint's response times.
 //! - [`slow_start`]: the share of its weight that an endpoint gets after it came up.
 //! - [`outlier`]: when an endpoint that fails is ejected, and for how long.
 //! - [`panic_threshold`]: when too few endpoints are healthy to go on with these only.
 
 pub mod algorithm;
+pub mod hash;
 pub mod outlier;
 pub mod panic_threshold;
+pub mod peak_ewma;
 pub mod slow_start;
 
-pub use algorithm::{Algorithm, Candidates, Cursor, Table};
+pub use algorithm::{Algorithm, Candidates, Cursor, Member, Table};
