@@ -8,7 +8,7 @@
 //! - [`hash`]: the hash of addresses and keys.
 //! - [`peak_ewma`]: the average of an endpoint's response times.
 //! - [`slow_start`]: the share of its weight that an endpoint gets after it came up.
-//! - [`outlier`]: when an endpoint that fails is ejected, and for how long.
+//! - [`outlier`]: when an endpoint that fails or is slow is ejected, and for how long.
 //! - [`panic_threshold`]: when too few endpoints are healthy to go on with these only.
 
 pub mod algorithm;
