@@ -6,6 +6,7 @@
 //! - [`algorithm`]: one file per algorithm, all of the same shape: a table that is compiled when
 //!   the set of endpoints changes, and a pick that allocates nothing.
 //! - [`hash`]: the hash of addresses and keys.
+//! - [`levels`]: priorities, zones and backups, and how load spills from one to the next.
 //! - [`peak_ewma`]: the average of an endpoint's response times.
 //! - [`slow_start`]: the share of its weight that an endpoint gets after it came up.
 //! - [`outlier`]: when an endpoint that fails or is slow is ejected, and for how long.
@@ -13,6 +14,7 @@
 
 pub mod algorithm;
 pub mod hash;
+pub mod levels;
 pub mod outlier;
 pub mod panic_threshold;
 pub mod peak_ewma;
