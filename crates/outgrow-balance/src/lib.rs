@@ -10,6 +10,8 @@
 //! - [`peak_ewma`]: the average of an endpoint's response times.
 //! - [`slow_start`]: the share of its weight that an endpoint gets after it came up.
 //! - [`outlier`]: when an endpoint that fails or is slow is ejected, and for how long.
+//! - [`sticky`]: how users who are kept on an endpoint leave it, and how uneven they make the load.
+//! - [`reported_load`]: weights from the load that backends report.
 //! - [`panic_threshold`]: when too few endpoints are healthy to go on with these only.
 
 pub mod algorithm;
@@ -18,6 +20,8 @@ pub mod levels;
 pub mod outlier;
 pub mod panic_threshold;
 pub mod peak_ewma;
+pub mod reported_load;
 pub mod slow_start;
+pub mod sticky;
 
 pub use algorithm::{Algorithm, Candidates, Cursor, Member, Table};
