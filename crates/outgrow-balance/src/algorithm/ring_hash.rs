@@ -18,8 +18,11 @@ pub struct Settings {
     /// endpoints deviate by 1/sqrt(points): 4.4 % with 512.
     pub points: u32,
     /// Most points of the ring, 1024 to 8 Mi; default 1 Mi, which takes 16 MiB. When the weights
-    /// ask for more, all endpoints have a half, a quarter and so on of theirs: where an endpoint
-    /// that comes or goes changes that, a part of all keys moves.
+    /// ask for more, all endpoints have a half, a quarter and so on of theirs, and an endpoint that
+    /// comes or goes at that limit moves a part of all keys. With the defaults it is reached when
+    /// the weights together are 2048 times their unit (the largest power of 16 that none is below):
+    /// by 2048 endpoints of weight 1, 204 of weight 10, 17 of weights 1 to 240. Beyond, take
+    /// [`maglev`](super::maglev), which has no such limit.
     pub maximum_size: u32,
     /// The most that one endpoint may have; default none.
     pub bound: Option<Bound>,

@@ -1,5 +1,6 @@
 //! Tests of the algorithms over many seeds: each failure names its seed. Here what they share.
 
+mod comparison;
 mod hashing;
 mod limits;
 mod simulation;

@@ -180,6 +180,31 @@ fn maglev_is_its_model() {
     }
 }
 
+/// Whatever the weights: exactly the slots of the one that leaves change their owner.
+#[test]
+fn maglev_moves_exactly_the_slots_of_one_that_leaves() {
+    let settings = maglev::Settings {
+        size: 4_099,
+        bound: None,
+    };
+    for seed in 0..40 {
+        let mut random = Random::from_seed(seed);
+        let most = [10, 1_000, u32::MAX as usize][random.below(3)];
+        let weights: Vec<u32> = (0..2 + random.below(60))
+            .map(|_| random.below(most) as u32)
+            .collect();
+        let members = members(&weights);
+        let leaving = random.below(members.len());
+        let rest = without(&members, leaving);
+        let before = maglev::Table::new(settings, &members);
+        let after = maglev::Table::new(settings, &rest);
+        for (&one, &other) in before.slots().iter().zip(after.slots()) {
+            let (one, other) = (members[one as usize], rest[other as usize]);
+            assert!(one == other || one == members[leaving], "seed {seed}");
+        }
+    }
+}
+
 /// The table of the paper: each in turn takes its next slot that is free.
 fn plain_maglev(identities: &[u64], size: u64) -> Vec<u64> {
     let mut walks: Vec<(u64, u64)> = identities
