@@ -1,10 +1,11 @@
 //! Priorities, zones and backups: which part of a service's endpoints gets which part of the load.
 //!
 //! A level is the endpoints of one priority in our zone, or those in the others. The rule is Envoy's
-//! (priority levels, overprovisioning factor 1.4): a level of which `healthy` are healthy takes
-//! min(1, 1.4 x healthy) of the load that comes to it and leaves the rest to the next. So nothing
-//! leaves the first before 29 % of it are out, and then gradually. When all together could not take
-//! everything, each takes in proportion. Within a priority our own zone is first, by the same rule.
+//! (priority levels, overprovisioning factor 1.4) without its rounding to whole percents: a level of
+//! which `healthy` are healthy takes min(1, 1.4 x healthy) of the load that comes to it and leaves
+//! the rest to the next. So nothing leaves the first before 29 % of it are out, and then gradually.
+//! When all together could not take everything, each takes in proportion. Within a priority our own
+//! zone is first, by the same rule.
 //!
 //! A backup is an endpoint of a later priority. Deliberately not here: the panic threshold (the
 //! caller says who is healthy), and how much load comes from which zone: where our zone has fewer
@@ -223,7 +224,7 @@ mod tests {
         check(&[], &[]);
         check(&[(0, false, 3, 3)], &[1.0]);
         check(&[(0, false, 0, 3)], &[1.0]);
-        // The examples of Envoy's documentation on priority levels, two and three of them.
+        // Two and three priorities by Envoy's rule, without its rounding to whole percents.
         check(&[(0, false, 100, 100), (1, false, 100, 100)], &[1.0, 0.0]);
         check(&[(0, false, 72, 100), (1, false, 72, 100)], &[1.0, 0.0]);
         check(&[(0, false, 71, 100), (1, false, 71, 100)], &[0.994, 0.006]);
