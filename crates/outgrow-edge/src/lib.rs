@@ -12,6 +12,7 @@ mod identity;
 pub mod metrics;
 pub mod plan;
 pub mod record;
+mod request_key;
 mod respond;
 pub mod router;
 pub mod run;
@@ -22,7 +23,7 @@ mod way;
 pub mod worker;
 
 pub use accept::ListenerSlot;
-pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};
+pub use plan::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan};
 pub use record::{RecordSink, RecordWriter};
 pub use run::Edge;
 pub use worker::{Drain, Shared};

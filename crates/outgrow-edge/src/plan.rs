@@ -10,12 +10,12 @@ use outgrow_core::{Random, Ticks};
 use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
 use outgrow_tls::ServerTls;
-use outgrow_upstream::settings::ServiceTimeouts;
+use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts};
 use outgrow_upstream::{Service, ServiceView};
 
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::router::Router;
-use crate::settings::{HeaderEdits, ListenerTimeouts};
+use crate::settings::{AffinitySettings, HeaderEdits, ListenerTimeouts, RequestKey};
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
@@ -54,6 +54,8 @@ pub enum Action {
         service: Arc<Service>,
         /// How long things may take.
         timeouts: ServiceTimeouts,
+        /// What the choice of an endpoint looks at.
+        picking: Picking,
         /// Each worker's view of the service.
         views: Box<[Mutex<Chooser>]>,
     },
@@ -66,6 +68,30 @@ pub enum Action {
         /// The fields.
         fields: Vec<(String, String)>,
     },
+}
+
+/// What the choice of an endpoint looks at besides requests in flight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picking {
+    /// What requests are kept together by; none where the algorithm does not hash.
+    pub key: Option<RequestKey>,
+    /// Whether response times are looked at, so that they are to be noted.
+    pub measures: bool,
+}
+
+impl Picking {
+    /// What a service's way of balancing looks at.
+    pub fn new(service: &ServiceSettings, affinity: &AffinitySettings) -> Self {
+        let algorithm = service.balance.algorithm(&service.hash);
+        let key = match service.balance {
+            Balance::IpHash => RequestKey::Address,
+            _ => affinity.hash_by.clone(),
+        };
+        Self {
+            key: algorithm.uses_key().then_some(key),
+            measures: algorithm.uses_latency(),
+        }
+    }
 }
 
 /// What one worker chooses endpoints with.
@@ -124,7 +150,12 @@ impl Edits {
 
 impl Action {
     /// Sends requests to `service`, from so many workers.
-    pub fn forward(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
+    pub fn forward(
+        service: Arc<Service>,
+        timeouts: ServiceTimeouts,
+        picking: Picking,
+        workers: usize,
+    ) -> Self {
         let chooser = |worker| {
             let random = Random::from_system();
             Mutex::new(Chooser {
@@ -136,6 +167,7 @@ impl Action {
         Self::Forward {
             service,
             timeouts,
+            picking,
             views,
         }
     }

@@ -17,8 +17,9 @@ use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Servi
 
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
-use crate::plan::{self, Action, Chooser, ListenerPlan, RoutePlan};
+use crate::plan::{self, Action, Chooser, ListenerPlan, Picking, RoutePlan};
 use crate::record::Line;
+use crate::request_key;
 use crate::respond;
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
@@ -109,12 +110,14 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Action::Forward {
                 service,
                 timeouts,
+                picking,
                 views,
             } => {
                 let view = &views[self.worker.index % views.len()];
                 let target = Target {
                     service,
                     timeouts,
+                    picking,
                     view,
                     route: &route,
                     body_limit,
@@ -158,6 +161,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        let by = target.picking.key.as_ref();
+        let key = by.and_then(|by| request_key::value_of(by, &self.exchange.request, self.peer));
         self.prepare_request(context, target.route);
         let repeatable = self
             .exchange
@@ -168,7 +173,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut repeated = false;
         let mut now = context.stages.start;
         loop {
-            let (permit, admitted) = self.admit(target, &avoid, now).await?;
+            let (permit, admitted) = self.admit(target, key, &avoid, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
             context.stages.admitted = admitted;
@@ -189,6 +194,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             now = self.worker.now();
             if !stale {
                 endpoint.report(Outcome::Fault(fault), now);
+                if target.picking.measures && fault.blames_endpoint() {
+                    let elapsed = now.since(context.stages.admitted);
+                    endpoint.note_response_time(elapsed, true, now);
+                }
             }
             let safe = fault.sent == Sent::None || (repeatable && (stale || !repeated));
             let again = safe
@@ -234,13 +243,14 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     async fn admit(
         &mut self,
         target: &Target<'_>,
+        key: Option<u64>,
         avoid: &[EndpointId],
         now: Ticks,
     ) -> Result<(Permit, Ticks), Fault> {
         let chosen = {
             let mut chooser = target.view.lock().unwrap_or_else(PoisonError::into_inner);
             let Chooser { view, random } = &mut *chooser;
-            target.service.choose(view, now, random, avoid)
+            target.service.choose(view, now, random, key, avoid)
         };
         match chosen {
             Ok(permit) => return Ok((permit, now)),
@@ -310,7 +320,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.note_progress(context);
         match done {
             Ok(Done::Answered { reusable }) => {
-                self.finish_attempt(context, permit, connection, reusable);
+                self.finish_attempt(context, target, permit, connection, reusable);
                 Ok(())
             }
             Ok(Done::Switched) => {
@@ -384,6 +394,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     fn finish_attempt(
         &mut self,
         context: &Context,
+        target: &Target<'_>,
         permit: &Permit,
         connection: Connection,
         reusable: bool,
@@ -395,6 +406,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             _ => Outcome::Success,
         };
         endpoint.report(outcome, now);
+        if target.picking.measures {
+            let elapsed = context.stages.first_byte.since(context.stages.admitted);
+            endpoint.note_response_time(elapsed, outcome != Outcome::Success, now);
+        }
         if reusable {
             let keep = self.exchange.progress.keep_alive;
             endpoint.release(self.worker.index, connection, now, keep);
@@ -518,6 +533,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 struct Target<'a> {
     service: &'a Service,
     timeouts: &'a ServiceTimeouts,
+    picking: &'a Picking,
     view: &'a Mutex<Chooser>,
     route: &'a RoutePlan,
     body_limit: Option<u64>,

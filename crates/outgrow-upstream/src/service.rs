@@ -46,13 +46,28 @@ pub enum Unavailable {
 #[derive(Debug)]
 pub struct ServiceView {
     set: View<EndpointSet>,
-    cursor: Cursor,
+    /// One for each level.
+    cursors: Vec<Cursor>,
+    worker: usize,
+    workers: usize,
 }
 
 impl ServiceView {
     /// The set as of the last [`Service::choose`] or [`Service::refresh`].
     pub fn set(&self) -> &Arc<EndpointSet> {
         self.set.value()
+    }
+
+    #[inline]
+    fn refresh(&mut self, newest: &Snapshot<EndpointSet>) {
+        if self.set.refresh(newest) {
+            self.fit();
+        }
+    }
+
+    fn fit(&mut self) {
+        let cursor = Cursor::new(self.worker, self.workers);
+        self.cursors.resize(self.set.value().level_count(), cursor);
     }
 }
 
@@ -105,19 +120,24 @@ impl Service {
 
     /// The view of worker `worker`, below the number of workers of the registry.
     pub fn view(&self, worker: usize) -> ServiceView {
-        ServiceView {
+        let mut view = ServiceView {
             set: self.endpoints.view(),
-            cursor: Cursor::new(worker, self.shared.workers),
-        }
+            cursors: Vec::new(),
+            worker,
+            workers: self.shared.workers,
+        };
+        view.fit();
+        view
     }
 
     /// Brings the view up to date; [`Service::choose`] does so itself.
     #[inline]
     pub fn refresh(&self, view: &mut ServiceView) {
-        view.set.refresh(&self.endpoints);
+        view.refresh(&self.endpoints);
     }
 
-    /// Picks an endpoint and takes a permit. Those to avoid (a request failed there) are taken
+    /// Picks an endpoint and takes a permit. `key` is a hash of what requests are kept together
+    /// by, for the ways that hash (`Balance`); the others ignore it. Those to avoid (a request failed there) are taken
     /// only when no other could take the request now.
     ///
     /// # Errors
@@ -128,10 +148,12 @@ impl Service {
         view: &mut ServiceView,
         now: Ticks,
         random: &mut Random,
+        key: Option<u64>,
         avoid: &[EndpointId],
     ) -> Result<Permit, Unavailable> {
-        view.set.refresh(&self.endpoints);
-        let set = view.set.value();
+        view.refresh(&self.endpoints);
+        let ServiceView { set, cursors, .. } = view;
+        let set = set.value();
         if set.usable.is_empty() {
             return Err(if set.expected {
                 Unavailable::Busy
@@ -144,7 +166,7 @@ impl Service {
         }
         let mut avoid = avoid;
         for _ in 0..RACES {
-            match set.pick(&mut view.cursor, random, now, avoid) {
+            match set.pick(cursors, random, key, now, avoid) {
                 Some(endpoint) => {
                     if let Some(permit) = Permit::acquire(endpoint) {
                         return Ok(permit);

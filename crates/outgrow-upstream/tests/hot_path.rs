@@ -22,10 +22,9 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
             .expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         listeners.push(listener);
-        endpoints.push(Endpoint {
-            address: Address::tcp("127.0.0.1", port),
-            weight,
-        });
+        let mut endpoint = Endpoint::at(Address::tcp("127.0.0.1", port));
+        endpoint.0.weight = weight;
+        endpoints.push(endpoint);
     }
     let registry = Registry::new(2);
     let settings = ServiceSettings {
@@ -47,7 +46,7 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
     for round in 0..ROUNDS {
         let now = Ticks(u64::from(round));
         let permit = service
-            .choose(&mut view, now, &mut random, &[])
+            .choose(&mut view, now, &mut random, Some(u64::from(round)), &[])
             .expect("nothing is in flight");
         let endpoint = permit.endpoint();
         let connection = endpoint

@@ -12,7 +12,9 @@ use outgrow_core::settings::Address;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::router::{Router, Rule};
 use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, PathPrefix};
-use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
+use outgrow_edge::{
+    Action, Edge, Edits, ListenerPlan, Picking, Plan, RecordWriter, RoutePlan, Shared,
+};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
 use outgrow_upstream::Registry;
@@ -72,7 +74,12 @@ impl House {
         let root = PathPrefix::root();
         let route = RoutePlan {
             name: "app".to_owned(),
-            action: Action::forward(service, options.service_timeouts.clone(), 1),
+            action: Action::forward(
+                service,
+                options.service_timeouts.clone(),
+                Picking::default(),
+                1,
+            ),
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
@@ -156,10 +163,9 @@ impl Drop for House {
 }
 
 fn services(endpoints: &[SocketAddr], options: &Options) -> BTreeMap<String, ServiceSettings> {
-    let endpoints = endpoints.iter().map(|address| Endpoint {
-        address: Address::tcp(address.ip().to_string(), address.port()),
-        weight: 1,
-    });
+    let endpoints = endpoints
+        .iter()
+        .map(|address| Endpoint::at(Address::tcp(address.ip().to_string(), address.port())));
     let settings = ServiceSettings {
         endpoints: endpoints.collect(),
         max_connections: options.max_connections,

@@ -21,7 +21,7 @@ fn at(millis: u64) -> Ticks {
 fn endpoint(address: Address, idle_connections: u32) -> (Registry, Arc<Endpoint>) {
     let registry = Registry::new(2);
     let settings = ServiceSettings {
-        endpoints: vec![settings::Endpoint { address, weight: 1 }],
+        endpoints: vec![settings::Endpoint::at(address)],
         idle_connections,
         idle_timeout: Duration::from_secs(30),
         ..ServiceSettings::default()

@@ -64,6 +64,8 @@ impl Service {
                 && member.endpoint.instance() == options.instance.as_deref()
             {
                 member.endpoint.set_weight(options.weight);
+                member.priority = options.priority;
+                member.zone = options.zone;
                 member.live = options.live;
                 return Arc::clone(&member.endpoint);
             }
@@ -135,11 +137,16 @@ impl Service {
             aftermath.membership = true;
             members.settings = Arc::clone(&settings);
             for member in &members.list {
-                member.endpoint.configure(&settings);
+                let configured = settings
+                    .endpoints
+                    .iter()
+                    .find(|one| member.is_at(&one.address));
+                let own_limit = configured.map_or(0, |configured| configured.max_connections);
+                member.endpoint.configure(&settings, own_limit);
             }
             for configured in &settings.endpoints {
                 if let Some(member) = members.current(&configured.address) {
-                    member.keep(configured.weight);
+                    member.keep(configured);
                 } else {
                     let health = if settings.check.is_some() {
                         Health::Unknown
@@ -148,6 +155,9 @@ impl Service {
                     };
                     let options = EndpointOptions {
                         weight: configured.weight,
+                        priority: configured.priority(),
+                        zone: configured.zone.clone(),
+                        max_connections: configured.max_connections,
                         initial: health,
                         ..EndpointOptions::default()
                     };
@@ -241,6 +251,7 @@ impl Service {
             address,
             instance: options.instance.clone(),
             weight: options.weight,
+            max_connections: options.max_connections,
             workers: self.shared.workers,
             queue: Arc::clone(&self.queue),
             service: Weak::clone(&self.this),
@@ -271,7 +282,8 @@ impl Service {
         let result = change(&mut members, &mut aftermath);
         if aftermath.publish {
             members.forget_gone();
-            let set = members.compile(&self.name, &mut aftermath.events);
+            let zone = self.shared.zone();
+            let set = members.compile(&self.name, &zone, &mut aftermath.events);
             self.endpoints.publish(Arc::new(set));
         }
         // Before the lock is gone, so that they are told in the order in which they happened.

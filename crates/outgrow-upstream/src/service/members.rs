@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outgrow_balance::levels::Place;
 use outgrow_balance::outlier::Rules;
 use outgrow_balance::panic_threshold::panics;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 use super::member::{EndpointOptions, Health, Member};
+use super::set::Candidate;
 use super::{EndpointSet, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
@@ -227,8 +229,13 @@ impl Members {
         }
     }
 
-    /// The set that workers choose from, with the flags of the endpoints.
-    pub(crate) fn compile(&mut self, service: &str, events: &mut Vec<Event>) -> EndpointSet {
+    /// The set that workers choose from, with the flags of the endpoints. `zone` is our own.
+    pub(crate) fn compile(
+        &mut self,
+        service: &str,
+        zone: &str,
+        events: &mut Vec<Event>,
+    ) -> EndpointSet {
         let candidates: Vec<&Member> = self
             .list
             .iter()
@@ -249,12 +256,21 @@ impl Members {
                     || member.is_healthy()
                     || (healthy == 0 && member.health == Health::Unknown))
         };
-        let mut usable = Vec::new();
+        let mut used = Vec::new();
         for member in &self.list {
             let is_used = is_used(member);
             member.endpoint.usable.store(is_used, Ordering::SeqCst);
-            if is_used {
-                usable.push(Arc::clone(&member.endpoint));
+            if member.is_candidate() {
+                let place = Place {
+                    priority: member.priority,
+                    is_near: !member.zone.is_empty() && member.zone == zone,
+                    is_healthy: is_used,
+                };
+                used.push(Candidate {
+                    endpoint: Arc::clone(&member.endpoint),
+                    place,
+                    is_used,
+                });
             }
         }
         let all = self
@@ -262,7 +278,7 @@ impl Members {
             .iter()
             .map(|member| Arc::clone(&member.endpoint))
             .collect();
-        let mut set = EndpointSet::new(Arc::clone(&self.settings), all, usable);
+        let mut set = EndpointSet::new(Arc::clone(&self.settings), all, &used);
         set.panic = panic;
         set.expected = self.supervised
             || self.list.iter().any(|member| {

@@ -7,7 +7,7 @@ use outgrow_core::Ticks;
 use outgrow_core::settings::ByteSize;
 use outgrow_edge::router::{Router, Rule};
 use outgrow_edge::settings::{ListenerSettings, Protocol, RouteSettings};
-use outgrow_edge::{Action, Edits, ListenerPlan, Plan, RoutePlan, Shared};
+use outgrow_edge::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Registry;
@@ -22,6 +22,7 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
         .iter()
         .map(|(name, service)| (name.as_str().to_owned(), service.upstream.clone()))
         .collect();
+    registry.set_zone(&config.process.zone);
     registry.apply(&settings, now);
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {
@@ -40,7 +41,7 @@ pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Pla
     let routes = config
         .route
         .iter()
-        .map(|(name, route)| Arc::new(route_plan(name.as_str(), route, registry, shared)))
+        .map(|(name, route)| Arc::new(route_plan(name.as_str(), route, config, registry, shared)))
         .collect();
     Plan { router, routes }
 }
@@ -48,6 +49,7 @@ pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Pla
 fn route_plan(
     name: &str,
     route: &RouteSettings,
+    config: &Config,
     registry: &Registry,
     shared: &Shared,
 ) -> RoutePlan {
@@ -58,7 +60,16 @@ fn route_plan(
     let action = match (service, &route.respond) {
         (Some(service), _) => {
             let timeouts = service.settings().timeouts.clone();
-            Action::forward(service, timeouts, shared.loads.len())
+            let picking = config
+                .service
+                .get(service.name())
+                .map(|known| Picking::new(&known.upstream, &known.affinity));
+            Action::forward(
+                service,
+                timeouts,
+                picking.unwrap_or_default(),
+                shared.loads.len(),
+            )
         }
         (None, Some(respond)) => Action::Respond {
             status: respond.status,

@@ -324,6 +324,7 @@ impl Known {
                 Health::Starting
             },
             live: settings.and_then(live),
+            ..EndpointOptions::default()
         };
         service.set_endpoint(address.clone(), options, now);
         self.address = Some(address);

@@ -58,7 +58,7 @@ fn those_to_avoid_are_taken_when_there_is_no_other() {
     let choose = |house: &mut House, avoid: &[EndpointId]| {
         house
             .web
-            .choose(&mut house.view, at(1), &mut house.random, avoid)
+            .choose(&mut house.view, at(1), &mut house.random, None, avoid)
             .unwrap()
     };
     let others: Vec<Permit> = (0..3).map(|_| choose(&mut house, &[one])).collect();
@@ -229,7 +229,7 @@ fn threads_share_permits() {
             let mut view = service.view(worker);
             let mut random = Random::from_seed(worker as u64);
             for round in 0..3_000_u64 {
-                let permit = match service.choose(&mut view, at(1), &mut random, &[]) {
+                let permit = match service.choose(&mut view, at(1), &mut random, None, &[]) {
                     Ok(permit) => permit,
                     Err(_) => {
                         let wait = tokio::time::timeout(LONG, service.wait().unwrap());
