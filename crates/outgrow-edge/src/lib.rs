@@ -18,6 +18,7 @@ pub mod router;
 pub mod run;
 mod secure;
 pub mod settings;
+pub mod sticky;
 mod tunnel;
 mod way;
 pub mod worker;

@@ -16,6 +16,7 @@ use outgrow_upstream::{Service, ServiceView};
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::router::Router;
 use crate::settings::{AffinitySettings, HeaderEdits, ListenerTimeouts, RequestKey};
+use crate::sticky::{StickyPlan, Tags};
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
@@ -71,17 +72,25 @@ pub enum Action {
 }
 
 /// What the choice of an endpoint looks at besides requests in flight.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Picking {
     /// What requests are kept together by; none where the algorithm does not hash.
     pub key: Option<RequestKey>,
     /// Whether response times are looked at, so that they are to be noted.
     pub measures: bool,
+    /// Sticky sessions.
+    pub sticky: Option<Arc<StickyPlan>>,
 }
 
 impl Picking {
-    /// What a service's way of balancing looks at.
-    pub fn new(service: &ServiceSettings, affinity: &AffinitySettings) -> Self {
+    /// What the way of balancing of service `name` looks at; `secret` signs its sticky cookies when
+    /// the settings have no secret of their own.
+    pub fn new(
+        name: &str,
+        service: &ServiceSettings,
+        affinity: &AffinitySettings,
+        secret: &[u8; 32],
+    ) -> Self {
         let algorithm = service.balance.algorithm(&service.hash);
         let key = match service.balance {
             Balance::IpHash => RequestKey::Address,
@@ -90,6 +99,10 @@ impl Picking {
         Self {
             key: algorithm.uses_key().then_some(key),
             measures: algorithm.uses_latency(),
+            sticky: affinity
+                .sticky
+                .as_ref()
+                .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
         }
     }
 }
@@ -101,6 +114,7 @@ pub struct Chooser {
     pub view: ServiceView,
     /// Its generator.
     pub random: Random,
+    pub(crate) tags: Tags,
 }
 
 /// Changes to fields, compiled.
@@ -161,6 +175,7 @@ impl Action {
             Mutex::new(Chooser {
                 view: service.view(worker),
                 random,
+                tags: Tags::default(),
             })
         };
         let views = (0..workers.max(1)).map(chooser).collect();

@@ -3,8 +3,10 @@
 //!
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
-use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, PoisonError};
+mod admit;
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
@@ -13,13 +15,12 @@ use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{BodyLength, Known};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
+use outgrow_upstream::{Connection, Freshness, Outcome, Permit, Service};
 
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::plan::{self, Action, Chooser, ListenerPlan, Picking, RoutePlan};
 use crate::record::Line;
-use crate::request_key;
 use crate::respond;
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
@@ -161,8 +162,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
-        let by = target.picking.key.as_ref();
-        let key = by.and_then(|by| request_key::value_of(by, &self.exchange.request, self.peer));
+        let mut asked = self.asked(target);
         self.prepare_request(context, target.route);
         let repeatable = self
             .exchange
@@ -173,7 +173,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut repeated = false;
         let mut now = context.stages.start;
         loop {
-            let (permit, admitted) = self.admit(target, key, &avoid, now).await?;
+            let (permit, admitted) = self.admit(target, &mut asked, &avoid, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
             context.stages.admitted = admitted;
@@ -237,46 +237,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if let Some(host) = route.request_edits.host() {
             request.authority = request.fields.push_bytes(host.as_bytes());
         }
-    }
-
-    /// An endpoint and the right to send to it; waits in line when all are busy.
-    async fn admit(
-        &mut self,
-        target: &Target<'_>,
-        key: Option<u64>,
-        avoid: &[EndpointId],
-        now: Ticks,
-    ) -> Result<(Permit, Ticks), Fault> {
-        let chosen = {
-            let mut chooser = target.view.lock().unwrap_or_else(PoisonError::into_inner);
-            let Chooser { view, random } = &mut *chooser;
-            target.service.choose(view, now, random, key, avoid)
-        };
-        match chosen {
-            Ok(permit) => return Ok((permit, now)),
-            Err(Unavailable::NoEndpoint) => {
-                return Err(Fault::outgrow(Phase::Admit, Cause::NoEndpoint));
-            }
-            Err(Unavailable::Busy) => {}
-        }
-        let refused = |cause| Fault::outgrow(Phase::Admit, cause);
-        let mut wait = target.service.wait().map_err(refused)?;
-        self.timer.set(now + target.timeouts.queue);
-        let clock = self.worker.shared.clock;
-        let body_ended = self.exchange.request.length.is_empty();
-        let permit = poll_fn(|cx| {
-            use std::task::Poll;
-            if let Poll::Ready(answer) = std::pin::Pin::new(&mut wait).poll(cx) {
-                return Poll::Ready(answer.map_err(refused));
-            }
-            if body_ended && let Poll::Ready(fault) = self.down.poll_gone(cx) {
-                return Poll::Ready(Err(fault));
-            }
-            let timed = self.timer.poll(cx, clock.now());
-            timed.map(|()| Err(refused(Cause::QueueTimeout)))
-        })
-        .await?;
-        Ok((permit, clock.now()))
     }
 
     /// One attempt at one endpoint. The fault comes with whether a pooled connection was used.
@@ -371,6 +331,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             request,
             response: &mut exchange.response,
             side: &mut exchange.side,
+            set_cookie: &exchange.set_cookie,
             stream: &mut connection.stream,
             down: self.down,
             replay: &mut exchange.replay,

@@ -98,6 +98,8 @@ pub(crate) struct Exchange {
     pub(crate) side: UpstreamSide,
     pub(crate) replay: Replay,
     pub(crate) progress: Progress,
+    /// A `Set-Cookie` of ours that the response is to carry; empty is none.
+    pub(crate) set_cookie: Vec<u8>,
 }
 
 /// Exchanges kept for reuse by a worker.

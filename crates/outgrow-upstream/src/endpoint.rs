@@ -13,10 +13,10 @@ use outgrow_balance::peak_ewma::PeakEwma;
 use outgrow_balance::slow_start;
 use outgrow_core::metrics::Counter;
 use outgrow_core::settings::Address;
-use outgrow_core::{Fault, Ticks};
+use outgrow_core::{Cause, Fault, Ticks};
 
 use crate::pool::{Connection, Freshness, Pool};
-use crate::queue::Queue;
+use crate::queue::{Queue, Wait};
 use crate::service::Service;
 use crate::settings::ServiceSettings;
 
@@ -74,6 +74,14 @@ pub struct Endpoint {
     connects: Counter,
     pub(crate) pool: Pool,
     pub(crate) queue: Arc<Queue>,
+    /// The line of those who wait for this endpoint and no other.
+    pub(crate) own_queue: Arc<Queue>,
+    /// Whether it drains by order.
+    drained: AtomicBool,
+    /// When those who stay here began to leave, as `Ticks`; 0 while they do not.
+    leaving_since: AtomicU64,
+    /// The time over which they leave, in nanoseconds.
+    leaving_over: AtomicU64,
     service: Weak<Service>,
     /// What a name was resolved to, the address that worked last in front.
     resolved: Mutex<Vec<SocketAddr>>,
@@ -118,6 +126,10 @@ impl Endpoint {
             connects: Counter::default(),
             pool: Pool::new(founding.workers),
             queue: founding.queue,
+            own_queue: Arc::default(),
+            drained: AtomicBool::new(false),
+            leaving_since: AtomicU64::new(0),
+            leaving_over: AtomicU64::new(0),
             service: founding.service,
             resolved: Mutex::new(resolved),
         };
@@ -216,6 +228,61 @@ impl Endpoint {
     #[inline]
     pub fn is_usable(&self) -> bool {
         self.usable.load(Ordering::SeqCst)
+    }
+
+    /// Whether it takes those who stay: it is usable, or they leave it one after the other.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.is_usable() || self.leaving().is_some()
+    }
+
+    /// Whether it drains by order.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Since when and over which time those who stay here leave it, while they do.
+    pub fn leaving(&self) -> Option<(Ticks, Duration)> {
+        match self.leaving_since.load(Ordering::SeqCst) {
+            0 => None,
+            since => {
+                let over = self.leaving_over.load(Ordering::Relaxed);
+                Some((Ticks(since), Duration::from_nanos(over)))
+            }
+        }
+    }
+
+    /// Lets those who stay here leave over `window` from `now` on; `None` ends that.
+    pub(crate) fn set_leaving(&self, leaving: Option<(Ticks, Duration)>) {
+        let (since, over) = leaving.map_or((0, 0), |(since, over)| {
+            (since.0.max(1), over.as_nanos() as u64)
+        });
+        self.leaving_over.store(over, Ordering::Relaxed);
+        self.leaving_since.store(since, Ordering::SeqCst);
+    }
+
+    /// Stands in line for a permit of this endpoint alone, for somebody who stays here.
+    ///
+    /// # Errors
+    /// [`Cause::QueueFull`] when `limit` wait already. The wait ends with [`Cause::NoEndpoint`]
+    /// when the endpoint takes nobody any more.
+    pub fn wait(self: &Arc<Self>, limit: usize) -> Result<Wait, Cause> {
+        let wait = self.own_queue.enter(limit)?;
+        // What was free between the choice and this moment was handed to nobody.
+        crate::permit::hand_over_own(self);
+        if !self.is_kept() {
+            self.own_queue.refuse_all(Cause::NoEndpoint);
+        }
+        Ok(wait)
+    }
+
+    /// What it is known as wherever it is known: its instance's name, else its address.
+    pub fn known_as(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.label)
     }
 
     /// An idle connection that is open, as far as can be known without waiting: of `worker`'s own

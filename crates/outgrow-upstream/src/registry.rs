@@ -180,6 +180,7 @@ mod tests {
 
     use super::*;
     use crate::endpoint::Outcome;
+    use crate::service::Wish;
     use crate::settings::{Endpoint, OutlierSettings};
 
     /// The control work as a whole: an ejection ends by itself, a drained endpoint is forgotten.
@@ -215,7 +216,7 @@ mod tests {
         let mut random = outgrow_core::Random::from_seed(1);
         let permit = loop {
             let permit = web
-                .choose(&mut view, clock.now(), &mut random, None, &[])
+                .choose(&mut view, clock.now(), &mut random, Wish::default())
                 .expect("both are usable");
             if permit.endpoint().id() == first.id() {
                 break permit;

@@ -7,6 +7,7 @@ mod control;
 mod member;
 mod members;
 mod set;
+mod stay;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,10 @@ pub(crate) use member::Member;
 pub use member::{EndpointOptions, Health};
 pub(crate) use members::Members;
 pub use set::EndpointSet;
+use stay::Place;
+pub use stay::Stay;
 
-use crate::endpoint::EndpointId;
+use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::Event;
 use crate::permit::Permit;
 use crate::queue::{Queue, Wait};
@@ -33,13 +36,37 @@ use crate::state::ServiceState;
 /// stands in line.
 const RACES: usize = 3;
 
+/// What a choice goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'w> {
+    /// A hash of what requests are kept together by, for the ways that hash (`Balance`); the others
+    /// ignore it.
+    pub key: Option<u64>,
+    /// The endpoint to stay at.
+    pub stay: Option<Stay>,
+    /// Endpoints at which the request failed: taken only when no other could take it now.
+    pub avoid: &'w [EndpointId],
+}
+
 /// Why no endpoint was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Unavailable {
+    /// The endpoint to stay at is at its limit: [`Endpoint::wait`] for it.
+    Full(Arc<Endpoint>),
     /// All are at their limit, or instances are still starting: [`Service::wait`] for one.
     Busy,
     /// There is none, and none is expected.
     NoEndpoint,
+}
+
+impl PartialEq for Unavailable {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Full(one), Self::Full(other)) => one.id() == other.id(),
+            (Self::Busy, Self::Busy) | (Self::NoEndpoint, Self::NoEndpoint) => true,
+            _ => false,
+        }
+    }
 }
 
 /// One worker's view of a service.
@@ -136,9 +163,8 @@ impl Service {
         view.refresh(&self.endpoints);
     }
 
-    /// Picks an endpoint and takes a permit. `key` is a hash of what requests are kept together
-    /// by, for the ways that hash (`Balance`); the others ignore it. Those to avoid (a request failed there) are taken
-    /// only when no other could take the request now.
+    /// Picks an endpoint and takes a permit: that to stay at, as long as it takes the user, else
+    /// one by the service's algorithm.
     ///
     /// # Errors
     /// [`Unavailable`]. While others wait in line it is [`Unavailable::Busy`]: nobody is overtaken.
@@ -148,12 +174,21 @@ impl Service {
         view: &mut ServiceView,
         now: Ticks,
         random: &mut Random,
-        key: Option<u64>,
-        avoid: &[EndpointId],
+        wish: Wish<'_>,
     ) -> Result<Permit, Unavailable> {
         view.refresh(&self.endpoints);
         let ServiceView { set, cursors, .. } = view;
         let set = set.value();
+        if let Some(stay) = wish.stay {
+            match set.stay(stay, wish.avoid.contains(&stay.endpoint), now) {
+                Place::At(endpoint) => {
+                    return Permit::acquire_to_stay(endpoint)
+                        .ok_or_else(|| Unavailable::Full(Arc::clone(endpoint)));
+                }
+                Place::Nowhere => return Err(Unavailable::NoEndpoint),
+                Place::Elsewhere => {}
+            }
+        }
         if set.usable.is_empty() {
             return Err(if set.expected {
                 Unavailable::Busy
@@ -164,9 +199,9 @@ impl Service {
         if self.queue.has_waiters() {
             return Err(Unavailable::Busy);
         }
-        let mut avoid = avoid;
+        let mut avoid = wish.avoid;
         for _ in 0..RACES {
-            match set.pick(cursors, random, key, now, avoid) {
+            match set.pick(cursors, random, wish.key, now, avoid) {
                 Some(endpoint) => {
                     if let Some(permit) = Permit::acquire(endpoint) {
                         return Ok(permit);

@@ -163,6 +163,9 @@ outgrow_core::settings! {
         pub priority: u32 = 0, in 0..=100;
         /// Whether it is used only when no other endpoint can be: the same as the last priority.
         pub backup: bool = false;
+        /// Whether it drains: it gets no new users, and those who stay at it by a sticky cookie
+        /// leave it one after the other (`drain` of `sticky`). Its requests in flight go on.
+        pub drain: bool = false;
         /// The zone that it is in. Within a priority, endpoints of our own zone (`zone` of
         /// `[process]`) are used first, by the same rule. Empty: no zone, never our own.
         pub zone: String = String::new();
@@ -240,6 +243,7 @@ impl Setting for Endpoint {
             self.0.priority.text(),
             self.0.priority == usual.priority,
         );
+        add("drain", self.drain.text(), !self.drain);
         add("backup", self.backup.text(), !self.backup);
         add("zone", self.zone.text(), self.zone.is_empty());
         add(

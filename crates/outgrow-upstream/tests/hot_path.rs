@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use outgrow_core::settings::Address;
 use outgrow_core::{Random, Ticks};
 use outgrow_upstream::settings::{Balance, Endpoint, ServiceSettings};
-use outgrow_upstream::{Freshness, Outcome, Registry, connect};
+use outgrow_upstream::{Freshness, Outcome, Registry, Wish, connect};
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -45,8 +45,12 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
     let started = Instant::now();
     for round in 0..ROUNDS {
         let now = Ticks(u64::from(round));
+        let wish = Wish {
+            key: Some(u64::from(round)),
+            ..Wish::default()
+        };
         let permit = service
-            .choose(&mut view, now, &mut random, Some(u64::from(round)), &[])
+            .choose(&mut view, now, &mut random, wish)
             .expect("nothing is in flight");
         let endpoint = permit.endpoint();
         let connection = endpoint

@@ -23,4 +23,4 @@ pub use listener::{
 };
 pub use request_key::{RequestKey, RequestKeyError};
 pub use route::{RespondSettings, RouteSettings, ServiceName};
-pub use service::AffinitySettings;
+pub use service::{AffinitySettings, Gone, StickySettings};

@@ -230,8 +230,13 @@ async fn all_down_at_once_is_panic_and_serves() {
     assert!(web.endpoints().load().panic);
     let mut view = web.view(0);
     assert!(
-        web.choose(&mut view, Ticks(1), &mut Random::from_seed(1), None, &[])
-            .is_ok()
+        web.choose(
+            &mut view,
+            Ticks(1),
+            &mut Random::from_seed(1),
+            crate::Wish::default()
+        )
+        .is_ok()
     );
 }
 

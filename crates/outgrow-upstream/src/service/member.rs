@@ -137,6 +137,7 @@ impl Member {
     }
 
     pub(crate) fn fail(&mut self, reason: &str) {
+        self.endpoint.set_leaving(None);
         self.failed = true;
         self.health = Health::Down;
         self.reason = Some(reason.to_owned());

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use outgrow_balance::levels::Place;
 use outgrow_balance::outlier::Rules;
@@ -25,6 +26,8 @@ pub(crate) struct Members {
     pub(crate) list: Vec<Member>,
     pub(crate) supervised: bool,
     pub(crate) panic: bool,
+    /// The time over which those who stay at an endpoint leave it when it drains.
+    pub(crate) leaving_over: Duration,
     /// When the first endpoint came up: those that come within the time of a slow start after it
     /// are part of the service's own start and get their full share.
     first_up: Option<Ticks>,
@@ -37,6 +40,7 @@ impl Members {
             list: Vec::new(),
             supervised: false,
             panic: false,
+            leaving_over: Duration::ZERO,
             first_up: None,
         }
     }
@@ -259,6 +263,10 @@ impl Members {
         let mut used = Vec::new();
         for member in &self.list {
             let is_used = is_used(member);
+            if member.health == Health::Down {
+                // Nobody stays at an endpoint that cannot serve.
+                member.endpoint.set_leaving(None);
+            }
             member.endpoint.usable.store(is_used, Ordering::SeqCst);
             if member.is_candidate() {
                 let place = Place {

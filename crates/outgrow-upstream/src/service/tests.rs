@@ -66,7 +66,7 @@ impl House {
 
     fn choose(&mut self, now: Ticks) -> Result<Permit, Unavailable> {
         self.web
-            .choose(&mut self.view, now, &mut self.random, None, &[])
+            .choose(&mut self.view, now, &mut self.random, Wish::default())
     }
 
     /// The ports that get requests when nothing is in flight.
@@ -377,8 +377,8 @@ fn drain_ends_with_the_last_request() {
     let permit = std::iter::repeat_with(|| house.choose(at(2)).unwrap())
         .find(|permit| permit.endpoint().id() == drained.id())
         .unwrap();
-    assert!(house.web.drain_endpoint(&address(1)));
-    assert!(!house.web.drain_endpoint(&address(9)));
+    assert!(house.web.drain_endpoint(&address(1), at(2)));
+    assert!(!house.web.drain_endpoint(&address(9), at(2)));
     assert_eq!(house.used(at(2)), [2]);
     assert_eq!(house.web.active(&address(1)), 1);
     drop(permit);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_core::settings::ByteSize;
@@ -27,12 +28,21 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {
             known.set_supervised(service.instances.is_some());
+            let sticky = service.affinity.sticky.as_ref();
+            known.set_leaving_over(sticky.map_or(Duration::ZERO, |sticky| sticky.drain));
         }
     }
 }
 
 /// The plan of all routes. The registry must know the services already.
-pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Plan {
+/// `cookie_secret`
+/// signs the sticky cookies of services that have no secret of their own.
+pub(super) fn plan(
+    config: &Config,
+    registry: &Registry,
+    shared: &Shared,
+    cookie_secret: &[u8; 32],
+) -> Plan {
     let rules = config.route.values().map(|route| Rule {
         hosts: &route.host,
         path: &route.path,
@@ -41,7 +51,16 @@ pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Pla
     let routes = config
         .route
         .iter()
-        .map(|(name, route)| Arc::new(route_plan(name.as_str(), route, config, registry, shared)))
+        .map(|(name, route)| {
+            Arc::new(route_plan(
+                name.as_str(),
+                route,
+                config,
+                registry,
+                shared,
+                cookie_secret,
+            ))
+        })
         .collect();
     Plan { router, routes }
 }
@@ -52,6 +71,7 @@ fn route_plan(
     config: &Config,
     registry: &Registry,
     shared: &Shared,
+    cookie_secret: &[u8; 32],
 ) -> RoutePlan {
     let service = route
         .service
@@ -60,10 +80,14 @@ fn route_plan(
     let action = match (service, &route.respond) {
         (Some(service), _) => {
             let timeouts = service.settings().timeouts.clone();
-            let picking = config
-                .service
-                .get(service.name())
-                .map(|known| Picking::new(&known.upstream, &known.affinity));
+            let picking = config.service.get(service.name()).map(|known| {
+                Picking::new(
+                    service.name(),
+                    &known.upstream,
+                    &known.affinity,
+                    cookie_secret,
+                )
+            });
             Action::forward(
                 service,
                 timeouts,

@@ -233,7 +233,7 @@ impl Instances {
         if let (Some(address), Some(service)) =
             (&known.address, registry.service(&known.report.spec.service))
         {
-            service.drain_endpoint(address);
+            service.drain_endpoint(address, now);
         }
     }
 

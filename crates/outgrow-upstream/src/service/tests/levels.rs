@@ -85,7 +85,11 @@ fn keys_stay_at_their_endpoints() {
                 let House {
                     web, view, random, ..
                 } = &mut *house;
-                let permit = web.choose(view, at(3), random, Some(key), &[]).unwrap();
+                let wish = Wish {
+                    key: Some(key),
+                    ..Wish::default()
+                };
+                let permit = web.choose(view, at(3), random, wish).unwrap();
                 (key, port_of(permit.endpoint()))
             };
             (0..500).map(owner).collect()

@@ -8,6 +8,7 @@ mod exchanges;
 mod records;
 mod retries;
 mod routing;
+mod sticky;
 mod timeouts;
 mod tls;
 
