@@ -5,12 +5,23 @@
 //! tells, a method with a default there. What several picks of one worker share is in [`Cursor`].
 
 mod alias;
+mod bound;
+pub mod first;
+mod keyed;
+pub mod least_connections;
+pub mod least_time;
+pub mod maglev;
 pub mod power_of_two;
+pub mod random;
+pub mod ring_hash;
 pub mod round_robin;
 #[cfg(test)]
-mod simulation;
+mod tests;
+mod weights;
 
 use outgrow_core::Random;
+
+pub use bound::Bound;
 
 /// How the next endpoint is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +31,45 @@ pub enum Algorithm {
     PowerOfTwo,
     /// Each in turn, as often as its weight says and spread evenly.
     RoundRobin,
+    /// The one with the fewest requests in flight for its weight.
+    LeastConnections,
+    /// Drawn by weight.
+    Random,
+    /// Of two drawn by weight the one that answers sooner, by its response times so far and its
+    /// requests in flight.
+    LeastTime,
+    /// By the key, on a ring.
+    RingHash(ring_hash::Settings),
+    /// By the key, in a table.
+    Maglev(maglev::Settings),
+    /// The first in the given order that is not full.
+    First,
 }
 
-/// What an algorithm may ask about the endpoints it picks from. An index is that of the weight
+impl Algorithm {
+    /// Whether picks look at the key; it need not be computed otherwise.
+    pub fn uses_key(&self) -> bool {
+        matches!(self, Self::RingHash(_) | Self::Maglev(_))
+    }
+
+    /// Whether picks look at [`Candidates::latency`]; response times need not be kept otherwise.
+    pub fn uses_latency(&self) -> bool {
+        matches!(self, Self::LeastTime)
+    }
+}
+
+/// An endpoint as a table is compiled from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its part of the load relative to the others'. 0 counts as 1: an endpoint that is to get
+    /// nothing is not to be in the set.
+    pub weight: u32,
+    /// A stable hash of its address (see [`hash`](crate::hash::hash)), the same in every process:
+    /// so all edges send a key to the same endpoint, in whatever order they know the endpoints.
+    pub identity: u64,
+}
+
+/// What an algorithm may ask about the endpoints it picks from. An index is that of the member
 /// that the table was compiled from.
 pub trait Candidates {
     /// Requests in flight at the endpoint.
@@ -36,46 +83,83 @@ pub trait Candidates {
     fn share(&self, _index: usize) -> f64 {
         1.0
     }
+
+    /// The average response time of the endpoint in seconds, decayed to now: see
+    /// [`PeakEwma::read`](crate::peak_ewma::PeakEwma::read). 0 is not measured.
+    fn latency(&self, _index: usize) -> f64 {
+        0.0
+    }
+
+    /// Requests in flight at all `count` endpoints. Asked at most once per pick, only under a
+    /// [`Bound`] and only when the endpoint that is due is not idle. O(count) unless overridden
+    /// with a counter that the service keeps.
+    fn total_active(&self, count: usize) -> u64 {
+        (0..count).map(|index| u64::from(self.active(index))).sum()
+    }
 }
 
-/// An algorithm compiled for a set of endpoints. Picks are O(1) while endpoints are available.
+/// An algorithm compiled for a set of endpoints. Picks allocate nothing, and are O(1) while
+/// endpoints are available ([`first`]: O(those that are full)).
 #[derive(Clone, Debug)]
 pub enum Table {
     /// See [`power_of_two`].
     PowerOfTwo(power_of_two::Table),
     /// See [`round_robin`].
     RoundRobin(round_robin::Table),
+    /// See [`least_connections`].
+    LeastConnections(least_connections::Table),
+    /// See [`random`].
+    Random(random::Table),
+    /// See [`least_time`].
+    LeastTime(least_time::Table),
+    /// See [`ring_hash`].
+    RingHash(ring_hash::Table),
+    /// See [`maglev`].
+    Maglev(maglev::Table),
+    /// See [`first`].
+    First(first::Table),
 }
 
 impl Table {
-    /// Compiles the table for endpoints with these weights. A weight of 0 counts as 1: an endpoint
-    /// that is to get nothing is not to be in the set.
-    pub fn new(algorithm: Algorithm, weights: &[u32]) -> Self {
-        match algorithm {
-            Algorithm::PowerOfTwo => Self::PowerOfTwo(power_of_two::Table::new(weights)),
-            Algorithm::RoundRobin => Self::RoundRobin(round_robin::Table::new(weights)),
+    /// Compiles the table for these endpoints.
+    pub fn new(algorithm: &Algorithm, members: &[Member]) -> Self {
+        let weights = || -> Vec<u32> { members.iter().map(|member| member.weight).collect() };
+        match *algorithm {
+            Algorithm::PowerOfTwo => Self::PowerOfTwo(power_of_two::Table::new(&weights())),
+            Algorithm::RoundRobin => Self::RoundRobin(round_robin::Table::new(&weights())),
+            Algorithm::LeastConnections => {
+                Self::LeastConnections(least_connections::Table::new(&weights()))
+            }
+            Algorithm::Random => Self::Random(random::Table::new(&weights())),
+            Algorithm::LeastTime => Self::LeastTime(least_time::Table::new(&weights())),
+            Algorithm::RingHash(settings) => {
+                Self::RingHash(ring_hash::Table::new(settings, members))
+            }
+            Algorithm::Maglev(settings) => Self::Maglev(maglev::Table::new(settings, members)),
+            Algorithm::First => Self::First(first::Table::new(members.len())),
         }
     }
 
-    /// The algorithm that it was compiled for.
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::PowerOfTwo(_) => Algorithm::PowerOfTwo,
-            Self::RoundRobin(_) => Algorithm::RoundRobin,
-        }
-    }
-
-    /// The endpoint for the next request; `None` when none is available.
+    /// The endpoint for the next request; `None` when none is available. The key is a hash of what
+    /// the request is kept together by (header, cookie, query, path, address); the algorithms that
+    /// [use no key](Algorithm::uses_key) ignore it, the others pick by weight without one.
     #[inline]
     pub fn pick(
         &self,
         cursor: &mut Cursor,
         random: &mut Random,
+        key: Option<u64>,
         candidates: &impl Candidates,
     ) -> Option<usize> {
         match self {
             Self::PowerOfTwo(table) => table.pick(random, candidates),
             Self::RoundRobin(table) => table.pick(cursor, random, candidates),
+            Self::LeastConnections(table) => table.pick(random, candidates),
+            Self::Random(table) => table.pick(random, candidates),
+            Self::LeastTime(table) => table.pick(random, candidates),
+            Self::RingHash(table) => table.pick(random, key, candidates),
+            Self::Maglev(table) => table.pick(random, key, candidates),
+            Self::First(table) => table.pick(random, candidates),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Outlier rules: an endpoint that fails several requests in a row is ejected for a while, longer
 //! each time, but never so many of them that the rest must break down.
 //!
-//! Counting the failures is the caller's: on the way of a request it costs one load.
+//! Counting the failures is the caller's: on the way of a request it costs one load. Endpoints that
+//! are worse than the others over an interval are found by [`statistics`].
+
+pub mod statistics;
 
 use std::time::Duration;
 

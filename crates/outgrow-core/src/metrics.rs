@@ -48,6 +48,8 @@ pub mod names {
     pub const ENDPOINT_EJECTIONS: &str = "outgrow_endpoint_ejections_total";
     /// 1 while a service uses all its endpoints because too few are healthy.
     pub const SERVICE_PANIC: &str = "outgrow_service_panic";
+    /// The largest multiple of its due in flight that an endpoint has, by service.
+    pub const SERVICE_UNEVENNESS: &str = "outgrow_service_unevenness_ratio";
     /// Requests waiting for a permit, by service.
     pub const SERVICE_QUEUE: &str = "outgrow_service_queue_length";
     /// Connections made to endpoints, by service.

@@ -6,7 +6,9 @@ use outgrow_core::Random;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Service, ServiceView};
 
+use crate::plan::Picking;
 use crate::split::Split;
+use crate::sticky::Tags;
 
 /// What one worker chooses endpoints with.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub struct Chooser {
     pub view: ServiceView,
     /// Its generator.
     pub random: Random,
+    pub(crate) tags: Tags,
 }
 
 /// A service as a route sends requests to it.
@@ -24,24 +27,33 @@ pub struct Backend {
     pub service: Arc<Service>,
     /// How long things may take.
     pub timeouts: ServiceTimeouts,
+    /// What the choice of an endpoint looks at.
+    pub picking: Picking,
     /// Each worker's view of the service.
     views: Box<[Mutex<Chooser>]>,
 }
 
 impl Backend {
     /// `service` for so many workers.
-    pub fn new(service: Arc<Service>, timeouts: ServiceTimeouts, workers: usize) -> Self {
+    pub fn new(
+        service: Arc<Service>,
+        timeouts: ServiceTimeouts,
+        picking: Picking,
+        workers: usize,
+    ) -> Self {
         let chooser = |worker| {
             let random = Random::from_system();
             Mutex::new(Chooser {
                 view: service.view(worker),
                 random,
+                tags: Tags::default(),
             })
         };
         let views = (0..workers.max(1)).map(chooser).collect();
         Self {
             service,
             timeouts,
+            picking,
             views,
         }
     }

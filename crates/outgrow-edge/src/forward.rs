@@ -123,6 +123,8 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) request: &'a RequestHead,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) side: &'a mut UpstreamSide,
+    /// A `Set-Cookie` of ours; empty is none.
+    pub(crate) set_cookie: &'a [u8],
     pub(crate) stream: &'a mut Stream,
     pub(crate) down: &'a mut D,
     pub(crate) replay: &'a mut Replay,
@@ -455,6 +457,9 @@ impl<D: Downstream> Attempt<'_, D> {
         self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
         self.response.fields.remove_hop_by_hop();
         self.around.route.edit_response(&mut self.response.fields);
+        if !self.set_cookie.is_empty() {
+            self.response.fields.push(b"Set-Cookie", self.set_cookie);
+        }
         self.side
             .incoming
             .begin(self.response.length, self.response.until_close);

@@ -16,7 +16,7 @@ use outgrow_message::{
     Block, Blocks, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
 };
 use outgrow_net::{Timer, Wheel};
-use outgrow_upstream::{Freshness, Outcome};
+use outgrow_upstream::{Freshness, Outcome, Wish};
 
 use crate::backend::{Backend, Chooser};
 use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundings, UpstreamSide};
@@ -207,8 +207,9 @@ impl Copy {
         let permit = {
             let chooser = backend.view(self.place.worker);
             let mut chooser = chooser.lock().unwrap_or_else(PoisonError::into_inner);
-            let Chooser { view, random } = &mut *chooser;
-            backend.service.choose(view, now, random, &[]).ok()?
+            let Chooser { view, random, .. } = &mut *chooser;
+            let choice = backend.service.choose(view, now, random, Wish::default());
+            choice.ok()?
         };
         self.place.sent = true;
         let endpoint = permit.endpoint();
@@ -301,6 +302,7 @@ impl Copy {
             replay: &mut Replay::default(),
             keep_body: false,
             copy: &mut None,
+            set_cookie: &[],
             progress: &mut progress,
         };
         match poll_fn(|cx| attempt.poll(cx)).await? {

@@ -30,7 +30,6 @@ use by_length::ByLength;
 pub use captures::Captures;
 pub use conditions::Failed;
 use conditions::{Conditions, Verdict};
-pub(crate) use conditions::{cookie_values, query_values, values};
 pub use rank::same_rank;
 use tree::Node;
 

@@ -4,17 +4,12 @@
 //! the services' shares lie one behind the other in the order of their names. So a changed weight
 //! moves borders, and with them only the users between the old border and the new one.
 
-use std::net::IpAddr;
-
-use outgrow_message::{Fields, Known, RequestHead};
+use outgrow_balance::hash::combine;
+use outgrow_message::RequestHead;
 
 use crate::identity::Peer;
-use crate::plan::ListenerPlan;
-use crate::router::{cookie_values, query_values, values};
-use crate::settings::SplitBy;
-
-/// Most proxies in front of this one that are looked at for the client's address.
-const PROXY_LIMIT: usize = 32;
+use crate::request_key;
+use crate::settings::{RequestKey, SplitBy};
 
 /// The shares of a split.
 #[derive(Clone, Debug)]
@@ -47,88 +42,56 @@ impl Split {
 
     /// The point of a request by its key; none when that is its address, or chance.
     pub fn key_point(&self, request: &RequestHead) -> Option<u64> {
-        let value = match &self.by {
-            SplitBy::Random | SplitBy::Address => None,
-            SplitBy::Header(name) => values(request, name).next(),
-            SplitBy::Cookie(name) => cookie_values(request, name).next(),
-            SplitBy::Query(name) => query_values(request, name).next(),
-        };
-        value.filter(|value| !value.is_empty()).map(point_of)
+        self.point_by_key(request, &Peer::new(None, false, false))
     }
 
-    /// The point of a request; `random` where chance decides.
-    pub(crate) fn point(
-        &self,
-        request: &RequestHead,
-        peer: &Peer,
-        listener: &ListenerPlan,
-        random: u64,
-    ) -> u64 {
+    fn point_by_key(&self, request: &RequestHead, peer: &Peer) -> Option<u64> {
+        let SplitBy::Key(key) = &self.by else {
+            return None;
+        };
+        request_key::value_of(key, request, peer).map(point_of)
+    }
+
+    /// The point of a request: of its user, or of their address; `random` where there is neither.
+    #[inline]
+    pub(crate) fn point(&self, request: &RequestHead, peer: &Peer, random: u64) -> u64 {
         if self.by == SplitBy::Random {
             return random;
         }
-        let of_key = self.key_point(request);
-        of_key.unwrap_or_else(|| point_of(client_address(&request.fields, peer, listener)))
+        let by_address = || request_key::value_of(&RequestKey::Address, request, peer);
+        let of_key = self.point_by_key(request, peer);
+        of_key
+            .or_else(|| by_address().map(point_of))
+            .unwrap_or(random)
     }
 }
 
-/// The client's address as text: the peer's, or what trusted proxies say that it is.
-fn client_address<'a>(fields: &'a Fields, peer: &'a Peer, listener: &ListenerPlan) -> &'a [u8] {
-    if !peer.trusted {
-        return peer.address();
-    }
-    let mut client = peer.address();
-    let Some(line) = fields.values(Known::XForwardedFor).last() else {
-        return client;
-    };
-    for member in line.rsplit(|&byte| byte == b',').take(PROXY_LIMIT) {
-        let member = member.trim_ascii();
-        let text = std::str::from_utf8(member).ok();
-        let Some(address) = text.and_then(|text| text.parse::<IpAddr>().ok()) else {
-            break;
-        };
-        client = member;
-        if !listener.trusts(Some(address)) {
-            break;
-        }
-    }
-    client
-}
-
-/// The point of a text: its hash, the same for ever and everywhere.
-pub fn point_of(text: &[u8]) -> u64 {
-    const KEYS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
-    let mix = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ word) * u128::from(KEYS[1]);
-        (product as u64) ^ ((product >> 64) as u64)
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut hash = KEYS[0] ^ text.len() as u64;
-    for word in words {
-        hash = mix(hash, u64::from_le_bytes(*word)).wrapping_add(KEYS[0]);
-    }
-    let last = rest
-        .iter()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte));
-    hash = mix(hash, last).wrapping_add(KEYS[0]);
-    // A product mixes its high bits best: once more, with the halves exchanged (splitmix64).
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+/// The point of a user, the same for ever and everywhere: another draw than the hash itself, by
+/// which the services may choose among their endpoints. If it were the same, the users of a small
+/// share would all be at a few endpoints.
+fn point_of(hash: u64) -> u64 {
+    const DRAW: u64 = 0x7370_6c69_7420_6279;
+    combine(hash, DRAW)
 }
 
 #[cfg(test)]
 mod tests {
+    use outgrow_balance::hash::hash;
+
     use super::*;
+
+    fn user(name: &str) -> u64 {
+        point_of(hash(name.as_bytes()))
+    }
 
     fn users() -> Vec<u64> {
         (0..100_000)
-            .map(|user| point_of(format!("user-{user}").as_bytes()))
+            .map(|number| user(&format!("user-{number}")))
             .collect()
     }
 
     fn split(weights: &[u32]) -> Split {
-        Split::new(SplitBy::Address, weights.iter().copied())
+        Split::new(SplitBy::Key(RequestKey::Address), weights.iter().copied())
     }
 
     #[test]
@@ -178,31 +141,22 @@ mod tests {
         );
     }
 
-    /// One bit of the text changes about half of the point's bits, each of them about as often.
+    /// The users of a small share are spread over all hashes, by which endpoints are chosen.
     #[test]
-    fn points_are_well_mixed() {
-        let mut flips = [0_u32; 64];
-        let mut rounds = 0;
-        for user in 0..2_000_u32 {
-            let text = format!("10.0.{}.{}", user / 256, user % 256).into_bytes();
-            for bit in 0..8 {
-                let mut other = text.clone();
-                let last = other.len() - 1;
-                other[last] ^= 1 << bit;
-                let differ = point_of(&text) ^ point_of(&other);
-                rounds += 1;
-                for (place, count) in flips.iter_mut().enumerate() {
-                    *count += u32::from(differ >> place & 1 == 1);
-                }
-            }
+    fn a_share_says_nothing_about_the_hash() {
+        let split = split(&[95, 5]);
+        let hashes = (0..100_000).map(|number| hash(format!("user-{number}").as_bytes()));
+        let mut quarters = [0_u32; 4];
+        for hash in hashes.filter(|hash| split.pick(point_of(*hash)) == 1) {
+            quarters[(hash >> 62) as usize] += 1;
         }
-        for (place, count) in flips.iter().enumerate() {
-            let share = f64::from(*count) / f64::from(rounds);
-            assert!((0.47..0.53).contains(&share), "bit {place}: {share}");
-        }
+        assert!(
+            quarters.iter().all(|count| (1_080..1_420).contains(count)),
+            "{quarters:?}"
+        );
         // Fixed for ever: an upgrade moves nobody.
-        assert_eq!(point_of(b"192.0.2.7"), KNOWN);
+        assert_eq!(user("192.0.2.7"), KNOWN);
     }
 
-    const KNOWN: u64 = 8_542_851_609_221_207_542;
+    const KNOWN: u64 = 15_470_442_527_958_117_445;
 }

@@ -3,10 +3,11 @@
 //!
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
+mod admit;
 mod choose;
 
-use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
@@ -15,13 +16,13 @@ use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{BodyLength, Known};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
+use outgrow_upstream::{Connection, Freshness, Outcome, Permit, Service};
 
 use crate::backend::Chooser;
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
-use crate::plan::{self, Action, ListenerPlan, RoutePlan};
+use crate::plan::{self, Action, ListenerPlan, Picking, RoutePlan};
 use crate::record::Line;
 use crate::respond;
 use crate::tunnel::{Relay, RelayState};
@@ -124,6 +125,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 let target = Target {
                     service: &backend.service,
                     timeouts: &backend.timeouts,
+                    picking: &backend.picking,
                     view: backend.view(self.worker.index),
                     route: &route,
                     body_limit,
@@ -178,6 +180,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        let mut asked = self.asked(target);
         self.prepare_request(context, target.route)?;
         let repeatable = self
             .exchange
@@ -188,7 +191,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut repeated = false;
         let mut now = context.stages.start;
         loop {
-            let (permit, admitted) = self.admit(target, &avoid, now).await?;
+            let (permit, admitted) = self.admit(target, &mut asked, &avoid, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
             context.stages.admitted = admitted;
@@ -209,6 +212,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             now = self.worker.now();
             if !stale {
                 endpoint.report(Outcome::Fault(fault), now);
+                if target.picking.measures && fault.blames_endpoint() {
+                    let elapsed = now.since(context.stages.admitted);
+                    endpoint.note_response_time(elapsed, true, now);
+                }
             }
             let safe = fault.sent == Sent::None || (repeatable && (stale || !repeated));
             let again = safe
@@ -260,45 +267,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         Ok(())
     }
 
-    /// An endpoint and the right to send to it; waits in line when all are busy.
-    async fn admit(
-        &mut self,
-        target: &Target<'_>,
-        avoid: &[EndpointId],
-        now: Ticks,
-    ) -> Result<(Permit, Ticks), Fault> {
-        let chosen = {
-            let mut chooser = target.view.lock().unwrap_or_else(PoisonError::into_inner);
-            let Chooser { view, random } = &mut *chooser;
-            target.service.choose(view, now, random, avoid)
-        };
-        match chosen {
-            Ok(permit) => return Ok((permit, now)),
-            Err(Unavailable::NoEndpoint) => {
-                return Err(Fault::outgrow(Phase::Admit, Cause::NoEndpoint));
-            }
-            Err(Unavailable::Busy) => {}
-        }
-        let refused = |cause| Fault::outgrow(Phase::Admit, cause);
-        let mut wait = target.service.wait().map_err(refused)?;
-        self.timer.set(now + target.timeouts.queue);
-        let clock = self.worker.shared.clock;
-        let body_ended = self.exchange.request.length.is_empty();
-        let permit = poll_fn(|cx| {
-            use std::task::Poll;
-            if let Poll::Ready(answer) = std::pin::Pin::new(&mut wait).poll(cx) {
-                return Poll::Ready(answer.map_err(refused));
-            }
-            if body_ended && let Poll::Ready(fault) = self.down.poll_gone(cx) {
-                return Poll::Ready(Err(fault));
-            }
-            let timed = self.timer.poll(cx, clock.now());
-            timed.map(|()| Err(refused(Cause::QueueTimeout)))
-        })
-        .await?;
-        Ok((permit, clock.now()))
-    }
-
     /// One attempt at one endpoint. The fault comes with whether a pooled connection was used.
     async fn attempt(
         &mut self,
@@ -340,7 +308,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.note_progress(context);
         match done {
             Ok(Done::Answered { reusable }) => {
-                self.finish_attempt(context, permit, connection, reusable);
+                self.finish_attempt(context, target, permit, connection, reusable);
                 Ok(())
             }
             Ok(Done::Switched) => {
@@ -391,6 +359,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             request,
             response: &mut exchange.response,
             side: &mut exchange.side,
+            set_cookie: &exchange.set_cookie,
             stream: &mut connection.stream,
             down: self.down,
             replay: &mut exchange.replay,
@@ -415,6 +384,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     fn finish_attempt(
         &mut self,
         context: &Context,
+        target: &Target<'_>,
         permit: &Permit,
         connection: Connection,
         reusable: bool,
@@ -426,6 +396,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             _ => Outcome::Success,
         };
         endpoint.report(outcome, now);
+        if target.picking.measures {
+            let elapsed = context.stages.first_byte.since(context.stages.admitted);
+            endpoint.note_response_time(elapsed, outcome != Outcome::Success, now);
+        }
         if reusable {
             let keep = self.exchange.progress.keep_alive;
             endpoint.release(self.worker.index, connection, now, keep);
@@ -554,6 +528,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 struct Target<'a> {
     service: &'a Service,
     timeouts: &'a ServiceTimeouts,
+    picking: &'a Picking,
     view: &'a Mutex<Chooser>,
     route: &'a Arc<RoutePlan>,
     body_limit: Option<u64>,

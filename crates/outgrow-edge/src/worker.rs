@@ -103,6 +103,8 @@ pub(crate) struct Exchange {
     pub(crate) matched: Matched,
     /// The copy for a mirror while the request is being sent.
     pub(crate) copy: Option<Box<Copy>>,
+    /// A `Set-Cookie` of ours that the response is to carry; empty is none.
+    pub(crate) set_cookie: Vec<u8>,
 }
 
 /// Exchanges kept for reuse by a worker.

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use outgrow_balance::hash::hash;
+use outgrow_balance::peak_ewma::PeakEwma;
 use outgrow_balance::slow_start;
 use outgrow_core::metrics::Counter;
 use outgrow_core::settings::Address;
-use outgrow_core::{Fault, Ticks};
+use outgrow_core::{Cause, Fault, Ticks};
 
 use crate::pool::{Connection, Freshness, Pool};
-use crate::queue::Queue;
+use crate::queue::{Queue, Wait};
 use crate::service::Service;
 use crate::settings::ServiceSettings;
 
@@ -45,6 +47,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Endpoint {
     id: EndpointId,
+    /// What hashing knows it by: the same in every process.
+    identity: u64,
     address: Address,
     label: String,
     instance: Option<String>,
@@ -61,6 +65,8 @@ pub struct Endpoint {
     failures_in_a_row: AtomicU32,
     /// When its slow start began, as `Ticks`; 0 when it has none.
     slow_since: AtomicU64,
+    /// A [`PeakEwma`], for the algorithms that look at it.
+    response_time: AtomicU64,
     /// Whether a check ever passed.
     pub(crate) was_up: AtomicBool,
     failures: Counter,
@@ -68,6 +74,14 @@ pub struct Endpoint {
     connects: Counter,
     pub(crate) pool: Pool,
     pub(crate) queue: Arc<Queue>,
+    /// The line of those who wait for this endpoint and no other.
+    pub(crate) own_queue: Arc<Queue>,
+    /// Whether it drains by order.
+    drained: AtomicBool,
+    /// When those who stay here began to leave, as `Ticks`; 0 while they do not.
+    leaving_since: AtomicU64,
+    /// The time over which they leave, in nanoseconds.
+    leaving_over: AtomicU64,
     service: Weak<Service>,
     /// What a name was resolved to, the address that worked last in front.
     resolved: Mutex<Vec<SocketAddr>>,
@@ -79,6 +93,7 @@ pub(crate) struct Founding {
     pub(crate) address: Address,
     pub(crate) instance: Option<String>,
     pub(crate) weight: u32,
+    pub(crate) max_connections: u32,
     pub(crate) workers: usize,
     pub(crate) queue: Arc<Queue>,
     pub(crate) service: Weak<Service>,
@@ -87,9 +102,13 @@ pub(crate) struct Founding {
 impl Endpoint {
     pub(crate) fn new(founding: Founding, settings: &ServiceSettings) -> Self {
         let resolved = founding.address.socket_address().into_iter().collect();
+        let label = founding.address.to_string();
+        // An instance that is started again has another port and gets the same keys.
+        let known_as = founding.instance.as_deref().unwrap_or(&label);
         let endpoint = Self {
             id: founding.id,
-            label: founding.address.to_string(),
+            identity: hash(known_as.as_bytes()),
+            label,
             address: founding.address,
             instance: founding.instance,
             weight: AtomicU32::new(founding.weight),
@@ -100,21 +119,31 @@ impl Endpoint {
             eject_at: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             slow_since: AtomicU64::new(0),
+            response_time: AtomicU64::new(PeakEwma::new(Ticks::ZERO).to_bits()),
             was_up: AtomicBool::new(false),
             failures: Counter::default(),
             ejections: Counter::default(),
             connects: Counter::default(),
             pool: Pool::new(founding.workers),
             queue: founding.queue,
+            own_queue: Arc::default(),
+            drained: AtomicBool::new(false),
+            leaving_since: AtomicU64::new(0),
+            leaving_over: AtomicU64::new(0),
             service: founding.service,
             resolved: Mutex::new(resolved),
         };
-        endpoint.configure(settings);
+        endpoint.configure(settings, founding.max_connections);
         endpoint
     }
 
-    pub(crate) fn configure(&self, settings: &ServiceSettings) {
-        self.limit.store(settings.max_connections, Ordering::SeqCst);
+    /// Takes over settings; `own_limit` is that of the endpoint alone, 0 for that of the service.
+    pub(crate) fn configure(&self, settings: &ServiceSettings, own_limit: u32) {
+        let limit = match own_limit {
+            0 => settings.max_connections,
+            own => own,
+        };
+        self.limit.store(limit, Ordering::SeqCst);
         self.eject_at
             .store(settings.outlier.consecutive_failures, Ordering::Relaxed);
         self.pool
@@ -125,6 +154,12 @@ impl Endpoint {
     #[inline]
     pub fn id(&self) -> EndpointId {
         self.id
+    }
+
+    /// A hash of its address, or of its instance's name: the same in every process.
+    #[inline]
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// Its address.
@@ -193,6 +228,61 @@ impl Endpoint {
     #[inline]
     pub fn is_usable(&self) -> bool {
         self.usable.load(Ordering::SeqCst)
+    }
+
+    /// Whether it takes those who stay: it is usable, or they leave it one after the other.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.is_usable() || self.leaving().is_some()
+    }
+
+    /// Whether it drains by order.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Since when and over which time those who stay here leave it, while they do.
+    pub fn leaving(&self) -> Option<(Ticks, Duration)> {
+        match self.leaving_since.load(Ordering::SeqCst) {
+            0 => None,
+            since => {
+                let over = self.leaving_over.load(Ordering::Relaxed);
+                Some((Ticks(since), Duration::from_nanos(over)))
+            }
+        }
+    }
+
+    /// Lets those who stay here leave over `window` from `now` on; `None` ends that.
+    pub(crate) fn set_leaving(&self, leaving: Option<(Ticks, Duration)>) {
+        let (since, over) = leaving.map_or((0, 0), |(since, over)| {
+            (since.0.max(1), over.as_nanos() as u64)
+        });
+        self.leaving_over.store(over, Ordering::Relaxed);
+        self.leaving_since.store(since, Ordering::SeqCst);
+    }
+
+    /// Stands in line for a permit of this endpoint alone, for somebody who stays here.
+    ///
+    /// # Errors
+    /// [`Cause::QueueFull`] when `limit` wait already. The wait ends with [`Cause::NoEndpoint`]
+    /// when the endpoint takes nobody any more.
+    pub fn wait(self: &Arc<Self>, limit: usize) -> Result<Wait, Cause> {
+        let wait = self.own_queue.enter(limit)?;
+        // What was free between the choice and this moment was handed to nobody.
+        crate::permit::hand_over_own(self);
+        if !self.is_kept() {
+            self.own_queue.refuse_all(Cause::NoEndpoint);
+        }
+        Ok(wait)
+    }
+
+    /// What it is known as wherever it is known: its instance's name, else its address.
+    pub fn known_as(&self) -> &str {
+        self.instance.as_deref().unwrap_or(&self.label)
     }
 
     /// An idle connection that is open, as far as can be known without waiting: of `worker`'s own
@@ -281,6 +371,26 @@ impl Endpoint {
             0 => 1.0,
             since => slow_start::share(window, now.since(Ticks(since))),
         }
+    }
+
+    /// Takes note of how long it took to answer, for the algorithms that look at it: a request
+    /// that failed counts as slow. Workers that do so at the same moment lose one of theirs.
+    #[inline]
+    pub fn note_response_time(&self, elapsed: Duration, failed: bool, now: Ticks) {
+        let mut average = PeakEwma::from_bits(self.response_time.load(Ordering::Relaxed));
+        if failed {
+            average.observe_failure(elapsed, now);
+        } else {
+            average.observe(elapsed, now);
+        }
+        self.response_time
+            .store(average.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The average of its response times in seconds, decayed to `now`.
+    #[inline]
+    pub fn response_time(&self, now: Ticks) -> f64 {
+        PeakEwma::from_bits(self.response_time.load(Ordering::Relaxed)).read(now)
     }
 
     /// The socket addresses to try, best first; none for a Unix socket or a name that was not

@@ -19,7 +19,21 @@ impl Permit {
     /// to get any request.
     #[inline]
     pub(crate) fn acquire(endpoint: &Arc<Endpoint>) -> Option<Self> {
-        if !endpoint.is_usable() {
+        Self::acquire_while(endpoint, Endpoint::is_usable)
+    }
+
+    /// The same for somebody who stays at the endpoint, which may drain already.
+    #[inline]
+    pub(crate) fn acquire_to_stay(endpoint: &Arc<Endpoint>) -> Option<Self> {
+        Self::acquire_while(endpoint, Endpoint::is_kept)
+    }
+
+    #[inline]
+    fn acquire_while(
+        endpoint: &Arc<Endpoint>,
+        is_open: impl Fn(&Endpoint) -> bool,
+    ) -> Option<Self> {
+        if !is_open(endpoint) {
             return None;
         }
         let limit = endpoint.limit.load(Ordering::Relaxed);
@@ -45,7 +59,7 @@ impl Permit {
         };
         // Again after the count, so that whoever takes the endpoint out and then finds no request
         // in flight can be sure that none follows.
-        if !endpoint.is_usable() {
+        if !is_open(endpoint) {
             return None;
         }
         endpoint.requests.add_shared(1);
@@ -63,8 +77,27 @@ impl Drop for Permit {
     #[inline]
     fn drop(&mut self) {
         self.endpoint.active.fetch_sub(1, Ordering::SeqCst);
+        if self.endpoint.own_queue.has_waiters() {
+            hand_over_own(&self.endpoint);
+        }
         if self.endpoint.queue.has_waiters() {
             hand_over(&self.endpoint);
+        }
+    }
+}
+
+/// Gives the endpoint's free permits to those who wait for it alone: they can go nowhere else, so
+/// they come before those who wait for any.
+#[cold]
+pub(crate) fn hand_over_own(endpoint: &Arc<Endpoint>) {
+    while endpoint.own_queue.has_waiters() {
+        let Some(permit) = Permit::acquire_to_stay(endpoint) else {
+            return;
+        };
+        if let Err(permit) = endpoint.own_queue.grant(permit) {
+            // Everybody gave up in between. The permit may be wanted by others.
+            drop(permit);
+            return;
         }
     }
 }

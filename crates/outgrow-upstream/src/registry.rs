@@ -25,11 +25,18 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     last_id: AtomicU64,
     changes: watch::Sender<u64>,
+    /// The zone that this process is in; empty is none.
+    zone: Mutex<Arc<str>>,
 }
 
 impl Shared {
     pub(crate) fn next_id(&self) -> EndpointId {
         EndpointId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The zone that this process is in.
+    pub(crate) fn zone(&self) -> Arc<str> {
+        Arc::clone(&self.zone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells checks and resolution that endpoints came, went or have other settings.
@@ -53,11 +60,22 @@ impl Registry {
             events: Events::default(),
             last_id: AtomicU64::new(0),
             changes: watch::Sender::new(0),
+            zone: Mutex::new("".into()),
         };
         Self {
             shared: Arc::new(shared),
             services: Mutex::default(),
         }
+    }
+
+    /// Says which zone this process is in; empty, as at first, is none. Counts from the next
+    /// [`Registry::apply`] on.
+    pub fn set_zone(&self, zone: &str) {
+        *self
+            .shared
+            .zone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = zone.into();
     }
 
     /// Takes over the services of a configuration. What stays keeps its state; services and
@@ -162,15 +180,13 @@ mod tests {
 
     use super::*;
     use crate::endpoint::Outcome;
+    use crate::service::Wish;
     use crate::settings::{Endpoint, OutlierSettings};
 
     /// The control work as a whole: an ejection ends by itself, a drained endpoint is forgotten.
     #[tokio::test]
     async fn time_alone_ends_ejections_and_drains() {
-        let endpoint = |port| Endpoint {
-            address: Address::tcp("127.0.0.1", port),
-            weight: 1,
-        };
+        let endpoint = |port| Endpoint::at(Address::tcp("127.0.0.1", port));
         let mut settings = ServiceSettings {
             endpoints: vec![endpoint(1), endpoint(2)],
             outlier: OutlierSettings {
@@ -200,7 +216,7 @@ mod tests {
         let mut random = outgrow_core::Random::from_seed(1);
         let permit = loop {
             let permit = web
-                .choose(&mut view, clock.now(), &mut random, &[])
+                .choose(&mut view, clock.now(), &mut random, Wish::default())
                 .expect("both are usable");
             if permit.endpoint().id() == first.id() {
                 break permit;

@@ -7,6 +7,7 @@ mod control;
 mod member;
 mod members;
 mod set;
+mod stay;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,10 @@ pub(crate) use member::Member;
 pub use member::{EndpointOptions, Health};
 pub(crate) use members::Members;
 pub use set::EndpointSet;
+use stay::Place;
+pub use stay::Stay;
 
-use crate::endpoint::EndpointId;
+use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::Event;
 use crate::permit::Permit;
 use crate::queue::{Queue, Wait};
@@ -33,26 +36,65 @@ use crate::state::ServiceState;
 /// stands in line.
 const RACES: usize = 3;
 
+/// What a choice goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'w> {
+    /// A hash of what requests are kept together by, for the ways that hash (`Balance`); the others
+    /// ignore it.
+    pub key: Option<u64>,
+    /// The endpoint to stay at.
+    pub stay: Option<Stay>,
+    /// Endpoints at which the request failed: taken only when no other could take it now.
+    pub avoid: &'w [EndpointId],
+}
+
 /// Why no endpoint was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Unavailable {
+    /// The endpoint to stay at is at its limit: [`Endpoint::wait`] for it.
+    Full(Arc<Endpoint>),
     /// All are at their limit, or instances are still starting: [`Service::wait`] for one.
     Busy,
     /// There is none, and none is expected.
     NoEndpoint,
 }
 
+impl PartialEq for Unavailable {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Full(one), Self::Full(other)) => one.id() == other.id(),
+            (Self::Busy, Self::Busy) | (Self::NoEndpoint, Self::NoEndpoint) => true,
+            _ => false,
+        }
+    }
+}
+
 /// One worker's view of a service.
 #[derive(Debug)]
 pub struct ServiceView {
     set: View<EndpointSet>,
-    cursor: Cursor,
+    /// One for each level.
+    cursors: Vec<Cursor>,
+    worker: usize,
+    workers: usize,
 }
 
 impl ServiceView {
     /// The set as of the last [`Service::choose`] or [`Service::refresh`].
     pub fn set(&self) -> &Arc<EndpointSet> {
         self.set.value()
+    }
+
+    #[inline]
+    fn refresh(&mut self, newest: &Snapshot<EndpointSet>) {
+        if self.set.refresh(newest) {
+            self.fit();
+        }
+    }
+
+    fn fit(&mut self) {
+        let cursor = Cursor::new(self.worker, self.workers);
+        self.cursors.resize(self.set.value().level_count(), cursor);
     }
 }
 
@@ -105,20 +147,24 @@ impl Service {
 
     /// The view of worker `worker`, below the number of workers of the registry.
     pub fn view(&self, worker: usize) -> ServiceView {
-        ServiceView {
+        let mut view = ServiceView {
             set: self.endpoints.view(),
-            cursor: Cursor::new(worker, self.shared.workers),
-        }
+            cursors: Vec::new(),
+            worker,
+            workers: self.shared.workers,
+        };
+        view.fit();
+        view
     }
 
     /// Brings the view up to date; [`Service::choose`] does so itself.
     #[inline]
     pub fn refresh(&self, view: &mut ServiceView) {
-        view.set.refresh(&self.endpoints);
+        view.refresh(&self.endpoints);
     }
 
-    /// Picks an endpoint and takes a permit. Those to avoid (a request failed there) are taken
-    /// only when no other could take the request now.
+    /// Picks an endpoint and takes a permit: that to stay at, as long as it takes the user, else
+    /// one by the service's algorithm.
     ///
     /// # Errors
     /// [`Unavailable`]. While others wait in line it is [`Unavailable::Busy`]: nobody is overtaken.
@@ -128,10 +174,21 @@ impl Service {
         view: &mut ServiceView,
         now: Ticks,
         random: &mut Random,
-        avoid: &[EndpointId],
+        wish: Wish<'_>,
     ) -> Result<Permit, Unavailable> {
-        view.set.refresh(&self.endpoints);
-        let set = view.set.value();
+        view.refresh(&self.endpoints);
+        let ServiceView { set, cursors, .. } = view;
+        let set = set.value();
+        if let Some(stay) = wish.stay {
+            match set.stay(stay, wish.avoid.contains(&stay.endpoint), now) {
+                Place::At(endpoint) => {
+                    return Permit::acquire_to_stay(endpoint)
+                        .ok_or_else(|| Unavailable::Full(Arc::clone(endpoint)));
+                }
+                Place::Nowhere => return Err(Unavailable::NoEndpoint),
+                Place::Elsewhere => {}
+            }
+        }
         if set.usable.is_empty() {
             return Err(if set.expected {
                 Unavailable::Busy
@@ -142,9 +199,9 @@ impl Service {
         if self.queue.has_waiters() {
             return Err(Unavailable::Busy);
         }
-        let mut avoid = avoid;
+        let mut avoid = wish.avoid;
         for _ in 0..RACES {
-            match set.pick(&mut view.cursor, random, now, avoid) {
+            match set.pick(cursors, random, wish.key, now, avoid) {
                 Some(endpoint) => {
                     if let Some(permit) = Permit::acquire(endpoint) {
                         return Ok(permit);

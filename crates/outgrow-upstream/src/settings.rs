@@ -11,6 +11,10 @@ use outgrow_core::settings::{
     Address, Kind, Node, Percent, Reader, RequestPath, Setting, TableReader, Value, read_table,
 };
 
+pub use balance::{Balance, HashSettings};
+
+mod balance;
+
 const MILLI: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -26,6 +30,8 @@ outgrow_core::settings! {
         pub endpoints: Vec<Endpoint> = Vec::new();
         /// How an endpoint is picked.
         pub balance: Balance = Balance::PowerOfTwo;
+        /// How the hashing ways of `balance` keep requests together.
+        pub hash: HashSettings = HashSettings::default();
         /// How long an endpoint that is new or healthy again gets less than its share, growing
         /// from a tenth to all of it; `"0s"`: it gets its share at once.
         pub slow_start: Duration = Duration::ZERO, in Duration::ZERO..=HOUR;
@@ -135,16 +141,6 @@ outgrow_core::settings! {
 }
 
 outgrow_core::choice! {
-    /// How an endpoint is picked.
-    pub enum Balance {
-        /// Two at random, then the one with fewer requests in flight (power of two choices).
-        PowerOfTwo = "p2c",
-        /// One after the other, by weight.
-        RoundRobin = "round_robin",
-    }
-}
-
-outgrow_core::choice! {
     /// What an active check does.
     pub enum CheckKind {
         /// Asks for a path and looks at the status.
@@ -161,26 +157,60 @@ outgrow_core::settings! {
         pub address: Address = Address::tcp("127.0.0.1", 3000), required = true;
         /// Its share compared with the other endpoints.
         pub weight: u32 = 1, in 1..=1_000;
+        /// Endpoints of a higher number are used only as far as those below it are not healthy: a
+        /// priority whose endpoints are 72 % healthy still takes all the load (1.4 times its
+        /// health), one that is 50 % healthy takes 70 %.
+        pub priority: u32 = 0, in 0..=100;
+        /// Whether it is used only when no other endpoint can be: the same as the last priority.
+        pub backup: bool = false;
+        /// Whether it drains: it gets no new users, and those who stay at it by a sticky cookie
+        /// leave it one after the other (`drain` of `sticky`). Its requests in flight go on.
+        pub drain: bool = false;
+        /// The zone that it is in. Within a priority, endpoints of our own zone (`zone` of
+        /// `[process]`) are used first, by the same rule. Empty: no zone, never our own.
+        pub zone: String = String::new();
+        /// Connections in use at a time, all workers together; 0: as many as `max_connections` of
+        /// the service says.
+        pub max_connections: u32 = 0, in 0..=1_000_000;
     }
 }
 
 /// One address of a service: `"127.0.0.1:3000"` or `{ address = "127.0.0.1:3000", weight = 3 }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where it is.
-    pub address: Address,
-    /// Its share compared with the other endpoints, 1..=1000, by default 1.
-    pub weight: u32,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint(pub EndpointTable);
+
+impl Endpoint {
+    /// The endpoint at an address, everything else being the default.
+    pub fn at(address: Address) -> Self {
+        Self(EndpointTable {
+            address,
+            ..EndpointTable::default()
+        })
+    }
+
+    /// The priority that counts: a backup has the last one.
+    pub fn priority(&self) -> u32 {
+        if self.0.backup {
+            u32::MAX
+        } else {
+            self.0.priority
+        }
+    }
+}
+
+impl std::ops::Deref for Endpoint {
+    type Target = EndpointTable;
+
+    fn deref(&self) -> &EndpointTable {
+        &self.0
+    }
 }
 
 impl Setting for Endpoint {
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let table = match &node.value {
             Value::Table(_) => read_table::<EndpointTable>(node, reader)?,
-            Value::String { .. } => EndpointTable {
-                address: Address::read(node, reader)?,
-                ..EndpointTable::default()
-            },
+            Value::String { .. } => Self::at(Address::read(node, reader)?).0,
             _ => {
                 reader.wrong_type(node, "an address or a table", "\"127.0.0.1:3000\"");
                 return None;
@@ -192,10 +222,7 @@ impl Setting for Endpoint {
             reader.wrong_value(node, &text, "cannot be connected to", hint);
             return None;
         }
-        Some(Self {
-            address: table.address,
-            weight: table.weight,
-        })
+        Some(Self(table))
     }
 
     fn kind() -> Kind {
@@ -203,14 +230,32 @@ impl Setting for Endpoint {
     }
 
     fn text(&self) -> Option<String> {
-        if self.weight == 1 {
-            return self.address.text();
-        }
-        let table = EndpointTable {
-            address: self.address.clone(),
-            weight: self.weight,
+        let usual = EndpointTable::default();
+        let mut keys = Vec::new();
+        let mut add = |key: &str, value: Option<String>, is_usual: bool| {
+            if !is_usual && let Some(value) = value {
+                keys.push(format!("{key} = {value}"));
+            }
         };
-        table.text()
+        add("weight", self.weight.text(), self.weight == usual.weight);
+        add(
+            "priority",
+            self.0.priority.text(),
+            self.0.priority == usual.priority,
+        );
+        add("drain", self.drain.text(), !self.drain);
+        add("backup", self.backup.text(), !self.backup);
+        add("zone", self.zone.text(), self.zone.is_empty());
+        add(
+            "max_connections",
+            self.max_connections.text(),
+            self.max_connections == 0,
+        );
+        let address = self.address.text()?;
+        if keys.is_empty() {
+            return Some(address);
+        }
+        Some(format!("{{ address = {address}, {} }}", keys.join(", ")))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use outgrow_balance::sticky::unevenness;
 use outgrow_core::Ticks;
 
 use crate::service::{Health, Member, Members};
@@ -79,6 +80,15 @@ impl ServiceState {
             queue_limit: members.settings.queue,
             endpoints: told.map(|member| EndpointState::new(member, now)).collect(),
         }
+    }
+}
+
+impl ServiceState {
+    /// How uneven the load is: the largest multiple of its due by weight that a usable endpoint has
+    /// in flight; 1 is even (see `outgrow_balance::sticky::unevenness`).
+    pub fn unevenness(&self) -> f64 {
+        let usable = self.endpoints.iter().filter(|endpoint| endpoint.usable);
+        unevenness(usable.map(|endpoint| (u64::from(endpoint.active), endpoint.weight)))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use outgrow_core::settings::Address;
 use outgrow_core::{Random, Ticks};
 use outgrow_upstream::settings::{Balance, Endpoint, ServiceSettings};
-use outgrow_upstream::{Freshness, Outcome, Registry, connect};
+use outgrow_upstream::{Freshness, Outcome, Registry, Wish, connect};
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -22,10 +22,9 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
             .expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         listeners.push(listener);
-        endpoints.push(Endpoint {
-            address: Address::tcp("127.0.0.1", port),
-            weight,
-        });
+        let mut endpoint = Endpoint::at(Address::tcp("127.0.0.1", port));
+        endpoint.0.weight = weight;
+        endpoints.push(endpoint);
     }
     let registry = Registry::new(2);
     let settings = ServiceSettings {
@@ -46,8 +45,12 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
     let started = Instant::now();
     for round in 0..ROUNDS {
         let now = Ticks(u64::from(round));
+        let wish = Wish {
+            key: Some(u64::from(round)),
+            ..Wish::default()
+        };
         let permit = service
-            .choose(&mut view, now, &mut random, &[])
+            .choose(&mut view, now, &mut random, wish)
             .expect("nothing is in flight");
         let endpoint = permit.endpoint();
         let connection = endpoint

@@ -11,6 +11,8 @@ outgrow_core::settings! {
     pub struct ProcessSettings {
         /// Threads that carry traffic. Changed by an upgrade, not by a reload.
         pub workers: Option<u16> = None, in Some(1)..=Some(256), shown = "number of cores";
+        /// The zone that this process is in: endpoints of the same `zone` are used first.
+        pub zone: String = String::new();
         /// Bytes of requests and responses that may be buffered at a time, all workers together.
         /// At the limit connections wait to be read from, and new requests get 503.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(8)..=ByteSize::gib(1_024);

@@ -7,38 +7,20 @@
 
 use outgrow_core::Random;
 
-use super::alias::Alias;
+use super::weights::Weights;
 use super::{Candidates, least_of_all};
-
-/// Tries to draw a second endpoint other than the first, before the next is taken without a draw.
-const SECOND_DRAWS: usize = 4;
 
 /// The draws of a set of endpoints.
 #[derive(Clone, Debug)]
 pub struct Table {
-    count: usize,
-    /// `None` when all weights are equal.
-    weighted: Option<Weighted>,
-}
-
-#[derive(Clone, Debug)]
-struct Weighted {
-    weights: Box<[f64]>,
-    alias: Alias,
+    weights: Weights,
 }
 
 impl Table {
     /// The table for endpoints of these weights; 0 counts as 1.
     pub fn new(weights: &[u32]) -> Self {
-        let weights: Vec<u32> = weights.iter().map(|&weight| weight.max(1)).collect();
-        let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        let weighted = (!equal).then(|| Weighted {
-            weights: weights.iter().map(|&weight| f64::from(weight)).collect(),
-            alias: Alias::new(&weights),
-        });
         Self {
-            count: weights.len(),
-            weighted,
+            weights: Weights::new(weights),
         }
     }
 
@@ -46,38 +28,18 @@ impl Table {
     /// all of them when neither of the two drawn is available.
     #[inline]
     pub fn pick(&self, random: &mut Random, candidates: &impl Candidates) -> Option<usize> {
-        if self.count < 2 {
-            return (self.count == 1 && candidates.available(0)).then_some(0);
+        if self.weights.count() < 2 {
+            return (self.weights.count() == 1 && candidates.available(0)).then_some(0);
         }
-        let (first, second) = self.draw_two(random);
+        let (first, second) = self.weights.draw_two(random);
         match (candidates.available(first), candidates.available(second)) {
             (true, true) => Some(self.better(first, second, random, candidates)),
             (true, false) => Some(first),
             (false, true) => Some(second),
-            (false, false) => least_of_all(self.count, first, candidates, |index| {
-                f64::from(candidates.active(index)) / self.capacity(index, candidates.share(index))
+            (false, false) => least_of_all(self.weights.count(), first, candidates, |index| {
+                f64::from(candidates.active(index)) / self.weights.capacity(index, candidates)
             }),
         }
-    }
-
-    #[inline]
-    fn draw_two(&self, random: &mut Random) -> (usize, usize) {
-        let Some(weighted) = &self.weighted else {
-            let first = random.below(self.count);
-            let second = random.below(self.count - 1);
-            return (first, second + usize::from(second >= first));
-        };
-        let first = weighted.alias.draw(random);
-        for _ in 0..SECOND_DRAWS {
-            let second = weighted.alias.draw(random);
-            if second != first {
-                return (first, second);
-            }
-        }
-        (
-            first,
-            (first + 1 + random.below(self.count - 1)) % self.count,
-        )
     }
 
     #[inline]
@@ -96,20 +58,13 @@ impl Table {
             (share_of_first, share_of_second) = (share_of_second, share_of_first);
         }
         let load_of_first =
-            f64::from(candidates.active(first)) * self.capacity(second, share_of_second);
+            f64::from(candidates.active(first)) * (self.weights.of(second) * share_of_second);
         let load_of_second =
-            f64::from(candidates.active(second)) * self.capacity(first, share_of_first);
+            f64::from(candidates.active(second)) * (self.weights.of(first) * share_of_first);
         if load_of_second < load_of_first {
             second
         } else {
             first
         }
-    }
-
-    #[inline]
-    fn capacity(&self, index: usize, share: f64) -> f64 {
-        self.weighted
-            .as_ref()
-            .map_or(share, |weighted| weighted.weights[index] * share)
     }
 }

@@ -5,6 +5,7 @@
 
 use outgrow_core::Random;
 
+use super::weights::takes_turn;
 use super::{Candidates, Cursor, least_of_all};
 
 /// Longest cycle, in turns. Weights with a larger sum (after division by their greatest common
@@ -56,13 +57,13 @@ impl Table {
         cursor.enter(length);
         let index = self.endpoint_at(cursor.position);
         cursor.position = next(cursor.position, length);
-        if takes_turn(index, random, candidates) {
+        if candidates.available(index) && takes_turn(index, random, candidates) {
             return Some(index);
         }
         for _ in 0..2 * self.count {
             let index = self.endpoint_at(cursor.spare);
             cursor.spare = next(cursor.spare, length);
-            if takes_turn(index, random, candidates) {
+            if candidates.available(index) && takes_turn(index, random, candidates) {
                 return Some(index);
             }
         }
@@ -80,15 +81,6 @@ impl Table {
 #[inline]
 fn next(turn: usize, length: usize) -> usize {
     if turn + 1 == length { 0 } else { turn + 1 }
-}
-
-#[inline]
-fn takes_turn(index: usize, random: &mut Random, candidates: &impl Candidates) -> bool {
-    if !candidates.available(index) {
-        return false;
-    }
-    let share = candidates.share(index);
-    share >= 1.0 || random.unit() < share
 }
 
 /// The weights without their common divisor, scaled down where the cycle would be too long.

@@ -125,10 +125,7 @@ impl Conditions {
 }
 
 /// The values of all lines of a header field.
-pub(crate) fn values<'r>(
-    request: &'r RequestHead,
-    name: &FieldName,
-) -> impl Iterator<Item = &'r [u8]> {
+fn values<'r>(request: &'r RequestHead, name: &FieldName) -> impl Iterator<Item = &'r [u8]> {
     let known = Known::of(name.as_str().as_bytes());
     let lines = request.fields.iter().filter(move |(number, text, _)| {
         *number == known
@@ -138,20 +135,14 @@ pub(crate) fn values<'r>(
 }
 
 /// The values of a key of the query, as they stand there.
-pub(crate) fn query_values<'r>(
-    request: &'r RequestHead,
-    name: &KeyName,
-) -> impl Iterator<Item = &'r [u8]> {
+fn query_values<'r>(request: &'r RequestHead, name: &KeyName) -> impl Iterator<Item = &'r [u8]> {
     let text = request.query.map_or(&b""[..], |span| request.text(span));
     let pairs = query(text).filter(|(key, _)| decoded(key).eq(name.as_str().bytes()));
     pairs.map(|(_, value)| value)
 }
 
 /// The values of a cookie.
-pub(crate) fn cookie_values<'r>(
-    request: &'r RequestHead,
-    name: &KeyName,
-) -> impl Iterator<Item = &'r [u8]> {
+fn cookie_values<'r>(request: &'r RequestHead, name: &KeyName) -> impl Iterator<Item = &'r [u8]> {
     let pairs = request.fields.values(Known::Cookie).flat_map(cookies);
     let pairs = pairs.filter(|(key, _)| *key == name.as_str().as_bytes());
     pairs.map(|(_, value)| value)

@@ -1,4 +1,5 @@
-//! The edge's tables: `[listener.NAME]`, `[route.NAME]` and `[access]`.
+//! The edge's tables: `[listener.NAME]`, `[route.NAME]` and `[access]`, and its part of
+//! `[service.NAME]`.
 //!
 //! The doc comments of the fields are the manual's text. Rules between tables (a route's service
 //! exists, no two listeners at one address) are checked in the binary, which knows all tables.
@@ -10,8 +11,10 @@ mod host;
 mod listener;
 mod mirror;
 mod path;
+mod request_key;
 mod route;
 mod rules;
+mod service;
 mod split;
 mod target;
 mod template;
@@ -31,7 +34,9 @@ pub use listener::{
 };
 pub use mirror::{MirrorSettings, Share, ShareError};
 pub use path::{ExactPath, PARAMETER_LIMIT, PathPattern, PathPatternError, SEGMENT_LIMIT, Segment};
+pub use request_key::{RequestKey, RequestKeyError};
 pub use route::{RespondSettings, RouteSettings, ServiceName};
+pub use service::{AffinitySettings, Gone, StickySettings};
 pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
 pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};
 pub use template::{HostTemplate, PathTemplate, Piece, RedirectTarget, TemplateError};

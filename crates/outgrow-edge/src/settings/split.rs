@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use outgrow_core::settings::{MapKey, Name};
+use outgrow_core::settings::Name;
 
-use super::{FieldName, KeyName, ServiceName};
+use super::{RequestKey, RequestKeyError, ServiceName};
 
 /// Most services of one split.
 pub const SPLIT_LIMIT: usize = 16;
@@ -22,52 +22,46 @@ outgrow_core::settings! {
 }
 
 /// By what a request's share is decided.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SplitBy {
     /// Each request for itself.
     Random,
-    /// The client's address.
-    Address,
-    /// The value of a header field.
-    Header(FieldName),
-    /// The value of a cookie.
-    Cookie(KeyName),
-    /// The value of a key of the query.
-    Query(KeyName),
+    /// The same for all requests in which this is the same.
+    Key(RequestKey),
+}
+
+/// Why a text is not what a split can go by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitByError {
+    /// It is none of the words.
+    #[error("it is random, address, header:NAME, cookie:NAME or query:NAME")]
+    Word,
+    /// A name in it is none.
+    #[error(transparent)]
+    Key(RequestKeyError),
 }
 
 impl fmt::Display for SplitBy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Random => formatter.write_str("random"),
-            Self::Address => formatter.write_str("address"),
-            Self::Header(name) => write!(formatter, "header:{}", name.as_str()),
-            Self::Cookie(name) => write!(formatter, "cookie:{}", name.as_str()),
-            Self::Query(name) => write!(formatter, "query:{}", name.as_str()),
+            Self::Key(key) => key.fmt(formatter),
         }
     }
 }
 
 impl FromStr for SplitBy {
-    type Err = String;
+    type Err = SplitByError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let key =
-            |name: &str| KeyName::from_key(name).map_err(|reason| format!("{name:?} {reason}"));
-        match text.split_once(':') {
-            None if text == "random" => Ok(Self::Random),
-            None if text == "address" => Ok(Self::Address),
-            Some(("header", name)) => {
-                let name = FieldName::from_key(name);
-                name.map(Self::Header)
-                    .map_err(|reason| format!("it {reason}"))
-            }
-            Some(("cookie", name)) => key(name).map(Self::Cookie),
-            Some(("query", name)) => key(name).map(Self::Query),
-            _ => Err(
-                "it is neither random nor address nor header:NAME nor cookie:NAME nor query:NAME"
-                    .to_owned(),
-            ),
+    fn from_str(text: &str) -> Result<Self, SplitByError> {
+        if text == "random" {
+            return Ok(Self::Random);
+        }
+        match text.parse() {
+            // A path has no share: a split is of users.
+            Ok(RequestKey::Path) | Err(RequestKeyError::Word) => Err(SplitByError::Word),
+            Ok(key) => Ok(Self::Key(key)),
+            Err(error) => Err(SplitByError::Key(error)),
         }
     }
 }
@@ -94,12 +88,12 @@ mod tests {
             "random",
             "address",
             "header:X-User",
-            "cookie:a:b",
+            "cookie:a.b",
             "query:u",
         ] {
             assert_eq!(text.parse::<SplitBy>().unwrap().to_string(), text);
         }
-        for text in ["", "ip", "header:", "header:a b", "cookie:", "path:x"] {
+        for text in ["", "ip", "header:", "header:a b", "cookie:", "path"] {
             assert!(text.parse::<SplitBy>().is_err(), "{text}");
         }
     }

@@ -15,7 +15,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     pub(super) fn choose_backend(&self, context: &Context, backends: &Backends) -> usize {
         let request = &self.exchange.request;
         backends.split().map_or(0, |split| {
-            split.pick(split.point(request, self.peer, self.listener, context.id.points().0))
+            split.pick(split.point(request, self.peer, context.id.points().0))
         })
     }
 

@@ -15,7 +15,9 @@ use outgrow_edge::rewrite::Rewrite;
 use outgrow_edge::router::{Router, Rule};
 use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, RouteSettings, SplitBy};
 use outgrow_edge::split::Split;
-use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
+use outgrow_edge::{
+    Action, Edge, Edits, ListenerPlan, Picking, Plan, RecordWriter, RoutePlan, Shared,
+};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
 use outgrow_upstream::Registry;
@@ -75,7 +77,10 @@ impl House {
         let registry = Arc::new(Registry::new(1));
         registry.apply(&services(endpoints, options), clock.now());
         let service = registry.service("app").expect("it was just made");
-        let backend = || Backend::new(Arc::clone(&service), options.service_timeouts.clone(), 1);
+        let backend = || {
+            let (service, timeouts) = (Arc::clone(&service), options.service_timeouts.clone());
+            Backend::new(service, timeouts, Picking::default(), 1)
+        };
         let route = RoutePlan {
             name: "app".to_owned(),
             action: Action::Forward(match options.route.split_by.clone() {
@@ -164,10 +169,9 @@ impl Drop for House {
 }
 
 fn services(endpoints: &[SocketAddr], options: &Options) -> BTreeMap<String, ServiceSettings> {
-    let endpoints = endpoints.iter().map(|address| Endpoint {
-        address: Address::tcp(address.ip().to_string(), address.port()),
-        weight: 1,
-    });
+    let endpoints = endpoints
+        .iter()
+        .map(|address| Endpoint::at(Address::tcp(address.ip().to_string(), address.port())));
     let settings = ServiceSettings {
         endpoints: endpoints.collect(),
         max_connections: options.max_connections,

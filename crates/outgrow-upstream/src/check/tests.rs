@@ -109,10 +109,7 @@ impl House {
     }
 
     fn apply(&self, addresses: &[&Address], check: Option<CheckSettings>) {
-        let endpoint = |address: &&Address| settings::Endpoint {
-            address: (*address).clone(),
-            weight: 1,
-        };
+        let endpoint = |address: &&Address| settings::Endpoint::at((*address).clone());
         let settings = ServiceSettings {
             endpoints: addresses.iter().map(endpoint).collect(),
             check,
@@ -233,8 +230,13 @@ async fn all_down_at_once_is_panic_and_serves() {
     assert!(web.endpoints().load().panic);
     let mut view = web.view(0);
     assert!(
-        web.choose(&mut view, Ticks(1), &mut Random::from_seed(1), &[])
-            .is_ok()
+        web.choose(
+            &mut view,
+            Ticks(1),
+            &mut Random::from_seed(1),
+            crate::Wish::default()
+        )
+        .is_ok()
     );
 }
 

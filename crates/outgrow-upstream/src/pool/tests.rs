@@ -21,7 +21,7 @@ fn at(millis: u64) -> Ticks {
 fn endpoint(address: Address, idle_connections: u32) -> (Registry, Arc<Endpoint>) {
     let registry = Registry::new(2);
     let settings = ServiceSettings {
-        endpoints: vec![settings::Endpoint { address, weight: 1 }],
+        endpoints: vec![settings::Endpoint::at(address)],
         idle_connections,
         idle_timeout: Duration::from_secs(30),
         ..ServiceSettings::default()
@@ -171,7 +171,7 @@ async fn a_closed_pool_takes_nothing_back() {
     registry
         .service("web")
         .unwrap()
-        .drain_endpoint(endpoint.address());
+        .drain_endpoint(endpoint.address(), Ticks(1));
     assert_eq!(endpoint.idle(), 0);
     assert_eq!(server_of_idle.read(&mut [0]).await.unwrap(), 0);
     endpoint.release(0, in_use, at(3), None);

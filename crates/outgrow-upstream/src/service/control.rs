@@ -3,9 +3,10 @@
 //! Each of these changes the members under their lock and publishes the set that comes of it.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
+use outgrow_core::{Cause, Ticks};
 
 use super::{EndpointOptions, Health, Member, Members, Service};
 use crate::check::Plan;
@@ -34,6 +35,29 @@ impl Aftermath {
     }
 }
 
+/// Takes the endpoint out of the choice; those who stay at it leave over `window`.
+fn drain(member: &mut Member, window: Duration, aftermath: &mut Aftermath, now: Ticks) {
+    if member.drained {
+        return;
+    }
+    member.drained = true;
+    member.endpoint.set_drained(true);
+    if window.is_zero() || member.failed {
+        aftermath.close(&member.endpoint);
+    } else {
+        member.endpoint.set_leaving(Some((now, window)));
+    }
+}
+
+fn undrain(member: &mut Member) {
+    if member.drained && !member.failed {
+        member.drained = false;
+        member.endpoint.set_drained(false);
+        member.endpoint.set_leaving(None);
+        member.endpoint.pool.open();
+    }
+}
+
 impl Service {
     /// Says whether outgrow runs instances of the service: then requests wait for one even while
     /// there is none at all.
@@ -42,6 +66,11 @@ impl Service {
             members.supervised = supervised;
             aftermath.publish = true;
         });
+    }
+
+    /// Says over which time users who stay at an endpoint leave it when it drains; zero: at once.
+    pub fn set_leaving_over(&self, window: Duration) {
+        self.lock().leaving_over = window;
     }
 
     /// Adds an endpoint that is not in the configuration, or changes its options. One that failed
@@ -64,6 +93,8 @@ impl Service {
                 && member.endpoint.instance() == options.instance.as_deref()
             {
                 member.endpoint.set_weight(options.weight);
+                member.priority = options.priority;
+                member.zone = options.zone;
                 member.live = options.live;
                 return Arc::clone(&member.endpoint);
             }
@@ -78,21 +109,24 @@ impl Service {
 
     /// Sends the endpoint no new request; those in flight go on. False when there is none at the
     /// address.
-    pub fn drain_endpoint(&self, address: &Address) -> bool {
-        self.change_endpoint(address, |member, aftermath| {
-            member.drained = true;
-            aftermath.close(&member.endpoint);
+    ///
+    /// Users who stay at it leave one after the other over the time of
+    /// [`Service::set_leaving_over`], and are served meanwhile.
+    pub fn drain_endpoint(&self, address: &Address, now: Ticks) -> bool {
+        self.change(|members, aftermath| {
+            let window = members.leaving_over;
+            let Some(member) = members.current(address) else {
+                return false;
+            };
+            drain(member, window, aftermath, now);
+            aftermath.publish = true;
+            true
         })
     }
 
     /// Takes back [`Service::drain_endpoint`].
     pub fn undrain_endpoint(&self, address: &Address) -> bool {
-        self.change_endpoint(address, |member, _| {
-            if member.drained && !member.failed {
-                member.drained = false;
-                member.endpoint.pool.open();
-            }
-        })
+        self.change_endpoint(address, |member, _| undrain(member))
     }
 
     /// Drains the endpoint and forgets it when its last request ended.
@@ -135,11 +169,22 @@ impl Service {
             aftermath.membership = true;
             members.settings = Arc::clone(&settings);
             for member in &members.list {
-                member.endpoint.configure(&settings);
+                let configured = settings
+                    .endpoints
+                    .iter()
+                    .find(|one| member.is_at(&one.address));
+                let own_limit = configured.map_or(0, |configured| configured.max_connections);
+                member.endpoint.configure(&settings, own_limit);
             }
             for configured in &settings.endpoints {
+                let window = members.leaving_over;
                 if let Some(member) = members.current(&configured.address) {
-                    member.keep(configured.weight);
+                    member.keep(configured);
+                    match (configured.drain, member.drained) {
+                        (true, false) => drain(member, window, aftermath, now),
+                        (false, true) => undrain(member),
+                        _ => {}
+                    }
                 } else {
                     let health = if settings.check.is_some() {
                         Health::Unknown
@@ -148,11 +193,17 @@ impl Service {
                     };
                     let options = EndpointOptions {
                         weight: configured.weight,
+                        priority: configured.priority(),
+                        zone: configured.zone.clone(),
+                        max_connections: configured.max_connections,
                         initial: health,
                         ..EndpointOptions::default()
                     };
                     let address = configured.address.clone();
-                    self.found(members, address, options, now).configured = true;
+                    let member = self.found(members, address, options, now);
+                    member.configured = true;
+                    member.drained = configured.drain;
+                    member.endpoint.set_drained(configured.drain);
                 }
             }
             members.leave_unless(&settings, |endpoint| aftermath.close(endpoint));
@@ -180,6 +231,15 @@ impl Service {
                 if member.history.is_over(now) {
                     let event = member.return_from_ejection(&self.name, now);
                     aftermath.events.push(event);
+                    aftermath.publish = true;
+                }
+            }
+            for member in &members.list {
+                if let Some((since, over)) = member.endpoint.leaving()
+                    && now.since(since) >= over
+                {
+                    member.endpoint.set_leaving(None);
+                    aftermath.close(&member.endpoint);
                     aftermath.publish = true;
                 }
             }
@@ -241,6 +301,7 @@ impl Service {
             address,
             instance: options.instance.clone(),
             weight: options.weight,
+            max_connections: options.max_connections,
             workers: self.shared.workers,
             queue: Arc::clone(&self.queue),
             service: Weak::clone(&self.this),
@@ -271,8 +332,14 @@ impl Service {
         let result = change(&mut members, &mut aftermath);
         if aftermath.publish {
             members.forget_gone();
-            let set = members.compile(&self.name, &mut aftermath.events);
+            let zone = self.shared.zone();
+            let set = members.compile(&self.name, &zone, &mut aftermath.events);
             self.endpoints.publish(Arc::new(set));
+            for endpoint in &self.endpoints.load().all {
+                if endpoint.own_queue.has_waiters() && !endpoint.is_kept() {
+                    endpoint.own_queue.refuse_all(Cause::NoEndpoint);
+                }
+            }
         }
         // Before the lock is gone, so that they are told in the order in which they happened.
         for event in aftermath.events {

@@ -11,6 +11,7 @@ use super::Service;
 use crate::check::Live;
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Subject};
+use crate::settings;
 
 /// What the checks say about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub struct EndpointOptions {
     pub instance: Option<String>,
     /// Its weight among the endpoints, 1 by default.
     pub weight: u32,
+    /// Its priority, 0 by default: those of a higher number are used only as far as those below
+    /// it are not healthy.
+    pub priority: u32,
+    /// The zone that it is in; empty, as by default, is none.
+    pub zone: String,
+    /// Connections in use at a time; 0, the default, is what the service's settings say.
+    pub max_connections: u32,
     /// What is assumed before the first check, [`Health::Up`] by default.
     pub initial: Health,
     /// The check whose failure means that the instance is to be restarted, none by default.
@@ -45,6 +53,9 @@ impl Default for EndpointOptions {
         Self {
             instance: None,
             weight: 1,
+            priority: 0,
+            zone: String::new(),
+            max_connections: 0,
             initial: Health::Up,
             live: None,
         }
@@ -70,6 +81,8 @@ pub(crate) struct Member {
     /// Checks that passed since it was ejected.
     pub(super) passes: u32,
     pub(crate) live: Option<Live>,
+    pub(crate) priority: u32,
+    pub(crate) zone: String,
 }
 
 impl Member {
@@ -86,6 +99,8 @@ impl Member {
             history: History::default(),
             passes: 0,
             live: options.live,
+            priority: options.priority,
+            zone: options.zone,
         }
     }
 
@@ -108,18 +123,21 @@ impl Member {
     }
 
     /// Takes over that it is in the configuration, with all that is known about it.
-    pub(crate) fn keep(&mut self, weight: u32) {
+    pub(crate) fn keep(&mut self, configured: &settings::Endpoint) {
         self.configured = true;
+        self.priority = configured.priority();
+        self.zone.clone_from(&configured.zone);
         if self.leaving {
             self.leaving = false;
             if !self.drained {
                 self.endpoint.pool.open();
             }
         }
-        self.endpoint.set_weight(weight);
+        self.endpoint.set_weight(configured.weight);
     }
 
     pub(crate) fn fail(&mut self, reason: &str) {
+        self.endpoint.set_leaving(None);
         self.failed = true;
         self.health = Health::Down;
         self.reason = Some(reason.to_owned());

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use outgrow_balance::levels::Place;
 use outgrow_balance::outlier::Rules;
 use outgrow_balance::panic_threshold::panics;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 use super::member::{EndpointOptions, Health, Member};
+use super::set::Candidate;
 use super::{EndpointSet, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
@@ -23,6 +26,8 @@ pub(crate) struct Members {
     pub(crate) list: Vec<Member>,
     pub(crate) supervised: bool,
     pub(crate) panic: bool,
+    /// The time over which those who stay at an endpoint leave it when it drains.
+    pub(crate) leaving_over: Duration,
     /// When the first endpoint came up: those that come within the time of a slow start after it
     /// are part of the service's own start and get their full share.
     first_up: Option<Ticks>,
@@ -35,6 +40,7 @@ impl Members {
             list: Vec::new(),
             supervised: false,
             panic: false,
+            leaving_over: Duration::ZERO,
             first_up: None,
         }
     }
@@ -227,8 +233,13 @@ impl Members {
         }
     }
 
-    /// The set that workers choose from, with the flags of the endpoints.
-    pub(crate) fn compile(&mut self, service: &str, events: &mut Vec<Event>) -> EndpointSet {
+    /// The set that workers choose from, with the flags of the endpoints. `zone` is our own.
+    pub(crate) fn compile(
+        &mut self,
+        service: &str,
+        zone: &str,
+        events: &mut Vec<Event>,
+    ) -> EndpointSet {
         let candidates: Vec<&Member> = self
             .list
             .iter()
@@ -249,12 +260,25 @@ impl Members {
                     || member.is_healthy()
                     || (healthy == 0 && member.health == Health::Unknown))
         };
-        let mut usable = Vec::new();
+        let mut used = Vec::new();
         for member in &self.list {
             let is_used = is_used(member);
+            if member.health == Health::Down {
+                // Nobody stays at an endpoint that cannot serve.
+                member.endpoint.set_leaving(None);
+            }
             member.endpoint.usable.store(is_used, Ordering::SeqCst);
-            if is_used {
-                usable.push(Arc::clone(&member.endpoint));
+            if member.is_candidate() {
+                let place = Place {
+                    priority: member.priority,
+                    is_near: !member.zone.is_empty() && member.zone == zone,
+                    is_healthy: is_used,
+                };
+                used.push(Candidate {
+                    endpoint: Arc::clone(&member.endpoint),
+                    place,
+                    is_used,
+                });
             }
         }
         let all = self
@@ -262,7 +286,7 @@ impl Members {
             .iter()
             .map(|member| Arc::clone(&member.endpoint))
             .collect();
-        let mut set = EndpointSet::new(Arc::clone(&self.settings), all, usable);
+        let mut set = EndpointSet::new(Arc::clone(&self.settings), all, &used);
         set.panic = panic;
         set.expected = self.supervised
             || self.list.iter().any(|member| {

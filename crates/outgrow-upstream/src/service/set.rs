@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outgrow_balance::{Algorithm, Candidates, Cursor, Table};
+use outgrow_balance::algorithm::{Candidates, Cursor, Member as Weighed, Table};
+use outgrow_balance::levels::{Levels, Place};
 use outgrow_core::{Random, Ticks};
 
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::permit::Permit;
-use crate::settings::{Balance, ServiceSettings};
+use crate::settings::ServiceSettings;
 
 /// A service's endpoints at one epoch.
 #[derive(Debug)]
@@ -18,57 +19,116 @@ pub struct EndpointSet {
     pub settings: Arc<ServiceSettings>,
     /// All endpoints, those that drain included.
     pub all: Box<[Arc<Endpoint>]>,
-    /// Those that get requests.
+    /// Those that get requests, by level: those of the first one in front.
     pub usable: Box<[Arc<Endpoint>]>,
     /// Whether health is not looked at because too few are healthy.
     pub panic: bool,
     /// Whether an endpoint may come even if none is usable: an instance starts.
     pub expected: bool,
+    levels: Levels,
+    tables: Box<[LevelTable]>,
+    /// Whether response times are looked at, so that they are worth keeping.
+    pub uses_response_times: bool,
+}
+
+/// An endpoint that may get requests, as a set is compiled from it.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) place: Place,
+    /// Whether it is used, healthy or not.
+    pub(crate) is_used: bool,
+}
+
+/// The usable endpoints of one level.
+#[derive(Debug)]
+struct LevelTable {
+    /// Where they begin among all usable ones.
+    start: usize,
+    count: usize,
     table: Table,
 }
 
 impl EndpointSet {
     pub(crate) fn empty(settings: Arc<ServiceSettings>) -> Self {
-        Self::new(settings, Vec::new(), Vec::new())
+        Self::new(settings, Vec::new(), &[])
     }
 
     pub(crate) fn new(
         settings: Arc<ServiceSettings>,
         all: Vec<Arc<Endpoint>>,
-        usable: Vec<Arc<Endpoint>>,
+        candidates: &[Candidate],
     ) -> Self {
-        let algorithm = match settings.balance {
-            Balance::PowerOfTwo => Algorithm::PowerOfTwo,
-            Balance::RoundRobin => Algorithm::RoundRobin,
+        let algorithm = settings.balance.algorithm(&settings.hash);
+        let places: Vec<Place> = candidates.iter().map(|one| one.place).collect();
+        let levels = Levels::new(&places);
+        let mut usable = Vec::with_capacity(candidates.len());
+        let compile = |level: &outgrow_balance::levels::Level| {
+            let start = usable.len();
+            let members = level.members.iter().map(|&index| &candidates[index]);
+            usable.extend(
+                members
+                    .filter(|one| one.is_used)
+                    .map(|one| Arc::clone(&one.endpoint)),
+            );
+            let weighed = |endpoint: &Arc<Endpoint>| Weighed {
+                weight: endpoint.weight(),
+                identity: endpoint.identity(),
+            };
+            let members: Vec<Weighed> = usable[start..].iter().map(weighed).collect();
+            LevelTable {
+                start,
+                count: members.len(),
+                table: Table::new(&algorithm, &members),
+            }
         };
-        let weights: Vec<u32> = usable.iter().map(|endpoint| endpoint.weight()).collect();
+        let tables = levels.levels().iter().map(compile).collect();
         Self {
             settings,
             all: all.into(),
             usable: usable.into(),
             panic: false,
             expected: false,
-            table: Table::new(algorithm, &weights),
+            levels,
+            tables,
+            uses_response_times: algorithm.uses_latency(),
         }
     }
 
+    /// How many levels there are: each worker has a cursor for each.
+    pub(crate) fn level_count(&self) -> usize {
+        self.tables.len()
+    }
+
     /// The endpoint for the next request; `None` when all that are not to be avoided are full.
+    /// `key` is the hash of what requests are kept together by, for the algorithms that use one.
     #[inline]
     pub(crate) fn pick(
         &self,
-        cursor: &mut Cursor,
+        cursors: &mut [Cursor],
         random: &mut Random,
+        key: Option<u64>,
         now: Ticks,
         avoid: &[EndpointId],
     ) -> Option<&Arc<Endpoint>> {
-        let request = Request {
-            usable: &self.usable,
-            avoid,
-            now,
-            slow_start: self.settings.slow_start,
-        };
-        let index = self.table.pick(cursor, random, &request)?;
-        self.usable.get(index)
+        let picked = self.levels.pick(random, key);
+        for level in self.levels.order(picked) {
+            let (Some(level), Some(cursor)) = (self.tables.get(level), cursors.get_mut(level))
+            else {
+                continue;
+            };
+            let usable = self.usable.get(level.start..level.start + level.count)?;
+            let request = Request {
+                usable,
+                avoid,
+                now,
+                slow_start: self.settings.slow_start,
+            };
+            if let Some(index) = level.table.pick(cursor, random, key, &request) {
+                return usable.get(index);
+            }
+        }
+        None
     }
 
     /// A permit of the endpoint with the fewest requests in flight for its weight. O(n), for those
@@ -123,5 +183,10 @@ impl Candidates for Request<'_> {
             return 1.0;
         }
         self.usable[index].share(self.slow_start, self.now)
+    }
+
+    #[inline]
+    fn latency(&self, index: usize) -> f64 {
+        self.usable[index].response_time(self.now)
     }
 }

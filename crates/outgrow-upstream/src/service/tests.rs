@@ -1,7 +1,8 @@
 //! Tests of the service: endpoints that come, go, fail and drain. Permits and the line are in
-//! `permits`, instances in `instances`.
+//! `permits`, instances in `instances`, who comes before whom in `levels`.
 
 mod instances;
+mod levels;
 mod permits;
 
 use std::collections::BTreeMap;
@@ -24,10 +25,7 @@ fn address(port: u16) -> Address {
 
 /// Settings with endpoints at these ports, and what else is to be set.
 fn settings(ports: &[u16], change: impl FnOnce(&mut ServiceSettings)) -> ServiceSettings {
-    let endpoint = |&port: &u16| settings::Endpoint {
-        address: address(port),
-        weight: 1,
-    };
+    let endpoint = |&port: &u16| settings::Endpoint::at(address(port));
     let mut settings = ServiceSettings {
         endpoints: ports.iter().map(endpoint).collect(),
         ..ServiceSettings::default()
@@ -67,7 +65,8 @@ impl House {
     }
 
     fn choose(&mut self, now: Ticks) -> Result<Permit, Unavailable> {
-        self.web.choose(&mut self.view, now, &mut self.random, &[])
+        self.web
+            .choose(&mut self.view, now, &mut self.random, Wish::default())
     }
 
     /// The ports that get requests when nothing is in flight.
@@ -340,7 +339,7 @@ fn a_reload_changes_the_algorithm_the_weights_and_the_check() {
     house.reload(
         settings(&[1, 2], |it| {
             it.balance = Balance::RoundRobin;
-            it.endpoints[0].weight = 3;
+            it.endpoints[0].0.weight = 3;
         }),
         at(3),
     );
@@ -378,8 +377,8 @@ fn drain_ends_with_the_last_request() {
     let permit = std::iter::repeat_with(|| house.choose(at(2)).unwrap())
         .find(|permit| permit.endpoint().id() == drained.id())
         .unwrap();
-    assert!(house.web.drain_endpoint(&address(1)));
-    assert!(!house.web.drain_endpoint(&address(9)));
+    assert!(house.web.drain_endpoint(&address(1), at(2)));
+    assert!(!house.web.drain_endpoint(&address(9), at(2)));
     assert_eq!(house.used(at(2)), [2]);
     assert_eq!(house.web.active(&address(1)), 1);
     drop(permit);

@@ -56,12 +56,9 @@ fn the_kind_of_a_check_follows_from_its_path() {
 
 #[test]
 fn endpoints_are_written_as_short_as_they_can_be() {
-    let mut endpoint = Endpoint {
-        address: Address::tcp("a", 1),
-        weight: 1,
-    };
+    let mut endpoint = Endpoint::at(Address::tcp("a", 1));
     assert_eq!(endpoint.text().unwrap(), "\"a:1\"");
-    endpoint.weight = 3;
+    endpoint.0.weight = 3;
     assert_eq!(
         endpoint.text().unwrap(),
         "{ address = \"a:1\", weight = 3 }"

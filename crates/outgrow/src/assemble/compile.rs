@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_core::settings::ByteSize;
@@ -9,9 +10,11 @@ use outgrow_edge::backend::{Backend, Backends};
 use outgrow_edge::mirror::Mirror;
 use outgrow_edge::rewrite::{Redirect, Rewrite};
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{ListenerSettings, Protocol, RouteSettings, ServiceName};
+use outgrow_edge::settings::{
+    ListenerSettings, Protocol, RouteSettings, RouteTimeouts, ServiceName,
+};
 use outgrow_edge::split::Split;
-use outgrow_edge::{Action, Edits, ListenerPlan, Plan, RoutePlan, Shared};
+use outgrow_edge::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Registry;
@@ -26,21 +29,39 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
         .iter()
         .map(|(name, service)| (name.as_str().to_owned(), service.upstream.clone()))
         .collect();
+    registry.set_zone(&config.process.zone);
     registry.apply(&settings, now);
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {
             known.set_supervised(service.instances.is_some());
+            let sticky = service.affinity.sticky.as_ref();
+            known.set_leaving_over(sticky.map_or(Duration::ZERO, |sticky| sticky.drain));
         }
     }
 }
 
 /// The plan of all routes. The registry must know the services already.
-pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Plan {
+/// `cookie_secret` signs the sticky cookies of services that have no secret of their own.
+pub(super) fn plan(
+    config: &Config,
+    registry: &Registry,
+    shared: &Shared,
+    cookie_secret: &[u8; 32],
+) -> Plan {
     let router = Router::compile(config.route.values().map(Rule::of));
     let routes = config
         .route
         .iter()
-        .map(|(name, route)| Arc::new(route_plan(name.as_str(), route, registry, shared)))
+        .map(|(name, route)| {
+            Arc::new(route_plan(
+                name.as_str(),
+                route,
+                config,
+                registry,
+                shared,
+                cookie_secret,
+            ))
+        })
         .collect();
     Plan { router, routes }
 }
@@ -48,27 +69,30 @@ pub(super) fn plan(config: &Config, registry: &Registry, shared: &Shared) -> Pla
 fn route_plan(
     name: &str,
     route: &RouteSettings,
+    config: &Config,
     registry: &Registry,
     shared: &Shared,
+    cookie_secret: &[u8; 32],
 ) -> RoutePlan {
     let workers = shared.loads.len();
-    let backend = |service: &ServiceName| {
+    let backend = |service: &ServiceName, own: &RouteTimeouts| {
         let service = registry.service(service.as_str())?;
-        let timeouts = route.timeouts.over(&service.settings().timeouts);
-        Some(Backend::new(service, timeouts, workers))
+        let timeouts = own.over(&service.settings().timeouts);
+        let picking = config.service.get(service.name()).map(|known| {
+            let (upstream, affinity) = (&known.upstream, &known.affinity);
+            Picking::new(service.name(), upstream, affinity, cookie_secret)
+        });
+        let picking = picking.unwrap_or_default();
+        Some(Backend::new(service, timeouts, picking, workers))
     };
     RoutePlan {
         name: name.to_owned(),
-        action: action(route, backend),
+        action: action(route, |service| backend(service, &route.timeouts)),
         rewrite: Rewrite::new(route),
         mirror: route.mirror.as_ref().and_then(|mirror| {
-            let service = registry.service(mirror.service.as_str())?;
             // The route's own timeouts are for those who wait.
-            let timeouts = service.settings().timeouts.clone();
-            Some(Mirror::new(
-                mirror,
-                Backend::new(service, timeouts, workers),
-            ))
+            let backend = backend(&mirror.service, &RouteTimeouts::default())?;
+            Some(Mirror::new(mirror, backend))
         }),
         request_edits: Edits::new(&route.request_headers),
         response_edits: Edits::new(&route.response_headers),

@@ -44,6 +44,8 @@ pub(super) struct Parts {
     pub(super) registry: Arc<Registry>,
     pub(super) records: Arc<RecordWriter>,
     pub(super) tickets: Arc<TicketKeys>,
+    /// Signs the sticky cookies of services that have no secret of their own.
+    pub(super) cookie_secret: [u8; 32],
     pub(super) edge: Edge,
 }
 
@@ -131,7 +133,12 @@ impl Control {
         let clock = self.parts.edge.shared.clock;
         let plans = self.listener_plans(&self.parts.config)?;
         let shared = &self.parts.edge.shared;
-        let plan = compile::plan(&self.parts.config, &self.parts.registry, shared);
+        let plan = compile::plan(
+            &self.parts.config,
+            &self.parts.registry,
+            shared,
+            &self.parts.cookie_secret,
+        );
         shared.plan.publish(Arc::new(plan));
         tokio::spawn(outgrow_upstream::registry::run(
             Arc::clone(&self.parts.registry),

@@ -233,7 +233,7 @@ impl Instances {
         if let (Some(address), Some(service)) =
             (&known.address, registry.service(&known.report.spec.service))
         {
-            service.drain_endpoint(address);
+            service.drain_endpoint(address, now);
         }
     }
 
@@ -324,6 +324,7 @@ impl Known {
                 Health::Starting
             },
             live: settings.and_then(live),
+            ..EndpointOptions::default()
         };
         service.set_endpoint(address.clone(), options, now);
         self.address = Some(address);

@@ -151,6 +151,7 @@ fn listener_families(view: &View) -> Vec<MetricFamily> {
 
 fn service_families(view: &View) -> Vec<MetricFamily> {
     let (mut panic, mut queue) = (Numbers::new(), Numbers::new());
+    let mut unevenness = Numbers::new();
     let (mut up, mut active) = (Numbers::new(), Numbers::new());
     let (mut requests, mut failures) = (Numbers::new(), Numbers::new());
     let (mut ejections, mut connects) = (Numbers::new(), Numbers::new());
@@ -158,6 +159,7 @@ fn service_families(view: &View) -> Vec<MetricFamily> {
         let labels = [("service", service.name.as_str())];
         panic.push(Sample::number(&labels, service.panic));
         queue.push(Sample::number(&labels, service.queue));
+        unevenness.push(Sample::number(&labels, service.unevenness()));
         for endpoint in &service.endpoints {
             let name = endpoint.instance.as_deref().unwrap_or(&endpoint.address);
             if endpoint.health == "draining" || endpoint.health == "failed" {
@@ -182,6 +184,11 @@ fn service_families(view: &View) -> Vec<MetricFamily> {
             names::SERVICE_QUEUE,
             "Requests waiting for an endpoint.",
             queue,
+        ),
+        MetricFamily::gauge(
+            names::SERVICE_UNEVENNESS,
+            "The largest multiple of its due in flight that an endpoint has; 1 is even.",
+            unevenness,
         ),
         MetricFamily::gauge(names::ENDPOINT_UP, "1 when the endpoint gets requests.", up),
         MetricFamily::gauge(names::ENDPOINT_ACTIVE, "Requests in flight.", active),

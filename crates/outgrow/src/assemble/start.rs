@@ -100,13 +100,14 @@ async fn start(
     if kept.is_none() {
         let keep = DataMessage::Keep {
             key: "ticket_secret".to_owned(),
-            value: secret.into(),
+            value: secret.clone().into(),
         };
         sender
             .send(&keep)
             .await
             .map_err(|error| error.to_string())?;
     }
+    let cookie_secret = outgrow_edge::sticky::secret_of(&secret);
     let edge = Edge::start(shared, &registry, &records).map_err(|error| error.to_string())?;
     Ok(Parts {
         hello,
@@ -116,6 +117,7 @@ async fn start(
         registry,
         records,
         tickets,
+        cookie_secret,
         edge,
     })
 }

@@ -335,6 +335,7 @@ fn service(state: &ServiceState) -> Value {
         "name": state.name,
         "balance": state.balance,
         "panic": state.panic,
+        "unevenness": state.unevenness(),
         "queue": state.queue,
         "queue_limit": state.queue_limit,
         "endpoints": endpoints,

@@ -1,6 +1,7 @@
-//! `[service.NAME]`: one table with the keys of two rooms, which do not know each other.
+//! `[service.NAME]`: one table with the keys of three rooms, which do not know each other.
 
 use outgrow_core::settings::{Kind, Node, Reader, Setting, Table, TableDescription, TableReader};
+use outgrow_edge::settings::AffinitySettings;
 use outgrow_fleet::settings::InstanceSettings;
 use outgrow_upstream::settings::ServiceSettings;
 
@@ -9,6 +10,8 @@ use outgrow_upstream::settings::ServiceSettings;
 pub struct Service {
     /// Endpoints, balancing, limits, checks.
     pub upstream: ServiceSettings,
+    /// Which requests are kept together.
+    pub affinity: AffinitySettings,
     /// The instances, when the service has a `command`.
     pub instances: Option<InstanceSettings>,
 }
@@ -17,6 +20,8 @@ impl Table for Service {
     fn describe() -> TableDescription {
         let mut description = ServiceSettings::describe();
         description.name = "Service";
+        let affinity = AffinitySettings::describe().fields;
+        description.fields.extend(affinity);
         description
             .fields
             .extend(InstanceSettings::describe().fields);
@@ -26,6 +31,7 @@ impl Table for Service {
     fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
         let before = table.reader().count();
         let upstream = ServiceSettings::read_fields(table);
+        let affinity = AffinitySettings::read_fields(table);
         let instances = InstanceSettings::read_fields(table);
         if table.reader().count() == before {
             check_source(&upstream, &instances, table);
@@ -33,6 +39,7 @@ impl Table for Service {
         let instances = instances.command.is_some().then_some(instances);
         Self {
             upstream,
+            affinity,
             instances,
         }
     }
@@ -75,12 +82,16 @@ impl Setting for Service {
             Some(inner.to_owned())
         };
         let upstream = self.upstream.text().and_then(strip);
+        let affinity = self.affinity.text().and_then(strip);
         let instances = self
             .instances
             .as_ref()
             .and_then(Setting::text)
             .and_then(strip);
-        let parts: Vec<String> = [upstream, instances].into_iter().flatten().collect();
+        let parts: Vec<String> = [upstream, affinity, instances]
+            .into_iter()
+            .flatten()
+            .collect();
         Some(format!("{{ {} }}", parts.join(", ")))
     }
 }

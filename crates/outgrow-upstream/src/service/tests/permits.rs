@@ -58,7 +58,15 @@ fn those_to_avoid_are_taken_when_there_is_no_other() {
     let choose = |house: &mut House, avoid: &[EndpointId]| {
         house
             .web
-            .choose(&mut house.view, at(1), &mut house.random, avoid)
+            .choose(
+                &mut house.view,
+                at(1),
+                &mut house.random,
+                Wish {
+                    avoid,
+                    ..Wish::default()
+                },
+            )
             .unwrap()
     };
     let others: Vec<Permit> = (0..3).map(|_| choose(&mut house, &[one])).collect();
@@ -168,7 +176,7 @@ impl Model {
             11 => {
                 let port = address(1 + random.below(usize::from(self.ports)) as u16);
                 if random.below(3) == 0 {
-                    self.house.web.drain_endpoint(&port);
+                    self.house.web.drain_endpoint(&port, at(1));
                 } else {
                     self.house.web.undrain_endpoint(&port);
                 }
@@ -229,7 +237,7 @@ fn threads_share_permits() {
             let mut view = service.view(worker);
             let mut random = Random::from_seed(worker as u64);
             for round in 0..3_000_u64 {
-                let permit = match service.choose(&mut view, at(1), &mut random, &[]) {
+                let permit = match service.choose(&mut view, at(1), &mut random, Wish::default()) {
                     Ok(permit) => permit,
                     Err(_) => {
                         let wait = tokio::time::timeout(LONG, service.wait().unwrap());
@@ -256,7 +264,7 @@ fn threads_share_permits() {
             .collect();
         // Then it stops: a permit that was forgotten in the line would stay so.
         for _ in 0..300 {
-            house.web.drain_endpoint(&address(1));
+            house.web.drain_endpoint(&address(1), at(1));
             std::thread::yield_now();
             house.web.undrain_endpoint(&address(1));
             std::thread::yield_now();

@@ -57,7 +57,12 @@ impl Control {
         let now = self.parts.edge.shared.clock.now();
         compile::services(&config, &self.parts.registry, now);
         let shared = Arc::clone(&self.parts.edge.shared);
-        let plan = compile::plan(&config, &self.parts.registry, &shared);
+        let plan = compile::plan(
+            &config,
+            &self.parts.registry,
+            &shared,
+            &self.parts.cookie_secret,
+        );
         shared.ledger.set_limit(config.process.memory.0);
         shared.plan.publish(Arc::new(plan));
         self.listeners

@@ -11,6 +11,7 @@ mod routing;
 mod routing_match;
 mod routing_mirror;
 mod routing_send;
+mod sticky;
 mod timeouts;
 mod tls;
 
