@@ -85,7 +85,9 @@ impl House {
             name: "app".to_owned(),
             action: Action::Forward(match options.route.split_by.clone() {
                 SplitBy::Random => Backends::one(backend()),
-                by => Backends::several(vec![backend(), backend()], Split::new(by, [1, 1])),
+                by @ SplitBy::Key(_) => {
+                    Backends::several(vec![backend(), backend()], Split::new(by, [1, 1]))
+                }
             }),
             rewrite: Rewrite::new(&options.route),
             mirror: None,
