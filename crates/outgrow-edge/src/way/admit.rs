@@ -62,7 +62,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let clock = self.worker.shared.clock;
         let mut at = now;
         let permit = loop {
-            let (mut wait, of_one) = match self.choose(target, *asked, avoid, at)? {
+            let (mut wait, of_one) = match Self::choose(target, *asked, avoid, at)? {
                 Choice::Permit(permit) => break permit,
                 Choice::Line { wait, of_one } => (wait, of_one),
             };
@@ -92,7 +92,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     }
 
     fn choose(
-        &self,
         target: &Target<'_>,
         asked: Asked,
         avoid: &[EndpointId],

@@ -52,6 +52,7 @@ fn drain(member: &mut Member, window: Duration, aftermath: &mut Aftermath, now: 
 fn undrain(member: &mut Member) {
     if member.drained && !member.failed {
         member.drained = false;
+        member.drained_by_file = false;
         member.endpoint.set_drained(false);
         member.endpoint.set_leaving(None);
         member.endpoint.pool.open();
@@ -180,10 +181,11 @@ impl Service {
                 let window = members.leaving_over;
                 if let Some(member) = members.current(&configured.address) {
                     member.keep(configured);
-                    match (configured.drain, member.drained) {
-                        (true, false) => drain(member, window, aftermath, now),
-                        (false, true) => undrain(member),
-                        _ => {}
+                    if configured.drain && !member.drained {
+                        member.drained_by_file = true;
+                        drain(member, window, aftermath, now);
+                    } else if !configured.drain && member.drained_by_file {
+                        undrain(member);
                     }
                 } else {
                     let health = if settings.check.is_some() {
@@ -203,6 +205,7 @@ impl Service {
                     let member = self.found(members, address, options, now);
                     member.configured = true;
                     member.drained = configured.drain;
+                    member.drained_by_file = configured.drain;
                     member.endpoint.set_drained(configured.drain);
                 }
             }

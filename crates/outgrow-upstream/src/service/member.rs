@@ -73,6 +73,8 @@ pub(crate) struct Member {
     pub(crate) reason: Option<String>,
     /// Drained by order: stays.
     pub(crate) drained: bool,
+    /// Whether the order is the configuration's, which takes it back.
+    pub(crate) drained_by_file: bool,
     /// Drained for good: forgotten when no request is in flight.
     pub(crate) leaving: bool,
     /// Known to be dead.
@@ -94,6 +96,7 @@ impl Member {
             health: options.initial,
             reason: None,
             drained: false,
+            drained_by_file: false,
             leaving: false,
             failed: false,
             history: History::default(),

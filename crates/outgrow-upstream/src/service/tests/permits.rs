@@ -156,7 +156,9 @@ impl Model {
                     self.permits.push(permit);
                 }
                 Err(Unavailable::Busy) => self.line.extend(self.house.web.wait().ok()),
-                Err(Unavailable::NoEndpoint) => panic!("seed {seed}: there are endpoints"),
+                Err(Unavailable::NoEndpoint | Unavailable::Full(_)) => {
+                    panic!("seed {seed}: there are endpoints")
+                }
             },
             5..=8 if !self.permits.is_empty() => {
                 drop(self.permits.swap_remove(random.below(self.permits.len())));
