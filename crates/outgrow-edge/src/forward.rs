@@ -315,8 +315,10 @@ impl<D: Downstream> Attempt<'_, D> {
                     let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, data))
                         .map_err(send_fault)?;
                     self.replay.keep(&data[..taken], self.keep_body, blocks);
-                    if let Some(copy) = self.copy {
-                        copy.keep(&data[..taken]);
+                    if let Some(copy) = self.copy
+                        && !copy.keep(&data[..taken])
+                    {
+                        *self.copy = None;
                     }
                     self.progress.replayed = self.replay.bytes().len();
                     self.progress.request_bytes += taken as u64;

@@ -93,8 +93,6 @@ pub(crate) struct Copy {
     body: Option<Block>,
     length: usize,
     limit: usize,
-    /// The body was longer, or there was no room for it.
-    lost: bool,
 }
 
 impl Copy {
@@ -150,37 +148,30 @@ impl Copy {
             body: None,
             length: 0,
             limit: limit as usize,
-            lost: false,
         }))
     }
 
-    /// Takes a piece of the body.
-    pub(crate) fn keep(&mut self, bytes: &[u8]) {
-        if self.lost || bytes.is_empty() {
-            return;
+    /// Takes a piece of the body; false when there is no room for it and the copy is to be dropped.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> bool {
+        let end = self.length + bytes.len();
+        if end > self.limit {
+            return false;
         }
         if self.body.is_none() {
             let class = BLOCK_SIZES.iter().position(|size| *size >= self.limit);
             self.body = class.and_then(|class| self.blocks.take_class(class));
         }
-        let end = self.length + bytes.len();
-        match &mut self.body {
-            Some(block) if end <= self.limit => {
-                block[self.length..end].copy_from_slice(bytes);
-                self.length = end;
-            }
-            _ => {
-                self.lost = true;
-                self.body = None;
-            }
-        }
+        let Some(block) = &mut self.body else {
+            return false;
+        };
+        block[self.length..end].copy_from_slice(bytes);
+        self.length = end;
+        true
     }
 
     /// The request was sent whole: the copy leaves.
     pub(crate) fn send(self: Box<Self>) {
-        if !self.lost {
-            tokio::spawn(self.run());
-        }
+        tokio::spawn(self.run());
     }
 
     async fn run(mut self: Box<Self>) {

@@ -213,6 +213,10 @@ impl Redirect {
         }
         self.to
             .fill(request, captures, |piece| put_encoded(piece, text));
+        // `{path}/` of the path `/`: two slashes would name a host.
+        if text.starts_with(b"//") {
+            text.remove(0);
+        }
         if self.keeps_query {
             put_query(request, true, &mut |piece| put_encoded(piece, text));
         }
@@ -333,6 +337,7 @@ mod tests {
                 "https://a/x/y?b=c",
             ),
             ("/", "https://{host}{path}", "a.", "/", "https://a/"),
+            ("/", "{path}/evil.example", "a", "/", "/evil.example"),
             ("/old", "/{rest}", "a", "/old", "/"),
             ("/old", "/{rest}", "a", "/old?x", "/?x"),
             ("/old", "/{rest}?a", "a", "/old?x", "/?a"),

@@ -14,6 +14,7 @@
 mod by_length;
 mod captures;
 mod conditions;
+mod index;
 mod pairs;
 mod rank;
 #[cfg(test)]

@@ -176,6 +176,20 @@ fn parameters_and_exact_paths_win_segment_by_segment() {
     }
 }
 
+#[test]
+fn many_children_are_told_apart() {
+    let mut routes = vec![route(vec![], "/{any}/x")];
+    routes.extend((0..2_000).map(|number| route(vec![], &format!("/p{number}/x/y"))));
+    let router = compile(&routes);
+    for number in 0..2_000 {
+        let found = find(&router, "a", &format!("/p{number}/x/y/z"));
+        assert_eq!(found, Some(number + 1));
+    }
+    assert_eq!(find(&router, "a", "/p2000/x/y"), Some(0));
+    assert_eq!(find(&router, "a", "/p1999/x"), Some(0));
+    assert_eq!(find(&router, "a", "/p1999/z"), None);
+}
+
 fn conditions(route: &mut RouteSettings, method: &[&str], more: &[(&str, &str, &str)]) {
     route.method.0 = method.iter().map(|text| text.parse().unwrap()).collect();
     for (kind, name, pattern) in more {

@@ -7,8 +7,8 @@
 
 use crate::settings::{PathPattern, Segment};
 
-use super::by_length::{first_not_below, key};
 use super::captures::Captures;
+use super::index::{Index, key};
 
 /// Literal children up to this number are tried one after the other; among more, one is looked up.
 const FEW: usize = 4;
@@ -19,9 +19,8 @@ pub(super) struct Node<T> {
     /// The segments from the parent to here, without the first slash. Several where there is no
     /// choice between them; unused at the root and for parameters.
     label: Box<[u8]>,
-    /// The keys of the literal children's first segments, in the order of `literals`; only where
-    /// there are more than [`FEW`].
-    keys: Vec<u64>,
+    /// The literal children by their first segments; only where there are more than [`FEW`].
+    index: Index,
     literals: Vec<Self>,
     parameter: Option<Box<Self>>,
     exact: Vec<T>,
@@ -32,7 +31,7 @@ impl<T> Default for Node<T> {
     fn default() -> Self {
         Self {
             label: Box::default(),
-            keys: Vec::new(),
+            index: Index::default(),
             literals: Vec::new(),
             parameter: None,
             exact: Vec::new(),
@@ -82,10 +81,9 @@ impl<T> Node<T> {
             node.finish(sort);
         }
         if self.literals.len() > FEW {
-            self.literals
-                .sort_by_key(|node| key(first_segment(&node.label)));
-            let keys = self.literals.iter();
-            self.keys = keys.map(|node| key(first_segment(&node.label))).collect();
+            for node in &self.literals {
+                self.index.push(key(first_segment(&node.label)));
+            }
         }
     }
 
@@ -169,14 +167,8 @@ impl<T> Node<T> {
             return self.literals.iter().find(|node| node.begins(rest));
         }
         let key = key(first_segment(rest));
-        let mut at = first_not_below(&self.keys, key);
-        while self.keys.get(at) == Some(&key) {
-            if self.literals[at].begins(rest) {
-                return Some(&self.literals[at]);
-            }
-            at += 1;
-        }
-        None
+        let found = self.index.find(key, |at| self.literals[at].begins(rest));
+        found.map(|at| &self.literals[at])
     }
 
     #[inline]

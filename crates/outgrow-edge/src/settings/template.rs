@@ -30,6 +30,9 @@ pub enum TemplateError {
     /// It has a character that cannot stand there.
     #[error("{0:?} cannot stand in it; write it percent-encoded")]
     Character(char),
+    /// A percent sign without two hexadecimal digits.
+    #[error("% needs two hexadecimal digits behind it")]
+    Escape,
     /// A path that does not start with a slash.
     #[error("it does not start with /")]
     Slash,
@@ -96,6 +99,13 @@ fn check_texts(pieces: &[Piece], others: &str) -> Result<(), TemplateError> {
             |character: &char| !character.is_ascii_alphanumeric() && !others.contains(*character);
         if let Some(character) = text.chars().find(is_wrong) {
             return Err(TemplateError::Character(character));
+        }
+        let is_hex = |escape: &str| {
+            let digits = escape.as_bytes().get(..2);
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
+        if !text.split('%').skip(1).all(is_hex) {
+            return Err(TemplateError::Escape);
         }
     }
     Ok(())
@@ -254,7 +264,7 @@ mod tests {
             assert!(text.parse::<PathTemplate>().is_ok(), "{text}");
         }
         for text in [
-            "", "a", "{rest}", "//a", "/a//b", "/../a", "/a?b", "/{", "/}", "/{}", "/a b",
+            "", "a", "{rest}", "//a", "/a//b", "/../a", "/a?b", "/a%zz", "/{", "/}", "/{}", "/a b",
         ] {
             assert!(text.parse::<PathTemplate>().is_err(), "{text}");
         }
