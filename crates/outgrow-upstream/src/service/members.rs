@@ -14,7 +14,7 @@ use super::{EndpointSet, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
-use crate::settings::{CheckSettings, ServiceSettings};
+use crate::settings::{CheckKind, CheckSettings, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
 #[derive(Debug)]
@@ -176,7 +176,8 @@ impl Members {
         })
     }
 
-    /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection.
+    /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection,
+    /// when they ask for an answer: who fails requests accepts connections all the same.
     pub(crate) fn checked(
         &mut self,
         service: &str,
@@ -193,9 +194,10 @@ impl Members {
         else {
             return;
         };
-        let rise = self
+        let ends_ejection = self
             .check_of(&self.list[place])
-            .map_or(1, |check| check.rise);
+            .filter(|check| check.kind() == CheckKind::Http)
+            .map(|check| check.rise);
         let member = &mut self.list[place];
         if member.failed {
             return;
@@ -206,7 +208,9 @@ impl Members {
                 if member.health == Health::Up {
                     member.reason = None;
                 }
-                if member.history.until().is_some() && member.passes >= rise {
+                if member.history.until().is_some()
+                    && ends_ejection.is_some_and(|rise| member.passes >= rise)
+                {
                     events.push(member.return_from_ejection(service, now));
                 }
             }

@@ -204,7 +204,12 @@ fn ejection_leaves_half_and_never_nothing() {
 
 #[test]
 fn checks_that_pass_end_an_ejection() {
-    let with_check = |it: &mut ServiceSettings| it.check = Some(CheckSettings::default());
+    let with_check = |it: &mut ServiceSettings| {
+        it.check = Some(CheckSettings {
+            path: "/readyz".parse().ok(),
+            ..CheckSettings::default()
+        });
+    };
     let mut house = House::new(settings(&[1, 2], with_check));
     house.check(1, Ok(()), Some(Health::Up), at(2));
     house.check(2, Ok(()), Some(Health::Up), at(2));

@@ -70,3 +70,26 @@ fn a_dead_instance_is_not_used_in_panic() {
     assert_eq!(house.used(at(2)), [3], "panic: the only one that lives");
     assert!(house.web.state(at(2)).panic);
 }
+
+/// An instance that accepts connections and fails every request: being connected to, which is its
+/// check by default, proves nothing.
+#[test]
+fn a_check_that_only_connects_does_not_end_an_ejection() {
+    let mut house = House::new(settings(&[], |_| {}));
+    for port in 1..=2 {
+        house
+            .web
+            .set_endpoint(address(port), instance(&format!("web-{port}")), at(1));
+        house.check(port, Ok(()), Some(Health::Up), at(1));
+    }
+    for _ in 0..5 {
+        house.endpoint(1).report(Outcome::ServerError, at(10));
+    }
+    for second in 11..20 {
+        house.check(1, Ok(()), None, at(second));
+        house.registry.tick(at(second));
+        assert_eq!(house.used(at(second)), [2], "after {second} s");
+    }
+    house.registry.tick(at(20));
+    assert_eq!(house.used(at(20)), [1, 2], "its time is over");
+}
