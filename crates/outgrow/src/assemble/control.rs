@@ -32,6 +32,8 @@ use crate::config::Config;
 const STEP: Duration = Duration::from_millis(100);
 /// How often files are looked at.
 const WATCH: Duration = Duration::from_secs(1);
+/// How long the last access records may take.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Events of the upstream room that may wait.
 const EVENTS: usize = 1024;
 
@@ -206,6 +208,7 @@ impl Control {
                         // look after this process.
                         log::warn("the keeper is gone: ending");
                         self.parts.edge.drain(Drain::Now).await;
+                        self.end().await;
                         return ExitCode::FAILURE;
                     }
                 },
@@ -220,9 +223,18 @@ impl Control {
             if self.is_drained() {
                 self.view.finish_serving().await;
                 let _ = self.sender.send(&DataMessage::Drained {}).await;
-                self.parts.edge.end().await;
+                self.end().await;
                 return ExitCode::SUCCESS;
             }
+        }
+    }
+
+    /// Ends the workers, and waits for what they have still to tell.
+    async fn end(self) {
+        self.parts.edge.end().await;
+        let lost = self.parts.records.finish(LAST_RECORDS);
+        if lost > 0 {
+            log::warn(&format!("{lost} access records are lost: nobody took them"));
         }
     }
 

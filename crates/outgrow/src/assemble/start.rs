@@ -45,12 +45,14 @@ pub fn data(source: ConfigSource) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async move {
+    let code = runtime.block_on(async move {
         match begin(client, source).await {
             Ok(control) => control.run().await,
             Err(()) => ExitCode::FAILURE,
         }
-    })
+    });
+    log::finish();
+    code
 }
 
 /// Everything up to the moment at which the loop takes over. What fails is told to the keeper,
