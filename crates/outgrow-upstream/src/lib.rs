@@ -31,5 +31,7 @@ pub use permit::Permit;
 pub use pool::{Connection, Freshness};
 pub use queue::Wait;
 pub use registry::Registry;
-pub use service::{EndpointOptions, EndpointSet, Health, Service, ServiceView, Unavailable};
+pub use service::{
+    EndpointOptions, EndpointSet, Health, Recollection, Service, ServiceView, Unavailable,
+};
 pub use state::{EndpointState, ServiceState};

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use outgrow_balance::outlier::Rules;
+use outgrow_balance::outlier::{History, Rules};
 use outgrow_balance::panic_threshold::panics;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 use super::member::{EndpointOptions, Health, Member};
-use super::{EndpointSet, Service};
+use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
@@ -21,8 +21,12 @@ use crate::settings::{CheckKind, CheckSettings, ServiceSettings};
 pub(crate) struct Members {
     pub(crate) settings: Arc<ServiceSettings>,
     pub(crate) list: Vec<Member>,
-    pub(crate) supervised: bool,
+    /// Whether an instance is starting or about to.
+    pub(crate) expected: bool,
     pub(crate) panic: bool,
+    /// Whether endpoints wait for their first check since the service is there. They are all used
+    /// meanwhile: the first one that answers must not get everything.
+    settling: bool,
     /// When the first endpoint came up: those that come within the time of a slow start after it
     /// are part of the service's own start and get their full share.
     first_up: Option<Ticks>,
@@ -33,8 +37,9 @@ impl Members {
         Self {
             settings,
             list: Vec::new(),
-            supervised: false,
+            expected: false,
             panic: false,
+            settling: true,
             first_up: None,
         }
     }
@@ -72,6 +77,32 @@ impl Members {
         let place = self.list.len();
         self.list.push(Member::new(endpoint, options));
         &mut self.list[place]
+    }
+
+    /// Takes over what an earlier process knew, where nothing is known here.
+    pub(crate) fn recall(&mut self, known: &Recollection, now: Ticks) {
+        let Some(place) = self
+            .list
+            .iter()
+            .position(|member| member.is_at(&known.address) && !member.leaving && !member.failed)
+        else {
+            return;
+        };
+        let endpoint = Arc::clone(&self.list[place].endpoint);
+        let is_new = matches!(self.list[place].health, Health::Unknown | Health::Starting);
+        if is_new {
+            // Down or up now, it was up before; and it did not come later than the others.
+            self.note_up(&endpoint, now);
+            let member = &mut self.list[place];
+            member.health = known.health;
+            member.reason.clone_from(&known.reason);
+        }
+        let member = &mut self.list[place];
+        if let Some(left) = known.ejected_for
+            && member.history.until().is_none()
+        {
+            member.history = History::resumed(known.ejections_in_a_row, now + left);
+        }
     }
 
     /// Forgets endpoints that are drained for good.
@@ -246,12 +277,15 @@ impl Members {
             .iter()
             .filter(|member| member.health != Health::Unknown)
             .count();
-        let panic = panics(healthy, known, self.settings.panic_threshold.get());
+        self.settling &= candidates.is_empty() || known < candidates.len();
+        let settling = self.settling && !candidates.is_empty();
+        // While some have not been asked, few healthy ones say nothing about the check.
+        let panic = !settling && panics(healthy, known, self.settings.panic_threshold.get());
         let is_used = |member: &Member| {
             member.is_candidate()
                 && (panic
                     || member.is_healthy()
-                    || (healthy == 0 && member.health == Health::Unknown))
+                    || ((healthy == 0 || settling) && member.is_unasked()))
         };
         let mut usable = Vec::new();
         for member in &self.list {
@@ -268,10 +302,7 @@ impl Members {
             .collect();
         let mut set = EndpointSet::new(Arc::clone(&self.settings), all, usable);
         set.panic = panic;
-        set.expected = self.supervised
-            || self.list.iter().any(|member| {
-                member.endpoint.instance().is_some() && !member.drained && !member.leaving
-            });
+        set.expected = self.expected;
         if panic != self.panic {
             self.panic = panic;
             let service = service.to_owned();
