@@ -15,12 +15,14 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
+use outgrow_fleet::diagnose::{self, Diagnosis};
 use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, KeeperMessage};
 use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
-use super::instances::Instances;
+use super::handover::Handover;
+use super::instances::{Instances, Puzzle};
 use super::listeners::{Listeners, Sockets};
 use super::view::View;
 use super::watch::Watch;
@@ -34,6 +36,8 @@ const STEP: Duration = Duration::from_millis(100);
 const WATCH: Duration = Duration::from_secs(1);
 /// How long the last access records may take.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
+/// Answers to why instances are not ready that may wait.
+const SOLUTIONS: usize = 64;
 /// Events of the upstream room that may wait.
 const EVENTS: usize = 1024;
 
@@ -68,6 +72,11 @@ pub(super) struct Control {
     source: ConfigSource,
     listeners: Listeners,
     instances: Instances,
+    /// Where it is told why instances are not ready.
+    solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
+    /// Whether something happened since the keeper was last told of everybody's health.
+    is_health_new: bool,
+    health_told: Ticks,
     watch: Watch,
     view: Arc<View>,
     requests: mpsc::Receiver<Request>,
@@ -78,6 +87,9 @@ pub(super) struct Control {
     binding: BTreeMap<String, Option<Result<Vec<OwnedFd>, String>>>,
     drain: Option<Draining>,
 }
+
+/// Why an instance is not ready, as far as can be seen.
+type Solution = (Puzzle, Option<Diagnosis>);
 
 /// A drain under way.
 struct Draining {
@@ -102,8 +114,17 @@ impl Control {
         let now = parts.edge.shared.clock.now();
         compile::services(&parts.config, &parts.registry, now);
         let mut instances = Instances::new(parts.hello.generation);
+        instances.configure(&parts.config, parts.cores);
+        let handover = Handover::from_keeper(&parts.hello);
+        let handover = handover.as_ref();
         for report in std::mem::take(&mut parts.hello.instances) {
-            instances.note(report, true, &parts.config, &parts.registry, now);
+            instances.inherit(report, handover, &parts.registry, now);
+        }
+        for service in parts.registry.services() {
+            let known = handover.map(|handover| handover.endpoints(service.name()));
+            for endpoint in known.iter().flatten() {
+                service.recall(endpoint, now);
+            }
         }
         let view = View::new(&parts, asks);
         let watch = Watch::new(source.file(), &parts.config);
@@ -114,6 +135,9 @@ impl Control {
             source,
             listeners: Listeners::default(),
             instances,
+            solutions: mpsc::channel(SOLUTIONS),
+            is_health_new: true,
+            health_told: Ticks::ZERO,
             watch,
             view,
             requests,
@@ -143,7 +167,7 @@ impl Control {
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
         self.view.serve(&self.parts)?;
-        self.view.set_instances(&self.instances);
+        self.show_instances();
         start::say_ready(&self.sender, &self.parts.config)
             .await
             .map_err(|error| error.to_string())?;
@@ -213,6 +237,9 @@ impl Control {
                     }
                 },
                 Some(event) = self.events.recv() => self.take_event(event).await,
+                Some((puzzle, found)) = self.solutions.1.recv() => {
+                    self.instances.solve(&puzzle, found);
+                }
                 Some(request) = self.requests.recv() => {
                     self.serve_request(request, &mut receiver).await;
                 }
@@ -247,9 +274,8 @@ impl Control {
         let now = self.parts.edge.shared.clock.now();
         match message {
             KeeperMessage::Instance(report) => {
-                let (config, registry) = (&self.parts.config, &self.parts.registry);
-                self.instances.note(*report, false, config, registry, now);
-                self.view.set_instances(&self.instances);
+                self.instances.note(*report, &self.parts.registry, now);
+                self.is_health_new = true;
             }
             KeeperMessage::Reload {} => {
                 let _ = self.reload("SIGHUP", receiver).await;
@@ -278,12 +304,14 @@ impl Control {
     }
 
     async fn take_event(&mut self, event: Event) {
-        let now = self.parts.edge.shared.clock.now();
+        self.is_health_new = true;
         match event {
-            Event::EndpointUp(subject) => match &subject.instance {
-                Some(name) => self.instances.note_ready(name, &subject.address, now),
-                None => log::info(&format!("{} is up at {}", subject.service, subject.address)),
-            },
+            Event::EndpointUp(subject) => {
+                // That an instance is ready is told by the step that follows.
+                if subject.instance.is_none() {
+                    log::info(&format!("{} is up at {}", subject.service, subject.address));
+                }
+            }
             Event::EndpointDown { subject, reason } => {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::warn(&format!("{}: {name} is down: {reason}", subject.service));
@@ -329,22 +357,37 @@ impl Control {
                 }
             }
         }
-        self.view.set_instances(&self.instances);
     }
 
-    /// What time alone brings about.
+    /// What is to be done after whatever happened, and from time to time.
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
         if self.drain.is_some() {
+            self.show_instances();
             self.go_on_draining(now).await;
             return;
         }
-        let (config, registry) = (&self.parts.config, &self.parts.registry);
-        let messages = self
-            .instances
-            .steps(config, registry, self.parts.cores, now);
+        let messages = self.instances.steps(&self.parts.registry, now);
         for message in &messages {
             self.tell(message).await;
+        }
+        if self.is_health_new && now.since(self.health_told) >= STEP {
+            (self.is_health_new, self.health_told) = (false, now);
+            let handover = Handover::new(&self.parts.registry, &self.instances, now);
+            self.tell(&handover.message()).await;
+        }
+        let puzzles = self.instances.puzzles(now);
+        if !puzzles.is_empty() {
+            let answers = self.solutions.0.clone();
+            // Reads much of /proc.
+            tokio::task::spawn_blocking(move || look_why(puzzles, &answers));
+        }
+        self.show_instances();
+    }
+
+    fn show_instances(&mut self) {
+        if self.instances.take_changed() {
+            self.view.set_instances(&self.instances);
         }
     }
 
@@ -382,6 +425,16 @@ impl Control {
                 let _ = answer.send(Ok("stopping".to_owned()));
                 self.tell(&DataMessage::Stop {}).await;
             }
+        }
+    }
+}
+
+fn look_why(puzzles: Vec<Puzzle>, answers: &mpsc::Sender<Solution>) {
+    for puzzle in puzzles {
+        let found = diagnose::explain(&puzzle.name, &puzzle.address, puzzle.shim);
+        // What cannot be read, or told in time, is looked at again later.
+        if let Ok(found) = found {
+            let _ = answers.try_send((puzzle, found));
         }
     }
 }

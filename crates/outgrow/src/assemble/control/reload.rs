@@ -66,6 +66,7 @@ impl Control {
         shared
             .metrics
             .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
+        self.instances.configure(&config, self.parts.cores);
         self.parts.config = config;
         start::keep_text(&self.sender, text).await;
         self.view.serve(&self.parts)?;
