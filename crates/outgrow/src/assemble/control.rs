@@ -368,6 +368,7 @@ impl Control {
             return;
         }
         let messages = self.instances.steps(&self.parts.registry, now);
+        self.view.note_started();
         for message in &messages {
             self.tell(message).await;
         }

@@ -11,6 +11,7 @@ mod instances;
 mod listeners;
 mod log;
 mod numbers;
+mod readiness;
 mod start;
 mod view;
 mod watch;
