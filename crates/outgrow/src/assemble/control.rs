@@ -32,8 +32,8 @@ use crate::config::Config;
 
 /// How often instances and drains are looked at without being told.
 const STEP: Duration = Duration::from_millis(100);
-/// How often files are looked at.
-const WATCH: Duration = Duration::from_secs(1);
+/// How often files are looked at. A change is taken over when two looks agree.
+const WATCH: Duration = Duration::from_millis(500);
 /// How long the last access records may take.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Answers to why instances are not ready that may wait.
@@ -45,6 +45,8 @@ const EVENTS: usize = 1024;
 pub(super) struct Parts {
     pub(super) hello: Hello,
     pub(super) config: Config,
+    /// The files that it was read from.
+    pub(super) watch: Watch,
     pub(super) cores: usize,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
@@ -78,6 +80,9 @@ pub(super) struct Control {
     is_health_new: bool,
     health_told: Ticks,
     watch: Watch,
+    reloading: bool,
+    /// Somebody asked for a reload during one.
+    reload_again: bool,
     view: Arc<View>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::Receiver<Event>,
@@ -127,7 +132,7 @@ impl Control {
             }
         }
         let view = View::new(&parts, asks);
-        let watch = Watch::new(source.file(), &parts.config);
+        let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
             parts,
             sender,
@@ -139,6 +144,8 @@ impl Control {
             is_health_new: true,
             health_told: Ticks::ZERO,
             watch,
+            reloading: false,
+            reload_again: false,
             view,
             requests,
             events,
@@ -246,6 +253,9 @@ impl Control {
                 _ = looks.tick() => self.look_at_files(&mut receiver).await,
                 _ = steps.tick() => {}
             }
+            if std::mem::take(&mut self.reload_again) {
+                let _ = self.reload("SIGHUP", &mut receiver).await;
+            }
             self.step().await;
             if self.is_drained() {
                 self.view.finish_serving().await;
@@ -277,6 +287,8 @@ impl Control {
                 self.instances.note(*report, &self.parts.registry, now);
                 self.is_health_new = true;
             }
+            // One that has read the file already would put an older text over the newer one.
+            KeeperMessage::Reload {} if self.reloading => self.reload_again = true,
             KeeperMessage::Reload {} => {
                 let _ = self.reload("SIGHUP", receiver).await;
             }

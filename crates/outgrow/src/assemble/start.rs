@@ -15,6 +15,7 @@ use outgrow_upstream::Registry;
 
 use super::control::{Control, Parts};
 use super::listeners::Sockets;
+use super::watch::Watch;
 use super::{certificates, log};
 use crate::cli::ConfigSource;
 use crate::config::{Config, Look};
@@ -79,7 +80,9 @@ async fn start(
     source: &ConfigSource,
 ) -> Result<Parts, String> {
     let (mut hello, mut sockets) = wait_for_hello(receiver).await?;
+    let watch = Watch::before_reading(source.file());
     let (config, warnings) = configuration(sender, source, &hello).await?;
+    let watch = watch.with_certificates(&config);
     for warning in warnings.lines() {
         log::warn(warning);
     }
@@ -116,6 +119,7 @@ async fn start(
     Ok(Parts {
         hello,
         config,
+        watch,
         cores,
         sockets,
         registry,
@@ -276,3 +280,6 @@ pub(super) async fn say_ready(sender: &Sender, config: &Config) -> Result<(), Cl
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;
