@@ -16,7 +16,7 @@ use outgrow_core::Ticks;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
-use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, KeeperMessage};
+use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, InstanceId, KeeperMessage};
 use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
@@ -79,6 +79,8 @@ pub(super) struct Control {
     /// Whether something happened since the keeper was last told of everybody's health.
     is_health_new: bool,
     health_told: Ticks,
+    /// The instances of which the keeper was told, by a process that drains, that it needs them.
+    in_flight: Vec<InstanceId>,
     watch: Watch,
     reloading: bool,
     /// Somebody asked for a reload during one.
@@ -143,6 +145,7 @@ impl Control {
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
             health_told: Ticks::ZERO,
+            in_flight: Vec::new(),
             watch,
             reloading: false,
             reload_again: false,
@@ -293,6 +296,7 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::InFlight { instances } => self.instances.note_elsewhere(instances),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {
                     let _ = waiting.send(if ok {
@@ -376,6 +380,7 @@ impl Control {
         let now = self.parts.edge.shared.clock.now();
         if self.drain.is_some() {
             self.show_instances();
+            self.tell_in_flight().await;
             self.go_on_draining(now).await;
             return;
         }

@@ -7,7 +7,8 @@ mod known;
 mod tests;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_fleet::diagnose::Diagnosis;
@@ -23,12 +24,18 @@ use super::handover::Handover;
 use super::log;
 use crate::config::Config;
 
+/// How long an instance that ran before this process did is taken for one on which an earlier
+/// process has requests, until that one has said so.
+const PRESUMED: Duration = Duration::from_secs(2);
+
 /// All instances.
 #[derive(Debug)]
 pub(super) struct Instances {
     known: BTreeMap<InstanceId, Known>,
     wanted: BTreeMap<String, Wanted>,
     next: u64,
+    /// Those on which earlier data processes, which drain, still have requests.
+    elsewhere: BTreeSet<InstanceId>,
     /// Whether something changed since it was last asked.
     changed: bool,
 }
@@ -49,6 +56,7 @@ impl Instances {
             known: BTreeMap::new(),
             wanted: BTreeMap::new(),
             next: generation << 32,
+            elsewhere: BTreeSet::new(),
             changed: true,
         }
     }
@@ -96,10 +104,11 @@ impl Instances {
             None => Health::Unknown,
         };
         self.note_as(report, initial, registry, now);
-        let known = self.known.get_mut(&id);
-        if let (Some(known), Some(recollection)) = (known, recollection)
-            && let Some(service) = registry.service(&service)
-        {
+        let Some(known) = self.known.get_mut(&id) else {
+            return;
+        };
+        known.needed_until = now + PRESUMED;
+        if let (Some(recollection), Some(service)) = (recollection, registry.service(&service)) {
             service.recall(&recollection, now);
             known.was_ready = true;
         }
@@ -255,13 +264,30 @@ impl Instances {
             let Some(since) = known.leaving else { continue };
             let address = known.address.as_ref();
             let active = address.map_or(0, |at| registry.active(&known.report.spec.service, at));
+            let is_idle = active == 0 && !self.elsewhere.contains(id) && now >= known.needed_until;
             let is_over = now.since(since) >= known.drain_timeout;
-            if !known.stopping && (active == 0 || is_over) {
+            if !known.stopping && (is_idle || is_over) {
                 known.stopping = true;
                 messages.push(DataMessage::StopInstance { id: *id });
             }
         }
         messages
+    }
+
+    /// The instances on which this process has requests.
+    pub(super) fn in_flight(&self, registry: &Registry) -> Vec<InstanceId> {
+        let has_requests = |known: &Known| {
+            let service = &known.report.spec.service;
+            let address = known.address.as_ref();
+            address.is_some_and(|at| registry.active(service, at) > 0)
+        };
+        let busy = self.known.iter().filter(|(_, known)| has_requests(known));
+        busy.map(|(id, _)| *id).collect()
+    }
+
+    /// Takes note of the instances on which earlier processes still have requests.
+    pub(super) fn note_elsewhere(&mut self, instances: Vec<InstanceId>) {
+        self.elsewhere = instances.into_iter().collect();
     }
 
     /// Instances that run for too long without becoming ready, with what can be said about why.

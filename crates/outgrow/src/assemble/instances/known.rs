@@ -36,6 +36,8 @@ pub(in super::super) struct Known {
     pub(super) diagnosis: Option<Diagnosis>,
     /// How long after its start it is looked at next.
     look_after: Duration,
+    /// Until when an earlier data process may have requests on it and not have said so.
+    pub(super) needed_until: Ticks,
     /// When it began to leave.
     pub(super) leaving: Option<Ticks>,
     /// How long it may finish its requests then.
@@ -56,6 +58,7 @@ impl Known {
             since: now,
             diagnosis: None,
             look_after: FIRST_LOOK,
+            needed_until: Ticks::ZERO,
             leaving: None,
             drain_timeout: Duration::ZERO,
             stopping: false,

@@ -345,3 +345,29 @@ fn it_is_told_early_why_one_is_not_ready() {
         "{messages:?}"
     );
 }
+
+#[test]
+fn an_instance_is_not_stopped_under_the_requests_of_an_earlier_process() {
+    let old_config = config("serve", "");
+    let house = two_ready(&old_config);
+    let permit = house.permit(at(10));
+    let busy = house.instances.in_flight(&house.registry);
+    assert_eq!(busy.len(), 1);
+    let mut next = house.successor(&old_config, at(10));
+    next.apply(&parsed("[route.r]\nrespond = { status = 204 }"));
+    assert_eq!(next.steps(at(0)), Vec::<String>::new());
+    assert_eq!(
+        next.steps(at(1)),
+        Vec::<String>::new(),
+        "none has said so yet"
+    );
+    next.instances.note_elsewhere(busy.clone());
+    assert_eq!(next.steps(at(3)).len(), 1, "one has no requests");
+    assert_eq!(next.steps(at(20)), Vec::<String>::new());
+    drop(permit);
+    assert_eq!(house.instances.in_flight(&house.registry), []);
+    next.instances.note_elsewhere(Vec::new());
+    let name = &next.instances.known[&busy[0]].report.spec.name;
+    let expected = format!("stop {name}");
+    assert_eq!(next.steps(at(20)), [expected]);
+}
