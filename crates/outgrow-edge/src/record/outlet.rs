@@ -250,8 +250,7 @@ mod tests {
     #[test]
     fn another_target_is_set_while_one_is_stuck() {
         let (outlet, begun, let_go) = stuck();
-        let (_never_used, ..) = slow();
-        outlet.direct(_never_used);
+        outlet.direct(Box::new(io::sink()));
         let (target, next, let_next_go) = slow();
         // With a queue that is full this returns all the same.
         outlet.direct(target);

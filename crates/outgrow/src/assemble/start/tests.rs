@@ -82,15 +82,11 @@ fn report(id: u64) -> InstanceReport {
 }
 
 fn config(listeners: &str, more: &str) -> String {
-    let listeners: String = listeners
-        .chars()
-        .map(|name| {
-            format!(
-                "[listener.{name}]\naddress = \"127.0.0.1:{}\"\n",
-                name as u32
-            )
-        })
-        .collect();
+    let listener = |name| {
+        let port = u32::from(name);
+        format!("[listener.{name}]\naddress = \"127.0.0.1:{port}\"\n")
+    };
+    let listeners = listeners.chars().map(listener).collect::<Vec<_>>().concat();
     format!(
         "{listeners}{more}\n[process]\nworkers = 1\ndrain_delay = \"0s\"\n[access]\nto = \"off\"\n\
          [admin]\nlisten = \"off\"\n[route.r]\nrespond = {{ status = 204 }}\n"
