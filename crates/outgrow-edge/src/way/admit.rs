@@ -76,7 +76,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     return Poll::Ready(Err(fault));
                 }
                 let timed = self.timer.poll(cx, clock.now());
-                timed.map(|()| Err(refused(Cause::QueueTimeout)))
+                timed.map(|()| Err(refused(target.service.why_waited())))
             })
             .await?;
             at = clock.now();
