@@ -46,6 +46,8 @@ pub(crate) async fn serve<T: Transport + 'static>(
             Next::Http2 => {
                 let (io, incoming) = connection.into_parts();
                 let began = incoming.buffer.bytes().to_vec();
+                // Its block is not needed for as long as the connection lives.
+                drop(incoming);
                 crate::http2::serve(worker, listener, io, began, peer).await;
                 return;
             }

@@ -1,7 +1,7 @@
 //! Answers that Outgrow gives itself: fixed responses and errors.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
@@ -37,38 +37,39 @@ pub(crate) async fn answer<D: Downstream>(
     down.respond(head, length, method)?;
     let mut sent = 0;
     let mut ended = false;
+    let mut written = down.written();
     timer.set(clock.now() + patience);
     poll_fn(|cx| {
-        while sent < body.len() {
-            match down.poll_push(cx, &body[sent..]) {
-                Poll::Ready(Ok(taken)) => {
-                    sent += taken;
-                    timer.set(clock.now() + patience);
-                }
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                Poll::Pending => {
-                    let timed = timer.poll(cx, clock.now());
-                    return timed.map(|()| Err(send_timeout()));
-                }
-            }
+        if let Poll::Ready(result) = poll_send(down, cx, body, &mut sent, &mut ended) {
+            return Poll::Ready(result);
         }
-        if !ended {
-            ended = true;
-            if let Err(fault) = down.finish(None) {
-                return Poll::Ready(Err(fault));
-            }
+        let now = clock.now();
+        if down.written() != written {
+            written = down.written();
+            timer.set(now + patience);
         }
-        match down.poll_flush(cx) {
-            Poll::Pending => timer.poll(cx, clock.now()).map(|()| Err(send_timeout())),
-            ready @ Poll::Ready(_) => ready,
-        }
+        let timed = timer.poll(cx, now);
+        timed.map(|()| Err(Fault::client(Phase::ResponseBody, Cause::SendTimeout)))
     })
     .await?;
     Ok(body.len() as u64)
 }
 
-fn send_timeout() -> Fault {
-    Fault::client(Phase::ResponseBody, Cause::SendTimeout)
+fn poll_send<D: Downstream>(
+    down: &mut D,
+    cx: &mut std::task::Context<'_>,
+    body: &[u8],
+    sent: &mut usize,
+    ended: &mut bool,
+) -> Poll<Result<(), Fault>> {
+    while *sent < body.len() {
+        *sent += ready!(down.poll_push(cx, &body[*sent..]))?;
+    }
+    if !*ended {
+        *ended = true;
+        down.finish(None)?;
+    }
+    down.poll_flush(cx)
 }
 
 /// Passes over what is at hand of a request body that nobody will read; when more is to come, the

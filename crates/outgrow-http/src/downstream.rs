@@ -28,6 +28,10 @@ pub trait Downstream: BodySource + Send {
     /// Hands all that was pushed to the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
 
+    /// How many bytes the client took, ever: by this a client that is slow is told from one that
+    /// takes nothing.
+    fn written(&self) -> u64;
+
     /// Ends the response visibly early: its body was cut off.
     fn abort(&mut self);
 

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use outgrow_core::settings::Address;
+use outgrow_core::settings::{Address, Network};
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::router::{Router, Rule};
 use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, PathPrefix};
 use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
-use outgrow_upstream::Registry;
 use outgrow_upstream::settings::{Endpoint, OutlierSettings, ServiceSettings, ServiceTimeouts};
+use outgrow_upstream::{Registry, Service};
 
 /// What a test may want otherwise than usual.
 #[derive(Clone, Debug)]
@@ -29,8 +29,12 @@ pub(crate) struct Options {
     pub(crate) memory_bytes: u64,
     /// Most requests in flight at the endpoint.
     pub(crate) max_connections: u32,
-    /// Whether access records are made; they are thrown away.
+    /// Whether access records are made.
     pub(crate) records: bool,
+    /// Whether HTTP/2 is spoken, by prior knowledge.
+    pub(crate) http2: bool,
+    /// Whose word about the client is taken.
+    pub(crate) trusted: Vec<Network>,
 }
 
 impl Default for Options {
@@ -44,6 +48,8 @@ impl Default for Options {
             memory_bytes: 256 * 1024 * 1024,
             max_connections: 1_024,
             records: true,
+            http2: false,
+            trusted: Vec::new(),
         }
     }
 }
@@ -53,6 +59,8 @@ pub(crate) struct House {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    service: Arc<Service>,
+    records: Arc<Mutex<Vec<u8>>>,
     edge: Option<Edge>,
     control: tokio::runtime::Runtime,
 }
@@ -72,7 +80,7 @@ impl House {
         let root = PathPrefix::root();
         let route = RoutePlan {
             name: "app".to_owned(),
-            action: Action::forward(service, options.service_timeouts.clone(), 1),
+            action: Action::forward(Arc::clone(&service), options.service_timeouts.clone(), 1),
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
@@ -88,8 +96,10 @@ impl House {
         };
         shared.plan.publish(Arc::new(plan));
         let records = RecordWriter::start()?;
+        let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
         if options.records {
-            records.direct(Some(Box::new(io::sink())), AccessFormat::Json);
+            let keep = Keep(Arc::clone(&kept));
+            records.direct(Some(Box::new(keep)), AccessFormat::Json);
         }
         let edge = Edge::start(Arc::clone(&shared), &registry, &records)?;
         let socket = TcpListener::bind(("127.0.0.1", 0))?;
@@ -100,6 +110,8 @@ impl House {
         Ok(Self {
             address,
             shared,
+            service,
+            records: kept,
             edge: Some(edge),
             control,
         })
@@ -119,9 +131,36 @@ impl House {
             .collect()
     }
 
+    /// Failures that count against the endpoints.
+    pub(crate) fn failures(&self) -> u64 {
+        let endpoints = self.service.endpoints().load();
+        endpoints.all.iter().map(|one| one.failures()).sum()
+    }
+
+    /// The access records, once there are so many.
+    pub(crate) fn records(&self, count: usize) -> Vec<String> {
+        let read = || {
+            let bytes = self.records.lock().expect("nobody panicked");
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        wait(|| read().len() >= count);
+        read()
+    }
+
+    /// Waits until no client is connected.
+    pub(crate) fn becomes_lonely(&self) -> bool {
+        wait(|| self.shared.connections() == 0)
+    }
+
     /// Waits until a reason has occurred so often.
     pub(crate) fn becomes_faulty(&self, reason: &str, count: u64) -> bool {
         wait(|| self.faults().get(reason) == Some(&count))
+    }
+
+    /// Waits until a reason has occurred at least so often.
+    pub(crate) fn becomes_at_least(&self, reason: &str, count: u64) -> bool {
+        wait(|| self.faults().get(reason).is_some_and(|&seen| seen >= count))
     }
 
     /// Tasks that panicked.
@@ -145,6 +184,25 @@ fn wait(mut done: impl FnMut() -> bool) -> bool {
         std::thread::yield_now();
     }
     true
+}
+
+/// Keeps the newest records.
+struct Keep(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Keep {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const MOST_BYTES: usize = 1 << 20;
+        let mut kept = self.0.lock().map_err(|_| io::Error::other("poisoned"))?;
+        if kept.len() > MOST_BYTES {
+            kept.clear();
+        }
+        kept.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Drop for House {
@@ -182,8 +240,8 @@ fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
         max_connections: 10_000,
         body_limit: None,
         http1: true,
-        http2: false,
-        trusted: Vec::new(),
+        http2: options.http2,
+        trusted: options.trusted.clone(),
         tls: None,
         metrics: shared.metrics.listener("main"),
     }

@@ -4,6 +4,7 @@ mod canonical;
 mod endings;
 mod exchanges;
 mod house;
+mod http2;
 #[path = "../../../outgrow-http/tests/hostile/list/mod.rs"]
 mod list;
 mod repeats;

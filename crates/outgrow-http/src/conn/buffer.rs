@@ -210,6 +210,13 @@ impl WriteBuffer {
         self.start == self.end
     }
 
+    /// What waits.
+    pub fn bytes(&self) -> &[u8] {
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block[self.start..self.end])
+    }
+
     /// Whether nothing waits, here or in the transport.
     #[inline]
     pub fn is_flushed(&self) -> bool {

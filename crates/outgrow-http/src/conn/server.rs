@@ -364,6 +364,11 @@ impl<T: Transport> Downstream for ServerConnection<T> {
             .map_err(Self::gone)
     }
 
+    #[inline]
+    fn written(&self) -> u64 {
+        self.outgoing.buffer.written()
+    }
+
     fn abort(&mut self) {
         self.keep_alive = false;
         self.aborted = true;
