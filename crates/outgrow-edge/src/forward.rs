@@ -12,10 +12,14 @@ use outgrow_http::Downstream;
 use outgrow_http::conn::{Incoming, Outgoing, Problem};
 use outgrow_http::h1::scan::Scan;
 use outgrow_http::h1::{self, Limits, Parsed};
-use outgrow_message::{Block, Blocks, BodyLength, RequestHead, ResponseHead};
+use outgrow_message::{Blocks, BodyLength, RequestHead, ResponseHead};
 use outgrow_net::{Stream, Timer};
 
 use crate::plan::RoutePlan;
+
+pub(crate) use self::replay::Replay;
+
+mod replay;
 
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
 const INTERIM_LIMIT: usize = 64;
@@ -53,51 +57,6 @@ pub(crate) enum Done {
     Answered { reusable: bool },
     /// The endpoint answered 101: both sides are plain bytes now.
     Switched,
-}
-
-/// The bytes of a request body that were sent already, kept so that they can be sent again.
-#[derive(Debug, Default)]
-pub(crate) struct Replay {
-    block: Option<Block>,
-    length: usize,
-    /// More was sent than is kept.
-    lost: bool,
-}
-
-impl Replay {
-    /// Whether the body can be sent from its beginning.
-    pub(crate) fn is_whole(&self) -> bool {
-        !self.lost
-    }
-
-    fn keep(&mut self, bytes: &[u8], wanted: bool, blocks: &Arc<Blocks>) {
-        if self.lost {
-            return;
-        }
-        if !wanted {
-            self.lost = true;
-            return;
-        }
-        if self.block.is_none() {
-            self.block = blocks.take_class(1);
-        }
-        match &mut self.block {
-            Some(block) if block.len() - self.length >= bytes.len() => {
-                block[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-                self.length += bytes.len();
-            }
-            _ => {
-                self.lost = true;
-                self.block = None;
-            }
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.block
-            .as_ref()
-            .map_or(&[], |block| &block[..self.length])
-    }
 }
 
 /// The endpoint's side of an exchange.
@@ -140,8 +99,14 @@ pub(crate) struct Progress {
     send_broken: bool,
     answering: bool,
     response_ended: bool,
+    /// When the attempt began: its connection was there.
+    pub(crate) began: Ticks,
     /// When something moved last.
     last: Ticks,
+    /// The client has not taken all that it was given.
+    client_behind: bool,
+    /// What the client had taken when that was looked at last.
+    client_took: u64,
     /// When this poll began: read once, exact enough for all that is timed here.
     pub(crate) now: Ticks,
     /// Interim responses that came.
@@ -164,6 +129,7 @@ impl Progress {
     /// Begins an attempt at `now`.
     pub(crate) fn begin(&mut self, now: Ticks) {
         *self = Self {
+            began: now,
             last: now,
             ..Self::default()
         };
@@ -209,10 +175,10 @@ impl<D: Downstream> Attempt<'_, D> {
     fn response_waits(&self) -> Waits {
         if !self.progress.answering {
             Waits::UpstreamHead
-        } else if self.side.incoming.data().is_empty() && !self.progress.response_ended {
-            Waits::UpstreamBody
-        } else {
+        } else if self.progress.client_behind {
             Waits::ClientWrite
+        } else {
+            Waits::UpstreamBody
         }
     }
 
@@ -223,6 +189,11 @@ impl<D: Downstream> Attempt<'_, D> {
         request: Option<Waits>,
         response: Waits,
     ) -> Poll<Result<Done, Fault>> {
+        let took = self.down.written();
+        if response == Waits::ClientWrite && took != self.progress.client_took {
+            self.progress.client_took = took;
+            self.progress.last = self.progress.now;
+        }
         let patience = &self.around.patience;
         let (idle, fault) = match (response, request) {
             (Waits::ClientWrite, _) => (
@@ -254,16 +225,9 @@ impl<D: Downstream> Attempt<'_, D> {
             return Poll::Pending;
         }
         if now >= patience.request_deadline {
-            let phase = if self.progress.answering {
-                Phase::ResponseBody
-            } else {
-                Phase::ResponseHead
-            };
-            return Poll::Ready(Err(Fault::upstream(
-                phase,
-                Cause::RequestTimeout,
-                Sent::Maybe,
-            )));
+            // Whoever is waited for is the one to blame.
+            let cause = Cause::RequestTimeout;
+            return Poll::Ready(Err(Fault { cause, ..fault }));
         }
         Poll::Ready(Err(fault))
     }
@@ -459,8 +423,10 @@ impl<D: Downstream> Attempt<'_, D> {
         Ok(())
     }
 
+    /// Moves the body as far as it goes; then it is known who is waited for.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let blocks = self.around.blocks;
+        self.progress.client_behind = true;
         while !self.progress.response_ended {
             match self.side.incoming.poll_data(cx, self.stream, blocks) {
                 Poll::Ready(Ok(true)) => {
@@ -482,6 +448,7 @@ impl<D: Downstream> Attempt<'_, D> {
                 Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
                 Poll::Pending => {
                     ready!(self.down.poll_flush(cx))?;
+                    self.progress.client_behind = false;
                     return Poll::Pending;
                 }
             }

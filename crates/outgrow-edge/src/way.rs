@@ -8,26 +8,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
-use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{BodyLength, Known};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Connection, EndpointId, Freshness, Outcome, Permit, Service, Unavailable};
+use outgrow_upstream::{Connection, Endpoint, Freshness, Outcome, Permit, Service, Unavailable};
 
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::plan::{self, Action, Chooser, ListenerPlan, RoutePlan};
-use crate::record::Line;
 use crate::respond;
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
 
+use self::retry::{Failure, Retries};
+
+mod record;
+mod retry;
+
 /// A request that cannot be sent twice takes an idle connection only if it was used this recently:
 /// servers close idle connections without a word, and then nobody knows what was executed.
 const FRESH: Duration = Duration::from_secs(1);
-/// Attempts at one request, whatever the reasons.
-const ATTEMPTS: usize = 4;
 
 /// One request on its way.
 pub(crate) struct Way<'a, D> {
@@ -45,7 +47,7 @@ pub(crate) struct Way<'a, D> {
 #[derive(Default)]
 struct Destination {
     route: Option<Arc<RoutePlan>>,
-    permit_label: Option<Arc<outgrow_upstream::Endpoint>>,
+    permit_label: Option<Arc<Endpoint>>,
 }
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
@@ -157,57 +159,50 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         target: &Target<'_>,
         destination: &mut Destination,
     ) -> Result<(), Fault> {
-        let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        let deadline = plan::deadline(context.stages.start, target.timeouts.request);
         self.prepare_request(context, target.route);
-        let repeatable = self
-            .exchange
-            .request
-            .may_repeat(target.route.idempotency_key);
-        // Endpoints at which it failed; empty, and without memory, for nearly all requests.
-        let mut avoid = Vec::new();
-        let mut repeated = false;
+        let request = &self.exchange.request;
+        let repeatable = request.may_repeat(target.route.idempotency_key);
+        let mut retries = Retries::new(repeatable, deadline);
         let mut now = context.stages.start;
         loop {
-            let (permit, admitted) = self.admit(target, &avoid, now).await?;
+            let (permit, admitted) = self.admit(target, &retries, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
             context.stages.admitted = admitted;
-            let attempt = self.attempt(context, target, &permit, repeatable, request_deadline);
-            let (fault, reused) = match attempt.await {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
+            let attempt = self.attempt(context, target, &permit, &retries).await;
+            let Err((fault, reused)) = attempt else {
+                return Ok(());
             };
             let progress = &self.exchange.progress;
-            let silent = !progress.any_received && !progress.interim_forwarded;
-            // The server closed a connection that was idle: no sign of trouble, and as good as
-            // never sent when the request may be repeated.
-            let stale = reused
-                && silent
-                && fault.phase != Phase::Connect
-                && fault.side == Side::Upstream
-                && matches!(fault.cause, Cause::UpstreamClosed | Cause::UpstreamReset);
             now = self.worker.now();
-            if !stale {
+            let failure = Failure {
+                fault,
+                reused,
+                silent: !progress.any_received && !progress.interim_forwarded,
+                took: now.since(progress.began),
+            };
+            if !failure.is_stale() {
                 endpoint.report(Outcome::Fault(fault), now);
             }
-            let safe = fault.sent == Sent::None || (repeatable && (stale || !repeated));
-            let again = safe
-                && silent
-                && fault.another_may_help()
-                && self.exchange.replay.is_whole()
-                && !self.down.has_responded()
-                && usize::from(context.retries) + 1 < ATTEMPTS
-                && now < request_deadline;
-            if !again {
+            let whole = self.keep_unsent_body();
+            let again = retries.again(&failure, endpoint.id(), context.retries, now);
+            if !(again && whole && !self.down.has_responded()) {
                 return Err(fault);
-            }
-            repeated |= fault.sent == Sent::Maybe && !stale;
-            if !stale {
-                avoid.push(endpoint.id());
             }
             context.retries += 1;
             target.route.cells.of(self.worker.index).retries.add(1);
         }
+    }
+
+    /// Keeps what was taken of the body and went nowhere; whether all of it is at hand.
+    fn keep_unsent_body(&mut self) -> bool {
+        let exchange = &mut *self.exchange;
+        let framed = exchange.request.length == BodyLength::Unknown;
+        let outgoing = &exchange.side.outgoing.buffer;
+        exchange
+            .replay
+            .recover(outgoing, framed, &self.worker.blocks)
     }
 
     /// What is changed in the request, once for all attempts.
@@ -234,13 +229,13 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     async fn admit(
         &mut self,
         target: &Target<'_>,
-        avoid: &[EndpointId],
+        retries: &Retries,
         now: Ticks,
     ) -> Result<(Permit, Ticks), Fault> {
         let chosen = {
             let mut chooser = target.view.lock().unwrap_or_else(PoisonError::into_inner);
             let Chooser { view, random } = &mut *chooser;
-            target.service.choose(view, now, random, avoid)
+            target.service.choose(view, now, random, &retries.avoid)
         };
         match chosen {
             Ok(permit) => return Ok((permit, now)),
@@ -251,7 +246,13 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         let refused = |cause| Fault::outgrow(Phase::Admit, cause);
         let mut wait = target.service.wait().map_err(refused)?;
-        self.timer.set(now + target.timeouts.queue);
+        let patience = now + target.timeouts.queue;
+        self.timer.set(patience.min(retries.deadline));
+        let over = if retries.deadline < patience {
+            Cause::RequestTimeout
+        } else {
+            Cause::QueueTimeout
+        };
         let clock = self.worker.shared.clock;
         let body_ended = self.exchange.request.length.is_empty();
         let permit = poll_fn(|cx| {
@@ -263,7 +264,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 return Poll::Ready(Err(fault));
             }
             let timed = self.timer.poll(cx, clock.now());
-            timed.map(|()| Err(refused(Cause::QueueTimeout)))
+            timed.map(|()| Err(refused(over)))
         })
         .await?;
         Ok((permit, clock.now()))
@@ -275,37 +276,38 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context: &mut Context,
         target: &Target<'_>,
         permit: &Permit,
-        repeatable: bool,
-        request_deadline: Ticks,
+        retries: &Retries,
     ) -> Result<(), (Fault, bool)> {
         let endpoint = permit.endpoint();
         let now = context.stages.admitted;
         self.exchange.progress.begin(now);
-        let freshness = if repeatable {
+        let freshness = if retries.repeatable {
             Freshness::Any
         } else {
             Freshness::UsedWithin(FRESH)
         };
-        let pooled = endpoint.checkout(self.worker.index, now, freshness);
+        let pooled = match retries.new_connection {
+            true => None,
+            false => endpoint.checkout(self.worker.index, now, freshness),
+        };
         let reused = pooled.is_some();
         context.reused = reused;
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let connect = outgrow_upstream::connect(endpoint, target.timeouts.connect, now);
-                connect.await.map_err(|fault| (fault, false))?
+                let connected = connect(endpoint, target.timeouts.connect, now, retries.deadline);
+                connected.await.map_err(|fault| (fault, false))?
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
         self.exchange.progress.begin(context.stages.connected);
+        if context.stages.connected >= retries.deadline {
+            // Nobody waits for it any more: it is not executed either.
+            return Err((too_late(Phase::Connect), reused));
+        }
+        let label = endpoint.label();
         let done = self
-            .exchange_with(
-                &mut connection,
-                endpoint.label(),
-                target,
-                repeatable,
-                request_deadline,
-            )
+            .exchange_with(&mut connection, label, target, retries)
             .await;
         self.note_progress(context);
         match done {
@@ -328,8 +330,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         connection: &mut Connection,
         host_if_none: &str,
         target: &Target<'_>,
-        repeatable: bool,
-        request_deadline: Ticks,
+        retries: &Retries,
     ) -> Result<Done, Fault> {
         let exchange = &mut *self.exchange;
         exchange.side = forward::UpstreamSide::default();
@@ -347,7 +348,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             first_byte: target.timeouts.first_byte,
             stream_idle: target.timeouts.stream_idle,
             send_idle: self.listener.timeouts.send_idle,
-            request_deadline,
+            request_deadline: retries.deadline,
         };
         let mut attempt = Attempt {
             around: Surroundings {
@@ -364,7 +365,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             stream: &mut connection.stream,
             down: self.down,
             replay: &mut exchange.replay,
-            keep_body: repeatable,
+            keep_body: retries.repeatable,
             progress: &mut exchange.progress,
         };
         poll_fn(|cx| attempt.poll(cx)).await
@@ -464,54 +465,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Err(_) => self.down.abort(),
         }
     }
-
-    fn record(&self, context: &Context, destination: &Destination) {
-        let worker = self.worker;
-        let listener = self.listener.metrics.workers.of(worker.index);
-        listener.received_bytes.add(context.request_bytes);
-        listener.sent_bytes.add(context.response_bytes);
-        let route = destination.route.as_deref();
-        if let Some(route) = route {
-            let cells = route.cells.of(worker.index);
-            cells.by_class[usize::from(context.status / 100).min(5)].add(1);
-            cells
-                .duration
-                .record(context.stages.end.micros_since(context.stages.start));
-            if context.stages.first_byte != Ticks::ZERO {
-                let micros = context.stages.first_byte.micros_since(context.stages.sent);
-                cells.first_byte.record(micros);
-            }
-            let cut = context.fault.is_some_and(|fault| {
-                fault.side == Side::Upstream && fault.phase == Phase::ResponseBody
-            });
-            cells.truncated.add(u64::from(cut));
-        }
-        if !worker.records.is_on() {
-            return;
-        }
-        let request = &self.exchange.request;
-        let endpoint = destination.permit_label.as_deref();
-        let service = match route.map(|route| &route.action) {
-            Some(Action::Forward { service, .. }) => service.name(),
-            _ => "",
-        };
-        worker.records.put(&Line {
-            context,
-            client: self.peer.address(),
-            method: request.text(request.method_text),
-            host: request.text(request.authority),
-            path: request.text(request.raw_path),
-            query: request.query.map(|query| request.text(query)),
-            route: route.map_or("", |route| &route.name),
-            service,
-            endpoint: endpoint.map_or("", |endpoint| {
-                endpoint.instance().unwrap_or_else(|| endpoint.label())
-            }),
-            detail: self.detail,
-            user_agent: request.fields.get(Known::UserAgent).unwrap_or_default(),
-            given_id: identity::given_id(&request.fields, self.peer),
-        });
-    }
 }
 
 /// Where a route sends requests, and with which patience.
@@ -521,6 +474,27 @@ struct Target<'a> {
     view: &'a Mutex<Chooser>,
     route: &'a RoutePlan,
     body_limit: Option<u64>,
+}
+
+/// A new connection, for which there is time until `deadline` at most.
+async fn connect(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    now: Ticks,
+    deadline: Ticks,
+) -> Result<Connection, Fault> {
+    let left = deadline.since(now);
+    let connected = outgrow_upstream::connect(endpoint, timeout.min(left), now).await;
+    match connected {
+        Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeout => {
+            Err(too_late(Phase::Connect))
+        }
+        connected => connected,
+    }
+}
+
+fn too_late(phase: Phase) -> Fault {
+    Fault::outgrow(phase, Cause::RequestTimeout)
 }
 
 fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Protocol {

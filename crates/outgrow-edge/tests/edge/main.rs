@@ -1,5 +1,6 @@
 //! The edge as a whole, in this process, over loopback: hostile clients, hostile endpoints.
 
+mod blame;
 mod canonical;
 mod endings;
 mod exchanges;
