@@ -101,7 +101,7 @@ async fn next<T: Transport>(
                 Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
             }
             let bytes = connection.peek();
-            if !first || !listener.http2 || bytes[0] != b'P' {
+            if !first || !listener.http2 || bytes.first() != Some(&b'P') {
                 return Poll::Ready(Next::Request);
             }
             match is_preface(bytes) {

@@ -35,6 +35,18 @@ pub(crate) async fn answer<D: Downstream>(
     let body = if bodyless { &[] } else { body };
     abandon_request_body(down).await;
     down.respond(head, length, method)?;
+    send(down, body, clock, timer, patience).await?;
+    Ok(body.len() as u64)
+}
+
+/// Sends the body of an answer that has begun, and its end.
+pub(crate) async fn send<D: Downstream>(
+    down: &mut D,
+    body: &[u8],
+    clock: Clock,
+    timer: &mut Timer,
+    patience: Duration,
+) -> Result<(), Fault> {
     let mut sent = 0;
     let mut ended = false;
     let mut written = down.written();
@@ -51,8 +63,7 @@ pub(crate) async fn answer<D: Downstream>(
         let timed = timer.poll(cx, now);
         timed.map(|()| Err(Fault::client(Phase::ResponseBody, Cause::SendTimeout)))
     })
-    .await?;
-    Ok(body.len() as u64)
+    .await
 }
 
 fn poll_send<D: Downstream>(

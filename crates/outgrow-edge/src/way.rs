@@ -462,6 +462,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let patience = self.listener.timeouts.send_idle;
         match respond::answer(self.down, head, &body, method, clock, self.timer, patience).await {
             Ok(bytes) => context.response_bytes = bytes,
+            Err(fault)
+                if fault.cause == Cause::MemoryLimit && self.down.respond_without_memory() =>
+            {
+                context.status = 503;
+                let sent = respond::send(self.down, b"", clock, self.timer, patience);
+                if sent.await.is_err() {
+                    self.down.abort();
+                }
+            }
             Err(_) => self.down.abort(),
         }
     }

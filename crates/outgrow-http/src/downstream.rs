@@ -45,6 +45,11 @@ pub trait Downstream: BodySource + Send {
     /// other; the response says so.
     fn close_after(&mut self) {}
 
+    /// Answers 503 without a buffer, then to be flushed; false where there is no such answer.
+    fn respond_without_memory(&mut self) -> bool {
+        false
+    }
+
     /// What exactly was wrong with what the client sent; empty when nothing was.
     fn detail(&self) -> &'static str {
         ""

@@ -148,6 +148,11 @@ impl House {
         read()
     }
 
+    /// Waits until so many bytes are in buffers; false when there never are.
+    pub(crate) fn becomes_full(&self, bytes: u64) -> bool {
+        wait(|| self.buffered_bytes() >= bytes)
+    }
+
     /// Waits until no client is connected.
     pub(crate) fn becomes_lonely(&self) -> bool {
         wait(|| self.shared.connections() == 0)
