@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
+use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::{Downstream, Tunnel};
-use outgrow_message::{BodyLength, Known};
+use outgrow_message::{BodyLength, Known, Span};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Connection, Endpoint, Freshness, Outcome, Permit, Service, Unavailable};
@@ -48,6 +49,8 @@ pub(crate) struct Way<'a, D> {
 struct Destination {
     route: Option<Arc<RoutePlan>>,
     permit_label: Option<Arc<Endpoint>>,
+    /// The authority that the client asked for, where the route sends another one on.
+    asked: Option<Span>,
 }
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
@@ -67,6 +70,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut destination = Destination {
             route,
             permit_label: None,
+            asked: None,
         };
         let outcome = self.answer(&mut context, &mut destination).await;
         if let Err(fault) = outcome {
@@ -160,6 +164,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         destination: &mut Destination,
     ) -> Result<(), Fault> {
         let deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        destination.asked = Some(self.exchange.request.authority);
         self.prepare_request(context, target.route);
         let request = &self.exchange.request;
         let repeatable = request.may_repeat(target.route.idempotency_key);
@@ -305,7 +310,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             // Nobody waits for it any more: it is not executed either.
             return Err((too_late(Phase::Connect), reused));
         }
-        let label = endpoint.label();
+        // A path is no host; most servers take this one from whoever reaches their socket.
+        let label = match endpoint.address() {
+            Address::Unix(_) => "localhost",
+            _ => endpoint.label(),
+        };
         let done = self
             .exchange_with(&mut connection, label, target, retries)
             .await;

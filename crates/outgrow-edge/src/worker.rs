@@ -102,8 +102,8 @@ pub(crate) struct Exchange {
 
 /// Exchanges kept for reuse by a worker.
 const SPARE_EXCHANGES: usize = 1024;
-/// One that grew beyond this is not kept.
-const SPARE_BYTES: usize = 64 * 1024;
+/// Bytes of those: after a burst of large heads a worker does not keep them all.
+const SPARE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One worker.
 #[derive(Debug)]
@@ -132,6 +132,13 @@ struct Local {
         reason = "they go out as boxes; the boxes are what is reused"
     )]
     spare: Vec<Box<Exchange>>,
+    spare_bytes: usize,
+}
+
+impl Exchange {
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.request.memory() + self.response.fields.memory()
+    }
 }
 
 impl Worker {
@@ -142,6 +149,7 @@ impl Worker {
             random: Random::from_system(),
             plan: shared.plan.view(),
             spare: Vec::with_capacity(64),
+            spare_bytes: 0,
         };
         let worker = Self {
             index,
@@ -200,18 +208,47 @@ impl Worker {
 
     pub(crate) fn take_exchange(&self) -> Box<Exchange> {
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        local.spare.pop().unwrap_or_default()
+        let Some(exchange) = local.spare.pop() else {
+            return Box::default();
+        };
+        local.spare_bytes -= exchange.memory();
+        exchange
     }
 
     pub(crate) fn give_exchange(&self, mut exchange: Box<Exchange>) {
         exchange.side = UpstreamSide::default();
         exchange.replay = Replay::default();
-        if exchange.request.memory() + exchange.response.fields.memory() > SPARE_BYTES {
-            return;
-        }
+        let bytes = exchange.memory();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        if local.spare.len() < SPARE_EXCHANGES {
+        if local.spare.len() < SPARE_EXCHANGES && local.spare_bytes + bytes <= SPARE_BYTES {
+            local.spare_bytes += bytes;
             local.spare.push(exchange);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordWriter;
+
+    #[test]
+    fn spare_exchanges_are_bounded_in_bytes() {
+        let shared = Shared::new(Clock::start(), Ledger::new(0), 1);
+        let records = RecordWriter::start().expect("a thread");
+        let worker = Worker::new(0, shared, RecordSink::new(records));
+        for _ in 0..2 {
+            let mut burst: Vec<_> = (0..1_000).map(|_| worker.take_exchange()).collect();
+            for exchange in &mut burst {
+                exchange.request.fields.push_bytes(&[b'x'; 16 * 1024]);
+            }
+            for exchange in burst {
+                worker.give_exchange(exchange);
+            }
+            let local = worker.local.lock().expect("nobody panicked");
+            let held: usize = local.spare.iter().map(|one| one.memory()).sum();
+            assert_eq!(held, local.spare_bytes);
+            assert!((1..=SPARE_BYTES).contains(&held), "{held}");
         }
     }
 }

@@ -27,11 +27,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Some(Action::Forward { service, .. }) => service.name(),
             _ => "",
         };
+        let peer = self.peer.address();
+        let trusts = |address| self.listener.trusts(Some(address));
+        let client = identity::client(&request.fields, self.peer, trusts);
         worker.records.put(&Line {
             context,
-            client: self.peer.address(),
+            client,
+            peer: if client == peer { b"" } else { peer },
             method: request.text(request.method_text),
-            host: request.text(request.authority),
+            host: request.text(destination.asked.unwrap_or(request.authority)),
             path: request.text(request.raw_path),
             query: request.query.map(|query| request.text(query)),
             route: route.map_or("", |route| &route.name),
