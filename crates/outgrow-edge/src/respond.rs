@@ -28,7 +28,8 @@ pub(crate) async fn answer<D: Downstream>(
     } else {
         BodyLength::Known(body.len() as u64)
     };
-    if bodyless && method == Method::Head {
+    // What a GET would have had; a 204 has none, and what a 304 stands for is not known here.
+    if method == Method::Head && !ResponseHead::never_has_body(head.status, Method::Get) {
         let text = body.len().to_string();
         head.fields.push(b"Content-Length", text.as_bytes());
     }

@@ -5,32 +5,26 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use outgrow_core::context::Context;
-use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_http::h1::framing;
 use outgrow_http::{Downstream, Tunnel};
-use outgrow_message::{BodyLength, Known, Span};
+use outgrow_message::{BodyLength, Known, Method, RequestHead, Span};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Connection, Endpoint, Freshness, Outcome, Permit, Service, Unavailable};
+use outgrow_upstream::{Endpoint, Outcome, Permit, Service, Unavailable};
 
-use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::plan::{self, Action, Chooser, ListenerPlan, RoutePlan};
 use crate::respond;
-use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
 
 use self::retry::{Failure, Retries};
 
+mod attempt;
 mod record;
 mod retry;
-
-/// A request that cannot be sent twice takes an idle connection only if it was used this recently:
-/// servers close idle connections without a word, and then nobody knows what was executed.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// One request on its way.
 pub(crate) struct Way<'a, D> {
@@ -125,7 +119,13 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     route: &route,
                     body_limit,
                 };
-                self.forward(context, &target, destination).await
+                match hops_left(&mut self.exchange.request) {
+                    Some(0) if self.exchange.request.method == Method::Options => {
+                        self.respond(context, 200, b"", &[]).await
+                    }
+                    Some(0) => Err(Fault::client(Phase::RequestHead, Cause::NotImplemented)),
+                    _ => self.forward(context, &target, destination).await,
+                }
             }
         }
     }
@@ -147,6 +147,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             head.fields
                 .push(b"Content-Type", b"text/plain; charset=utf-8");
         }
+        self.worker.put_date(&mut head.fields);
         context.status = status;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
@@ -275,175 +276,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         Ok((permit, clock.now()))
     }
 
-    /// One attempt at one endpoint. The fault comes with whether a pooled connection was used.
-    async fn attempt(
-        &mut self,
-        context: &mut Context,
-        target: &Target<'_>,
-        permit: &Permit,
-        retries: &Retries,
-    ) -> Result<(), (Fault, bool)> {
-        let endpoint = permit.endpoint();
-        let now = context.stages.admitted;
-        self.exchange.progress.begin(now);
-        let freshness = if retries.repeatable {
-            Freshness::Any
-        } else {
-            Freshness::UsedWithin(FRESH)
-        };
-        let pooled = match retries.new_connection {
-            true => None,
-            false => endpoint.checkout(self.worker.index, now, freshness),
-        };
-        let reused = pooled.is_some();
-        context.reused = reused;
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => {
-                let connected = connect(endpoint, target.timeouts.connect, now, retries.deadline);
-                connected.await.map_err(|fault| (fault, false))?
-            }
-        };
-        context.stages.connected = if reused { now } else { self.worker.now() };
-        self.exchange.progress.begin(context.stages.connected);
-        if context.stages.connected >= retries.deadline {
-            // Nobody waits for it any more: it is not executed either.
-            return Err((too_late(Phase::Connect), reused));
-        }
-        // A path is no host; most servers take this one from whoever reaches their socket.
-        let label = match endpoint.address() {
-            Address::Unix(_) => "localhost",
-            _ => endpoint.label(),
-        };
-        let done = self
-            .exchange_with(&mut connection, label, target, retries)
-            .await;
-        self.note_progress(context);
-        match done {
-            Ok(Done::Answered { reusable }) => {
-                self.finish_attempt(context, permit, connection, reusable);
-                Ok(())
-            }
-            Ok(Done::Switched) => {
-                endpoint.report(Outcome::Success, self.worker.now());
-                self.tunnel(context, connection)
-                    .await
-                    .map_err(|fault| (fault, reused))
-            }
-            Err(fault) => Err((fault, reused)),
-        }
-    }
-
-    async fn exchange_with(
-        &mut self,
-        connection: &mut Connection,
-        host_if_none: &str,
-        target: &Target<'_>,
-        retries: &Retries,
-    ) -> Result<Done, Fault> {
-        let exchange = &mut *self.exchange;
-        exchange.side = forward::UpstreamSide::default();
-        let request = &exchange.request;
-        let upgrade = request
-            .wants_upgrade
-            .then(|| request.text(request.upgrade_to));
-        let blocks = &self.worker.blocks;
-        let host = host_if_none.as_bytes();
-        if !forward::begin(request, host, upgrade, &mut exchange.side, blocks) {
-            return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
-        }
-        let patience = Patience {
-            body_idle: self.listener.timeouts.body_idle,
-            first_byte: target.timeouts.first_byte,
-            stream_idle: target.timeouts.stream_idle,
-            send_idle: self.listener.timeouts.send_idle,
-            request_deadline: retries.deadline,
-        };
-        let mut attempt = Attempt {
-            around: Surroundings {
-                clock: self.worker.shared.clock,
-                blocks,
-                timer: self.timer,
-                patience,
-                route: target.route,
-                body_limit: target.body_limit,
-            },
-            request,
-            response: &mut exchange.response,
-            side: &mut exchange.side,
-            stream: &mut connection.stream,
-            down: self.down,
-            replay: &mut exchange.replay,
-            keep_body: retries.repeatable,
-            progress: &mut exchange.progress,
-        };
-        poll_fn(|cx| attempt.poll(cx)).await
-    }
-
-    fn note_progress(&mut self, context: &mut Context) {
-        let progress = &self.exchange.progress;
-        context.stages.sent = progress.sent_at;
-        context.stages.first_byte = progress.first_byte_at;
-        context.request_bytes = context.request_bytes.max(progress.request_bytes);
-        context.response_bytes = progress.response_bytes;
-        if self.down.has_responded() || progress.first_byte_at != Ticks::ZERO {
-            context.status = self.exchange.response.status;
-        }
-    }
-
-    fn finish_attempt(
-        &mut self,
-        context: &Context,
-        permit: &Permit,
-        connection: Connection,
-        reusable: bool,
-    ) {
-        let now = self.exchange.progress.now;
-        let endpoint = permit.endpoint();
-        let outcome = match context.status {
-            502..=504 => Outcome::ServerError,
-            _ => Outcome::Success,
-        };
-        endpoint.report(outcome, now);
-        if reusable {
-            let keep = self.exchange.progress.keep_alive;
-            endpoint.release(self.worker.index, connection, now, keep);
-        }
-    }
-
-    async fn tunnel(
-        &mut self,
-        context: &mut Context,
-        mut connection: Connection,
-    ) -> Result<(), Fault> {
-        let head = &mut self.exchange.response;
-        let protocol = head
-            .fields
-            .get(Known::Upgrade)
-            .map(<[u8]>::to_vec)
-            .unwrap_or_default();
-        head.fields.remove_hop_by_hop();
-        self.down.switch(head, &protocol)?;
-        let mut relay = Relay {
-            down: self.down,
-            side: &mut self.exchange.side,
-            stream: &mut connection.stream,
-            blocks: &self.worker.blocks,
-            timer: self.timer,
-            clock: self.worker.shared.clock,
-            state: RelayState::default(),
-        };
-        relay.begin();
-        let result = poll_fn(|cx| relay.poll(cx)).await;
-        context.request_bytes = relay.state.to_upstream;
-        context.response_bytes = relay.state.to_client;
-        // A tunnel ends when somebody leaves: only its reason is of interest, nobody is to blame.
-        if let Err(fault) = result {
-            context.fault = Some(fault);
-        }
-        Ok(())
-    }
-
     /// Answers a fault, or ends the response visibly early when it has begun.
     async fn fail(&mut self, context: &mut Context, fault: Fault) {
         context.fault = Some(fault);
@@ -465,6 +297,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             self.down.abort();
             return;
         }
+        self.worker.put_date(&mut head.fields);
         context.status = head.status;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
@@ -494,25 +327,20 @@ struct Target<'a> {
     body_limit: Option<u64>,
 }
 
-/// A new connection, for which there is time until `deadline` at most.
-async fn connect(
-    endpoint: &Endpoint,
-    timeout: Duration,
-    now: Ticks,
-    deadline: Ticks,
-) -> Result<Connection, Fault> {
-    let left = deadline.since(now);
-    let connected = outgrow_upstream::connect(endpoint, timeout.min(left), now).await;
-    match connected {
-        Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeout => {
-            Err(too_late(Phase::Connect))
-        }
-        connected => connected,
+/// How many proxies an OPTIONS or TRACE may still pass, this one included: at 0 the answer is ours
+/// (RFC 9110 section 7.6.2). The next one is told one less.
+fn hops_left(request: &mut RequestHead) -> Option<u64> {
+    let counted = matches!(request.method, Method::Options | Method::Trace);
+    if !counted || !request.fields.may_have(Known::MaxForwards) {
+        return None;
     }
-}
-
-fn too_late(phase: Phase) -> Fault {
-    Fault::outgrow(phase, Cause::RequestTimeout)
+    let text = request.fields.get(Known::MaxForwards)?;
+    let left = framing::parse_length(text)?;
+    if left > 0 {
+        let less = (left - 1).to_string();
+        request.fields.set(b"Max-Forwards", less.as_bytes());
+    }
+    Some(left)
 }
 
 fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Protocol {

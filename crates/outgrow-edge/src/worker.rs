@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use outgrow_core::context::{Context, RequestId};
 use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
-use outgrow_message::{Blocks, Ledger, RequestHead, ResponseHead};
+use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::forward::{Progress, Replay, UpstreamSide};
@@ -121,6 +121,41 @@ pub struct Worker {
     local: Mutex<Local>,
     /// Wall time less ticks, in nanoseconds; renewed at each turn of the wheel.
     wall_offset: AtomicU64,
+    date: Date,
+}
+
+/// The text of a `Date` field, written anew each second by the thread that reads it.
+#[derive(Debug, Default)]
+struct Date {
+    second: AtomicU64,
+    words: [AtomicU64; DATE_BYTES.div_ceil(8)],
+}
+
+/// `Sun, 22 Nov 2026 03:11:58 GMT`.
+const DATE_BYTES: usize = 29;
+
+impl Date {
+    fn renew(&self, now: WallTime) {
+        if self.second.swap(now.seconds(), Ordering::Relaxed) == now.seconds() {
+            return;
+        }
+        let mut text = Vec::with_capacity(DATE_BYTES);
+        now.write_http_date(&mut text);
+        for (word, bytes) in self.words.iter().zip(text.chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
+        }
+    }
+
+    fn text(&self) -> [u8; DATE_BYTES] {
+        let mut text = [0; DATE_BYTES];
+        for (bytes, word) in text.chunks_mut(8).zip(&self.words) {
+            let eight = word.load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&eight[..bytes.len()]);
+        }
+        text
+    }
 }
 
 #[derive(Debug)]
@@ -158,6 +193,7 @@ impl Worker {
             records,
             local: Mutex::new(local),
             wall_offset: AtomicU64::new(0),
+            date: Date::default(),
             shared,
         };
         worker.renew(now);
@@ -173,11 +209,21 @@ impl Worker {
     /// Takes over the newest plan and renews the offset of wall time. Called at each turn of the
     /// wheel, so that an idle worker acknowledges too.
     pub fn renew(&self, now: Ticks) {
+        let wall = WallTime::now();
         self.wall_offset
-            .store(WallTime::now().0.wrapping_sub(now.0), Ordering::Relaxed);
+            .store(wall.0.wrapping_sub(now.0), Ordering::Relaxed);
+        self.date.renew(wall);
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         local.plan.refresh(&self.shared.plan);
         self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
+    }
+
+    /// Adds a `Date` where there is none (RFC 9110 section 6.6.1).
+    #[inline]
+    pub(crate) fn put_date(&self, fields: &mut Fields) {
+        if !fields.may_have(Known::Date) {
+            fields.push(b"Date", &self.date.text());
+        }
     }
 
     /// This worker's own cells.
@@ -231,6 +277,18 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::record::RecordWriter;
+
+    #[test]
+    fn a_date_is_written_each_second() {
+        let date = Date::default();
+        for (seconds, expected) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778, "Sun, 06 Nov 1994 08:49:38 GMT"),
+        ] {
+            date.renew(WallTime(seconds * 1_000_000_000 + 5));
+            assert_eq!(date.text(), expected.as_bytes());
+        }
+    }
 
     #[test]
     fn spare_exchanges_are_bounded_in_bytes() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use outgrow_core::settings::{Address, Network};
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, PathPrefix};
+use outgrow_edge::settings::{AccessFormat, HeaderEdits, ListenerTimeouts, PathPrefix};
 use outgrow_edge::{Action, Edge, Edits, ListenerPlan, Plan, RecordWriter, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
@@ -35,6 +35,21 @@ pub(crate) struct Options {
     pub(crate) http2: bool,
     /// Whose word about the client is taken.
     pub(crate) trusted: Vec<Network>,
+    /// The Host that endpoints are told.
+    pub(crate) set_host: Option<&'static str>,
+}
+
+impl Options {
+    fn edits(&self) -> Edits {
+        let set = self.set_host.map(|host| {
+            let name = "Host".parse().expect("a field name");
+            (name, host.parse().expect("a field value"))
+        });
+        Edits::new(&HeaderEdits {
+            set: set.into_iter().collect(),
+            ..HeaderEdits::default()
+        })
+    }
 }
 
 impl Default for Options {
@@ -50,6 +65,7 @@ impl Default for Options {
             records: true,
             http2: false,
             trusted: Vec::new(),
+            set_host: None,
         }
     }
 }
@@ -68,6 +84,12 @@ pub(crate) struct House {
 impl House {
     /// Starts an edge that sends everything to `endpoints`.
     pub(crate) fn start(endpoints: &[SocketAddr], options: &Options) -> io::Result<Self> {
+        let tcp = |address: &SocketAddr| Address::tcp(address.ip().to_string(), address.port());
+        Self::start_at(endpoints.iter().map(tcp).collect(), options)
+    }
+
+    /// The same for addresses of any kind.
+    pub(crate) fn start_at(endpoints: Vec<Address>, options: &Options) -> io::Result<Self> {
         let control = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -81,7 +103,7 @@ impl House {
         let route = RoutePlan {
             name: "app".to_owned(),
             action: Action::forward(Arc::clone(&service), options.service_timeouts.clone(), 1),
-            request_edits: Edits::default(),
+            request_edits: options.edits(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
             body_limit: options.body_limit,
@@ -218,11 +240,10 @@ impl Drop for House {
     }
 }
 
-fn services(endpoints: &[SocketAddr], options: &Options) -> BTreeMap<String, ServiceSettings> {
-    let endpoints = endpoints.iter().map(|address| Endpoint {
-        address: Address::tcp(address.ip().to_string(), address.port()),
-        weight: 1,
-    });
+fn services(endpoints: Vec<Address>, options: &Options) -> BTreeMap<String, ServiceSettings> {
+    let endpoints = endpoints
+        .into_iter()
+        .map(|address| Endpoint { address, weight: 1 });
     let settings = ServiceSettings {
         endpoints: endpoints.collect(),
         max_connections: options.max_connections,

@@ -176,7 +176,7 @@ fn a_client_that_resets_all_it_asks_for_is_let_go() {
     let house = House::start(&[backend.address()], &options(LIMIT, LIMIT)).expect("an edge");
     let mut client = greeting(house.address);
     let mut asked = 0;
-    while house.faults().get("reset_flood").is_none() {
+    while !house.faults().contains_key("reset_flood") {
         assert!(asked < 400, "nobody stops it");
         let streams = (asked..asked + AT_A_TIME).map(|number| 2 * number as u32 + 1);
         let requests: Vec<u8> = streams.clone().flat_map(get).collect();

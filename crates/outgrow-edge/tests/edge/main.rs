@@ -4,6 +4,7 @@ mod blame;
 mod canonical;
 mod endings;
 mod exchanges;
+mod gateway;
 mod house;
 mod http2;
 #[path = "../../../outgrow-http/tests/hostile/list/mod.rs"]

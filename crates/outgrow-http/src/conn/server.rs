@@ -106,6 +106,17 @@ impl<T: Transport> ServerConnection<T> {
         Poll::Ready(matches!(count, Ok(1..) | Err(Problem::Memory)))
     }
 
+    /// Takes the one empty line that may stand before a request, when nothing else is at hand: no
+    /// request has begun with it (RFC 9112 section 2.2).
+    pub fn pass_over_empty_line(&mut self) -> bool {
+        let alone = self.incoming.buffer.bytes() == b"\r\n" && !self.scan.passed_empty_line;
+        if alone {
+            self.incoming.buffer.consume(2);
+            self.scan.passed_empty_line = true;
+        }
+        alone
+    }
+
     #[inline]
     fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Problem>> {
         self.incoming
