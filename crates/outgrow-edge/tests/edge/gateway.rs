@@ -198,3 +198,31 @@ fn an_endpoint_behind_a_socket_is_asked_as_localhost() {
     );
     let _ = std::fs::remove_file(&path);
 }
+
+/// RFC 9110 section 8.6: a 204 has no length, whatever was asked; a HEAD is told that of a GET.
+#[test]
+fn fixed_answers_without_a_body_say_no_length_that_they_do_not_have() {
+    for (status, method, length) in [
+        (204, "HEAD", false),
+        (204, "GET", false),
+        (304, "HEAD", false),
+        (200, "HEAD", true),
+        (200, "GET", true),
+    ] {
+        let options = Options {
+            status: Some(status),
+            ..Options::default()
+        };
+        let house = House::start(&[], &options).expect("an edge");
+        let request =
+            format!("{method} / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+        let text = talk(house.address, request.as_bytes()).text();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert_eq!(
+            text.contains("Content-Length: 0"),
+            length,
+            "{method}: {text}"
+        );
+        assert!(text.contains("\r\nDate: "), "{text}");
+    }
+}

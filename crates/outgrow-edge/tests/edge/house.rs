@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) trusted: Vec<Network>,
     /// The Host that endpoints are told.
     pub(crate) set_host: Option<&'static str>,
+    /// The route answers itself, with this status.
+    pub(crate) status: Option<u16>,
 }
 
 impl Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             http2: false,
             trusted: Vec::new(),
             set_host: None,
+            status: None,
         }
     }
 }
@@ -100,9 +103,16 @@ impl House {
         registry.apply(&services(endpoints, options), clock.now());
         let service = registry.service("app").expect("it was just made");
         let root = PathPrefix::root();
+        let forward = || Action::forward(Arc::clone(&service), options.service_timeouts.clone(), 1);
+        let respond = |status| Action::Respond {
+            status,
+            body: Vec::new(),
+            fields: Vec::new(),
+        };
+        let action = options.status.map_or_else(forward, respond);
         let route = RoutePlan {
             name: "app".to_owned(),
-            action: Action::forward(Arc::clone(&service), options.service_timeouts.clone(), 1),
+            action,
             request_edits: options.edits(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
