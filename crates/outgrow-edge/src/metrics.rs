@@ -68,8 +68,8 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::BodyTimeout,
     Cause::SendTimeout,
     Cause::ClientGone,
+    Cause::ResetFlood,
     Cause::NoRoute,
-    Cause::MethodNotAllowed,
     Cause::NoEndpoint,
     Cause::QueueFull,
     Cause::QueueTimeout,
@@ -85,10 +85,9 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::RequestTimeout,
     Cause::Overload,
     Cause::MemoryLimit,
-    Cause::Draining,
     Cause::Internal,
 ];
-const FAULTS: usize = 33;
+const FAULTS: usize = 32;
 
 impl Default for WorkerCells {
     fn default() -> Self {

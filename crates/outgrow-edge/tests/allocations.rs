@@ -155,7 +155,11 @@ fn ask(client: &mut TcpStream, request: &[u8], answer_ends: &[u8], times: usize)
 /// Allocations of the worker in the best of some rounds of 1,000 requests: once a second it does
 /// other things as well. And where they come from, if that is asked for.
 fn allocations(request: &[u8], response: &'static [u8], answer_ends: &[u8]) -> (u64, String) {
-    let house = House::start(&[backend(response)], &Options::default()).expect("an edge");
+    let options = Options {
+        trusted: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..Options::default()
+    };
+    let house = House::start(&[backend(response)], &options).expect("an edge");
     let mut client = TcpStream::connect(house.address).expect("the edge accepts");
     client.set_nodelay(true).expect("a socket");
     ask(&mut client, request, answer_ends, 1_000);
@@ -191,10 +195,14 @@ fn a_request_costs_no_allocation_in_steady_state() {
         Content-Length: 8\r\nKeep-Alive: timeout=60\r\n\r\nhello ok";
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
         6\r\nhello \r\n2\r\nok\r\n0\r\n\r\n";
+    const BEHIND_A_PROXY: &[u8] = b"GET /x HTTP/1.1\r\nHost: www.example.com\r\n\
+        X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\
+        Forwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nVia: 1.1 cdn\r\n\r\n";
     let mut wrong = Vec::new();
     for (name, request, response, ends) in [
         ("a GET", GET, PLAIN, &b"hello ok"[..]),
         ("a GET of chunks", GET, CHUNKED, b"\r\n0\r\n\r\n"),
+        ("a GET behind a proxy", BEHIND_A_PROXY, PLAIN, b"hello ok"),
         ("a POST", POST, PLAIN, b"hello ok"),
         ("a PUT that may be repeated", PUT, PLAIN, b"hello ok"),
     ] {
