@@ -131,6 +131,9 @@ pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answ
         What::Live => Answer::fixed(200, "ok\n"),
         What::Ready => match source.ready() {
             Readiness::Ready => Answer::fixed(200, "ok\n"),
+            Readiness::ReadyWithout { reason } => {
+                Answer::made(200, Content::Text, format!("ok\n{reason}\n").into_bytes())
+            }
             Readiness::NotReady { reason } => {
                 Answer::made(503, Content::Text, format!("{reason}\n").into_bytes())
             }

@@ -15,6 +15,11 @@ use crate::families::MetricFamily;
 pub enum Readiness {
     /// It should.
     Ready,
+    /// It should, though not everything works.
+    ReadyWithout {
+        /// What does not, for people: one line.
+        reason: String,
+    },
     /// It should go elsewhere.
     NotReady {
         /// Why, for people: one line, for example `draining` or `service app has no endpoint`.

@@ -53,6 +53,15 @@ pub struct History {
 }
 
 impl History {
+    /// That of an endpoint that another process ejected.
+    pub fn resumed(in_a_row: u32, until: Ticks) -> Self {
+        Self {
+            in_a_row,
+            until: Some(until),
+            returned: Ticks::ZERO,
+        }
+    }
+
     /// Ejects the endpoint; returns when it comes back. The number in a row was lowered by one for
     /// each [`Rules::eject`] that it was back without another.
     pub fn eject(&mut self, rules: &Rules, now: Ticks) -> Ticks {

@@ -66,6 +66,7 @@ pub enum Cause {
     BodyTimeout,
     SendTimeout,
     ClientGone,
+    ResetFlood,
     NoRoute,
     MethodNotAllowed,
     NoEndpoint,
@@ -83,7 +84,6 @@ pub enum Cause {
     RequestTimeout,
     Overload,
     MemoryLimit,
-    Draining,
     Internal,
 }
 
@@ -105,6 +105,7 @@ impl Cause {
             Self::BodyTimeout => "body_timeout",
             Self::SendTimeout => "send_timeout",
             Self::ClientGone => "client_gone",
+            Self::ResetFlood => "reset_flood",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NoEndpoint => "no_endpoint",
@@ -122,7 +123,6 @@ impl Cause {
             Self::RequestTimeout => "request_timeout",
             Self::Overload => "overload",
             Self::MemoryLimit => "memory_limit",
-            Self::Draining => "draining",
             Self::Internal => "internal",
         }
     }
@@ -144,6 +144,7 @@ impl Cause {
             Self::BodyTimeout => "The request body did not arrive in time.",
             Self::SendTimeout => "The client did not take the response in time.",
             Self::ClientGone => "The client closed the connection.",
+            Self::ResetFlood => "The client resets what it asks for.",
             Self::NoRoute => "Nothing is served here: no route matches this host and path.",
             Self::MethodNotAllowed => "The method is not allowed here.",
             Self::NoEndpoint => "The service has no endpoint that could answer.",
@@ -162,7 +163,6 @@ impl Cause {
             Self::RequestTimeout => "The request took too long.",
             Self::Overload => "The server has too many connections.",
             Self::MemoryLimit => "The server is short of memory for this request.",
-            Self::Draining => "The server is shutting down.",
             Self::Internal => "The server failed to handle the request.",
         }
     }
@@ -223,9 +223,15 @@ impl Fault {
             && !matches!(self.cause, Cause::FirstByteTimeout | Cause::RequestTimeout)
     }
 
-    /// Whether it counts against the endpoint's health.
+    /// Whether it counts against the endpoint's health. Silence within a response does not: it is
+    /// how event streams are, and clients decide how many of them end in the same moment.
     pub fn blames_endpoint(self) -> bool {
         self.side == Side::Upstream
+            && match self.cause {
+                Cause::RequestTimeout => self.phase == Phase::ResponseHead,
+                Cause::StreamIdleTimeout => false,
+                _ => true,
+            }
     }
 }
 

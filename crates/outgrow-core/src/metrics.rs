@@ -62,6 +62,8 @@ pub mod names {
     pub const WORKER_LAG: &str = "outgrow_worker_lag_seconds";
     /// Access records that could not be written, by reason.
     pub const RECORDS_LOST: &str = "outgrow_access_records_lost_total";
+    /// Events of endpoints that were not told.
+    pub const EVENTS_LOST: &str = "outgrow_events_lost_total";
     /// Tasks that panicked; each ended one connection.
     pub const PANICS: &str = "outgrow_panics_total";
     /// Reloads, by result.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use outgrow_core::Snapshot;
+use outgrow_core::{Cause, Snapshot};
 use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 use tokio::net::{TcpListener, UnixListener};
@@ -136,6 +136,7 @@ pub(crate) async fn run(
         if open > i64::from(listener.max_connections) {
             listener.metrics.open.add(-1);
             cells.refused.add(1);
+            worker.cells().count_fault(Cause::Overload);
             turn_away(stream, listener);
             continue;
         }

@@ -46,6 +46,8 @@ pub(crate) async fn serve<T: Transport + 'static>(
             Next::Http2 => {
                 let (io, incoming) = connection.into_parts();
                 let began = incoming.buffer.bytes().to_vec();
+                // Its block is not needed for as long as the connection lives.
+                drop(incoming);
                 crate::http2::serve(worker, listener, io, began, peer).await;
                 return;
             }
@@ -88,6 +90,8 @@ async fn next<T: Transport>(
     };
     let clock = worker.shared.clock;
     timer.set(clock.now() + patience);
+    // Nothing came on the connection yet.
+    let mut fresh = first;
     poll_fn(|cx| {
         loop {
             match connection.poll_readable(cx) {
@@ -98,8 +102,12 @@ async fn next<T: Transport>(
                 }
                 Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
             }
+            if connection.pass_over_empty_line() {
+                fresh = false;
+                continue;
+            }
             let bytes = connection.peek();
-            if !first || !listener.http2 || bytes[0] != b'P' {
+            if !fresh || !listener.http2 || bytes.first() != Some(&b'P') {
                 return Poll::Ready(Next::Request);
             }
             match is_preface(bytes) {

@@ -7,38 +7,32 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::Downstream;
 use outgrow_http::conn::{Incoming, Outgoing, Problem};
 use outgrow_http::h1::scan::Scan;
 use outgrow_http::h1::{self, Limits, Parsed};
-use outgrow_message::{Block, Blocks, BodyLength, RequestHead, ResponseHead};
+use outgrow_message::fields::list_members;
+use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
 use outgrow_net::{Stream, Timer};
 
 use crate::mirror::Copy;
 use crate::plan::RoutePlan;
+use crate::worker::Worker;
+
+pub(crate) use self::replay::Replay;
+pub(crate) use self::waits::Patience;
+use self::waits::Waits;
+
+mod replay;
+mod waits;
 
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
 const INTERIM_LIMIT: usize = 64;
 
-/// How long things may take, in one exchange.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// Between two pieces of the request's body.
-    pub(crate) body_idle: Duration,
-    /// From the request sent to the response's head.
-    pub(crate) first_byte: Duration,
-    /// Between two pieces of the response.
-    pub(crate) stream_idle: Duration,
-    /// The client takes nothing for so long.
-    pub(crate) send_idle: Duration,
-    /// When the whole exchange must be over.
-    pub(crate) request_deadline: Ticks,
-}
-
 /// What an attempt needs that outlives it.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) clock: Clock,
+    pub(crate) worker: &'a Worker,
     pub(crate) blocks: &'a Arc<Blocks>,
     pub(crate) timer: &'a mut Timer,
     pub(crate) patience: Patience,
@@ -54,51 +48,6 @@ pub(crate) enum Done {
     Answered { reusable: bool },
     /// The endpoint answered 101: both sides are plain bytes now.
     Switched,
-}
-
-/// The bytes of a request body that were sent already, kept so that they can be sent again.
-#[derive(Debug, Default)]
-pub(crate) struct Replay {
-    block: Option<Block>,
-    length: usize,
-    /// More was sent than is kept.
-    lost: bool,
-}
-
-impl Replay {
-    /// Whether the body can be sent from its beginning.
-    pub(crate) fn is_whole(&self) -> bool {
-        !self.lost
-    }
-
-    fn keep(&mut self, bytes: &[u8], wanted: bool, blocks: &Arc<Blocks>) {
-        if self.lost {
-            return;
-        }
-        if !wanted {
-            self.lost = true;
-            return;
-        }
-        if self.block.is_none() {
-            self.block = blocks.take_class(1);
-        }
-        match &mut self.block {
-            Some(block) if block.len() - self.length >= bytes.len() => {
-                block[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-                self.length += bytes.len();
-            }
-            _ => {
-                self.lost = true;
-                self.block = None;
-            }
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.block
-            .as_ref()
-            .map_or(&[], |block| &block[..self.length])
-    }
 }
 
 /// The endpoint's side of an exchange.
@@ -145,8 +94,14 @@ pub(crate) struct Progress {
     send_broken: bool,
     answering: bool,
     response_ended: bool,
+    /// When the attempt began: its connection was there.
+    pub(crate) began: Ticks,
     /// When something moved last.
     last: Ticks,
+    /// The client has not taken all that it was given.
+    client_behind: bool,
+    /// What the client had taken when that was looked at last.
+    client_took: u64,
     /// When this poll began: read once, exact enough for all that is timed here.
     pub(crate) now: Ticks,
     /// Interim responses that came.
@@ -169,26 +124,17 @@ impl Progress {
     /// Begins an attempt at `now`.
     pub(crate) fn begin(&mut self, now: Ticks) {
         *self = Self {
+            began: now,
             last: now,
             ..Self::default()
         };
     }
 }
 
-/// What a poll waits for, which decides how long it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    ClientBody,
-    UpstreamWrite,
-    UpstreamHead,
-    UpstreamBody,
-    ClientWrite,
-}
-
 impl<D: Downstream> Attempt<'_, D> {
     /// Drives both directions until the response is with the client, or something fails.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
-        self.progress.now = self.around.clock.now();
+        self.progress.now = self.around.worker.now();
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
@@ -205,72 +151,6 @@ impl<D: Downstream> Attempt<'_, D> {
             return Poll::Ready(Err(fault));
         }
         self.poll_time(cx, waits_for_request, waits_for_response)
-    }
-
-    fn request_waits_for_client(&self) -> bool {
-        !self.progress.request_ended && self.side.outgoing.buffer.is_empty()
-    }
-
-    fn response_waits(&self) -> Waits {
-        if !self.progress.answering {
-            Waits::UpstreamHead
-        } else if self.side.incoming.data().is_empty() && !self.progress.response_ended {
-            Waits::UpstreamBody
-        } else {
-            Waits::ClientWrite
-        }
-    }
-
-    /// Which timeouts run, and whether one is over.
-    fn poll_time(
-        &mut self,
-        cx: &mut Context<'_>,
-        request: Option<Waits>,
-        response: Waits,
-    ) -> Poll<Result<Done, Fault>> {
-        let patience = &self.around.patience;
-        let (idle, fault) = match (response, request) {
-            (Waits::ClientWrite, _) => (
-                patience.send_idle,
-                Fault::client(Phase::ResponseBody, Cause::SendTimeout),
-            ),
-            // An endpoint that waits for the client is not to blame for its silence.
-            (_, Some(Waits::ClientBody)) => (
-                patience.body_idle,
-                Fault::client(Phase::RequestBody, Cause::BodyTimeout),
-            ),
-            (Waits::UpstreamBody, _) => (
-                patience.stream_idle,
-                Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
-            ),
-            (_, Some(_)) => (
-                patience.stream_idle,
-                Fault::upstream(Phase::Send, Cause::StreamIdleTimeout, Sent::Maybe),
-            ),
-            (_, None) => (
-                patience.first_byte,
-                Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
-            ),
-        };
-        let deadline = (self.progress.last + idle).min(patience.request_deadline);
-        self.around.timer.set(deadline);
-        let now = self.progress.now;
-        if self.around.timer.poll(cx, now).is_pending() {
-            return Poll::Pending;
-        }
-        if now >= patience.request_deadline {
-            let phase = if self.progress.answering {
-                Phase::ResponseBody
-            } else {
-                Phase::ResponseHead
-            };
-            return Poll::Ready(Err(Fault::upstream(
-                phase,
-                Cause::RequestTimeout,
-                Sent::Maybe,
-            )));
-        }
-        Poll::Ready(Err(fault))
     }
 
     /// Moves the request: what is kept of its body, then what comes from the client.
@@ -406,6 +286,10 @@ impl<D: Downstream> Attempt<'_, D> {
                 self.around.blocks
             ));
             match filled {
+                // Not of this request: what came before it is no answer to it.
+                Ok(1..) if self.side.outgoing.buffer.written() == 0 => {
+                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamClosed)));
+                }
                 Ok(1..) => self.progress.any_received = true,
                 Ok(0) | Err(Problem::Closed) if some => {
                     return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse)));
@@ -447,17 +331,28 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     fn switch(&mut self) -> Result<Done, Fault> {
-        if self.request.wants_upgrade && self.progress.request_sent {
+        if self.request.wants_upgrade && self.progress.request_sent && self.is_asked_for() {
             self.progress.first_byte_at = self.progress.last;
             return Ok(Done::Switched);
         }
         Err(head_fault(Cause::UpstreamBadResponse))
     }
 
+    /// Whether a 101 names a protocol, and none but those that were asked for.
+    fn is_asked_for(&self) -> bool {
+        let asked = self.request.text(self.request.upgrade_to);
+        let mut named = list_members(self.response.fields.values(Known::Upgrade)).peekable();
+        named.peek().is_some()
+            && named.all(|one| {
+                list_members(std::iter::once(asked)).any(|other| other.eq_ignore_ascii_case(one))
+            })
+    }
+
     fn begin_answer(&mut self) -> Result<(), Fault> {
         self.progress.first_byte_at = self.progress.last;
         self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
         self.response.fields.remove_hop_by_hop();
+        self.around.worker.put_date(&mut self.response.fields);
         self.around.route.edit_response(&mut self.response.fields);
         if !self.set_cookie.is_empty() {
             self.response.fields.push(b"Set-Cookie", self.set_cookie);
@@ -475,8 +370,10 @@ impl<D: Downstream> Attempt<'_, D> {
         Ok(())
     }
 
+    /// Moves the body as far as it goes; then it is known who is waited for.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let blocks = self.around.blocks;
+        self.progress.client_behind = true;
         while !self.progress.response_ended {
             match self.side.incoming.poll_data(cx, self.stream, blocks) {
                 Poll::Ready(Ok(true)) => {
@@ -498,6 +395,7 @@ impl<D: Downstream> Attempt<'_, D> {
                 Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
                 Poll::Pending => {
                     ready!(self.down.poll_flush(cx))?;
+                    self.progress.client_behind = false;
                     return Poll::Pending;
                 }
             }

@@ -3,16 +3,21 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use outgrow_core::{Fault, Phase, Side};
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::h1::Reject;
 use outgrow_http::h2::{self, Connection, H2Stream, RequestParts};
 use outgrow_net::{Timer, Transport};
 
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
+use crate::settings::ListenerTimeouts;
 use crate::way::Way;
 use crate::worker::{Drain, Worker};
+
+/// How long a client may take to answer the GOAWAY of a connection on which nothing is open.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a connection on `io`, of which `arrived` was read already.
 pub(crate) async fn serve<T: Transport + 'static>(
@@ -28,11 +33,14 @@ pub(crate) async fn serve<T: Transport + 'static>(
     let connection = match tokio::time::timeout(listener.timeouts.head, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(fault)) => return worker.cells().count_fault(fault.cause),
-        Err(_) => return worker.cells().count_fault(outgrow_core::Cause::HeadTimeout),
+        Err(_) => return worker.cells().count_fault(Cause::HeadTimeout),
     };
     Streams {
         connection,
-        draining: false,
+        ending: None,
+        idle_since: worker.now(),
+        moved_at: worker.now(),
+        written: 0,
     }
     .run(&worker, &listener, peer)
     .await;
@@ -40,33 +48,50 @@ pub(crate) async fn serve<T: Transport + 'static>(
 
 struct Streams<T> {
     connection: Connection<T>,
-    draining: bool,
+    /// Since when no further stream is taken.
+    ending: Option<Ticks>,
+    /// When a stream was open last.
+    idle_since: Ticks,
+    /// When the client took a byte last, or nothing waited for it.
+    moved_at: Ticks,
+    written: u64,
 }
 
 impl<T: Transport> Streams<T> {
     async fn run(mut self, worker: &Arc<Worker>, listener: &Arc<ListenerPlan>, peer: Peer) {
         let clock = worker.shared.clock;
         let mut timer = Timer::new(&worker.wheel);
-        let mut idle_since = clock.now();
         loop {
             let stream = poll_fn(|cx| {
-                self.drain(worker.shared.drain());
-                if let Poll::Ready(stream) = self.connection.poll_accept(cx) {
-                    return Poll::Ready(stream);
+                if worker.shared.drain() != Drain::No {
+                    self.end(clock.now());
                 }
-                let now = clock.now();
-                if !self.connection.is_idle() {
-                    idle_since = now;
+                loop {
+                    if let Poll::Ready(stream) = self.connection.poll_accept(cx) {
+                        return Poll::Ready(Ok(stream));
+                    }
+                    let now = clock.now();
+                    self.note(now);
+                    timer.set(self.deadline(&listener.timeouts));
+                    if timer.poll(cx, now).is_pending() {
+                        return Poll::Pending;
+                    }
+                    // Once more after the GOAWAY is queued; what is over then is dropped.
+                    if self.is_stuck(&listener.timeouts, now) {
+                        return Poll::Ready(Err(Cause::SendTimeout));
+                    }
+                    if self.ending.is_some() {
+                        return Poll::Ready(Ok(None));
+                    }
+                    self.end(now);
                 }
-                timer.set(idle_since + listener.timeouts.keep_alive);
-                if timer.poll(cx, now).is_ready() {
-                    self.connection.drain();
-                    return self.connection.poll_accept(cx);
-                }
-                Poll::Pending
             })
             .await;
-            let Some((parts, stream)) = stream else { break };
+            let (parts, stream) = match stream {
+                Ok(Some(stream)) => stream,
+                Ok(None) => break,
+                Err(cause) => return worker.cells().count_fault(cause),
+            };
             let (worker, listener) = (Arc::clone(worker), Arc::clone(listener));
             tokio::spawn(one_request(worker, listener, parts, stream, peer));
         }
@@ -75,11 +100,51 @@ impl<T: Transport> Streams<T> {
         }
     }
 
-    /// HTTP/2 can say that no further stream is taken: no race, so both drains are the same.
-    fn drain(&mut self, drain: Drain) {
-        if drain != Drain::No && !self.draining {
-            self.draining = true;
+    /// Takes note of what has moved since the last look.
+    fn note(&mut self, now: Ticks) {
+        let written = self.connection.written();
+        if written != self.written || !self.connection.is_blocked() {
+            self.written = written;
+            self.moved_at = now;
+        }
+        if !self.connection.is_idle() {
+            self.idle_since = now;
+        }
+    }
+
+    /// When the connection has been idle, has been ending or was not read from for too long.
+    fn deadline(&self, timeouts: &ListenerTimeouts) -> Ticks {
+        let idle = match self.ending {
+            None => self.idle_since + timeouts.keep_alive,
+            Some(since) => since.max(self.idle_since) + LINGER.min(timeouts.keep_alive),
+        };
+        match self.connection.is_blocked() {
+            true => idle.min(self.moved_at + timeouts.send_idle),
+            false => idle,
+        }
+    }
+
+    /// Whether the client reads nothing of what waits for it.
+    fn is_stuck(&self, timeouts: &ListenerTimeouts, now: Ticks) -> bool {
+        self.connection.is_blocked() && self.moved_at + timeouts.send_idle <= now
+    }
+
+    /// Takes no further stream. HTTP/2 can say so: no race, so both drains are the same.
+    fn end(&mut self, now: Ticks) {
+        if self.ending.is_none() {
+            self.ending = Some(now);
             self.connection.drain();
+        }
+    }
+}
+
+/// Counts a stream's task that panics, as a connection's is.
+struct Watch(Arc<Worker>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cells().panics.add_shared(1);
         }
     }
 }
@@ -91,6 +156,7 @@ async fn one_request(
     mut stream: H2Stream,
     peer: Peer,
 ) {
+    let _watch = Watch(Arc::clone(&worker));
     let start = worker.now();
     let mut timer = Timer::new(&worker.wheel);
     let mut exchange = worker.take_exchange();
@@ -115,5 +181,31 @@ fn fault_of(reject: Reject) -> Fault {
     Fault {
         side: Side::Client,
         ..Fault::client(Phase::RequestHead, reject.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outgrow_core::Clock;
+    use outgrow_message::Ledger;
+
+    use super::*;
+    use crate::record::{RecordSink, RecordWriter};
+    use crate::worker::Shared;
+
+    #[tokio::test]
+    async fn a_stream_that_panics_is_counted() {
+        let shared = Shared::new(Clock::start(), Ledger::new(0), 1);
+        let records = RecordWriter::start().expect("a thread");
+        let worker = Worker::new(0, shared, RecordSink::new(records));
+        for (panics, expected) in [(false, 0), (true, 1)] {
+            let watch = Watch(Arc::clone(&worker));
+            let task = tokio::spawn(async move {
+                let _watch = watch;
+                assert!(!panics, "on purpose");
+            });
+            assert_eq!(task.await.is_err(), panics);
+            assert_eq!(worker.cells().panics.get(), expected);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use outgrow_core::context::RequestId;
+use outgrow_message::fields::list_members;
 use outgrow_message::{Fields, Known, RequestHead};
 
 /// Who is at the other end of a client's connection.
@@ -65,7 +66,14 @@ pub(crate) fn tell_endpoint(head: &mut RequestHead, peer: &Peer, id: RequestId) 
     let keeps_id = given_id(&head.fields, peer).is_some();
     let fields = &mut head.fields;
     if peer.trusted {
-        append_to_list(fields, Known::XForwardedFor, b"X-Forwarded-For", address);
+        if !address.is_empty() {
+            fields.append_to_list(Known::XForwardedFor, b"X-Forwarded-For", address);
+        }
+        if fields.may_have(Known::Forwarded) && !address.is_empty() {
+            let mut element = [0; 80];
+            let length = forwarded_element(peer, &mut element);
+            fields.append_to_list(Known::Forwarded, b"Forwarded", &element[..length]);
+        }
         if !fields.may_have(Known::XForwardedProto) {
             fields.push(b"X-Forwarded-Proto", scheme(peer));
         }
@@ -75,6 +83,9 @@ pub(crate) fn tell_endpoint(head: &mut RequestHead, peer: &Peer, id: RequestId) 
         fields.remove(Known::XForwardedHost);
         fields.remove(Known::XForwardedPort);
         fields.remove(Known::Forwarded);
+        if fields.may_have_extensions() {
+            fields.remove_where(|known, name, _| known == Known::Other && is_claim(name));
+        }
         if !address.is_empty() {
             fields.push(b"X-Forwarded-For", address);
         }
@@ -102,26 +113,59 @@ fn add_via(head: &mut RequestHead) {
         outgrow_message::Version::Http11 => b"1.1 outgrow",
         outgrow_message::Version::Http2 => b"2 outgrow",
     };
-    append_to_list(&mut head.fields, Known::Via, b"Via", via);
+    head.fields.append_to_list(Known::Via, b"Via", via);
 }
 
-/// Appends a member to a list field, joining the lines that are there.
-fn append_to_list(fields: &mut Fields, known: Known, name: &[u8], member: &[u8]) {
-    if member.is_empty() {
-        return;
+/// Whether a name that is none of ours says who the client is: to the endpoint it would look as if
+/// we had said it. An underscore is a dash to whoever makes variables of fields.
+fn is_claim(name: &[u8]) -> bool {
+    let begins = |wanted: &[u8]| {
+        name.len() >= wanted.len()
+            && name.iter().zip(wanted).all(|(&byte, &wanted)| {
+                byte.to_ascii_lowercase() == wanted || (byte == b'_' && wanted == b'-')
+            })
+    };
+    let is = |wanted: &[u8]| name.len() == wanted.len() && begins(wanted);
+    begins(b"x-forwarded-") || is(b"x-real-ip") || is(b"x-request-id")
+}
+
+/// Our element of `Forwarded` (RFC 7239 section 4); its length.
+fn forwarded_element(peer: &Peer, out: &mut [u8]) -> usize {
+    let size = out.len();
+    let mut rest = out;
+    let address = peer.address();
+    let (open, close): (&[u8], &[u8]) = if address.contains(&b':') {
+        (b"\"[", b"]\"")
+    } else {
+        (b"", b"")
+    };
+    for piece in [b"for=", open, address, close, b";proto=", scheme(peer)] {
+        // The longest address and what is around it fit.
+        let _ = rest.write_all(piece);
     }
-    if !fields.may_have(known) {
-        fields.push(name, member);
-        return;
+    size - rest.len()
+}
+
+/// The client, for records: behind proxies that are believed the last address in
+/// `X-Forwarded-For` that is none of them; else the peer. What no proxy of ours wrote is not read.
+pub(crate) fn client<'a>(
+    fields: &'a Fields,
+    peer: &'a Peer,
+    trusts: impl Fn(IpAddr) -> bool,
+) -> &'a [u8] {
+    if !peer.trusted {
+        return peer.address();
     }
-    let mut joined = Vec::with_capacity(64);
-    for value in fields.values(known) {
-        joined.extend_from_slice(value);
-        joined.extend_from_slice(b", ");
+    let mut client = None;
+    for member in list_members(fields.values(Known::XForwardedFor)) {
+        let text = std::str::from_utf8(member).unwrap_or_default();
+        client = match text.parse() {
+            Ok(address) if trusts(address) => client.or(Some(member)),
+            Ok(_) => Some(member),
+            Err(_) => None,
+        };
     }
-    joined.extend_from_slice(member);
-    fields.remove(known);
-    fields.push(name, &joined);
+    client.unwrap_or(peer.address())
 }
 
 #[cfg(test)]
@@ -156,9 +200,19 @@ mod tests {
             ("X-Forwarded-Proto", "gopher"),
             ("X-Forwarded-Host", "evil.example"),
             ("X-Request-Id", "mine"),
+            ("X-Forwarded-Prefix", "//evil.example"),
+            ("x_forwarded_user", "admin"),
+            ("X-Forwarded_Ssl", "on"),
+            ("X-Real-IP", "1.1.1.1"),
+            ("X_Real_Ip", "1.1.1.1"),
+            ("X_Request_Id", "mine"),
+            ("X-Real-IPs", "kept"),
+            ("X-Forwarded", "kept"),
         ];
         let expected = [
             "Host: a.example",
+            "X-Real-IPs: kept",
+            "X-Forwarded: kept",
             "X-Forwarded-For: 192.0.2.7",
             "X-Forwarded-Proto: https",
             "X-Forwarded-Host: a.example",
@@ -178,15 +232,54 @@ mod tests {
             ("X-Forwarded-Host", "shop.example"),
             ("X-Request-Id", "mine"),
             ("Via", "1.1 first"),
+            ("Forwarded", "for=1.1.1.1"),
+            ("X-Forwarded-Prefix", "/shop"),
         ];
         let expected = [
             "Host: a.example",
             "X-Forwarded-Proto: http",
             "X-Forwarded-Host: shop.example",
             "X-Request-Id: mine",
+            "X-Forwarded-Prefix: /shop",
             "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.7",
+            "Forwarded: for=1.1.1.1, for=192.0.2.7;proto=https",
             "Via: 1.1 first, 1.1 outgrow",
         ];
         assert_eq!(told(&lines, true), expected);
+    }
+
+    #[test]
+    fn the_client_of_a_record_is_the_last_one_that_is_not_ours() {
+        let ours = |address: IpAddr| address.to_string().starts_with("10.");
+        for (lines, trusted, client) in [
+            (&["1.1.1.1"][..], false, "10.0.0.7"),
+            (&[], true, "10.0.0.7"),
+            (&["6.6.6.6, 1.1.1.1", "10.0.0.1"], true, "1.1.1.1"),
+            (&["10.0.0.2, 10.0.0.1"], true, "10.0.0.2"),
+            (&["1.1.1.1, nonsense, 10.0.0.1"], true, "10.0.0.1"),
+            (&["nonsense"], true, "10.0.0.7"),
+            (&["2001:db8::1"], true, "2001:db8::1"),
+        ] {
+            let mut fields = Fields::default();
+            for line in lines {
+                fields.push(b"X-Forwarded-For", line.as_bytes());
+            }
+            let peer = Peer::new(Some(IpAddr::from([10, 0, 0, 7])), trusted, false);
+            let found = super::client(&fields, &peer, ours);
+            assert_eq!(String::from_utf8_lossy(found), client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn our_element_of_forwarded_is_quoted_where_it_must() {
+        for (address, expected) in [
+            ("192.0.2.7", "for=192.0.2.7;proto=https"),
+            ("2001:db8::7", "for=\"[2001:db8::7]\";proto=https"),
+        ] {
+            let peer = Peer::new(address.parse().ok(), true, true);
+            let mut out = [0; 80];
+            let length = forwarded_element(&peer, &mut out);
+            assert_eq!(&out[..length], expected.as_bytes());
+        }
     }
 }

@@ -30,6 +30,6 @@ pub mod worker;
 
 pub use accept::ListenerSlot;
 pub use plan::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan};
-pub use record::{RecordSink, RecordWriter};
+pub use record::{Outlet, RecordSink, RecordWriter};
 pub use run::Edge;
 pub use worker::{Drain, Shared};

@@ -76,6 +76,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::BodyTimeout,
     Cause::SendTimeout,
     Cause::ClientGone,
+    Cause::ResetFlood,
     Cause::NoRoute,
     Cause::MethodNotAllowed,
     Cause::NoEndpoint,
@@ -93,7 +94,6 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::RequestTimeout,
     Cause::Overload,
     Cause::MemoryLimit,
-    Cause::Draining,
     Cause::Internal,
 ];
 const FAULTS: usize = 33;

@@ -13,9 +13,9 @@ use outgrow_core::{Cause, Fault, Phase};
 use outgrow_http::Downstream;
 use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{
-    Block, Blocks, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
+    Block, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
 };
-use outgrow_net::{Timer, Wheel};
+use outgrow_net::Timer;
 use outgrow_upstream::{Freshness, Outcome, Wish};
 
 use crate::backend::{Backend, Chooser};
@@ -23,7 +23,7 @@ use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundin
 use crate::metrics::RouteCells;
 use crate::plan::{self, RoutePlan};
 use crate::settings::{MirrorSettings, Share};
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// Says to the service that a request is a copy.
 const FIELD: (&[u8], &[u8]) = (b"X-Outgrow-Mirror", b"1");
@@ -59,15 +59,14 @@ impl Mirror {
 #[derive(Debug)]
 struct Place {
     route: Arc<RoutePlan>,
-    shared: Arc<Shared>,
-    worker: usize,
+    worker: Arc<Worker>,
     /// It was handed to the service.
     sent: bool,
 }
 
 impl Place {
     fn cells(&self) -> &RouteCells {
-        self.route.cells.of(self.worker)
+        self.route.cells.of(self.worker.index)
     }
 }
 
@@ -75,7 +74,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.cells().mirrors_open.add(-1);
         if std::thread::panicking() {
-            self.shared.metrics.worker[self.worker].panics.add_shared(1);
+            self.worker.cells().panics.add_shared(1);
         }
         if !self.sent {
             self.cells().mirrors_dropped.add(1);
@@ -87,8 +86,6 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct Copy {
     place: Place,
-    blocks: Arc<Blocks>,
-    wheel: Arc<Wheel>,
     head: RequestHead,
     body: Option<Block>,
     length: usize,
@@ -125,13 +122,12 @@ impl Copy {
             cells.mirrors_dropped.add(1);
             return None;
         }
-        cells.mirrors_open.add(1);
         let place = Place {
             route: Arc::clone(route),
-            shared: Arc::clone(&worker.shared),
-            worker: worker.index,
+            worker: worker.handle()?,
             sent: false,
         };
+        cells.mirrors_open.add(1);
         let mut head = request.clone();
         head.fields.remove(Known::Expect);
         head.fields.push(FIELD.0, FIELD.1);
@@ -142,8 +138,6 @@ impl Copy {
         };
         Some(Box::new(Self {
             place,
-            blocks: Arc::clone(&worker.blocks),
-            wheel: Arc::clone(&worker.wheel),
             head,
             body: None,
             length: 0,
@@ -159,7 +153,7 @@ impl Copy {
         }
         if self.body.is_none() {
             let class = BLOCK_SIZES.iter().position(|size| *size >= self.limit);
-            self.body = class.and_then(|class| self.blocks.take_class(class));
+            self.body = class.and_then(|class| self.place.worker.blocks.take_class(class));
         }
         let Some(block) = &mut self.body else {
             return false;
@@ -179,10 +173,9 @@ impl Copy {
             BodyLength::Empty => BodyLength::Empty,
             _ => BodyLength::Known(self.length as u64),
         };
-        let cells = |place: &Place| (Arc::clone(&place.route), place.worker);
-        let (route, worker) = cells(&self.place);
+        let route = Arc::clone(&self.place.route);
         if let Some(outcome) = self.exchange(&route).await {
-            let cells = route.cells.of(worker);
+            let cells = self.place.cells();
             match outcome {
                 Ok(()) => cells.mirrored.add(1),
                 Err(_) => cells.mirrors_failed.add(1),
@@ -193,10 +186,10 @@ impl Copy {
     /// Sends the copy and reads the answer; none when the service has no room for it.
     async fn exchange(&mut self, route: &RoutePlan) -> Option<Result<(), Fault>> {
         let backend = &route.mirror.as_ref()?.backend;
-        let clock = self.place.shared.clock;
-        let now = clock.now();
+        let worker = Arc::clone(&self.place.worker);
+        let now = worker.now();
         let permit = {
-            let chooser = backend.view(self.place.worker);
+            let chooser = backend.view(worker.index);
             let mut chooser = chooser.lock().unwrap_or_else(PoisonError::into_inner);
             let Chooser { view, random, .. } = &mut *chooser;
             let choice = backend.service.choose(view, now, random, Wish::default());
@@ -204,8 +197,7 @@ impl Copy {
         };
         self.place.sent = true;
         let endpoint = permit.endpoint();
-        let worker = self.place.worker;
-        let pooled = endpoint.checkout(worker, now, Freshness::UsedWithin(FRESH));
+        let pooled = endpoint.checkout(worker.index, now, Freshness::UsedWithin(FRESH));
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
@@ -213,7 +205,7 @@ impl Copy {
                 match outgrow_upstream::connect(endpoint, timeout, now).await {
                     Ok(connection) => connection,
                     Err(fault) => {
-                        endpoint.report(Outcome::Fault(fault), clock.now());
+                        endpoint.report(Outcome::Fault(fault), worker.now());
                         return Some(Err(fault));
                     }
                 }
@@ -223,7 +215,7 @@ impl Copy {
         let host = endpoint.label().as_bytes();
         let attempt = self.attempt(route, backend, host, &mut response, &mut connection.stream);
         let done = attempt.await;
-        let now = clock.now();
+        let now = worker.now();
         match done {
             Ok(reusable) => {
                 let outcome = match response.status {
@@ -232,7 +224,7 @@ impl Copy {
                 };
                 endpoint.report(outcome, now);
                 if reusable {
-                    endpoint.release(worker, connection, now, None);
+                    endpoint.release(worker.index, connection, now, None);
                 }
                 Some(Ok(()))
             }
@@ -254,15 +246,15 @@ impl Copy {
         response: &mut ResponseHead,
         stream: &mut outgrow_net::Stream,
     ) -> Result<bool, Fault> {
-        let clock = self.place.shared.clock;
-        let now = clock.now();
+        let worker = Arc::clone(&self.place.worker);
+        let now = worker.now();
         let mut side = UpstreamSide::default();
-        if !forward::begin(&self.head, host_if_none, None, &mut side, &self.blocks) {
+        if !forward::begin(&self.head, host_if_none, None, &mut side, &worker.blocks) {
             return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
         }
         let timeouts = &backend.timeouts;
         let request_deadline = plan::deadline(now, timeouts.request).min(now + TIME_LIMIT);
-        let mut timer = Timer::new(&self.wheel);
+        let mut timer = Timer::new(&worker.wheel);
         let mut nobody = Nobody {
             body: self.body.take(),
             left: 0..self.length,
@@ -272,8 +264,8 @@ impl Copy {
         progress.begin(now);
         let mut attempt = Attempt {
             around: Surroundings {
-                clock,
-                blocks: &self.blocks,
+                worker: &worker,
+                blocks: &worker.blocks,
                 timer: &mut timer,
                 patience: Patience {
                     body_idle: timeouts.stream_idle,
@@ -354,6 +346,10 @@ impl Downstream for Nobody {
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn written(&self) -> u64 {
+        self.received
     }
 
     fn abort(&mut self) {}

@@ -1,34 +1,29 @@
 //! The value of a [`RequestKey`] in a request: what a choice goes by, hashed.
 
+use std::net::IpAddr;
+
 use outgrow_balance::hash::hash;
-use outgrow_message::fields::list_members;
 use outgrow_message::{Known, RequestHead};
 
-use crate::identity::Peer;
+use crate::identity::{self, Peer};
 use crate::settings::RequestKey;
 
 /// The hash of what `by` names, as the request came; none when it has no such thing.
 #[inline]
-pub(crate) fn value_of(by: &RequestKey, request: &RequestHead, peer: &Peer) -> Option<u64> {
+pub(crate) fn value_of(
+    by: &RequestKey,
+    request: &RequestHead,
+    peer: &Peer,
+    trusts: impl Fn(IpAddr) -> bool,
+) -> Option<u64> {
     let bytes = match by {
-        RequestKey::Address => client_address(request, peer),
+        RequestKey::Address => identity::client(&request.fields, peer, trusts),
         RequestKey::Path => request.path(),
         RequestKey::Header(name) => request.fields.get_named(name.as_str().as_bytes())?,
         RequestKey::Cookie(name) => cookie(request, name.as_bytes())?,
         RequestKey::Query(name) => query(request, name.as_bytes())?,
     };
     (!bytes.is_empty()).then(|| hash(bytes))
-}
-
-/// The client's address as text. What a trusted proxy says is believed: the last address that it
-/// added.
-fn client_address<'r>(request: &'r RequestHead, peer: &'r Peer) -> &'r [u8] {
-    if peer.trusted
-        && let Some(told) = list_members(request.fields.values(Known::XForwardedFor)).last()
-    {
-        return told;
-    }
-    peer.address()
 }
 
 /// The value of a cookie (RFC 6265 section 5.4): of the first one of that name.
@@ -51,8 +46,6 @@ fn query<'r>(request: &'r RequestHead, name: &[u8]) -> Option<&'r [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     fn request(path: &str, query: &str, lines: &[(&str, &str)]) -> RequestHead {
@@ -83,7 +76,7 @@ mod tests {
             let key: RequestKey = key.parse().expect("a key");
             let peer = Peer::new(Some(IpAddr::from([192, 0, 2, 7])), trusted, false);
             let expected = expected.map(|text| hash(text.as_bytes()));
-            assert_eq!(value_of(&key, &head, &peer), expected, "{key}");
+            assert_eq!(value_of(&key, &head, &peer, |_| false), expected, "{key}");
         };
         check("address", false, Some("192.0.2.7"));
         check("address", true, Some("2.2.2.2"));

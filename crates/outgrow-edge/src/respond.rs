@@ -1,7 +1,7 @@
 //! Answers that Outgrow gives itself: fixed responses and errors.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
@@ -28,47 +28,60 @@ pub(crate) async fn answer<D: Downstream>(
     } else {
         BodyLength::Known(body.len() as u64)
     };
-    if bodyless && method == Method::Head {
+    // What a GET would have had; a 204 has none, and what a 304 stands for is not known here.
+    if method == Method::Head && !ResponseHead::never_has_body(head.status, Method::Get) {
         let text = body.len().to_string();
         head.fields.push(b"Content-Length", text.as_bytes());
     }
     let body = if bodyless { &[] } else { body };
     abandon_request_body(down).await;
     down.respond(head, length, method)?;
-    let mut sent = 0;
-    let mut ended = false;
-    timer.set(clock.now() + patience);
-    poll_fn(|cx| {
-        while sent < body.len() {
-            match down.poll_push(cx, &body[sent..]) {
-                Poll::Ready(Ok(taken)) => {
-                    sent += taken;
-                    timer.set(clock.now() + patience);
-                }
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                Poll::Pending => {
-                    let timed = timer.poll(cx, clock.now());
-                    return timed.map(|()| Err(send_timeout()));
-                }
-            }
-        }
-        if !ended {
-            ended = true;
-            if let Err(fault) = down.finish(None) {
-                return Poll::Ready(Err(fault));
-            }
-        }
-        match down.poll_flush(cx) {
-            Poll::Pending => timer.poll(cx, clock.now()).map(|()| Err(send_timeout())),
-            ready @ Poll::Ready(_) => ready,
-        }
-    })
-    .await?;
+    send(down, body, clock, timer, patience).await?;
     Ok(body.len() as u64)
 }
 
-fn send_timeout() -> Fault {
-    Fault::client(Phase::ResponseBody, Cause::SendTimeout)
+/// Sends the body of an answer that has begun, and its end.
+pub(crate) async fn send<D: Downstream>(
+    down: &mut D,
+    body: &[u8],
+    clock: Clock,
+    timer: &mut Timer,
+    patience: Duration,
+) -> Result<(), Fault> {
+    let mut sent = 0;
+    let mut ended = false;
+    let mut written = down.written();
+    timer.set(clock.now() + patience);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = poll_send(down, cx, body, &mut sent, &mut ended) {
+            return Poll::Ready(result);
+        }
+        let now = clock.now();
+        if down.written() != written {
+            written = down.written();
+            timer.set(now + patience);
+        }
+        let timed = timer.poll(cx, now);
+        timed.map(|()| Err(Fault::client(Phase::ResponseBody, Cause::SendTimeout)))
+    })
+    .await
+}
+
+fn poll_send<D: Downstream>(
+    down: &mut D,
+    cx: &mut std::task::Context<'_>,
+    body: &[u8],
+    sent: &mut usize,
+    ended: &mut bool,
+) -> Poll<Result<(), Fault>> {
+    while *sent < body.len() {
+        *sent += ready!(down.poll_push(cx, &body[*sent..]))?;
+    }
+    if !*ended {
+        *ended = true;
+        down.finish(None)?;
+    }
+    down.poll_flush(cx)
 }
 
 /// Passes over what is at hand of a request body that nobody will read; when more is to come, the

@@ -4,6 +4,8 @@
 //! the services' shares lie one behind the other in the order of their names. So a changed weight
 //! moves borders, and with them only the users between the old border and the new one.
 
+use std::net::IpAddr;
+
 use outgrow_balance::hash::combine;
 use outgrow_message::RequestHead;
 
@@ -42,24 +44,35 @@ impl Split {
 
     /// The point of a request by its key; none when that is its address, or chance.
     pub fn key_point(&self, request: &RequestHead) -> Option<u64> {
-        self.point_by_key(request, &Peer::new(None, false, false))
+        self.point_by_key(request, &Peer::new(None, false, false), |_| false)
     }
 
-    fn point_by_key(&self, request: &RequestHead, peer: &Peer) -> Option<u64> {
+    fn point_by_key(
+        &self,
+        request: &RequestHead,
+        peer: &Peer,
+        trusts: impl Fn(IpAddr) -> bool,
+    ) -> Option<u64> {
         let SplitBy::Key(key) = &self.by else {
             return None;
         };
-        request_key::value_of(key, request, peer).map(point_of)
+        request_key::value_of(key, request, peer, trusts).map(point_of)
     }
 
     /// The point of a request: of its user, or of their address; `random` where there is neither.
     #[inline]
-    pub(crate) fn point(&self, request: &RequestHead, peer: &Peer, random: u64) -> u64 {
+    pub(crate) fn point(
+        &self,
+        request: &RequestHead,
+        peer: &Peer,
+        trusts: impl Fn(IpAddr) -> bool,
+        random: u64,
+    ) -> u64 {
         if self.by == SplitBy::Random {
             return random;
         }
-        let by_address = || request_key::value_of(&RequestKey::Address, request, peer);
-        let of_key = self.point_by_key(request, peer);
+        let by_address = || request_key::value_of(&RequestKey::Address, request, peer, &trusts);
+        let of_key = self.point_by_key(request, peer, &trusts);
         of_key
             .or_else(|| by_address().map(point_of))
             .unwrap_or(random)

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
+use outgrow_http::conn::Problem;
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
 use outgrow_net::{Stream, Timer};
@@ -34,9 +35,27 @@ pub(crate) struct RelayState {
     client_shut: bool,
     upstream_ended: bool,
     upstream_shut: bool,
+    /// When something moved last, or a side ended: then the other's time to end begins.
     last: Ticks,
     pub(crate) to_upstream: u64,
     pub(crate) to_client: u64,
+}
+
+impl RelayState {
+    fn deadline(&self) -> Ticks {
+        let half_open = self.client_ended || self.upstream_ended;
+        self.last + if half_open { HALF_OPEN_IDLE } else { IDLE }
+    }
+
+    fn client_ends(&mut self, now: Ticks) {
+        self.client_ended = true;
+        self.last = now;
+    }
+
+    fn upstream_ends(&mut self, now: Ticks) {
+        self.upstream_ended = true;
+        self.last = now;
+    }
 }
 
 impl<D: Downstream + Tunnel> Relay<'_, D> {
@@ -54,9 +73,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let half_open = self.state.client_ended || self.state.upstream_ended;
-        self.timer
-            .set(self.state.last + if half_open { HALF_OPEN_IDLE } else { IDLE });
+        self.timer.set(self.state.deadline());
         let timed = self.timer.poll(cx, self.clock.now());
         timed.map(|()| Err(Fault::outgrow(Phase::Tunnel, Cause::StreamIdleTimeout)))
     }
@@ -70,12 +87,12 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                         .side
                         .outgoing
                         .poll_push(cx, self.stream, self.blocks, data);
-                    let taken = ready!(pushed).map_err(|_| upstream_gone())?;
+                    let taken = ready!(pushed).map_err(|error| push_fault(&error))?;
                     self.down.consume(taken);
                     self.state.to_upstream += taken as u64;
                     self.state.last = self.clock.now();
                 }
-                Poll::Ready(false) => self.state.client_ended = true,
+                Poll::Ready(false) => self.state.client_ends(self.clock.now()),
                 Poll::Pending => {
                     let flushed = self.side.outgoing.poll_flush(cx, self.stream);
                     ready!(flushed).map_err(|_| upstream_gone())?;
@@ -107,7 +124,8 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                     self.state.to_client += taken as u64;
                     self.state.last = self.clock.now();
                 }
-                Poll::Ready(Ok(false)) => self.state.upstream_ended = true,
+                Poll::Ready(Ok(false)) => self.state.upstream_ends(self.clock.now()),
+                Poll::Ready(Err(Problem::Memory)) => return Poll::Ready(Err(no_memory())),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(upstream_gone())),
                 Poll::Pending => {
                     ready!(self.down.poll_flush(cx))?;
@@ -124,6 +142,33 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
     }
 }
 
+fn push_fault(error: &std::io::Error) -> Fault {
+    match error.kind() {
+        std::io::ErrorKind::OutOfMemory => no_memory(),
+        _ => upstream_gone(),
+    }
+}
+
+fn no_memory() -> Fault {
+    Fault::outgrow(Phase::Tunnel, Cause::MemoryLimit)
+}
+
 fn upstream_gone() -> Fault {
     Fault::upstream(Phase::Tunnel, Cause::UpstreamReset, Sent::Maybe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_other_side_begins_when_one_ends() {
+        let quiet = Ticks::ZERO + IDLE / 2;
+        for ends in [RelayState::client_ends, RelayState::upstream_ends] {
+            let mut state = RelayState::default();
+            assert_eq!(state.deadline(), Ticks::ZERO + IDLE);
+            ends(&mut state, quiet);
+            assert_eq!(state.deadline(), quiet + HALF_OPEN_IDLE);
+        }
+    }
 }

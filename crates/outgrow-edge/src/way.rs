@@ -3,36 +3,31 @@
 //!
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
-mod admit;
-mod choose;
-
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use outgrow_core::context::Context;
-use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_http::h1::framing;
 use outgrow_http::{Downstream, Tunnel};
-use outgrow_message::{BodyLength, Known};
+use outgrow_message::{BodyLength, Known, Method, RequestHead, Span};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
-use outgrow_upstream::{Connection, Freshness, Outcome, Permit, Service};
+use outgrow_upstream::{Endpoint, Outcome, Service};
 
 use crate::backend::Chooser;
-use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
 use crate::plan::{self, Action, ListenerPlan, Picking, RoutePlan};
-use crate::record::Line;
 use crate::respond;
-use crate::tunnel::{Relay, RelayState};
 use crate::worker::{Drain, Exchange, Worker};
 
-/// A request that cannot be sent twice takes an idle connection only if it was used this recently:
-/// servers close idle connections without a word, and then nobody knows what was executed.
-const FRESH: Duration = Duration::from_secs(1);
-/// Attempts at one request, whatever the reasons.
-const ATTEMPTS: usize = 4;
+use self::retry::{Failure, Retries};
+
+mod admit;
+mod attempt;
+mod choose;
+mod record;
+mod retry;
 
 /// One request on its way.
 pub(crate) struct Way<'a, D> {
@@ -52,7 +47,9 @@ struct Destination {
     route: Option<Arc<RoutePlan>>,
     /// Which of the route's services.
     backend: usize,
-    permit_label: Option<Arc<outgrow_upstream::Endpoint>>,
+    permit_label: Option<Arc<Endpoint>>,
+    /// The authority that the client asked for, where the route sends another one on.
+    asked: Option<Span>,
 }
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
@@ -130,7 +127,13 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     route: &route,
                     body_limit,
                 };
-                self.forward(context, &target, destination).await
+                match hops_left(&mut self.exchange.request) {
+                    Some(0) if self.exchange.request.method == Method::Options => {
+                        self.respond(context, 200, b"", &[]).await
+                    }
+                    Some(0) => Err(Fault::client(Phase::RequestHead, Cause::NotImplemented)),
+                    _ => self.forward(context, &target, destination).await,
+                }
             }
         }
     }
@@ -164,6 +167,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     ) -> Result<(), Fault> {
         context.status = status;
         let head = &mut self.exchange.response;
+        self.worker.put_date(&mut head.fields);
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
         let patience = self.listener.timeouts.send_idle;
@@ -179,62 +183,56 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         target: &Target<'_>,
         destination: &mut Destination,
     ) -> Result<(), Fault> {
-        let request_deadline = plan::deadline(context.stages.start, target.timeouts.request);
-        let mut asked = self.asked(target);
+        let deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        destination.asked = Some(self.exchange.request.authority);
+        let asked = self.asked(target);
         self.prepare_request(context, target.route)?;
-        let repeatable = self
-            .exchange
-            .request
-            .may_repeat(target.route.idempotency_key);
-        // Endpoints at which it failed; empty, and without memory, for nearly all requests.
-        let mut avoid = Vec::new();
-        let mut repeated = false;
+        let request = &self.exchange.request;
+        let repeatable = request.may_repeat(target.route.idempotency_key);
+        let mut retries = Retries::new(repeatable, deadline);
         let mut now = context.stages.start;
         loop {
-            let (permit, admitted) = self.admit(target, &mut asked, &avoid, now).await?;
+            let (permit, admitted) = self.admit(target, asked, &retries, now).await?;
             let endpoint = Arc::clone(permit.endpoint());
             destination.permit_label = Some(Arc::clone(&endpoint));
             context.stages.admitted = admitted;
-            let attempt = self.attempt(context, target, &permit, repeatable, request_deadline);
-            let (fault, reused) = match attempt.await {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
+            let attempt = self.attempt(context, target, &permit, &retries).await;
+            let Err((fault, reused)) = attempt else {
+                return Ok(());
             };
             let progress = &self.exchange.progress;
-            let silent = !progress.any_received && !progress.interim_forwarded;
-            // The server closed a connection that was idle: no sign of trouble, and as good as
-            // never sent when the request may be repeated.
-            let stale = reused
-                && silent
-                && fault.phase != Phase::Connect
-                && fault.side == Side::Upstream
-                && matches!(fault.cause, Cause::UpstreamClosed | Cause::UpstreamReset);
             now = self.worker.now();
-            if !stale {
+            let failure = Failure {
+                fault,
+                reused,
+                silent: !progress.any_received && !progress.interim_forwarded,
+                took: now.since(progress.began),
+            };
+            if !failure.is_stale() {
                 endpoint.report(Outcome::Fault(fault), now);
                 if target.picking.measures && fault.blames_endpoint() {
                     let elapsed = now.since(context.stages.admitted);
                     endpoint.note_response_time(elapsed, true, now);
                 }
             }
-            let safe = fault.sent == Sent::None || (repeatable && (stale || !repeated));
-            let again = safe
-                && silent
-                && fault.another_may_help()
-                && self.exchange.replay.is_whole()
-                && !self.down.has_responded()
-                && usize::from(context.retries) + 1 < ATTEMPTS
-                && now < request_deadline;
-            if !again {
+            let whole = self.keep_unsent_body();
+            let again = retries.again(&failure, endpoint.id(), context.retries, now);
+            if !(again && whole && !self.down.has_responded()) {
                 return Err(fault);
-            }
-            repeated |= fault.sent == Sent::Maybe && !stale;
-            if !stale {
-                avoid.push(endpoint.id());
             }
             context.retries += 1;
             target.route.cells.of(self.worker.index).retries.add(1);
         }
+    }
+
+    /// Keeps what was taken of the body and went nowhere; whether all of it is at hand.
+    fn keep_unsent_body(&mut self) -> bool {
+        let exchange = &mut *self.exchange;
+        let framed = exchange.request.length == BodyLength::Unknown;
+        let outgoing = &exchange.side.outgoing.buffer;
+        exchange
+            .replay
+            .recover(outgoing, framed, &self.worker.blocks)
     }
 
     /// What is changed in the request, once for all attempts, and a copy of it for a mirror.
@@ -267,178 +265,6 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         Ok(())
     }
 
-    /// One attempt at one endpoint. The fault comes with whether a pooled connection was used.
-    async fn attempt(
-        &mut self,
-        context: &mut Context,
-        target: &Target<'_>,
-        permit: &Permit,
-        repeatable: bool,
-        request_deadline: Ticks,
-    ) -> Result<(), (Fault, bool)> {
-        let endpoint = permit.endpoint();
-        let now = context.stages.admitted;
-        self.exchange.progress.begin(now);
-        let freshness = if repeatable {
-            Freshness::Any
-        } else {
-            Freshness::UsedWithin(FRESH)
-        };
-        let pooled = endpoint.checkout(self.worker.index, now, freshness);
-        let reused = pooled.is_some();
-        context.reused = reused;
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => {
-                let connect = outgrow_upstream::connect(endpoint, target.timeouts.connect, now);
-                connect.await.map_err(|fault| (fault, false))?
-            }
-        };
-        context.stages.connected = if reused { now } else { self.worker.now() };
-        self.exchange.progress.begin(context.stages.connected);
-        let done = self
-            .exchange_with(
-                &mut connection,
-                endpoint.label(),
-                target,
-                repeatable,
-                request_deadline,
-            )
-            .await;
-        self.note_progress(context);
-        match done {
-            Ok(Done::Answered { reusable }) => {
-                self.finish_attempt(context, target, permit, connection, reusable);
-                Ok(())
-            }
-            Ok(Done::Switched) => {
-                endpoint.report(Outcome::Success, self.worker.now());
-                self.tunnel(context, connection)
-                    .await
-                    .map_err(|fault| (fault, reused))
-            }
-            Err(fault) => Err((fault, reused)),
-        }
-    }
-
-    async fn exchange_with(
-        &mut self,
-        connection: &mut Connection,
-        host_if_none: &str,
-        target: &Target<'_>,
-        repeatable: bool,
-        request_deadline: Ticks,
-    ) -> Result<Done, Fault> {
-        let exchange = &mut *self.exchange;
-        exchange.side = forward::UpstreamSide::default();
-        let request = &exchange.request;
-        let upgrade = request
-            .wants_upgrade
-            .then(|| request.text(request.upgrade_to));
-        let blocks = &self.worker.blocks;
-        let host = host_if_none.as_bytes();
-        if !forward::begin(request, host, upgrade, &mut exchange.side, blocks) {
-            return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
-        }
-        let patience = Patience {
-            body_idle: self.listener.timeouts.body_idle,
-            first_byte: target.timeouts.first_byte,
-            stream_idle: target.timeouts.stream_idle,
-            send_idle: self.listener.timeouts.send_idle,
-            request_deadline,
-        };
-        let mut attempt = Attempt {
-            around: Surroundings {
-                clock: self.worker.shared.clock,
-                blocks,
-                timer: self.timer,
-                patience,
-                route: target.route,
-                body_limit: target.body_limit,
-            },
-            request,
-            response: &mut exchange.response,
-            side: &mut exchange.side,
-            set_cookie: &exchange.set_cookie,
-            stream: &mut connection.stream,
-            down: self.down,
-            replay: &mut exchange.replay,
-            keep_body: repeatable,
-            copy: &mut exchange.copy,
-            progress: &mut exchange.progress,
-        };
-        poll_fn(|cx| attempt.poll(cx)).await
-    }
-
-    fn note_progress(&mut self, context: &mut Context) {
-        let progress = &self.exchange.progress;
-        context.stages.sent = progress.sent_at;
-        context.stages.first_byte = progress.first_byte_at;
-        context.request_bytes = context.request_bytes.max(progress.request_bytes);
-        context.response_bytes = progress.response_bytes;
-        if self.down.has_responded() || progress.first_byte_at != Ticks::ZERO {
-            context.status = self.exchange.response.status;
-        }
-    }
-
-    fn finish_attempt(
-        &mut self,
-        context: &Context,
-        target: &Target<'_>,
-        permit: &Permit,
-        connection: Connection,
-        reusable: bool,
-    ) {
-        let now = self.exchange.progress.now;
-        let endpoint = permit.endpoint();
-        let outcome = match context.status {
-            502..=504 => Outcome::ServerError,
-            _ => Outcome::Success,
-        };
-        endpoint.report(outcome, now);
-        if target.picking.measures {
-            let elapsed = context.stages.first_byte.since(context.stages.admitted);
-            endpoint.note_response_time(elapsed, outcome != Outcome::Success, now);
-        }
-        if reusable {
-            let keep = self.exchange.progress.keep_alive;
-            endpoint.release(self.worker.index, connection, now, keep);
-        }
-    }
-
-    async fn tunnel(
-        &mut self,
-        context: &mut Context,
-        mut connection: Connection,
-    ) -> Result<(), Fault> {
-        let head = &mut self.exchange.response;
-        let protocol = head
-            .fields
-            .get(Known::Upgrade)
-            .map(<[u8]>::to_vec)
-            .unwrap_or_default();
-        head.fields.remove_hop_by_hop();
-        self.down.switch(head, &protocol)?;
-        let mut relay = Relay {
-            down: self.down,
-            side: &mut self.exchange.side,
-            stream: &mut connection.stream,
-            blocks: &self.worker.blocks,
-            timer: self.timer,
-            clock: self.worker.shared.clock,
-            state: RelayState::default(),
-        };
-        relay.begin();
-        let result = poll_fn(|cx| relay.poll(cx)).await;
-        context.request_bytes = relay.state.to_upstream;
-        context.response_bytes = relay.state.to_client;
-        // A tunnel ends when somebody leaves: only its reason is of interest, nobody is to blame.
-        if let Err(fault) = result {
-            context.fault = Some(fault);
-        }
-        Ok(())
-    }
-
     /// Answers a fault, or ends the response visibly early when it has begun.
     async fn fail(&mut self, context: &mut Context, fault: Fault) {
         context.fault = Some(fault);
@@ -463,64 +289,24 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if fault.cause == Cause::MethodNotAllowed {
             head.fields.push(b"Allow", &self.exchange.matched.text);
         }
+        self.worker.put_date(&mut head.fields);
         context.status = head.status;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
         let patience = self.listener.timeouts.send_idle;
         match respond::answer(self.down, head, &body, method, clock, self.timer, patience).await {
             Ok(bytes) => context.response_bytes = bytes,
+            Err(fault)
+                if fault.cause == Cause::MemoryLimit && self.down.respond_without_memory() =>
+            {
+                context.status = 503;
+                let sent = respond::send(self.down, b"", clock, self.timer, patience);
+                if sent.await.is_err() {
+                    self.down.abort();
+                }
+            }
             Err(_) => self.down.abort(),
         }
-    }
-
-    fn record(&self, context: &Context, destination: &Destination) {
-        let worker = self.worker;
-        let listener = self.listener.metrics.workers.of(worker.index);
-        listener.received_bytes.add(context.request_bytes);
-        listener.sent_bytes.add(context.response_bytes);
-        let route = destination.route.as_deref();
-        if let Some(route) = route {
-            let cells = route.cells.of(worker.index);
-            cells.by_class[usize::from(context.status / 100).min(5)].add(1);
-            cells
-                .duration
-                .record(context.stages.end.micros_since(context.stages.start));
-            if context.stages.first_byte != Ticks::ZERO {
-                let micros = context.stages.first_byte.micros_since(context.stages.sent);
-                cells.first_byte.record(micros);
-            }
-            let cut = context.fault.is_some_and(|fault| {
-                fault.side == Side::Upstream && fault.phase == Phase::ResponseBody
-            });
-            cells.truncated.add(u64::from(cut));
-        }
-        if !worker.records.is_on() {
-            return;
-        }
-        let request = &self.exchange.request;
-        let endpoint = destination.permit_label.as_deref();
-        let service = match route.map(|route| &route.action) {
-            Some(Action::Forward(backends)) => backends
-                .at(destination.backend)
-                .map_or("", |backend| backend.service.name()),
-            _ => "",
-        };
-        worker.records.put(&Line {
-            context,
-            client: self.peer.address(),
-            method: request.text(request.method_text),
-            host: request.text(request.authority),
-            path: request.text(request.raw_path),
-            query: request.query.map(|query| request.text(query)),
-            route: route.map_or("", |route| &route.name),
-            service,
-            endpoint: endpoint.map_or("", |endpoint| {
-                endpoint.instance().unwrap_or_else(|| endpoint.label())
-            }),
-            detail: self.detail,
-            user_agent: request.fields.get(Known::UserAgent).unwrap_or_default(),
-            given_id: identity::given_id(&request.fields, self.peer),
-        });
     }
 }
 
@@ -532,6 +318,22 @@ struct Target<'a> {
     view: &'a Mutex<Chooser>,
     route: &'a Arc<RoutePlan>,
     body_limit: Option<u64>,
+}
+
+/// How many proxies an OPTIONS or TRACE may still pass, this one included: at 0 the answer is ours
+/// (RFC 9110 section 7.6.2). The next one is told one less.
+fn hops_left(request: &mut RequestHead) -> Option<u64> {
+    let counted = matches!(request.method, Method::Options | Method::Trace);
+    if !counted || !request.fields.may_have(Known::MaxForwards) {
+        return None;
+    }
+    let text = request.fields.get(Known::MaxForwards)?;
+    let left = framing::parse_length(text)?;
+    if left > 0 {
+        let less = (left - 1).to_string();
+        request.fields.set(b"Max-Forwards", less.as_bytes());
+    }
+    Some(left)
 }
 
 fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Protocol {

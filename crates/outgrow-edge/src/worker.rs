@@ -1,11 +1,11 @@
 //! A worker: what all connections of one thread share. The thread's loop is in [`crate::run`].
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use outgrow_core::context::{Context, RequestId};
 use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
-use outgrow_message::{Blocks, Ledger, RequestHead, ResponseHead};
+use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::forward::{Progress, Replay, UpstreamSide};
@@ -109,12 +109,13 @@ pub(crate) struct Exchange {
 
 /// Exchanges kept for reuse by a worker.
 const SPARE_EXCHANGES: usize = 1024;
-/// One that grew beyond this is not kept.
-const SPARE_BYTES: usize = 64 * 1024;
+/// Bytes of those: after a burst of large heads a worker does not keep them all.
+const SPARE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
+    this: Weak<Self>,
     /// Its number, from 0.
     pub index: usize,
     /// What all workers share.
@@ -128,6 +129,41 @@ pub struct Worker {
     local: Mutex<Local>,
     /// Wall time less ticks, in nanoseconds; renewed at each turn of the wheel.
     wall_offset: AtomicU64,
+    date: Date,
+}
+
+/// The text of a `Date` field, written anew each second by the thread that reads it.
+#[derive(Debug, Default)]
+struct Date {
+    second: AtomicU64,
+    words: [AtomicU64; DATE_BYTES.div_ceil(8)],
+}
+
+/// `Sun, 22 Nov 2026 03:11:58 GMT`.
+const DATE_BYTES: usize = 29;
+
+impl Date {
+    fn renew(&self, now: WallTime) {
+        if self.second.swap(now.seconds(), Ordering::Relaxed) == now.seconds() {
+            return;
+        }
+        let mut text = Vec::with_capacity(DATE_BYTES);
+        now.write_http_date(&mut text);
+        for (word, bytes) in self.words.iter().zip(text.chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
+        }
+    }
+
+    fn text(&self) -> [u8; DATE_BYTES] {
+        let mut text = [0; DATE_BYTES];
+        for (bytes, word) in text.chunks_mut(8).zip(&self.words) {
+            let eight = word.load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&eight[..bytes.len()]);
+        }
+        text
+    }
 }
 
 #[derive(Debug)]
@@ -139,6 +175,14 @@ struct Local {
         reason = "they go out as boxes; the boxes are what is reused"
     )]
     spare: Vec<Box<Exchange>>,
+    spare_bytes: usize,
+}
+
+impl Exchange {
+    fn memory(&self) -> usize {
+        let heads = self.request.memory() + self.response.fields.memory();
+        size_of::<Self>() + heads + self.matched.memory()
+    }
 }
 
 impl Worker {
@@ -149,18 +193,26 @@ impl Worker {
             random: Random::from_system(),
             plan: shared.plan.view(),
             spare: Vec::with_capacity(64),
+            spare_bytes: 0,
         };
-        let worker = Self {
+        let worker = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             index,
             wheel: Wheel::new(now),
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             records,
             local: Mutex::new(local),
             wall_offset: AtomicU64::new(0),
+            date: Date::default(),
             shared,
-        };
+        });
         worker.renew(now);
-        Arc::new(worker)
+        worker
+    }
+
+    /// Itself, for tasks of its own; none while it ends.
+    pub(crate) fn handle(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
     }
 
     /// Monotonic time.
@@ -172,11 +224,21 @@ impl Worker {
     /// Takes over the newest plan and renews the offset of wall time. Called at each turn of the
     /// wheel, so that an idle worker acknowledges too.
     pub fn renew(&self, now: Ticks) {
+        let wall = WallTime::now();
         self.wall_offset
-            .store(WallTime::now().0.wrapping_sub(now.0), Ordering::Relaxed);
+            .store(wall.0.wrapping_sub(now.0), Ordering::Relaxed);
+        self.date.renew(wall);
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         local.plan.refresh(&self.shared.plan);
         self.shared.epochs[self.index].store(local.plan.epoch(), Ordering::Release);
+    }
+
+    /// Adds a `Date` where there is none (RFC 9110 section 6.6.1).
+    #[inline]
+    pub(crate) fn put_date(&self, fields: &mut Fields) {
+        if !fields.may_have(Known::Date) {
+            fields.push(b"Date", &self.date.text());
+        }
     }
 
     /// This worker's own cells.
@@ -207,20 +269,60 @@ impl Worker {
 
     pub(crate) fn take_exchange(&self) -> Box<Exchange> {
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        local.spare.pop().unwrap_or_default()
+        let Some(exchange) = local.spare.pop() else {
+            return Box::default();
+        };
+        local.spare_bytes -= exchange.memory();
+        exchange
     }
 
     pub(crate) fn give_exchange(&self, mut exchange: Box<Exchange>) {
         exchange.side = UpstreamSide::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
-        let heads = exchange.request.memory() + exchange.response.fields.memory();
-        if heads + exchange.matched.memory() > SPARE_BYTES {
-            return;
-        }
+        let bytes = exchange.memory();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        if local.spare.len() < SPARE_EXCHANGES {
+        if local.spare.len() < SPARE_EXCHANGES && local.spare_bytes + bytes <= SPARE_BYTES {
+            local.spare_bytes += bytes;
             local.spare.push(exchange);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordWriter;
+
+    #[test]
+    fn a_date_is_written_each_second() {
+        let date = Date::default();
+        for (seconds, expected) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (784_111_778, "Sun, 06 Nov 1994 08:49:38 GMT"),
+        ] {
+            date.renew(WallTime(seconds * 1_000_000_000 + 5));
+            assert_eq!(date.text(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn spare_exchanges_are_bounded_in_bytes() {
+        let shared = Shared::new(Clock::start(), Ledger::new(0), 1);
+        let records = RecordWriter::start().expect("a thread");
+        let worker = Worker::new(0, shared, RecordSink::new(records));
+        for _ in 0..2 {
+            let mut burst: Vec<_> = (0..1_000).map(|_| worker.take_exchange()).collect();
+            for exchange in &mut burst {
+                exchange.request.fields.push_bytes(&[b'x'; 16 * 1024]);
+            }
+            for exchange in burst {
+                worker.give_exchange(exchange);
+            }
+            let local = worker.local.lock().expect("nobody panicked");
+            let held: usize = local.spare.iter().map(|one| one.memory()).sum();
+            assert_eq!(held, local.spare_bytes);
+            assert!((1..=SPARE_BYTES).contains(&held), "{held}");
         }
     }
 }

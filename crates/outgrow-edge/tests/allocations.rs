@@ -220,8 +220,15 @@ fn a_request_costs_no_allocation_in_steady_state() {
         Content-Length: 8\r\nKeep-Alive: timeout=60\r\n\r\nhello ok";
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
         6\r\nhello \r\n2\r\nok\r\n0\r\n\r\n";
+    const BEHIND_A_PROXY: &[u8] = b"GET /x HTTP/1.1\r\nHost: www.example.com\r\n\
+        X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\nX-Forwarded-Proto: https\r\n\
+        Forwarded: for=192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nVia: 1.1 cdn\r\n\r\n";
     let mut wrong = Vec::new();
     let usual = Options::default();
+    let behind = Options {
+        trusted: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..Options::default()
+    };
     let special = Options {
         route: special_route(),
         ..Options::default()
@@ -229,6 +236,13 @@ fn a_request_costs_no_allocation_in_steady_state() {
     for (name, options, request, response, ends) in [
         ("a GET", &usual, GET, PLAIN, &b"hello ok"[..]),
         ("a GET of chunks", &usual, GET, CHUNKED, b"\r\n0\r\n\r\n"),
+        (
+            "a GET behind a proxy",
+            &behind,
+            BEHIND_A_PROXY,
+            PLAIN,
+            b"hello ok",
+        ),
         ("a POST", &usual, POST, PLAIN, b"hello ok"),
         (
             "a PUT that may be repeated",

@@ -38,6 +38,9 @@ outgrow_core::settings! {
         pub port: u16 = 0;
         /// How long an instance may take to become ready. After it the instance is restarted.
         pub start_timeout: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
+        /// How long an instance that is to be replaced or is not wanted any more may finish its
+        /// requests before it is told to stop.
+        pub drain_timeout: Duration = Duration::from_secs(30), in Duration::ZERO..=DAY;
         /// From SIGTERM to SIGKILL of the instance's whole process group.
         pub stop_grace: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;
         /// How long to wait before the first restart of an instance that exited; doubled with
@@ -228,13 +231,14 @@ fn check_instances(settings: &InstanceSettings, table: &mut TableReader<'_, '_>)
 }
 
 /// Every field but the command.
-const INSTANCE_FIELDS: [&str; 12] = [
+const INSTANCE_FIELDS: [&str; 13] = [
     "instances",
     "directory",
     "environment",
     "listen",
     "port",
     "start_timeout",
+    "drain_timeout",
     "stop_grace",
     "restart_backoff",
     "restart_backoff_max",

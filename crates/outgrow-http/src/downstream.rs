@@ -28,6 +28,10 @@ pub trait Downstream: BodySource + Send {
     /// Hands all that was pushed to the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
 
+    /// How many bytes the client took, ever: by this a client that is slow is told from one that
+    /// takes nothing.
+    fn written(&self) -> u64;
+
     /// Ends the response visibly early: its body was cut off.
     fn abort(&mut self);
 
@@ -40,6 +44,11 @@ pub trait Downstream: BodySource + Send {
     /// Forbids a further request on the connection where the protocol has one request after the
     /// other; the response says so.
     fn close_after(&mut self) {}
+
+    /// Answers 503 without a buffer, then to be flushed; false where there is no such answer.
+    fn respond_without_memory(&mut self) -> bool {
+        false
+    }
 
     /// What exactly was wrong with what the client sent; empty when nothing was.
     fn detail(&self) -> &'static str {

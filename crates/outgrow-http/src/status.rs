@@ -5,7 +5,7 @@ use outgrow_core::{Cause, Fault, Side};
 /// The status that tells a client of `fault`; none when nobody is there to be told.
 pub fn of(fault: Fault) -> Option<u16> {
     Some(match fault.cause {
-        Cause::ClientGone | Cause::SendTimeout => return None,
+        Cause::ClientGone | Cause::SendTimeout | Cause::ResetFlood => return None,
         Cause::BadRequest | Cause::BadTarget | Cause::BadHost | Cause::BadFraming => {
             if fault.side == Side::Upstream {
                 502
@@ -38,14 +38,15 @@ pub fn of(fault: Fault) -> Option<u16> {
         }
         Cause::ExpectationFailed => 417,
         Cause::HeadTimeout | Cause::BodyTimeout => 408,
+        // The client is the one that was waited for.
+        Cause::RequestTimeout if fault.side == Side::Client => 408,
         Cause::NoRoute => 404,
         Cause::MethodNotAllowed => 405,
         Cause::NoEndpoint
         | Cause::QueueFull
         | Cause::QueueTimeout
         | Cause::Overload
-        | Cause::MemoryLimit
-        | Cause::Draining => 503,
+        | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
         | Cause::ConnectFailed
         | Cause::UpstreamReset

@@ -57,6 +57,9 @@ pub struct Fields {
     present: u64,
 }
 
+/// The bit of `present` for names that begin with an X and are none of ours.
+const EXTENSIONS: u64 = 1 << 63;
+
 impl Fields {
     /// Forgets everything and keeps the memory, unless there is an unusual amount of it.
     pub fn clear(&mut self) {
@@ -93,6 +96,9 @@ impl Fields {
     pub fn push_spans(&mut self, name: Span, value: Span) -> Known {
         let known = Known::of(name.of(&self.bytes));
         self.present |= 1 << known as u8;
+        if known == Known::Other && matches!(name.of(&self.bytes).first(), Some(b'x' | b'X')) {
+            self.present |= EXTENSIONS;
+        }
         self.entries.push(Field {
             name,
             value,
@@ -107,6 +113,29 @@ impl Fields {
         let name = self.push_bytes(name);
         self.bytes.extend_from_slice(b": ");
         let value = self.push_bytes(value);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.push_spans(name, value);
+    }
+
+    /// Appends a member to a list field: its lines become one, at the end.
+    pub fn append_to_list(&mut self, known: Known, name: &[u8], member: &[u8]) {
+        if !self.may_have(known) {
+            self.push(name, member);
+            return;
+        }
+        let name = self.push_bytes(name);
+        self.bytes.extend_from_slice(b": ");
+        let start = self.bytes.len();
+        for field in &mut self.entries {
+            if field.known == known && !field.removed {
+                field.removed = true;
+                self.bytes
+                    .extend_from_within(field.value.start as usize..field.value.end());
+                self.bytes.extend_from_slice(b", ");
+            }
+        }
+        self.bytes.extend_from_slice(member);
+        let value = Span::new(start, self.bytes.len());
         self.bytes.extend_from_slice(b"\r\n");
         self.push_spans(name, value);
     }
@@ -162,6 +191,12 @@ impl Fields {
     #[inline]
     pub fn may_have(&self, known: Known) -> bool {
         self.present & (1 << known as u8) != 0
+    }
+
+    /// Whether a line may be there whose name begins with an X and is no [`Known`] one.
+    #[inline]
+    pub fn may_have_extensions(&self) -> bool {
+        self.present & EXTENSIONS != 0
     }
 
     /// Whether any of the names in `mask` (bits by number) may be there.
@@ -425,6 +460,16 @@ mod tests {
         let text = String::from_utf8(out).expect("ASCII");
         assert_eq!(text, "A: 1\r\nB: 2\r\nC: 3\r\nE: 5\r\nCookie: \r\n");
         assert_eq!(pieces, 1 + 4 + 4 + 1 + 1);
+    }
+
+    #[test]
+    fn lines_of_a_list_become_one() {
+        let mut fields = fields(&[("Via", "1.0 a"), ("X-A", "1"), ("via", "1.1 b")]);
+        fields.append_to_list(Known::Via, b"Via", b"2 c");
+        fields.append_to_list(Known::Forwarded, b"Forwarded", b"for=x");
+        assert_eq!(names(&fields), ["X-A", "Via", "Forwarded"]);
+        assert_eq!(fields.get(Known::Via), Some(&b"1.0 a, 1.1 b, 2 c"[..]));
+        assert!(fields.may_have_extensions());
     }
 
     #[test]

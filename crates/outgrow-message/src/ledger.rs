@@ -1,5 +1,9 @@
 //! The memory ledger: buffers are blocks of three sizes from a worker's free list, and all that
 //! are in use in the process are counted against one limit.
+//!
+//! Who asks gets less the less there is: above half of the limit what is read ahead comes in the
+//! smallest blocks, so that clients that do not read cannot hold all of it; the last sixteenth is
+//! for heads and for our own answers, so that whoever comes is told what is the matter.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +17,18 @@ const FREE_BLOCKS: [usize; 3] = [128, 16, 4];
 
 /// What a worker takes from the ledger at a time, so that workers rarely meet there.
 const CREDIT_BYTES: u64 = 1024 * 1024;
+
+/// The part of the limit that is kept for heads and our own answers: one in so many.
+const RESERVE_SHARE: u64 = 16;
+
+/// What a block is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A body, a tunnel, a request on its way to an endpoint.
+    Usual,
+    /// A request's head, or the head of an answer to it: may go to the limit.
+    Head,
+}
 
 /// Counts the bytes of buffers in use in the process, against a limit.
 #[derive(Debug)]
@@ -58,18 +74,38 @@ impl Ledger {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// What those who need it `need` may have handed out together.
+    fn limit_for(&self, need: Need) -> u64 {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        match need {
+            Need::Usual => limit - limit / RESERVE_SHARE,
+            Need::Head => limit,
+        }
+    }
+
+    /// Whether more than half of the limit is handed out.
+    fn is_tight(&self) -> bool {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        self.handed_bytes.load(Ordering::Relaxed) > limit / 2
+    }
+
+    /// Whether what only heads may have is handed out as well.
+    fn is_in_reserve(&self) -> bool {
+        self.handed_bytes.load(Ordering::Relaxed) > self.limit_for(Need::Usual)
+    }
+
     /// A credit of at least `bytes`, more if there is more; none at the limit.
-    fn hand_out(&self, bytes: u64) -> Option<u64> {
-        [bytes.max(CREDIT_BYTES), bytes]
-            .into_iter()
-            .find(|&wanted| {
-                let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
-                let fits = before + wanted <= self.limit_bytes.load(Ordering::Relaxed);
-                if !fits {
-                    self.take_back(wanted);
-                }
-                fits
-            })
+    fn hand_out(&self, bytes: u64, need: Need) -> Option<u64> {
+        let hand = |wanted: u64, limit: u64| {
+            let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
+            let fits = before + wanted <= limit;
+            if !fits {
+                self.take_back(wanted);
+            }
+            fits.then_some(wanted)
+        };
+        let usual = self.limit_for(Need::Usual);
+        hand(bytes.max(CREDIT_BYTES), usual).or_else(|| hand(bytes, self.limit_for(need)))
     }
 
     fn take_back(&self, bytes: u64) {
@@ -118,13 +154,31 @@ impl Blocks {
     }
 
     /// A block of size [`BLOCK_SIZES`]`[class]`, or none when the ledger is full.
+    #[inline]
     pub fn take_class(self: &Arc<Self>, class: usize) -> Option<Block> {
+        self.take_for(Need::Usual, class)
+    }
+
+    /// A block to read into, of `class` at most: of the smallest size when memory is short.
+    #[inline]
+    pub fn take_up_to(self: &Arc<Self>, class: usize, need: Need) -> Option<Block> {
+        if class > 0
+            && !self.ledger.is_tight()
+            && let Some(block) = self.take_for(need, class)
+        {
+            return Some(block);
+        }
+        self.take_for(need, 0)
+    }
+
+    /// A block of size [`BLOCK_SIZES`]`[class]` for a `need`.
+    pub fn take_for(self: &Arc<Self>, need: Need, class: usize) -> Option<Block> {
         let class = class.min(BLOCK_SIZES.len() - 1);
         let size = BLOCK_SIZES[class];
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let mut credit = shelf.credit.load(Ordering::Relaxed);
         if credit < size as u64 {
-            match self.ledger.hand_out(size as u64) {
+            match self.ledger.hand_out(size as u64, need) {
                 Some(more) => credit += more,
                 None => {
                     self.ledger.refused.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +199,11 @@ impl Blocks {
     fn give(&self, bytes: Box<[u8]>) {
         let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let mut credit = shelf.credit.load(Ordering::Relaxed) + bytes.len() as u64;
-        if credit > 2 * CREDIT_BYTES {
+        if self.ledger.is_in_reserve() {
+            // Others need it more than this worker its convenience.
+            self.ledger.take_back(credit);
+            credit = 0;
+        } else if credit > 2 * CREDIT_BYTES {
             self.ledger.take_back(credit - CREDIT_BYTES);
             credit = CREDIT_BYTES;
         }
@@ -213,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_blocks_come_back() {
-        let ledger = Ledger::new(80 * 1024);
+        let ledger = Ledger::new(96 * 1024);
         let blocks = Blocks::new(Arc::clone(&ledger));
         let small = blocks.take().expect("below the limit");
         let large = blocks.take_class(1).expect("just at the limit");
@@ -223,5 +281,37 @@ mod tests {
         drop((small, large));
         assert_eq!(ledger.used_bytes(), 0);
         assert!(blocks.take().is_some());
+    }
+
+    #[test]
+    fn who_asks_gets_less_the_less_there_is() {
+        const KIB: usize = 1024;
+        let ledger = Ledger::new(4 << 20);
+        let blocks = Blocks::new(Arc::clone(&ledger));
+        let fill = |class, need| {
+            let take = || blocks.take_up_to(class, need);
+            std::iter::from_fn(take).collect::<Vec<_>>()
+        };
+        let read = fill(2, Need::Usual);
+        let large = read.iter().filter(|block| block.len() == 256 * KIB).count();
+        let small = read.iter().filter(|block| block.len() == 16 * KIB).count();
+        assert!(
+            (8..=12).contains(&large),
+            "{large}: about half of the limit"
+        );
+        assert_eq!(large + small, read.len());
+        let reserve = (4 << 20) / RESERVE_SHARE as usize;
+        let held: usize = read.iter().map(|block| block.len()).sum();
+        assert_eq!(held, (4 << 20) - reserve);
+        assert!(blocks.take().is_none());
+        let heads = fill(0, Need::Head);
+        assert_eq!(heads.len(), reserve / (16 * KIB));
+        // What heads give back is not taken by others, whatever the worker could keep.
+        drop(heads);
+        assert!(blocks.take().is_none());
+        assert!(blocks.take_for(Need::Head, 0).is_some());
+        drop(read);
+        assert_eq!(ledger.used_bytes(), 0);
+        assert!(blocks.take_class(2).is_some());
     }
 }

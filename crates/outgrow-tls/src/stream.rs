@@ -55,6 +55,16 @@ impl TlsStream {
 }
 
 impl Transport for TlsStream {
+    /// Without plaintext at hand it is the stream below that decides: no buffer is taken to learn
+    /// that nothing came.
+    #[inline]
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.push_held_back(cx).is_err() || !self.inner.get_ref().1.wants_read() {
+            return Poll::Ready(());
+        }
+        self.stream().poll_read_ready(cx).map(|_| ())
+    }
+
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut target = ReadBuf::new(buffer);

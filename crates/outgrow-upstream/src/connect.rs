@@ -1,12 +1,16 @@
 //! Connecting to an endpoint.
 //!
 //! A numeric address or a Unix socket is connected to directly. For a name the addresses that
-//! [`resolve`](crate::resolve) keeps are tried in order; only before the first resolution is one
-//! done here. No TLS is spoken.
+//! [`resolve`](crate::resolve) keeps race, each with a head start before the next (RFC 8305
+//! section 5): one that does not answer at all must not use up the time of the others. Only before
+//! the first resolution is one done here. No TLS is spoken.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::settings::Address;
@@ -21,6 +25,10 @@ use crate::resolve;
 /// Pause before a Unix socket whose queue of connections is full is tried again.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long an address of a name is tried alone before the next one is tried as well: the
+/// "Connection Attempt Delay" that RFC 8305 section 5 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
+
 /// Makes a connection that may take `timeout` to stand. It belongs to the calling runtime.
 ///
 /// A failure is not counted here: the caller reports it like any other ([`Endpoint::report`]).
@@ -33,7 +41,7 @@ pub async fn connect(
     timeout: Duration,
     now: Ticks,
 ) -> Result<Connection, Fault> {
-    let cause = match tokio::time::timeout(timeout, open(endpoint)).await {
+    let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok(stream)) => {
             endpoint.count_connect();
             return Ok(Connection {
@@ -49,8 +57,9 @@ pub async fn connect(
     Err(Fault::upstream(Phase::Connect, cause, Sent::None))
 }
 
-/// Connects to the endpoint's address, for as long as it takes.
-pub(crate) async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
+/// Connects to the endpoint's address, for as long as it takes. `timeout` is the caller's: every
+/// address of a name gets its turn within it.
+pub(crate) async fn open(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
     if let Address::Unix(path) = endpoint.address() {
         return open_unix(path).await;
     }
@@ -59,19 +68,57 @@ pub(crate) async fn open(endpoint: &Endpoint) -> io::Result<Stream> {
         addresses = resolve::look_up(endpoint.address()).await?;
         endpoint.set_socket_addresses(addresses.clone());
     }
-    let mut failure = None;
-    for (index, address) in addresses.into_iter().enumerate() {
-        match open_tcp(address).await {
-            Ok(stream) => {
-                if index > 0 {
-                    endpoint.prefer(address);
+    if let [address] = addresses[..] {
+        return open_tcp(address).await;
+    }
+    let turns = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let head_start = HEAD_START.min(timeout / turns);
+    let attempts = addresses.iter().map(|&address| open_tcp(address)).collect();
+    let (winner, stream) = race(attempts, head_start).await?;
+    if winner > 0 {
+        endpoint.prefer(addresses[winner]);
+    }
+    Ok(stream)
+}
+
+/// The first of the attempts that succeeds, with its place; each next one is begun when one failed
+/// or when the last one has had its head start. The last failure when all fail.
+async fn race<T>(
+    attempts: Vec<impl Future<Output = io::Result<T>>>,
+    head_start: Duration,
+) -> io::Result<(usize, T)> {
+    let mut waiting = attempts.into_iter().enumerate();
+    let mut running: Vec<(usize, Pin<Box<_>>)> = Vec::new();
+    let mut failure = io::ErrorKind::NotFound.into();
+    loop {
+        let begun = waiting.next().map(|(place, one)| (place, Box::pin(one)));
+        let are_more = begun.is_some();
+        running.extend(begun);
+        if running.is_empty() {
+            return Err(failure);
+        }
+        let result = poll_fn(|context| {
+            for index in 0..running.len() {
+                if let Poll::Ready(result) = running[index].1.as_mut().poll(context) {
+                    let (place, _) = running.remove(index);
+                    return Poll::Ready(result.map(|value| (place, value)));
                 }
-                return Ok(stream);
             }
-            Err(error) => failure = Some(error),
+            Poll::Pending
+        });
+        let result = if are_more {
+            match tokio::time::timeout(head_start, result).await {
+                Ok(result) => result,
+                Err(_) => continue,
+            }
+        } else {
+            result.await
+        };
+        match result {
+            Ok(won) => return Ok(won),
+            Err(error) => failure = error,
         }
     }
-    Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
@@ -99,5 +146,91 @@ fn cause_of(error: &io::Error) -> Cause {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::ConnectRefused,
         io::ErrorKind::TimedOut => Cause::ConnectTimeout,
         _ => Cause::ConnectFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An attempt that ends after so many milliseconds; `None`: never.
+    async fn attempt(ends: Option<(u64, Result<(), io::ErrorKind>)>) -> io::Result<()> {
+        match ends {
+            Some((after, result)) => {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                result.map_err(io::Error::from)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn check(
+        attempts: &[Option<(u64, Result<(), io::ErrorKind>)>],
+        expected: Result<usize, io::ErrorKind>,
+        millis: u64,
+    ) {
+        let began = Instant::now();
+        let racing = attempts.iter().map(|&ends| attempt(ends)).collect();
+        let result = race(racing, HEAD_START).await;
+        let result = result.map(|won| won.0).map_err(|error| error.kind());
+        assert_eq!(result, expected, "{attempts:?}");
+        let took = began.elapsed().as_millis() as u64;
+        assert!(
+            (millis..=millis + 5).contains(&took),
+            "{attempts:?}: {took}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_never_answers_costs_its_head_start() {
+        const REFUSED: io::ErrorKind = io::ErrorKind::ConnectionRefused;
+        check(&[None, Some((10, Ok(())))], Ok(1), 260).await;
+        check(&[None, None, Some((10, Ok(())))], Ok(2), 510).await;
+        // Slow, but still the first.
+        check(&[Some((300, Ok(()))), Some((100, Ok(())))], Ok(0), 300).await;
+        // One that fails makes room at once.
+        check(&[Some((10, Err(REFUSED))), Some((10, Ok(())))], Ok(1), 20).await;
+        let refused = Some((10, Err(REFUSED)));
+        check(&[refused, refused], Err(REFUSED), 20).await;
+        check(&[], Err(io::ErrorKind::NotFound), 0).await;
+    }
+
+    /// The whole of it, with an address whose queue of connections is full: the system says
+    /// nothing at all there.
+    #[tokio::test]
+    async fn a_name_with_a_black_hole_in_front_is_reached() {
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let hole = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(hole)).await
+        {
+            queued.push(stream.unwrap());
+            assert!(queued.len() < 100, "the queue is never full");
+        }
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = good.local_addr().unwrap();
+        let registry = crate::Registry::new(1);
+        let settings = crate::settings::ServiceSettings {
+            endpoints: vec![crate::settings::Endpoint::at(Address::tcp(
+                "db.internal",
+                good.port(),
+            ))],
+            ..crate::settings::ServiceSettings::default()
+        };
+        let services = std::collections::BTreeMap::from([("db".to_owned(), settings)]);
+        registry.apply(&services, Ticks(1));
+        let endpoint = registry.service("db").unwrap().endpoints().load().all[0].clone();
+        endpoint.set_socket_addresses(vec![hole, good]);
+        let connected = connect(&endpoint, Duration::from_secs(1), Ticks(1)).await;
+        connected.expect("the other address is tried");
+        assert_eq!(endpoint.socket_addresses(), [good, hole], "and preferred");
+        // The resolver tells them in its own order, again and again.
+        endpoint.set_socket_addresses(vec![hole, good]);
+        assert_eq!(endpoint.socket_addresses(), [good, hole]);
     }
 }

@@ -32,6 +32,7 @@ pub use pool::{Connection, Freshness};
 pub use queue::Wait;
 pub use registry::Registry;
 pub use service::{
-    EndpointOptions, EndpointSet, Health, Service, ServiceView, Stay, Unavailable, Wish,
+    EndpointOptions, EndpointSet, Health, Recollection, Service, ServiceView, Stay, Unavailable,
+    Wish,
 };
 pub use state::{EndpointState, ServiceState};

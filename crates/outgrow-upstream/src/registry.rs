@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use outgrow_core::settings::Address;
 use outgrow_core::{Clock, Ticks};
 use tokio::sync::{mpsc, watch};
 
@@ -49,7 +50,14 @@ impl Shared {
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
-    services: Mutex<BTreeMap<String, Arc<Service>>>,
+    services: Mutex<Services>,
+}
+
+#[derive(Debug, Default)]
+struct Services {
+    current: BTreeMap<String, Arc<Service>>,
+    /// Those that are not in the configuration any more, until their last request ended.
+    retired: Vec<Arc<Service>>,
 }
 
 impl Registry {
@@ -83,35 +91,59 @@ impl Registry {
     /// are forgotten when their last request ended.
     pub fn apply(&self, settings: &BTreeMap<String, ServiceSettings>, now: Ticks) {
         let mut services = self.lock();
-        let mut retired = Vec::new();
-        services.retain(|name, service| {
+        let mut gone = Vec::new();
+        services.current.retain(|name, service| {
             let stays = settings.contains_key(name);
             if !stays {
-                retired.push(Arc::clone(service));
+                gone.push(Arc::clone(service));
             }
             stays
         });
+        services.retired.extend(gone.iter().cloned());
         for (name, settings) in settings {
             let settings = Arc::new(settings.clone());
-            let service = services.entry(name.clone()).or_insert_with(|| {
+            let service = services.current.entry(name.clone()).or_insert_with(|| {
                 Service::new(name, Arc::clone(&self.shared), Arc::clone(&settings))
             });
             service.apply(settings, now);
         }
         drop(services);
-        for service in retired {
+        for service in gone {
             service.retire();
         }
     }
 
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<Arc<Service>> {
-        self.lock().get(name).cloned()
+        self.lock().current.get(name).cloned()
     }
 
     /// All services, by name.
     pub fn services(&self) -> Vec<Arc<Service>> {
-        self.lock().values().cloned().collect()
+        self.lock().current.values().cloned().collect()
+    }
+
+    /// Whether users still leave the endpoint one after the other, so that it is needed.
+    pub fn is_being_left(&self, service: &str, address: &Address) -> bool {
+        self.service(service).is_some_and(|service| {
+            let set = service.endpoints().load();
+            let mut at_address = set.all.iter().filter(|one| one.address() == address);
+            at_address.any(|endpoint| endpoint.leaving().is_some())
+        })
+    }
+
+    /// Requests in flight at an address of a service, also of one that is not in the configuration
+    /// any more.
+    pub fn active(&self, name: &str, address: &Address) -> u32 {
+        let services = self.lock();
+        let retired = services.retired.iter().filter(|one| one.name() == name);
+        let all = retired.chain(services.current.get(name));
+        all.map(|service| service.active(address)).sum()
+    }
+
+    /// Services that are not in the configuration any more and still have requests in flight.
+    pub fn retired(&self) -> usize {
+        self.lock().retired.len()
     }
 
     /// What can be told about all services, by name.
@@ -143,9 +175,11 @@ impl Registry {
 
     /// Ends ejections whose time is over and forgets drained endpoints. [`run`] calls it.
     pub fn tick(&self, now: Ticks) {
-        for service in self.services() {
+        let retired = self.lock().retired.clone();
+        for service in self.services().iter().chain(&retired) {
             service.tick(now);
         }
+        self.lock().retired.retain(|service| !service.is_empty());
     }
 
     /// Changes whenever endpoints come, go or get other settings.
@@ -153,7 +187,7 @@ impl Registry {
         self.shared.changes.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Service>>> {
+    fn lock(&self) -> MutexGuard<'_, Services> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,8 +210,6 @@ pub async fn run(registry: Arc<Registry>, clock: Clock) {
 
 #[cfg(test)]
 mod tests {
-    use outgrow_core::settings::Address;
-
     use super::*;
     use crate::endpoint::Outcome;
     use crate::service::Wish;

@@ -4,6 +4,7 @@
 //! publishes an [`EndpointSet`]; workers read that through a [`ServiceView`] and lock nothing.
 
 mod control;
+mod handover;
 mod member;
 mod members;
 mod set;
@@ -17,6 +18,7 @@ use outgrow_balance::Cursor;
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Random, Snapshot, Ticks, View};
 
+pub use handover::Recollection;
 pub(crate) use member::Member;
 pub use member::{EndpointOptions, Health};
 pub(crate) use members::Members;
@@ -229,6 +231,15 @@ impl Service {
         // What was free between the choice and this moment was handed to nobody.
         self.serve_waiters();
         Ok(wait)
+    }
+
+    /// Why a request that stood in line for as long as it may has no endpoint.
+    pub fn why_waited(&self) -> Cause {
+        if self.endpoints.load().usable.is_empty() {
+            Cause::NoEndpoint
+        } else {
+            Cause::QueueTimeout
+        }
     }
 
     /// Requests in flight at the address; 0 once it is drained.

@@ -40,7 +40,8 @@ outgrow_core::settings! {
         /// the state shows it. 0: never.
         pub panic_threshold: Percent = Percent::new(50);
         /// Connections in use at a time to one endpoint, all workers together. At the limit
-        /// requests wait in the queue.
+        /// requests wait in the queue. A WebSocket or another upgraded connection is in use as
+        /// long as it is open: a service with many of them needs a higher limit.
         pub max_connections: u32 = 1_024, in 1..=1_000_000;
         /// Requests of the service that may wait because every endpoint is at its limit. Above
         /// it: 503 at once. 0: nothing waits.
@@ -130,7 +131,8 @@ outgrow_core::settings! {
         /// resets. 0: off.
         pub consecutive_failures: u32 = 5, in 0..=10_000;
         /// How long the first ejection lasts; the next ones last this times the number of
-        /// ejections in a row.
+        /// ejections in a row. An HTTP check that passes `rise` times in a row ends it sooner; a
+        /// check that only connects does not.
         pub eject: Duration = Duration::from_secs(10), in MILLI..=HOUR;
         /// The longest that an ejection lasts.
         pub eject_max: Duration = Duration::from_secs(300), in MILLI..=DAY;

@@ -10,6 +10,8 @@ use crate::settings::AccessFormat;
 pub(crate) struct Line<'a> {
     pub(crate) context: &'a Context,
     pub(crate) client: &'a [u8],
+    /// Who was at the other end of the connection, when that was a proxy of the client.
+    pub(crate) peer: &'a [u8],
     pub(crate) method: &'a [u8],
     pub(crate) host: &'a [u8],
     pub(crate) path: &'a [u8],
@@ -116,6 +118,7 @@ impl Line<'_> {
         put_member("id", |out| self.put_id(out), out);
         for (name, value) in [
             ("client", self.client),
+            ("peer", self.peer),
             ("method", self.method),
             ("host", self.host),
             ("path", self.path),
@@ -223,6 +226,7 @@ mod tests {
         let line = Line {
             context: &context,
             client: b"192.0.2.1",
+            peer: b"",
             method: b"GET",
             host: b"shop.example",
             path: b"/a\"b\\\n\xff",

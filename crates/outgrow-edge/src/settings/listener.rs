@@ -21,8 +21,10 @@ outgrow_core::settings! {
         /// recognised by its preface (prior knowledge).
         pub protocols: Vec<Protocol> = vec![Protocol::Http11, Protocol::Http2];
         /// Addresses and networks whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are
-        /// believed. From everybody else these fields are removed and written anew. A client of a
-        /// Unix socket is believed when the list is not empty.
+        /// believed; `X-Forwarded-For` and `Forwarded` are appended to, and the access record
+        /// names the last client that is none of them. From everybody else these fields and
+        /// `X-Real-IP` are removed; `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id` are
+        /// written anew. A client of a Unix socket is believed when the list is not empty.
         pub trusted_proxies: Vec<Network> = Vec::new();
         /// Connections open at a time, all workers together. Above it a client gets 503 at once
         /// and is closed; one that speaks TLS is just closed.

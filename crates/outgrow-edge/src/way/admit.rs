@@ -11,6 +11,7 @@ use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_upstream::{EndpointId, Permit, Unavailable, Wait, Wish};
 
+use super::retry::Retries;
 use super::{Target, Way};
 use crate::backend::Chooser;
 use crate::request_key;
@@ -46,7 +47,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let by = target.picking.key.as_ref();
         let sticky = target.picking.sticky.as_ref();
         Asked {
-            key: by.and_then(|by| request_key::value_of(by, request, self.peer)),
+            key: by.and_then(|by| {
+                let trusts = |address| self.listener.trusts(Some(address));
+                request_key::value_of(by, request, self.peer, trusts)
+            }),
             ticket: sticky.and_then(|sticky| sticky.read(request)),
         }
     }
@@ -55,18 +59,26 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     pub(super) async fn admit(
         &mut self,
         target: &Target<'_>,
-        asked: &mut Asked,
-        avoid: &[EndpointId],
+        asked: Asked,
+        retries: &Retries,
         now: Ticks,
     ) -> Result<(Permit, Ticks), Fault> {
         let clock = self.worker.shared.clock;
+        let patience = now + target.timeouts.queue;
+        let over = || {
+            if retries.deadline < patience {
+                Cause::RequestTimeout
+            } else {
+                target.service.why_waited()
+            }
+        };
         let mut at = now;
         let permit = loop {
-            let (mut wait, of_one) = match Self::choose(target, *asked, avoid, at)? {
+            let (mut wait, of_one) = match Self::choose(target, asked, &retries.avoid, at)? {
                 Choice::Permit(permit) => break permit,
                 Choice::Line { wait, of_one } => (wait, of_one),
             };
-            self.timer.set(now + target.timeouts.queue);
+            self.timer.set(patience.min(retries.deadline));
             let body_ended = self.exchange.request.length.is_empty();
             let answer = poll_fn(|cx| {
                 if let Poll::Ready(answer) = Pin::new(&mut wait).poll(cx) {
@@ -76,7 +88,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     return Poll::Ready(Err(fault));
                 }
                 let timed = self.timer.poll(cx, clock.now());
-                timed.map(|()| Err(refused(Cause::QueueTimeout)))
+                timed.map(|()| Err(refused(over())))
             })
             .await?;
             at = clock.now();
@@ -124,7 +136,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 
     /// Has the response tell the client where it is, when that is news.
     #[inline]
-    fn remember(&mut self, target: &Target<'_>, asked: &mut Asked, permit: &Permit) {
+    fn remember(&mut self, target: &Target<'_>, asked: Asked, permit: &Permit) {
         self.exchange.set_cookie.clear();
         let Some(sticky) = &target.picking.sticky else {
             return;

@@ -14,8 +14,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     /// Which of the route's services the request goes to.
     pub(super) fn choose_backend(&self, context: &Context, backends: &Backends) -> usize {
         let request = &self.exchange.request;
+        let trusts = |address| self.listener.trusts(Some(address));
         backends.split().map_or(0, |split| {
-            split.pick(split.point(request, self.peer, context.id.points().0))
+            split.pick(split.point(request, self.peer, trusts, context.id.points().0))
         })
     }
 

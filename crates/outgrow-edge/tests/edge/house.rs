@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use outgrow_core::settings::Address;
+use outgrow_core::settings::{Address, Network};
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::backend::{Backend, Backends};
 use outgrow_edge::rewrite::Rewrite;
 use outgrow_edge::router::{Router, Rule};
-use outgrow_edge::settings::{AccessFormat, ListenerTimeouts, RouteSettings, SplitBy};
+use outgrow_edge::settings::{AccessFormat, HeaderEdits, ListenerTimeouts, RouteSettings, SplitBy};
 use outgrow_edge::split::Split;
 use outgrow_edge::{
     Action, Edge, Edits, ListenerPlan, Picking, Plan, RecordWriter, RoutePlan, Shared,
 };
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
-use outgrow_upstream::Registry;
 use outgrow_upstream::settings::{Endpoint, OutlierSettings, ServiceSettings, ServiceTimeouts};
+use outgrow_upstream::{Registry, Service};
 
 /// What a test may want otherwise than usual.
 #[derive(Clone, Debug)]
@@ -34,10 +34,31 @@ pub(crate) struct Options {
     pub(crate) memory_bytes: u64,
     /// Most requests in flight at the endpoint.
     pub(crate) max_connections: u32,
-    /// Whether access records are made; they are thrown away.
+    /// Whether access records are made.
     pub(crate) records: bool,
-    /// What the route matches and rewrites, and by what it would split.
+    /// Whether HTTP/2 is spoken, by prior knowledge.
+    pub(crate) http2: bool,
+    /// Whose word about the client is taken.
+    pub(crate) trusted: Vec<Network>,
+    /// The Host that endpoints are told.
+    pub(crate) set_host: Option<&'static str>,
+    /// The route answers itself, with this status.
+    pub(crate) status: Option<u16>,
+    /// What the route matches and rewrites, and by what it splits.
     pub(crate) route: RouteSettings,
+}
+
+impl Options {
+    fn edits(&self) -> Edits {
+        let set = self.set_host.map(|host| {
+            let name = "Host".parse().expect("a field name");
+            (name, host.parse().expect("a field value"))
+        });
+        Edits::new(&HeaderEdits {
+            set: set.into_iter().collect(),
+            ..HeaderEdits::default()
+        })
+    }
 }
 
 impl Default for Options {
@@ -51,6 +72,10 @@ impl Default for Options {
             memory_bytes: 256 * 1024 * 1024,
             max_connections: 1_024,
             records: true,
+            http2: false,
+            trusted: Vec::new(),
+            set_host: None,
+            status: None,
             route: RouteSettings::default(),
         }
     }
@@ -61,6 +86,8 @@ pub(crate) struct House {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    service: Arc<Service>,
+    records: Arc<Mutex<Vec<u8>>>,
     edge: Option<Edge>,
     control: tokio::runtime::Runtime,
 }
@@ -68,6 +95,12 @@ pub(crate) struct House {
 impl House {
     /// Starts an edge that sends everything to `endpoints`.
     pub(crate) fn start(endpoints: &[SocketAddr], options: &Options) -> io::Result<Self> {
+        let tcp = |address: &SocketAddr| Address::tcp(address.ip().to_string(), address.port());
+        Self::start_at(endpoints.iter().map(tcp).collect(), options)
+    }
+
+    /// The same for addresses of any kind.
+    pub(crate) fn start_at(endpoints: Vec<Address>, options: &Options) -> io::Result<Self> {
         let control = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -81,17 +114,26 @@ impl House {
             let (service, timeouts) = (Arc::clone(&service), options.service_timeouts.clone());
             Backend::new(service, timeouts, Picking::default(), 1)
         };
-        let route = RoutePlan {
-            name: "app".to_owned(),
-            action: Action::Forward(match options.route.split_by.clone() {
+        let forward = || {
+            Action::Forward(match options.route.split_by.clone() {
                 SplitBy::Random => Backends::one(backend()),
                 by @ SplitBy::Key(_) => {
                     Backends::several(vec![backend(), backend()], Split::new(by, [1, 1]))
                 }
-            }),
+            })
+        };
+        let respond = |status| Action::Respond {
+            status,
+            body: Vec::new(),
+            fields: Vec::new(),
+        };
+        let action = options.status.map_or_else(forward, respond);
+        let route = RoutePlan {
+            name: "app".to_owned(),
+            action,
             rewrite: Rewrite::new(&options.route),
             mirror: None,
-            request_edits: Edits::default(),
+            request_edits: options.edits(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
             body_limit: options.body_limit,
@@ -103,8 +145,10 @@ impl House {
         };
         shared.plan.publish(Arc::new(plan));
         let records = RecordWriter::start()?;
+        let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
         if options.records {
-            records.direct(Some(Box::new(io::sink())), AccessFormat::Json);
+            let keep = Keep(Arc::clone(&kept));
+            records.direct(Some(Box::new(keep)), AccessFormat::Json);
         }
         let edge = Edge::start(Arc::clone(&shared), &registry, &records)?;
         let socket = TcpListener::bind(("127.0.0.1", 0))?;
@@ -115,6 +159,8 @@ impl House {
         Ok(Self {
             address,
             shared,
+            service,
+            records: kept,
             edge: Some(edge),
             control,
         })
@@ -134,9 +180,41 @@ impl House {
             .collect()
     }
 
+    /// Failures that count against the endpoints.
+    pub(crate) fn failures(&self) -> u64 {
+        let endpoints = self.service.endpoints().load();
+        endpoints.all.iter().map(|one| one.failures()).sum()
+    }
+
+    /// The access records, once there are so many.
+    pub(crate) fn records(&self, count: usize) -> Vec<String> {
+        let read = || {
+            let bytes = self.records.lock().expect("nobody panicked");
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        wait(|| read().len() >= count);
+        read()
+    }
+
+    /// Waits until so many bytes are in buffers; false when there never are.
+    pub(crate) fn becomes_full(&self, bytes: u64) -> bool {
+        wait(|| self.buffered_bytes() >= bytes)
+    }
+
+    /// Waits until no client is connected.
+    pub(crate) fn becomes_lonely(&self) -> bool {
+        wait(|| self.shared.connections() == 0)
+    }
+
     /// Waits until a reason has occurred so often.
     pub(crate) fn becomes_faulty(&self, reason: &str, count: u64) -> bool {
         wait(|| self.faults().get(reason) == Some(&count))
+    }
+
+    /// Waits until a reason has occurred at least so often.
+    pub(crate) fn becomes_at_least(&self, reason: &str, count: u64) -> bool {
+        wait(|| self.faults().get(reason).is_some_and(|&seen| seen >= count))
     }
 
     /// Tasks that panicked.
@@ -162,6 +240,25 @@ fn wait(mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Keeps the newest records.
+struct Keep(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Keep {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const MOST_BYTES: usize = 1 << 20;
+        let mut kept = self.0.lock().map_err(|_| io::Error::other("poisoned"))?;
+        if kept.len() > MOST_BYTES {
+            kept.clear();
+        }
+        kept.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Drop for House {
     fn drop(&mut self) {
         if let Some(edge) = self.edge.take() {
@@ -170,10 +267,8 @@ impl Drop for House {
     }
 }
 
-fn services(endpoints: &[SocketAddr], options: &Options) -> BTreeMap<String, ServiceSettings> {
-    let endpoints = endpoints
-        .iter()
-        .map(|address| Endpoint::at(Address::tcp(address.ip().to_string(), address.port())));
+fn services(endpoints: Vec<Address>, options: &Options) -> BTreeMap<String, ServiceSettings> {
+    let endpoints = endpoints.into_iter().map(Endpoint::at);
     let settings = ServiceSettings {
         endpoints: endpoints.collect(),
         max_connections: options.max_connections,
@@ -196,8 +291,8 @@ fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
         max_connections: 10_000,
         body_limit: None,
         http1: true,
-        http2: false,
-        trusted: Vec::new(),
+        http2: options.http2,
+        trusted: options.trusted.clone(),
         tls: None,
         metrics: shared.metrics.listener("main"),
     }

@@ -1,9 +1,12 @@
 //! The edge as a whole, in this process, over loopback: hostile clients, hostile endpoints.
 
+mod blame;
 mod canonical;
 mod endings;
 mod exchanges;
+mod gateway;
 mod house;
+mod http2;
 #[path = "../../../outgrow-http/tests/hostile/list/mod.rs"]
 mod list;
 mod repeats;

@@ -1,5 +1,9 @@
 //! What is sent a second time, and what never is.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outgrow_testkit::backend::{Recorder, Script, Step, response};
@@ -102,6 +106,70 @@ fn a_request_is_repeated_once() {
         answer.text()
     );
     assert_eq!(backend.requests().len(), 2);
+}
+
+/// A request that ends the instance which reads it: were each end of a pooled connection taken for
+/// one that was idle, it would go through all instances.
+#[test]
+fn a_request_that_ends_its_instance_ends_two_at_most() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let instances: Vec<_> = (0..4).map(|_| Fragile::start(&ended)).collect();
+    let addresses: Vec<_> = instances.iter().map(|one| one.address).collect();
+    let house = House::start(&addresses, &Options::default()).expect("an edge");
+    for _ in 0..1_000 {
+        let mut client = client(house.address, &get("/warm"));
+        assert!(client.receive_until(b"ok", LIMIT).expect("open"));
+        let warm = |one: &Fragile| one.connections.load(Ordering::SeqCst) > 0;
+        if instances.iter().all(warm) {
+            break;
+        }
+    }
+    let answer = talk(house.address, &last("/crash"));
+    assert!(
+        answer.text().starts_with("HTTP/1.1 502 "),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(ended.load(Ordering::SeqCst), 2);
+}
+
+/// An endpoint that closes the connection on which `/crash` is asked for, and answers all else.
+struct Fragile {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Fragile {
+    fn start(ended: &Arc<AtomicUsize>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let (count, ended) = (Arc::clone(&connections), Arc::clone(ended));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let ended = Arc::clone(&ended);
+                std::thread::spawn(move || Self::serve(stream, &ended));
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    fn serve(mut stream: TcpStream, ended: &AtomicUsize) {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if buffer[..count].starts_with(b"GET /crash ") {
+                ended.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            if stream.write_all(&response("ok")).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// A byte of a response is a sign that it was executed, and so is an interim response.

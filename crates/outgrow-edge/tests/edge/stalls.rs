@@ -264,14 +264,11 @@ fn without_memory_there_is_a_clear_answer() {
     };
     let house = House::start(&[backend.address()], &options).expect("an edge");
     let before = Instant::now();
-    for _ in 0..4 {
+    for number in 1..=4 {
         let answer = talk(house.address, &last("/x"));
-        // It gets a 503, or nothing where there is not even memory for that.
         let text = answer.text();
-        assert!(
-            text.is_empty() || text.starts_with("HTTP/1.1 503 "),
-            "{text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+        assert!(house.becomes_faulty("memory_limit", number));
     }
     assert!(
         before.elapsed() < Duration::from_secs(8),
@@ -283,4 +280,60 @@ fn without_memory_there_is_a_clear_answer() {
         faults.keys().all(|reason| *reason == "memory_limit"),
         "{faults:?}"
     );
+}
+
+/// Not even the request can be read: it is answered and recorded all the same.
+#[test]
+fn without_any_memory_there_is_a_clear_answer() {
+    let backend = backend([Step::ReadRequest, Step::Send(response("ok")), Step::Again]);
+    let options = Options {
+        memory_bytes: 0,
+        ..Options::default()
+    };
+    let house = House::start(&[backend.address()], &options).expect("an edge");
+    for number in 1..=4 {
+        let answer = talk(house.address, &last("/x"));
+        assert!(
+            answer.text().starts_with("HTTP/1.1 503 "),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.end, End::Closed);
+        assert!(house.becomes_faulty("memory_limit", number));
+    }
+    for record in house.records(4) {
+        assert!(record.contains("\"status\":503"), "{record}");
+    }
+}
+
+/// Those who read nothing hold what they can get; everybody else is served.
+#[test]
+fn clients_that_do_not_read_leave_memory_to_others() {
+    let answer = std::sync::Arc::new(|request: &[u8]| match request.starts_with(b"GET /large ") {
+        true => response(vec![b'x'; 16 << 20]),
+        false => response("ok"),
+    });
+    let backend = backend([Step::ReadRequest, Step::Reply(answer), Step::Again]);
+    let options = Options {
+        memory_bytes: 4 << 20,
+        ..Options::default()
+    };
+    let house = House::start(&[backend.address()], &options).expect("an edge");
+    let mut idle = Vec::new();
+    for _ in 0..24 {
+        let mut client = client(house.address, &get("/large"));
+        assert!(client.receive_until(b"\r\n\r\n", LIMIT).expect("open"));
+        idle.push(client);
+    }
+    // The kernel's buffers are full: from here on they hold ours.
+    assert!(
+        house.becomes_full((4 << 20) / 2),
+        "{}",
+        house.buffered_bytes()
+    );
+    for _ in 0..50 {
+        let answer = talk(house.address, &last("/small"));
+        assert!(answer.text().ends_with("ok"), "{}", answer.text());
+    }
+    assert!(house.faults().is_empty(), "{:?}", house.faults());
 }

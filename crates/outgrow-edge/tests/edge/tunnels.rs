@@ -164,7 +164,8 @@ fn a_body_before_the_tunnel_is_not_a_part_of_it() {
         Step::Close,
     ]);
     let house = House::start(&[backend.address()], &Options::default()).expect("an edge");
-    let request = b"POST /x HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: x\r\n\
+    let request =
+        b"POST /x HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\ntunnel";
     let mut client = client(house.address, request);
     assert!(backend.wait(LIMIT, |all| !all.is_empty()

@@ -36,6 +36,10 @@ impl Keeper {
                 self.data[index].deadline = Some(Moment::now().after(EXIT_LIMIT));
             }
             DataMessage::Fatal { message } => self.is_fatal(index, &message),
+            DataMessage::InFlight { instances } => {
+                self.data[index].in_flight = instances;
+                self.tell_in_flight();
+            }
             command if role == Role::Active => self.command(command),
             command if role == Role::Candidate => {
                 if self.data[index].held.len() < HELD_LIMIT {
@@ -93,6 +97,7 @@ impl Keeper {
             | DataMessage::Ready { .. }
             | DataMessage::Drained {}
             | DataMessage::Fatal { .. }
+            | DataMessage::InFlight { .. }
             | DataMessage::Unknown => {}
         }
     }

@@ -2,6 +2,7 @@
 //! At most one is active: only its commands count. During an upgrade there is
 //! a candidate beside it, and after one any number that drain.
 
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use crate::moment::Moment;
 use crate::processes::signal_process;
 use crate::protocol::channel::{Channel, Received};
 use crate::protocol::{
-    DataMessage, Decoded, Hello, KeeperMessage, PROTOCOL_VERSION, RestartPolicy, decode,
+    DataMessage, Decoded, Hello, InstanceId, KeeperMessage, PROTOCOL_VERSION, RestartPolicy, decode,
 };
 
 /// A data process that dies is replaced at once; while it dies within 2 s of
@@ -57,6 +58,8 @@ pub(super) struct DataProcess {
     pub(super) deadline: Option<Moment>,
     /// Commands of a candidate, until it is the active one.
     pub(super) held: Vec<DataMessage>,
+    /// Instances on which it still has requests, while it drains.
+    pub(super) in_flight: Vec<InstanceId>,
     /// Its pid may be anybody's by now.
     reaped: bool,
 }
@@ -70,6 +73,8 @@ pub(super) struct SavedData {
     ready: bool,
     started: Moment,
     deadline: Option<Moment>,
+    #[serde(default)]
+    in_flight: Vec<InstanceId>,
 }
 
 impl DataProcess {
@@ -83,6 +88,7 @@ impl DataProcess {
             deadline,
             ..
         } = *self;
+        let in_flight = self.in_flight.clone();
         SavedData {
             generation,
             pid,
@@ -90,6 +96,7 @@ impl DataProcess {
             ready,
             started,
             deadline,
+            in_flight,
         }
     }
 
@@ -101,6 +108,7 @@ impl DataProcess {
             ready,
             started,
             deadline,
+            in_flight,
         } = saved;
         let channel = Channel::new(channel);
         Self {
@@ -112,6 +120,7 @@ impl DataProcess {
             started,
             deadline,
             held: Vec::new(),
+            in_flight,
             reaped: false,
         }
     }
@@ -151,6 +160,7 @@ impl Keeper {
             started: now,
             deadline: Some(now.after(self.options.ready_timeout)),
             held: Vec::new(),
+            in_flight: Vec::new(),
             reaped: false,
         };
         let hello = KeeperMessage::Hello(Box::new(hello));
@@ -243,6 +253,19 @@ impl Keeper {
         if self.data[index].role == Role::Candidate {
             self.promote(generation, keeper_state);
         }
+        if self.data.iter().any(|data| !data.in_flight.is_empty()) {
+            self.tell_in_flight();
+        }
+    }
+
+    /// Tells the active one which instances the draining ones still need.
+    pub(super) fn tell_in_flight(&mut self) {
+        let draining = self.data.iter().filter(|data| data.role == Role::Draining);
+        let instances: BTreeSet<InstanceId> = draining
+            .flat_map(|data| data.in_flight.iter().copied())
+            .collect();
+        let instances = instances.into_iter().collect();
+        self.tell_active(&KeeperMessage::InFlight { instances });
     }
 
     pub(super) fn is_fatal(&mut self, index: usize, message: &str) {
@@ -275,6 +298,9 @@ impl Keeper {
             Role::Draining => {
                 self.log
                     .info(&format!("data process {generation} has drained ({how})"));
+                if !data.in_flight.is_empty() {
+                    self.tell_in_flight();
+                }
             }
             Role::Candidate => {
                 self.upgrade_failed(&format!("the new data process ended: {how}"));

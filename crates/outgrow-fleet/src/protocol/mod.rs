@@ -114,6 +114,12 @@ pub enum DataMessage {
         /// Any JSON.
         value: serde_json::Value,
     },
+    /// On which instances a data process that drains after an upgrade still has
+    /// requests. Sent at each change; the keeper tells the active one.
+    InFlight {
+        /// All of them.
+        instances: Vec<InstanceId>,
+    },
     /// How long a data process may live after `Drain`; then it is killed.
     SetLimits {
         /// On a stop, in milliseconds. Default 30,000.
@@ -200,6 +206,12 @@ pub enum KeeperMessage {
     },
     /// An instance changed its state.
     Instance(Box<InstanceReport>),
+    /// On which instances data processes that drain still have requests: not
+    /// to be stopped meanwhile.
+    InFlight {
+        /// All of them.
+        instances: Vec<InstanceId>,
+    },
     /// SIGHUP: read the configuration again.
     Reload {},
     /// Finish what is in flight, take nothing new, then exit.

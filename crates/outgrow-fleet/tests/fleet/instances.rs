@@ -297,9 +297,10 @@ fn resources_and_diagnosis_of_a_real_instance() {
     assert_eq!(used.processes, 1);
     assert!(used.resident_bytes > 100_000, "{used:?}");
     let explain = |address| outgrow_fleet::diagnose::explain("web.1", address, report.shim());
-    let message = explain(report.address()).unwrap().unwrap();
+    let found = explain(report.address()).unwrap().unwrap();
+    let message = &found.sentence;
     assert!(
-        message.contains(&format!("web.1 listens on {port}, not on PORT=")),
+        found.elsewhere && message.contains(&format!("web.1 listens on {port}, not on PORT=")),
         "{message}"
     );
     assert_eq!(explain(&format!("127.0.0.1:{port}")).unwrap(), None);

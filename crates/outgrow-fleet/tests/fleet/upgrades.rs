@@ -88,6 +88,32 @@ fn upgrades_follow_each_other_and_old_ones_end_in_time() {
 }
 
 #[test]
+fn the_new_one_hears_which_instances_old_ones_still_need() {
+    let mut house = House::start();
+    let (mut first, _) = house.serving();
+    house.signal(Signal::USR2);
+    let (mut second, _) = house.serving();
+    first.wait("drain");
+    house.line_with("the keeper is of version");
+    first.tell(&json!({"type": "in_flight", "instances": [3, 1]}));
+    assert_eq!(second.wait("in_flight")["instances"], json!([1, 3]));
+    // The next one hears of all, before anything changes.
+    house.signal(Signal::USR2);
+    let (mut third, _) = house.serving();
+    second.wait("drain");
+    assert_eq!(third.wait("in_flight")["instances"], json!([1, 3]));
+    second.tell(&json!({"type": "in_flight", "instances": [2]}));
+    assert_eq!(third.wait("in_flight")["instances"], json!([1, 2, 3]));
+    first.exit(0);
+    assert_eq!(third.wait("in_flight")["instances"], json!([2]));
+    second.tell(&json!({"type": "in_flight", "instances": []}));
+    assert_eq!(third.wait("in_flight")["instances"], json!([]));
+    second.exit(0);
+    assert_eq!(house.stop(&mut third), Some(0));
+    house.nothing_left();
+}
+
+#[test]
 fn an_upgrade_that_never_gets_ready_changes_nothing() {
     let house = House::start_with(&[], &[("PROBE_READY_MS", "400")]);
     let (mut old, _) = house.serving();

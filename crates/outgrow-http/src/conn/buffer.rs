@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use outgrow_message::ledger::BLOCK_SIZES;
-use outgrow_message::{Block, Blocks};
+use outgrow_message::{Block, Blocks, Need};
 use outgrow_net::Transport;
 
 use super::incoming::Problem;
@@ -129,7 +129,8 @@ impl ReadBuffer {
         let wanted = BLOCK_SIZES[self.class.min(BLOCK_SIZES.len() - 1)];
         if let Some(block) = &self.block
             && block.len() < wanted
-            && let Some(larger) = blocks.take_class(self.class)
+            && let Some(larger) = blocks.take_up_to(self.class, Need::Usual)
+            && larger.len() > block.len()
         {
             self.block = Some(larger);
         }
@@ -143,6 +144,18 @@ impl ReadBuffer {
         io: &mut impl Transport,
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<usize, Problem>> {
+        self.poll_fill_for(Need::Usual, cx, io, blocks)
+    }
+
+    /// The same for a `need`.
+    #[inline]
+    pub fn poll_fill_for(
+        &mut self,
+        need: Need,
+        cx: &mut Context<'_>,
+        io: &mut impl Transport,
+        blocks: &Arc<Blocks>,
+    ) -> Poll<Result<usize, Problem>> {
         if self.is_empty() {
             self.replace_small(blocks);
         }
@@ -150,7 +163,7 @@ impl ReadBuffer {
             Some(block) => block,
             none => {
                 std::task::ready!(io.poll_readable(cx));
-                let taken = blocks.take_class(self.class).or_else(|| blocks.take());
+                let taken = blocks.take_up_to(self.class, need);
                 none.insert(taken.ok_or(Problem::Memory)?)
             }
         };
@@ -210,6 +223,13 @@ impl WriteBuffer {
         self.start == self.end
     }
 
+    /// What waits.
+    pub fn bytes(&self) -> &[u8] {
+        self.block
+            .as_ref()
+            .map_or(&[], |block| &block[self.start..self.end])
+    }
+
     /// Whether nothing waits, here or in the transport.
     #[inline]
     pub fn is_flushed(&self) -> bool {
@@ -228,7 +248,13 @@ impl WriteBuffer {
 
     /// Makes sure that `bytes` more fit; false when there is no memory, or more than the largest
     /// block's worth waits.
+    #[inline]
     pub fn reserve(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
+        self.reserve_for(Need::Usual, bytes, blocks)
+    }
+
+    /// The same for a `need`.
+    pub fn reserve_for(&mut self, need: Need, bytes: usize, blocks: &Arc<Blocks>) -> bool {
         let waiting = self.len();
         match &mut self.block {
             Some(block) if block.len() - self.end >= bytes => true,
@@ -238,20 +264,20 @@ impl WriteBuffer {
                 self.start = 0;
                 true
             }
-            Some(_) if waiting > 0 => self.move_to_larger(bytes, blocks),
+            Some(_) if waiting > 0 => self.move_to_larger(need, bytes, blocks),
             _ => {
                 self.start = 0;
                 self.end = 0;
-                self.block = class_for(bytes).and_then(|class| blocks.take_class(class));
+                self.block = class_for(bytes).and_then(|class| blocks.take_for(need, class));
                 self.block.is_some()
             }
         }
     }
 
-    fn move_to_larger(&mut self, bytes: usize, blocks: &Arc<Blocks>) -> bool {
+    fn move_to_larger(&mut self, need: Need, bytes: usize, blocks: &Arc<Blocks>) -> bool {
         let waiting = self.len();
         let class = class_for(waiting + bytes);
-        let Some(mut larger) = class.and_then(|class| blocks.take_class(class)) else {
+        let Some(mut larger) = class.and_then(|class| blocks.take_for(need, class)) else {
             return false;
         };
         if let Some(block) = &self.block {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{
-    Blocks, BodyLength, BodySource, Fields, Method, RequestHead, ResponseHead, Version,
+    Blocks, BodyLength, BodySource, Fields, Method, Need, RequestHead, ResponseHead, Version,
 };
 use outgrow_net::Transport;
 
@@ -36,8 +36,16 @@ pub struct ServerConnection<T> {
     aborted: bool,
     /// Whether the response ends where the connection does.
     until_close: bool,
+    /// What is left of an answer that needs no buffer.
+    ready_made: &'static [u8],
     detail: &'static str,
 }
+
+/// The answer when there is no buffer for any other.
+const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n";
+/// How much is read at a time of what nobody will look at.
+const DISCARD_BYTES: usize = 2 * 1024;
 
 /// Why there is no next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +74,7 @@ impl<T: Transport> ServerConnection<T> {
             responded: false,
             aborted: false,
             until_close: false,
+            ready_made: b"",
             detail: "",
         }
     }
@@ -86,26 +95,38 @@ impl<T: Transport> ServerConnection<T> {
     }
 
     /// Waits until there are bytes of a next request (true), or the client closed (false).
+    ///
+    /// True also when there is no buffer for them: [`ServerConnection::poll_head`] tells.
     #[inline]
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if !self.incoming.buffer.is_empty() {
             return Poll::Ready(true);
         }
-        let count = ready!(
-            self.incoming
-                .buffer
-                .poll_fill(cx, &mut self.io, &self.blocks)
-        );
-        Poll::Ready(matches!(count, Ok(1..)))
+        let count = ready!(self.poll_fill_head(cx));
+        Poll::Ready(matches!(count, Ok(1..) | Err(Problem::Memory)))
+    }
+
+    /// Takes the one empty line that may stand before a request, when nothing else is at hand: no
+    /// request has begun with it (RFC 9112 section 2.2).
+    pub fn pass_over_empty_line(&mut self) -> bool {
+        let alone = self.incoming.buffer.bytes() == b"\r\n" && !self.scan.passed_empty_line;
+        if alone {
+            self.incoming.buffer.consume(2);
+            self.scan.passed_empty_line = true;
+        }
+        alone
+    }
+
+    #[inline]
+    fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Problem>> {
+        self.incoming
+            .buffer
+            .poll_fill_for(Need::Head, cx, &mut self.io, &self.blocks)
     }
 
     /// Reads more bytes even though some are there; 0 at the end.
     pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let count = ready!(
-            self.incoming
-                .buffer
-                .poll_fill(cx, &mut self.io, &self.blocks)
-        );
+        let count = ready!(self.poll_fill_head(cx));
         Poll::Ready(count.unwrap_or(0))
     }
 
@@ -137,11 +158,7 @@ impl<T: Transport> ServerConnection<T> {
                 }
             }
             let some = !bytes.is_empty();
-            match ready!(
-                self.incoming
-                    .buffer
-                    .poll_fill(cx, &mut self.io, &self.blocks)
-            ) {
+            match ready!(self.poll_fill_head(cx)) {
                 Ok(0) | Err(Problem::Closed) if !some => {
                     return Poll::Ready(Err(NoRequest::Closed));
                 }
@@ -228,14 +245,12 @@ impl<T: Transport> ServerConnection<T> {
             let _ = ready!(self.io.poll_shutdown(cx));
             *shut = true;
         }
+        let waiting = self.incoming.buffer.bytes().len();
+        self.incoming.buffer.consume(waiting);
+        self.incoming.buffer.release();
+        let mut discarded = [0; DISCARD_BYTES];
         loop {
-            let waiting = self.incoming.buffer.bytes().len();
-            self.incoming.buffer.consume(waiting);
-            match ready!(
-                self.incoming
-                    .buffer
-                    .poll_fill(cx, &mut self.io, &self.blocks)
-            ) {
+            match ready!(self.io.poll_read(cx, &mut discarded)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
@@ -260,6 +275,17 @@ impl<T: Transport> ServerConnection<T> {
         }
     }
 
+    fn poll_ready_made(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ready_made.is_empty() {
+            let count = ready!(self.io.poll_write(cx, self.ready_made))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.ready_made = &self.ready_made[count..];
+        }
+        self.io.poll_flush(cx)
+    }
+
     fn put_head(
         &mut self,
         head: &ResponseHead,
@@ -267,10 +293,11 @@ impl<T: Transport> ServerConnection<T> {
         connection: Connection<'_>,
     ) -> Result<(), Fault> {
         let size = head.fields.bytes().len() + 4 * head.fields.len() + 256;
-        if !self.outgoing.buffer.reserve(size, &self.blocks) {
+        let buffer = &mut self.outgoing.buffer;
+        if !buffer.reserve_for(Need::Head, size, &self.blocks) {
             return Err(Fault::outgrow(Phase::ResponseHead, Cause::MemoryLimit));
         }
-        encode::response(head, framing, connection, &mut self.outgoing.buffer);
+        encode::response(head, framing, connection, buffer);
         Ok(())
     }
 }
@@ -359,9 +386,17 @@ impl<T: Transport> Downstream for ServerConnection<T> {
 
     #[inline]
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if !self.ready_made.is_empty() {
+            ready!(self.poll_ready_made(cx)).map_err(Self::gone)?;
+        }
         self.outgoing
             .poll_flush(cx, &mut self.io)
             .map_err(Self::gone)
+    }
+
+    #[inline]
+    fn written(&self) -> u64 {
+        self.outgoing.buffer.written()
     }
 
     fn abort(&mut self) {
@@ -396,6 +431,16 @@ impl<T: Transport> Downstream for ServerConnection<T> {
         self.keep_alive = false;
     }
 
+    fn respond_without_memory(&mut self) -> bool {
+        if self.responded || !self.outgoing.buffer.is_empty() {
+            return false;
+        }
+        self.ready_made = NO_MEMORY;
+        self.keep_alive = false;
+        self.responded = true;
+        true
+    }
+
     fn detail(&self) -> &'static str {
         self.detail
     }
@@ -413,7 +458,10 @@ impl<T: Transport> Tunnel for ServerConnection<T> {
 
     fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
         let data = ready!(self.incoming.poll_data(cx, &mut self.io, &self.blocks));
-        Poll::Ready(data.map_err(|_| Fault::client(Phase::Tunnel, Cause::ClientGone)))
+        Poll::Ready(data.map_err(|problem| match problem {
+            Problem::Memory => Fault::outgrow(Phase::Tunnel, Cause::MemoryLimit),
+            _ => Fault::client(Phase::Tunnel, Cause::ClientGone),
+        }))
     }
 
     fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {

@@ -62,7 +62,7 @@ fn measured_length(fields: &Fields) -> Result<BodyLength, Reject> {
 }
 
 /// `1*DIGIT` up to 2^63 - 1: larger ones overflow in other readers.
-pub(crate) fn parse_length(text: &[u8]) -> Option<u64> {
+pub fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -24,9 +24,14 @@ pub fn parse(
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<Parsed, Reject> {
-    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let may_skip = !scan.passed_empty_line;
+    let skipped = if may_skip && bytes.starts_with(b"\r\n") {
+        2
+    } else {
+        0
+    };
     let bytes = &bytes[skipped..];
-    if skipped == 0 && bytes == b"\r" {
+    if may_skip && skipped == 0 && bytes == b"\r" {
         return Ok(Parsed::Incomplete);
     }
     let Some(end) = scan.head_end(bytes, limits)? else {

@@ -64,7 +64,9 @@ fn decide(head: &mut ResponseHead, method: Method) -> Result<(), Reject> {
     if ResponseHead::never_has_body(head.status, method) {
         head.length = BodyLength::Empty;
         if head.status < 200 || head.status == 204 {
-            // RFC 9110 section 8.6: these have no Content-Length.
+            // RFC 9110 section 8.6, RFC 9112 section 6.1: these have neither Content-Length nor
+            // Transfer-Encoding. What such a server sends next is not to be relied on.
+            head.keep_alive &= declared.is_none_or(|length| length == BodyLength::Known(0));
             head.fields.remove(Known::ContentLength);
         }
         return Ok(());

@@ -11,6 +11,8 @@ pub struct Scan {
     at: usize,
     line_start: usize,
     lines: usize,
+    /// The empty line that may stand before a request was passed over already.
+    pub(crate) passed_empty_line: bool,
 }
 
 impl Scan {

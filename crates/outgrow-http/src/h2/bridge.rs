@@ -2,10 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use outgrow_net::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::Shared;
 
 /// The most that is read at a time. Room for it is zeroed before each read, so not more.
 const READ_BYTES: usize = 16 * 1024;
@@ -16,15 +20,30 @@ pub(super) struct Bridge<T> {
     io: T,
     arrived: Vec<u8>,
     taken: usize,
+    /// Is told what the transport takes, and whether it takes nothing.
+    shared: Arc<Shared>,
 }
 
 impl<T> Bridge<T> {
-    pub(super) fn new(io: T, arrived: Vec<u8>) -> Self {
+    pub(super) fn new(io: T, arrived: Vec<u8>, shared: Arc<Shared>) -> Self {
         Self {
             io,
             arrived,
             taken: 0,
+            shared,
         }
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &written {
+            self.shared
+                .written
+                .fetch_add(*count as u64, Ordering::Relaxed);
+        }
+        self.shared
+            .blocked
+            .store(written.is_pending(), Ordering::Relaxed);
+        written
     }
 }
 
@@ -58,7 +77,8 @@ impl<T: Transport> AsyncWrite for Bridge<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.io.poll_write(cx, bytes)
+        let written = self.io.poll_write(cx, bytes);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -66,7 +86,8 @@ impl<T: Transport> AsyncWrite for Bridge<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.io.poll_write_vectored(cx, slices)
+        let written = self.io.poll_write_vectored(cx, slices);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -74,7 +95,11 @@ impl<T: Transport> AsyncWrite for Bridge<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_flush(cx)
+        let flushed = self.io.poll_flush(cx);
+        self.shared
+            .blocked
+            .store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

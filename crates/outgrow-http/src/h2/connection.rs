@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use outgrow_core::{Cause, Fault, Phase};
@@ -29,6 +29,12 @@ pub(super) struct Shared {
     pub(super) open: AtomicUsize,
     /// Streams that the client reset before they were answered.
     pub(super) resets: AtomicU64,
+    /// Bytes of responses that are held until they are written.
+    pub(super) held: AtomicUsize,
+    /// Bytes that the transport took.
+    pub(super) written: AtomicU64,
+    /// Whether the transport took nothing when it was last given something.
+    pub(super) blocked: AtomicBool,
 }
 
 /// A connection after its preface.
@@ -57,7 +63,9 @@ pub async fn serve<T: Transport>(
     limits: Limits,
     settings: Settings,
 ) -> Result<Connection<T>, Fault> {
-    let handshake = builder(&limits, &settings).handshake(Bridge::new(io, arrived));
+    let shared: Arc<Shared> = Arc::default();
+    let bridge = Bridge::new(io, arrived, Arc::clone(&shared));
+    let handshake = builder(&limits, &settings).handshake(bridge);
     let inner = handshake.await.map_err(|error| {
         let cause = if error.is_io() {
             Cause::ClientGone
@@ -71,7 +79,7 @@ pub async fn serve<T: Transport>(
         blocks,
         limits,
         settings,
-        shared: Arc::default(),
+        shared,
         accepted: 0,
         flooded: false,
         fault: None,
@@ -114,7 +122,7 @@ impl<T: Transport> Connection<T> {
             match ready!(self.inner.poll_accept(cx)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => {
-                    self.fault = self.fault_of(&error);
+                    self.fault = self.fault.or(self.fault_of(&error));
                     return Poll::Ready(None);
                 }
                 // What was on its way when the connection was condemned: dropped, so reset.
@@ -124,7 +132,8 @@ impl<T: Transport> Connection<T> {
                     let (parts, body) = request.into_parts();
                     let parts = RequestParts::new(parts, body.is_end_stream(), self.limits);
                     let (blocks, shared) = (Arc::clone(&self.blocks), Arc::clone(&self.shared));
-                    let stream = H2Stream::new(body, respond, blocks, shared);
+                    let held = self.settings.held_bytes;
+                    let stream = H2Stream::new(body, respond, blocks, shared, held);
                     return Poll::Ready(Some((parts, stream)));
                 }
             }
@@ -137,6 +146,7 @@ impl<T: Transport> Connection<T> {
         let many = resets > self.settings.premature_resets && resets * 2 > self.accepted;
         if many && !self.flooded {
             self.flooded = true;
+            self.fault = Some(Fault::client(Phase::RequestHead, Cause::ResetFlood));
             self.inner.abrupt_shutdown(::h2::Reason::ENHANCE_YOUR_CALM);
         }
     }
@@ -178,6 +188,17 @@ impl<T: Transport> Connection<T> {
     /// How many streams there have been: by this an idle timer sees that something happened.
     pub fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// How many bytes the transport took, ever.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits that the transport does not take: the client does not read. While
+    /// this is so, [`Connection::written`] tells whether anything moves.
+    pub fn is_blocked(&self) -> bool {
+        self.shared.blocked.load(Ordering::Relaxed)
     }
 
     /// Whether no stream is at work, and no byte of an answer waits.

@@ -40,6 +40,9 @@ pub struct Settings {
     pub connection_window_bytes: u32,
     /// Bytes of one response that may wait for the client to take them. Default 64 KiB.
     pub send_buffer_bytes: usize,
+    /// Bytes of all responses of a connection that may be held until the client takes them; beyond
+    /// that each stream has one piece of 16 KiB. Default 1 MiB.
+    pub held_bytes: usize,
     /// Streams of a connection that a client may reset before they were answered, if they are
     /// more than half of all: beyond that the connection is closed (CVE-2023-44487). Default 200.
     pub premature_resets: u64,
@@ -52,6 +55,7 @@ impl Default for Settings {
             stream_window_bytes: 128 * 1024,
             connection_window_bytes: 256 * 1024,
             send_buffer_bytes: 64 * 1024,
+            held_bytes: 1024 * 1024,
             premature_resets: 200,
         }
     }

@@ -12,7 +12,7 @@ use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead};
 
 use super::connection::Shared;
-use super::piece::{PIECE_BYTES, Piece};
+use super::piece::{PIECE_BYTES, Piece, Unsent};
 use super::request::check_field;
 use super::response;
 use crate::downstream::{Downstream, Tunnel};
@@ -35,6 +35,11 @@ pub struct H2Stream {
     sending: Sending,
     blocks: Arc<Blocks>,
     shared: Arc<Shared>,
+    unsent: Arc<Unsent>,
+    /// What a connection may hold before a stream has to wait for its own piece.
+    held_bytes: usize,
+    /// The client reset the stream before it was answered.
+    reset_early: bool,
     detail: &'static str,
 }
 
@@ -61,6 +66,7 @@ impl H2Stream {
         respond: SendResponse<Piece>,
         blocks: Arc<Blocks>,
         shared: Arc<Shared>,
+        held_bytes: usize,
     ) -> Self {
         shared.open.fetch_add(1, Ordering::Relaxed);
         let reading = if body.is_end_stream() {
@@ -77,7 +83,10 @@ impl H2Stream {
             respond,
             sending: Sending::Nothing,
             blocks,
+            unsent: Unsent::new(Arc::clone(&shared)),
             shared,
+            held_bytes,
+            reset_early: false,
             detail: "",
         }
     }
@@ -100,6 +109,7 @@ impl H2Stream {
             self.detail = "the body does not have the length that Content-Length says";
             return self.fail(Cause::BadFraming);
         }
+        self.reset_early |= !self.has_responded();
         self.fail(Cause::ClientGone)
     }
 
@@ -116,6 +126,12 @@ impl H2Stream {
         }
         self.has_trailers = !self.trailers.is_empty();
         Ok(())
+    }
+
+    /// Whether the client has gone, by what is known now.
+    fn is_gone(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll_gone(&mut nobody).is_ready()
     }
 
     /// Gives the window back for data that was never taken.
@@ -217,6 +233,7 @@ impl Downstream for H2Stream {
         let Sending::Body(stream) = &mut self.sending else {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
         };
+        ready!(self.unsent.poll_room(cx, self.held_bytes));
         stream.reserve_capacity(data.len().min(PIECE_BYTES));
         while stream.capacity() == 0 {
             match ready!(stream.poll_capacity(cx)) {
@@ -225,7 +242,7 @@ impl Downstream for H2Stream {
             }
         }
         let count = stream.capacity().min(data.len()).min(PIECE_BYTES);
-        let Some(piece) = Piece::copy(&data[..count], &self.blocks) else {
+        let Some(piece) = Piece::copy(&data[..count], &self.blocks, &self.unsent) else {
             let fault = Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit);
             return Poll::Ready(Err(fault));
         };
@@ -247,15 +264,32 @@ impl Downstream for H2Stream {
         sent.map_err(|_| gone(Phase::ResponseBody))
     }
 
-    /// What was pushed is with the connection, which writes it as the client's windows allow.
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    /// What was pushed is with the connection, which writes it as the client's windows allow: it
+    /// counts as sent when that has happened.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        ready!(self.unsent.poll_empty(cx));
+        if self.unsent.is_cut() {
+            return Poll::Ready(Err(gone(Phase::ResponseBody)));
+        }
         Poll::Ready(Ok(()))
+    }
+
+    fn written(&self) -> u64 {
+        self.unsent.written()
     }
 
     fn abort(&mut self) {
         match &mut self.sending {
-            Sending::Nothing => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Nothing => {
+                // A reset that nobody has asked for yet is noted before our own hides it.
+                self.is_gone();
+                self.respond.send_reset(Reason::INTERNAL_ERROR);
+            }
             Sending::Body(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            // Its end waits behind bytes that the client does not take.
+            Sending::Ended if !self.unsent.is_empty() => {
+                self.respond.send_reset(Reason::INTERNAL_ERROR);
+            }
             Sending::Ended => {}
         }
         self.sending = Sending::Ended;
@@ -266,7 +300,9 @@ impl Downstream for H2Stream {
             Sending::Body(stream) => stream.poll_reset(cx),
             Sending::Nothing | Sending::Ended => self.respond.poll_reset(cx),
         };
-        reset.map(|_| gone(Phase::ResponseHead))
+        let fault = ready!(reset.map(|_| gone(Phase::ResponseHead)));
+        self.reset_early |= !self.has_responded();
+        Poll::Ready(fault)
     }
 
     fn has_responded(&self) -> bool {
@@ -300,15 +336,11 @@ impl Tunnel for H2Stream {
 impl Drop for H2Stream {
     fn drop(&mut self) {
         self.release_data();
-        if !matches!(self.sending, Sending::Ended) {
-            let mut nobody = Context::from_waker(Waker::noop());
-            match self.poll_gone(&mut nobody) {
-                Poll::Pending => self.abort(),
-                Poll::Ready(_) if self.has_responded() => {}
-                Poll::Ready(_) => {
-                    self.shared.resets.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+        if !matches!(self.sending, Sending::Ended) && !self.is_gone() {
+            self.abort();
+        }
+        if self.reset_early {
+            self.shared.resets.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
     }

@@ -30,14 +30,18 @@ pub(super) async fn ask(
     question: &Question<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
-    match tokio::time::timeout(timeout, attempt(endpoint, question)).await {
+    match tokio::time::timeout(timeout, attempt(endpoint, question, timeout)).await {
         Ok(result) => result,
         Err(_) => Err(format!("timed out after {}", text_of(timeout))),
     }
 }
 
-async fn attempt(endpoint: &Endpoint, question: &Question<'_>) -> Result<(), String> {
-    let mut stream = connect::open(endpoint)
+async fn attempt(
+    endpoint: &Endpoint,
+    question: &Question<'_>,
+    timeout: Duration,
+) -> Result<(), String> {
+    let mut stream = connect::open(endpoint, timeout)
         .await
         .map_err(|error| reason_of(&error))?;
     let Question::Get { path, host, status } = question else {

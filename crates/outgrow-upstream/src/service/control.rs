@@ -16,14 +16,14 @@ use crate::settings::ServiceSettings;
 
 /// What a change of the members leaves to do when the lock is gone.
 #[derive(Default)]
-struct Aftermath {
+pub(super) struct Aftermath {
     events: Vec<Event>,
     /// Endpoints whose pools are to be closed.
     closed: Vec<Arc<Endpoint>>,
     /// Whether checks and names are to be looked at anew.
     membership: bool,
     /// Whether the set is to be compiled anew.
-    publish: bool,
+    pub(super) publish: bool,
 }
 
 impl Aftermath {
@@ -60,12 +60,12 @@ fn undrain(member: &mut Member) {
 }
 
 impl Service {
-    /// Says whether outgrow runs instances of the service: then requests wait for one even while
-    /// there is none at all.
-    pub fn set_supervised(&self, supervised: bool) {
+    /// Says whether an instance of the service is starting or about to: then requests wait for it
+    /// while no endpoint is usable.
+    pub fn expect_instance(&self, expected: bool) {
         self.change(|members, aftermath| {
-            members.supervised = supervised;
-            aftermath.publish = true;
+            aftermath.publish = members.expected != expected;
+            members.expected = expected;
         });
     }
 
@@ -137,6 +137,14 @@ impl Service {
             aftermath.close(&member.endpoint);
             aftermath.membership = true;
         })
+    }
+
+    /// Whether the endpoint at the address is healthy and not ejected.
+    pub fn is_ready(&self, address: &Address) -> bool {
+        let mut members = self.lock();
+        members
+            .current(address)
+            .is_some_and(|member| member.is_healthy())
     }
 
     /// Takes out an endpoint that is known to be dead (its instance exited): at once, whatever the
@@ -214,10 +222,15 @@ impl Service {
         });
     }
 
+    /// Whether nothing is left of a service that drained.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().list.is_empty()
+    }
+
     /// Drains everything: the service is not in the configuration any more.
     pub(crate) fn retire(&self) {
         self.change(|members, aftermath| {
-            members.supervised = false;
+            members.expected = false;
             for member in &mut members.list {
                 member.leaving = true;
                 aftermath.close(&member.endpoint);
@@ -329,7 +342,7 @@ impl Service {
     }
 
     /// Changes the members, publishes what came of it, and does the rest without the lock.
-    fn change<R>(&self, change: impl FnOnce(&mut Members, &mut Aftermath) -> R) -> R {
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Members, &mut Aftermath) -> R) -> R {
         let mut aftermath = Aftermath::default();
         let mut members = self.lock();
         let result = change(&mut members, &mut aftermath);

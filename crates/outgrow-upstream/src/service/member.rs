@@ -16,7 +16,8 @@ use crate::settings;
 /// What the checks say about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// Not checked yet: used only while no other is healthy. The first check decides.
+    /// Not checked yet: used while no other is healthy, and while its service is new. The first
+    /// check decides.
     Unknown,
     /// An instance that was never ready: not used, not even in panic.
     Starting,
@@ -123,6 +124,11 @@ impl Member {
 
     pub(super) fn is_healthy(&self) -> bool {
         self.is_candidate() && self.health == Health::Up && self.history.until().is_none()
+    }
+
+    /// Whether it may be healthy, as far as anybody knows.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.is_candidate() && self.health == Health::Unknown && self.history.until().is_none()
     }
 
     /// Takes over that it is in the configuration, with all that is known about it.

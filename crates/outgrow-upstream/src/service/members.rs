@@ -6,28 +6,32 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outgrow_balance::levels::Place;
-use outgrow_balance::outlier::Rules;
+use outgrow_balance::outlier::{History, Rules};
 use outgrow_balance::panic_threshold::panics;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 use super::member::{EndpointOptions, Health, Member};
 use super::set::Candidate;
-use super::{EndpointSet, Service};
+use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
-use crate::settings::{CheckSettings, ServiceSettings};
+use crate::settings::{CheckKind, CheckSettings, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
 #[derive(Debug)]
 pub(crate) struct Members {
     pub(crate) settings: Arc<ServiceSettings>,
     pub(crate) list: Vec<Member>,
-    pub(crate) supervised: bool,
+    /// Whether an instance is starting or about to.
+    pub(crate) expected: bool,
     pub(crate) panic: bool,
     /// The time over which those who stay at an endpoint leave it when it drains.
     pub(crate) leaving_over: Duration,
+    /// Whether endpoints wait for their first check since the service is there. They are all used
+    /// meanwhile: the first one that answers must not get everything.
+    settling: bool,
     /// When the first endpoint came up: those that come within the time of a slow start after it
     /// are part of the service's own start and get their full share.
     first_up: Option<Ticks>,
@@ -38,9 +42,10 @@ impl Members {
         Self {
             settings,
             list: Vec::new(),
-            supervised: false,
+            expected: false,
             panic: false,
             leaving_over: Duration::ZERO,
+            settling: true,
             first_up: None,
         }
     }
@@ -78,6 +83,32 @@ impl Members {
         let place = self.list.len();
         self.list.push(Member::new(endpoint, options));
         &mut self.list[place]
+    }
+
+    /// Takes over what an earlier process knew, where nothing is known here.
+    pub(crate) fn recall(&mut self, known: &Recollection, now: Ticks) {
+        let Some(place) = self
+            .list
+            .iter()
+            .position(|member| member.is_at(&known.address) && !member.leaving && !member.failed)
+        else {
+            return;
+        };
+        let endpoint = Arc::clone(&self.list[place].endpoint);
+        let is_new = matches!(self.list[place].health, Health::Unknown | Health::Starting);
+        if is_new {
+            // Down or up now, it was up before; and it did not come later than the others.
+            self.note_up(&endpoint, now);
+            let member = &mut self.list[place];
+            member.health = known.health;
+            member.reason.clone_from(&known.reason);
+        }
+        let member = &mut self.list[place];
+        if let Some(left) = known.ejected_for
+            && member.history.until().is_none()
+        {
+            member.history = History::resumed(known.ejections_in_a_row, now + left);
+        }
     }
 
     /// Forgets endpoints that are drained for good.
@@ -182,7 +213,8 @@ impl Members {
         })
     }
 
-    /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection.
+    /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection,
+    /// when they ask for an answer: who fails requests accepts connections all the same.
     pub(crate) fn checked(
         &mut self,
         service: &str,
@@ -199,9 +231,10 @@ impl Members {
         else {
             return;
         };
-        let rise = self
+        let ends_ejection = self
             .check_of(&self.list[place])
-            .map_or(1, |check| check.rise);
+            .filter(|check| check.kind() == CheckKind::Http)
+            .map(|check| check.rise);
         let member = &mut self.list[place];
         if member.failed {
             return;
@@ -212,7 +245,9 @@ impl Members {
                 if member.health == Health::Up {
                     member.reason = None;
                 }
-                if member.history.until().is_some() && member.passes >= rise {
+                if member.history.until().is_some()
+                    && ends_ejection.is_some_and(|rise| member.passes >= rise)
+                {
                     events.push(member.return_from_ejection(service, now));
                 }
             }
@@ -253,12 +288,15 @@ impl Members {
             .iter()
             .filter(|member| member.health != Health::Unknown)
             .count();
-        let panic = panics(healthy, known, self.settings.panic_threshold.get());
+        self.settling &= candidates.is_empty() || known < candidates.len();
+        let settling = self.settling && !candidates.is_empty();
+        // While some have not been asked, few healthy ones say nothing about the check.
+        let panic = !settling && panics(healthy, known, self.settings.panic_threshold.get());
         let is_used = |member: &Member| {
             member.is_candidate()
                 && (panic
                     || member.is_healthy()
-                    || (healthy == 0 && member.health == Health::Unknown))
+                    || ((healthy == 0 || settling) && member.is_unasked()))
         };
         let mut used = Vec::new();
         for member in &self.list {
@@ -288,10 +326,7 @@ impl Members {
             .collect();
         let mut set = EndpointSet::new(Arc::clone(&self.settings), all, &used);
         set.panic = panic;
-        set.expected = self.supervised
-            || self.list.iter().any(|member| {
-                member.endpoint.instance().is_some() && !member.drained && !member.leaving
-            });
+        set.expected = self.expected;
         if panic != self.panic {
             self.panic = panic;
             let service = service.to_owned();

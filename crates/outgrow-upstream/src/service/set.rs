@@ -23,7 +23,7 @@ pub struct EndpointSet {
     pub usable: Box<[Arc<Endpoint>]>,
     /// Whether health is not looked at because too few are healthy.
     pub panic: bool,
-    /// Whether an endpoint may come even if none is usable: an instance starts.
+    /// Whether an endpoint is about to come even if none is usable: an instance starts.
     pub expected: bool,
     levels: Levels,
     tables: Box<[LevelTable]>,

@@ -15,16 +15,19 @@ use crate::endpoint::{Endpoint, Outcome};
 use crate::registry::Registry;
 use crate::settings::{self, Balance, CheckSettings};
 
-fn at(seconds: u64) -> Ticks {
+pub(super) fn at(seconds: u64) -> Ticks {
     Ticks::ZERO + Duration::from_secs(seconds)
 }
 
-fn address(port: u16) -> Address {
+pub(super) fn address(port: u16) -> Address {
     Address::tcp("127.0.0.1", port)
 }
 
 /// Settings with endpoints at these ports, and what else is to be set.
-fn settings(ports: &[u16], change: impl FnOnce(&mut ServiceSettings)) -> ServiceSettings {
+pub(super) fn settings(
+    ports: &[u16],
+    change: impl FnOnce(&mut ServiceSettings),
+) -> ServiceSettings {
     let endpoint = |&port: &u16| settings::Endpoint::at(address(port));
     let mut settings = ServiceSettings {
         endpoints: ports.iter().map(endpoint).collect(),
@@ -35,16 +38,16 @@ fn settings(ports: &[u16], change: impl FnOnce(&mut ServiceSettings)) -> Service
 }
 
 /// A registry with the one service `web`.
-struct House {
-    registry: Registry,
-    web: Arc<Service>,
+pub(super) struct House {
+    pub(super) registry: Registry,
+    pub(super) web: Arc<Service>,
     view: ServiceView,
     random: Random,
     events: tokio::sync::mpsc::Receiver<Event>,
 }
 
 impl House {
-    fn new(settings: ServiceSettings) -> Self {
+    pub(super) fn new(settings: ServiceSettings) -> Self {
         let registry = Registry::new(2);
         let events = registry.subscribe(1_000);
         registry.apply(&BTreeMap::from([("web".to_owned(), settings)]), at(1));
@@ -70,7 +73,7 @@ impl House {
     }
 
     /// The ports that get requests when nothing is in flight.
-    fn used(&mut self, now: Ticks) -> Vec<u16> {
+    pub(super) fn used(&mut self, now: Ticks) -> Vec<u16> {
         let mut ports = std::collections::BTreeSet::new();
         for _ in 0..200 {
             if let Ok(permit) = self.choose(now) {
@@ -80,7 +83,7 @@ impl House {
         ports.into_iter().collect()
     }
 
-    fn endpoint(&self, port: u16) -> Arc<Endpoint> {
+    pub(super) fn endpoint(&self, port: u16) -> Arc<Endpoint> {
         let set = self.web.endpoints().load();
         let wanted = address(port);
         let found = set
@@ -90,12 +93,18 @@ impl House {
         Arc::clone(found.unwrap())
     }
 
-    fn check(&self, port: u16, result: Result<(), &str>, verdict: Option<Health>, now: Ticks) {
+    pub(super) fn check(
+        &self,
+        port: u16,
+        result: Result<(), &str>,
+        verdict: Option<Health>,
+        now: Ticks,
+    ) {
         self.web
             .checked(self.endpoint(port).id(), result, verdict, now);
     }
 
-    fn events(&mut self) -> Vec<String> {
+    pub(super) fn events(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.events.try_recv().ok())
             .map(|event| text_of(&event))
             .collect()
@@ -133,7 +142,7 @@ fn text_of(event: &Event) -> String {
     }
 }
 
-fn reset() -> Outcome {
+pub(super) fn reset() -> Outcome {
     Outcome::Fault(Fault::upstream(
         Phase::Send,
         Cause::UpstreamReset,
@@ -203,7 +212,12 @@ fn ejection_leaves_half_and_never_nothing() {
 
 #[test]
 fn checks_that_pass_end_an_ejection() {
-    let with_check = |it: &mut ServiceSettings| it.check = Some(CheckSettings::default());
+    let with_check = |it: &mut ServiceSettings| {
+        it.check = Some(CheckSettings {
+            path: "/readyz".parse().ok(),
+            ..CheckSettings::default()
+        });
+    };
     let mut house = House::new(settings(&[1, 2], with_check));
     house.check(1, Ok(()), Some(Health::Up), at(2));
     house.check(2, Ok(()), Some(Health::Up), at(2));
@@ -234,13 +248,7 @@ fn panic_uses_all_and_ends() {
         "all of them while none was checked"
     );
     assert!(!house.web.state(at(1)).panic);
-    house.check(1, Ok(()), Some(Health::Up), at(2));
-    assert_eq!(
-        house.used(at(2)),
-        [1],
-        "those that were not checked can wait for it"
-    );
-    for port in 2..=4 {
+    for port in 1..=4 {
         house.check(port, Ok(()), Some(Health::Up), at(2));
     }
     house.events();
@@ -276,6 +284,28 @@ fn panic_uses_all_and_ends() {
         "panic false 2/4",
     ];
     assert_eq!(house.events(), expected);
+}
+
+/// After a start or an upgrade nobody has been asked: the fastest one to answer must not get all
+/// the load until the others have answered too.
+#[test]
+fn a_service_that_is_new_uses_all_until_each_was_asked() {
+    let with_check = |it: &mut ServiceSettings| it.check = Some(CheckSettings::default());
+    let mut house = House::new(settings(&[1, 2, 3, 4], with_check));
+    assert_eq!(house.used(at(1)), [1, 2, 3, 4]);
+    house.check(3, Err("status 503"), Some(Health::Down), at(2));
+    assert_eq!(house.used(at(2)), [1, 2, 4]);
+    assert!(!house.web.state(at(2)).panic, "one of one, but four are");
+    house.check(1, Ok(()), Some(Health::Up), at(2));
+    assert_eq!(house.used(at(2)), [1, 2, 4]);
+    house.check(2, Ok(()), Some(Health::Up), at(2));
+    house.check(4, Ok(()), Some(Health::Up), at(2));
+    assert_eq!(house.used(at(2)), [1, 2, 4]);
+    // One that comes later can wait until it was asked.
+    house.reload(settings(&[1, 2, 3, 4, 5], with_check), at(3));
+    assert_eq!(house.used(at(3)), [1, 2, 4]);
+    house.check(5, Ok(()), Some(Health::Up), at(3));
+    assert_eq!(house.used(at(3)), [1, 2, 4, 5]);
 }
 
 #[test]
@@ -366,8 +396,16 @@ fn a_service_that_is_gone_answers_nobody() {
     assert!(house.registry.service("web").is_none());
     assert_eq!(house.choose(at(3)).unwrap_err(), Unavailable::NoEndpoint);
     assert_eq!(permits::now(wait).unwrap().unwrap_err(), Cause::NoEndpoint);
+    // Who waits for the end of its requests still hears of them, also when the name is back.
+    assert_eq!(house.registry.active("web", &address(1)), 1);
+    house.reload(settings(&[1], |_| {}), at(4));
+    assert_eq!(house.registry.active("web", &address(1)), 1);
+    house.registry.tick(at(4));
+    assert_eq!(house.registry.active("web", &address(1)), 1);
     drop(permit);
-    assert_eq!(house.web.active(&address(1)), 0);
+    house.registry.tick(at(5));
+    assert_eq!(house.registry.active("web", &address(1)), 0);
+    assert_eq!(house.registry.retired(), 0, "it is forgotten");
 }
 
 #[test]

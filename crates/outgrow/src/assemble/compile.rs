@@ -33,7 +33,7 @@ pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
     registry.apply(&settings, now);
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {
-            known.set_supervised(service.instances.is_some());
+            known.expect_instance(service.instances.is_some());
             let sticky = service.affinity.sticky.as_ref();
             known.set_leaving_over(sticky.map_or(Duration::ZERO, |sticky| sticky.drain));
         }

@@ -1,8 +1,9 @@
 //! The loop in which everything but traffic happens: what the keeper says, what the checks find,
 //! what the admin listener is asked for, files that change, instances that come and go. How a
-//! reload and a drain go is in their own files.
+//! reload and a drain go, and what is said of endpoints, is in their own files.
 
 mod drain;
+mod events;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -15,12 +16,14 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
-use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, KeeperMessage};
+use outgrow_fleet::diagnose::{self, Diagnosis};
+use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, InstanceId, KeeperMessage};
 use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
-use super::instances::Instances;
+use super::handover::Handover;
+use super::instances::{Instances, Puzzle};
 use super::listeners::{Listeners, Sockets};
 use super::view::View;
 use super::watch::Watch;
@@ -30,8 +33,12 @@ use crate::config::Config;
 
 /// How often instances and drains are looked at without being told.
 const STEP: Duration = Duration::from_millis(100);
-/// How often files are looked at.
-const WATCH: Duration = Duration::from_secs(1);
+/// How often files are looked at. A change is taken over when two looks agree.
+const WATCH: Duration = Duration::from_millis(500);
+/// How long the last access records may take.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+/// Answers to why instances are not ready that may wait.
+const SOLUTIONS: usize = 64;
 /// Events of the upstream room that may wait.
 const EVENTS: usize = 1024;
 
@@ -39,6 +46,8 @@ const EVENTS: usize = 1024;
 pub(super) struct Parts {
     pub(super) hello: Hello,
     pub(super) config: Config,
+    /// The files that it was read from.
+    pub(super) watch: Watch,
     pub(super) cores: usize,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
@@ -68,7 +77,17 @@ pub(super) struct Control {
     source: ConfigSource,
     listeners: Listeners,
     instances: Instances,
+    /// Where it is told why instances are not ready.
+    solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
+    /// Whether something happened since the keeper was last told of everybody's health.
+    is_health_new: bool,
+    health_told: Ticks,
+    /// The instances of which the keeper was told, by a process that drains, that it needs them.
+    in_flight: Vec<InstanceId>,
     watch: Watch,
+    reloading: bool,
+    /// Somebody asked for a reload during one.
+    reload_again: bool,
     view: Arc<View>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::Receiver<Event>,
@@ -78,6 +97,9 @@ pub(super) struct Control {
     binding: BTreeMap<String, Option<Result<Vec<OwnedFd>, String>>>,
     drain: Option<Draining>,
 }
+
+/// Why an instance is not ready, as far as can be seen.
+type Solution = (Puzzle, Option<Diagnosis>);
 
 /// A drain under way.
 struct Draining {
@@ -102,11 +124,20 @@ impl Control {
         let now = parts.edge.shared.clock.now();
         compile::services(&parts.config, &parts.registry, now);
         let mut instances = Instances::new(parts.hello.generation);
+        instances.configure(&parts.config, parts.cores);
+        let handover = Handover::from_keeper(&parts.hello);
+        let handover = handover.as_ref();
         for report in std::mem::take(&mut parts.hello.instances) {
-            instances.note(report, true, &parts.config, &parts.registry, now);
+            instances.inherit(report, handover, &parts.registry, now);
+        }
+        for service in parts.registry.services() {
+            let known = handover.map(|handover| handover.endpoints(service.name()));
+            for endpoint in known.iter().flatten() {
+                service.recall(endpoint, now);
+            }
         }
         let view = View::new(&parts, asks);
-        let watch = Watch::new(source.file(), &parts.config);
+        let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
             parts,
             sender,
@@ -114,7 +145,13 @@ impl Control {
             source,
             listeners: Listeners::default(),
             instances,
+            solutions: mpsc::channel(SOLUTIONS),
+            is_health_new: true,
+            health_told: Ticks::ZERO,
+            in_flight: Vec::new(),
             watch,
+            reloading: false,
+            reload_again: false,
             view,
             requests,
             events,
@@ -148,7 +185,7 @@ impl Control {
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
         self.view.serve(&self.parts)?;
-        self.view.set_instances(&self.instances);
+        self.show_instances();
         start::say_ready(&self.sender, &self.parts.config)
             .await
             .map_err(|error| error.to_string())?;
@@ -213,23 +250,39 @@ impl Control {
                         // look after this process.
                         log::warn("the keeper is gone: ending");
                         self.parts.edge.drain(Drain::Now).await;
+                        self.end().await;
                         return ExitCode::FAILURE;
                     }
                 },
                 Some(event) = self.events.recv() => self.take_event(event).await,
+                Some((puzzle, found)) = self.solutions.1.recv() => {
+                    self.instances.solve(&puzzle, found);
+                }
                 Some(request) = self.requests.recv() => {
                     self.serve_request(request, &mut receiver).await;
                 }
                 _ = looks.tick() => self.look_at_files(&mut receiver).await,
                 _ = steps.tick() => {}
             }
+            if std::mem::take(&mut self.reload_again) {
+                let _ = self.reload("SIGHUP", &mut receiver).await;
+            }
             self.step().await;
             if self.is_drained() {
                 self.view.finish_serving().await;
                 let _ = self.sender.send(&DataMessage::Drained {}).await;
-                self.parts.edge.end().await;
+                self.end().await;
                 return ExitCode::SUCCESS;
             }
+        }
+    }
+
+    /// Ends the workers, and waits for what they have still to tell.
+    async fn end(self) {
+        self.parts.edge.end().await;
+        let lost = self.parts.records.finish(LAST_RECORDS);
+        if lost > 0 {
+            log::warn(&format!("{lost} access records are lost: nobody took them"));
         }
     }
 
@@ -242,14 +295,16 @@ impl Control {
         let now = self.parts.edge.shared.clock.now();
         match message {
             KeeperMessage::Instance(report) => {
-                let (config, registry) = (&self.parts.config, &self.parts.registry);
-                self.instances.note(*report, false, config, registry, now);
-                self.view.set_instances(&self.instances);
+                self.instances.note(*report, &self.parts.registry, now);
+                self.is_health_new = true;
             }
+            // One that has read the file already would put an older text over the newer one.
+            KeeperMessage::Reload {} if self.reloading => self.reload_again = true,
             KeeperMessage::Reload {} => {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::InFlight { instances } => self.instances.note_elsewhere(instances),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {
                     let _ = waiting.send(if ok {
@@ -272,74 +327,37 @@ impl Control {
         }
     }
 
-    async fn take_event(&mut self, event: Event) {
-        let now = self.parts.edge.shared.clock.now();
-        match event {
-            Event::EndpointUp(subject) => match &subject.instance {
-                Some(name) => self.instances.note_ready(name, &subject.address, now),
-                None => log::info(&format!("{} is up at {}", subject.service, subject.address)),
-            },
-            Event::EndpointDown { subject, reason } => {
-                let name = subject.instance.as_deref().unwrap_or(&subject.address);
-                log::warn(&format!("{}: {name} is down: {reason}", subject.service));
-            }
-            Event::Ejected {
-                subject,
-                time,
-                in_a_row,
-            } => {
-                let name = subject.instance.as_deref().unwrap_or(&subject.address);
-                log::warn(&format!(
-                    "{}: {name} failed too many requests: ejected for {time:?} ({in_a_row} in a row)",
-                    subject.service
-                ));
-            }
-            Event::Returned(subject) => {
-                let name = subject.instance.as_deref().unwrap_or(&subject.address);
-                log::info(&format!("{}: {name} gets requests again", subject.service));
-            }
-            Event::Panic {
-                service,
-                on,
-                healthy,
-                known,
-            } => {
-                if on {
-                    log::warn(&format!(
-                        "{service}: only {healthy} of {known} endpoints are healthy: all are used \
-                         (panic_threshold)"
-                    ));
-                } else {
-                    log::info(&format!(
-                        "{service}: {healthy} of {known} endpoints are healthy"
-                    ));
-                }
-            }
-            Event::NotLive { subject, reason } => {
-                let Some(name) = &subject.instance else {
-                    return;
-                };
-                if let Some(message) = self.instances.restart(name, &subject.address, &reason) {
-                    self.tell(&message).await;
-                }
-            }
-        }
-        self.view.set_instances(&self.instances);
-    }
-
-    /// What time alone brings about.
+    /// What is to be done after whatever happened, and from time to time.
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
         if self.drain.is_some() {
+            self.show_instances();
+            self.tell_in_flight().await;
             self.go_on_draining(now).await;
             return;
         }
-        let (config, registry) = (&self.parts.config, &self.parts.registry);
-        let messages = self
-            .instances
-            .steps(config, registry, self.parts.cores, now);
+        let messages = self.instances.steps(&self.parts.registry, now);
+        self.view.note_started();
         for message in &messages {
             self.tell(message).await;
+        }
+        if self.is_health_new && now.since(self.health_told) >= STEP {
+            (self.is_health_new, self.health_told) = (false, now);
+            let handover = Handover::new(&self.parts.registry, &self.instances, now);
+            self.tell(&handover.message()).await;
+        }
+        let puzzles = self.instances.puzzles(now);
+        if !puzzles.is_empty() {
+            let answers = self.solutions.0.clone();
+            // Reads much of /proc.
+            tokio::task::spawn_blocking(move || look_why(puzzles, &answers));
+        }
+        self.show_instances();
+    }
+
+    fn show_instances(&mut self) {
+        if self.instances.take_changed() {
+            self.view.set_instances(&self.instances);
         }
     }
 
@@ -377,6 +395,16 @@ impl Control {
                 let _ = answer.send(Ok("stopping".to_owned()));
                 self.tell(&DataMessage::Stop {}).await;
             }
+        }
+    }
+}
+
+fn look_why(puzzles: Vec<Puzzle>, answers: &mpsc::Sender<Solution>) {
+    for puzzle in puzzles {
+        let found = diagnose::explain(&puzzle.name, &puzzle.address, puzzle.shim);
+        // What cannot be read, or told in time, is looked at again later.
+        if let Ok(found) = found {
+            let _ = answers.try_send((puzzle, found));
         }
     }
 }

@@ -251,6 +251,11 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
             "Access records that could not be written.",
             one(view.records.lost()),
         ),
+        MetricFamily::counter(
+            names::EVENTS_LOST,
+            "Events of endpoints that came too fast to be logged.",
+            one(view.registry.events_lost()),
+        ),
         MetricFamily::counter(names::PANICS, "Tasks that panicked.", one(panics)),
         MetricFamily::counter(names::RELOADS, "Reloads.", reloads),
     ]

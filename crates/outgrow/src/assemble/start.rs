@@ -7,12 +7,15 @@ use std::time::Duration;
 use outgrow_core::Clock;
 use outgrow_edge::{Edge, RecordWriter, Shared};
 use outgrow_fleet::client::{Client, ClientError, FromKeeper, Receiver, Sender};
-use outgrow_fleet::protocol::{DataMessage, Hello, KEEPER_STATE_VERSION, KeeperMessage};
+use outgrow_fleet::protocol::{
+    DataMessage, Hello, InstanceReport, KEEPER_STATE_VERSION, KeeperMessage,
+};
 use outgrow_message::Ledger;
 use outgrow_upstream::Registry;
 
 use super::control::{Control, Parts};
 use super::listeners::Sockets;
+use super::watch::Watch;
 use super::{certificates, log};
 use crate::cli::ConfigSource;
 use crate::config::{Config, Look};
@@ -45,12 +48,14 @@ pub fn data(source: ConfigSource) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async move {
+    let code = runtime.block_on(async move {
         match begin(client, source).await {
             Ok(control) => control.run().await,
             Err(()) => ExitCode::FAILURE,
         }
-    })
+    });
+    log::finish();
+    code
 }
 
 /// Everything up to the moment at which the loop takes over. What fails is told to the keeper,
@@ -74,8 +79,10 @@ async fn start(
     receiver: &mut Receiver,
     source: &ConfigSource,
 ) -> Result<Parts, String> {
-    let (hello, mut sockets) = wait_for_hello(receiver).await?;
+    let (mut hello, mut sockets) = wait_for_hello(receiver).await?;
+    let watch = Watch::before_reading(source.file());
     let (config, warnings) = configuration(sender, source, &hello).await?;
+    let watch = watch.with_certificates(&config);
     for warning in warnings.lines() {
         log::warn(warning);
     }
@@ -85,7 +92,8 @@ async fn start(
         .workers
         .map_or(cores, usize::from)
         .clamp(1, 256);
-    bind_missing(sender, receiver, &config, workers, &mut sockets).await?;
+    let reports = bind_missing(sender, receiver, &config, workers, &mut sockets).await?;
+    hello.instances.extend(reports);
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(workers));
     let ledger = Ledger::new(config.process.memory.0);
@@ -112,6 +120,7 @@ async fn start(
     Ok(Parts {
         hello,
         config,
+        watch,
         cores,
         sockets,
         registry,
@@ -205,13 +214,16 @@ pub(super) fn addresses(config: &Config, workers: usize) -> Vec<(String, String,
     wanted
 }
 
+/// Gets sockets for the addresses that the keeper did not hand over. What it tells of instances
+/// meanwhile is returned: it is told once.
 async fn bind_missing(
     sender: &Sender,
     receiver: &mut Receiver,
     config: &Config,
     workers: usize,
     sockets: &mut Sockets,
-) -> Result<(), String> {
+) -> Result<Vec<InstanceReport>, String> {
+    let mut reports = Vec::new();
     for (key, address, count) in addresses(config, workers) {
         if sockets.has(&key) {
             continue;
@@ -245,13 +257,14 @@ async fn bind_missing(
                 ) if failed == key => {
                     return Err(format!("cannot listen at {address}: {reason}"));
                 }
+                FromKeeper::Message(KeeperMessage::Instance(report), _) => reports.push(*report),
                 // Nothing else can be meant for a process that is not ready.
                 FromKeeper::Message(..) | FromKeeper::Ignored(_) => {}
             }
         };
         sockets.put(key, bound);
     }
-    Ok(())
+    Ok(reports)
 }
 
 /// Says that this process serves.
@@ -269,3 +282,6 @@ pub(super) async fn say_ready(sender: &Sender, config: &Config) -> Result<(), Cl
         })
         .await
 }
+
+#[cfg(test)]
+mod tests;

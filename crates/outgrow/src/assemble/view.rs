@@ -1,7 +1,7 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
 use super::instances::{Instances, Known};
+use super::readiness::NodeReadiness;
 use super::{listeners, log, numbers};
 
 /// How often the instances' processor time and memory are read.
@@ -43,7 +44,7 @@ pub(super) struct View {
     asks: mpsc::Sender<Request>,
     plan: Arc<Snapshot<AdminPlan>>,
     instances: Mutex<Vec<InstanceView>>,
-    draining: AtomicBool,
+    readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
     generation: u64,
@@ -70,7 +71,7 @@ impl View {
             asks,
             plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
             instances: Mutex::default(),
-            draining: AtomicBool::new(false),
+            readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
             generation: parts.hello.generation,
@@ -161,7 +162,12 @@ impl View {
 
     /// `/readyz` fails from now on.
     pub(super) fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
+        self.readiness.set_draining(draining);
+    }
+
+    /// Takes note of services that have started.
+    pub(super) fn note_started(&self) {
+        self.readiness.note_started(&self.registry);
     }
 
     /// Counts a reload.
@@ -245,24 +251,8 @@ async fn sample_resources(view: Arc<View>) {
 
 impl Source for View {
     fn ready(&self) -> Readiness {
-        if self.draining.load(Ordering::Relaxed) {
-            return Readiness::NotReady {
-                reason: "draining".to_owned(),
-            };
-        }
-        let dead = self.registry.services().into_iter().find(|service| {
-            let set = service.endpoints().load();
-            set.usable.is_empty() && !set.all.is_empty() || set.all.is_empty() && set.expected
-        });
-        match dead {
-            Some(service) => Readiness::NotReady {
-                reason: format!(
-                    "service {} has no endpoint that could answer",
-                    service.name()
-                ),
-            },
-            None => Readiness::Ready,
-        }
+        let services = self.registry.services();
+        self.readiness.of(&services, self.shared.clock.now())
     }
 
     fn families(&self) -> Vec<MetricFamily> {
@@ -281,7 +271,7 @@ impl Source for View {
                 "generation": self.generation,
                 "workers": self.shared.loads.len(),
                 "connections": self.shared.connections(),
-                "draining": self.draining.load(Ordering::Relaxed),
+                "draining": self.readiness.is_draining(),
                 "buffer_bytes": self.shared.ledger.used_bytes(),
                 "plan_epoch": self.shared.plan.epoch(),
                 "reloads": self.reloads.load(Ordering::Relaxed),

@@ -92,7 +92,7 @@ fn bodies() {
         "200 OK\nTransfer-Encoding: chunked",
         "200 \"OK\" empty stays",
     );
-    check(get, "204 X\nContent-Length: 5", "204 \"X\" empty stays");
+    check(get, "204 X\nContent-Length: 5", "204 \"X\" empty closes");
     check(get, "304 X\nContent-Length: 5", "304 \"X\" empty stays");
     check(get, "100 X", "100 \"X\" empty stays");
     check(get, "205 X\nContent-Length: 5", "205 \"X\" 5 bytes stays");
@@ -135,4 +135,24 @@ fn the_keep_alive_hint_is_read_with_care() {
     check(b"timeout=-1", None);
     check(b"timeout=", None);
     check(b"5", None);
+}
+
+/// RFC 9110 section 8.6: a server that announces a body where none may be may send it.
+#[test]
+fn who_announces_a_body_that_cannot_be_is_not_relied_on() {
+    for (head, expected) in [
+        ("HTTP/1.1 204 x", "204 \"x\" empty stays"),
+        ("HTTP/1.1 204 x\nContent-Length: 0", "204 \"x\" empty stays"),
+        (
+            "HTTP/1.1 204 x\nContent-Length: 6",
+            "204 \"x\" empty closes",
+        ),
+        (
+            "HTTP/1.1 204 x\nTransfer-Encoding: chunked",
+            "204 \"x\" empty closes",
+        ),
+        ("HTTP/1.1 304 x\nContent-Length: 6", "304 \"x\" empty stays"),
+    ] {
+        check(Method::Get, head, expected);
+    }
 }

@@ -14,7 +14,7 @@ fn instance(name: &str) -> EndpointOptions {
 fn requests_wait_for_an_instance_that_starts() {
     let mut house = House::new(settings(&[], |_| {}));
     assert_eq!(house.choose(at(1)).unwrap_err(), Unavailable::NoEndpoint);
-    house.web.set_supervised(true);
+    house.web.expect_instance(true);
     assert_eq!(house.choose(at(1)).unwrap_err(), Unavailable::Busy);
     let mut first = house.web.wait().unwrap();
     let mut second = house.web.wait().unwrap();
@@ -54,6 +54,29 @@ fn requests_wait_for_an_instance_that_starts() {
     assert_eq!(house.events(), expected);
 }
 
+/// In a crash loop nothing is about to come: who asks is told so at once, and who waits as well.
+#[test]
+fn nobody_waits_for_what_is_not_about_to_come() {
+    let mut house = House::new(settings(&[], |_| {}));
+    house.web.expect_instance(true);
+    house.web.set_endpoint(address(1), instance("web-1"), at(1));
+    assert_eq!(house.choose(at(1)).unwrap_err(), Unavailable::Busy);
+    assert_eq!(house.web.why_waited(), Cause::NoEndpoint, "none was busy");
+    let wait = house.web.wait().unwrap();
+    house.web.fail_endpoint(&address(1), "exited with status 1");
+    house.web.expect_instance(false);
+    assert_eq!(permits::now(wait).unwrap().unwrap_err(), Cause::NoEndpoint);
+    assert_eq!(house.choose(at(1)).unwrap_err(), Unavailable::NoEndpoint);
+    assert_eq!(house.web.wait().unwrap_err(), Cause::NoEndpoint);
+
+    house.web.set_endpoint(address(2), instance("web-1"), at(2));
+    house.check(2, Ok(()), Some(Health::Up), at(2));
+    assert!(house.web.is_ready(&address(2)) && !house.web.is_ready(&address(1)));
+    assert_eq!(house.web.why_waited(), Cause::QueueTimeout);
+    house.check(2, Err("status 503"), Some(Health::Down), at(3));
+    assert!(!house.web.is_ready(&address(2)));
+}
+
 #[test]
 fn a_dead_instance_is_not_used_in_panic() {
     let mut house = House::new(settings(&[], |_| {}));
@@ -69,4 +92,27 @@ fn a_dead_instance_is_not_used_in_panic() {
     house.check(3, Err("status 503"), Some(Health::Down), at(2));
     assert_eq!(house.used(at(2)), [3], "panic: the only one that lives");
     assert!(house.web.state(at(2)).panic);
+}
+
+/// An instance that accepts connections and fails every request: being connected to, which is its
+/// check by default, proves nothing.
+#[test]
+fn a_check_that_only_connects_does_not_end_an_ejection() {
+    let mut house = House::new(settings(&[], |_| {}));
+    for port in 1..=2 {
+        house
+            .web
+            .set_endpoint(address(port), instance(&format!("web-{port}")), at(1));
+        house.check(port, Ok(()), Some(Health::Up), at(1));
+    }
+    for _ in 0..5 {
+        house.endpoint(1).report(Outcome::ServerError, at(10));
+    }
+    for second in 11..20 {
+        house.check(1, Ok(()), None, at(second));
+        house.registry.tick(at(second));
+        assert_eq!(house.used(at(second)), [2], "after {second} s");
+    }
+    house.registry.tick(at(20));
+    assert_eq!(house.used(at(20)), [1, 2], "its time is over");
 }

@@ -204,7 +204,7 @@ fn permits_follow_the_model() {
                 Balance::RoundRobin
             };
         }));
-        house.web.set_supervised(true);
+        house.web.expect_instance(true);
         let mut model = Model {
             house,
             ports,
@@ -226,7 +226,7 @@ fn threads_share_permits() {
     const LIMIT: u32 = 2;
     const LONG: Duration = Duration::from_secs(20);
     let house = House::new(settings(&[1, 2], |it| it.max_connections = LIMIT));
-    house.web.set_supervised(true);
+    house.web.expect_instance(true);
     let in_flight = [AtomicU32::new(0), AtomicU32::new(0)];
     let worker = |worker: usize| {
         let runtime = tokio::runtime::Builder::new_current_thread()

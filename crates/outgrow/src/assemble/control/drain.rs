@@ -34,6 +34,16 @@ impl Control {
         });
     }
 
+    /// After an upgrade the next process must not stop an instance under requests that are still
+    /// this one's.
+    pub(super) async fn tell_in_flight(&mut self) {
+        let instances = self.instances.in_flight(&self.parts.registry);
+        if instances != self.in_flight {
+            self.in_flight.clone_from(&instances);
+            self.tell(&DataMessage::InFlight { instances }).await;
+        }
+    }
+
     pub(super) async fn go_on_draining(&mut self, now: Ticks) {
         let Some(drain) = &mut self.drain else { return };
         if drain.stopped || now < drain.stops_at {

@@ -25,7 +25,9 @@ impl Control {
         why: &str,
         receiver: &mut Receiver,
     ) -> Result<String, String> {
+        self.reloading = true;
         let result = self.try_reload(receiver).await;
+        self.reloading = false;
         self.view.count_reload(result.is_ok());
         match &result {
             Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
@@ -45,8 +47,11 @@ impl Control {
         if self.drain.is_some() {
             return Err("this process is draining".to_owned());
         }
+        // Before anything is read: what is saved from now on is a change.
+        let watch = Watch::before_reading(self.source.file());
         let text = self.source.text()?;
         let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
+        let watch = watch.with_certificates(&config);
         // Before anything changes: what can fail.
         let plans = self.listener_plans(&config)?;
         let bound = self.bind_new(&config, receiver).await?;
@@ -71,11 +76,12 @@ impl Control {
         shared
             .metrics
             .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
+        self.instances.configure(&config, self.parts.cores);
         self.parts.config = config;
         start::keep_text(&self.sender, text).await;
         self.view.serve(&self.parts)?;
         self.release_unused().await;
-        self.watch = Watch::new(self.source.file(), &self.parts.config);
+        self.watch = watch;
         self.wait_for_workers().await;
         let counts = &self.parts.config;
         Ok(format!(

@@ -1,9 +1,16 @@
 //! The access record, and the numbers that go with it.
 
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::mpsc::channel;
+
 use outgrow_testkit::{
     backend::{Recorder, Script, response},
+    folder::Folder,
     http,
     outgrow::Outgrow,
+    processes::Signal,
 };
 use serde_json::Value;
 
@@ -133,4 +140,39 @@ fn requests_are_counted() {
         state["services"][0]["endpoints"][0]["requests"], 3,
         "{state:#}"
     );
+}
+
+/// Somebody reads the records slowly: those of the last requests are still written.
+#[test]
+fn the_last_records_are_written_before_the_end() {
+    let folder = Folder::new("records").expect("a folder");
+    let path = folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    let both = OpenOptions::new().read(true).write(true).open(&path);
+    let mut pipe = both.expect("a pipe");
+    // As much as a pipe holds.
+    let full = vec![b'x'; 65_536];
+    pipe.write_all(&full).expect("room in the pipe");
+    let backend = Recorder::start(Script::answer(response("hello"))).expect("a backend");
+    let config = Front::default().config(&[backend.address()]);
+    let config = config.replace("access.log", &path.display().to_string());
+    let mut outgrow = Outgrow::start(&config).expect("outgrow starts");
+    let answer = http::get(&outgrow.url("public", "/the/last")).expect("an answer");
+    assert_eq!(answer.status, 200);
+    outgrow.signal(Signal::TERM).expect("told to stop");
+    let draining = |outgrow: &Outgrow| outgrow.stderr().contains("draining").then_some(());
+    outgrow.wait("it ends", SOON, draining).expect("it ends");
+    let (sender, records) = channel();
+    std::thread::spawn(move || {
+        pipe.read_exact(&mut vec![0; full.len()])
+            .expect("what filled it");
+        let mut piece = vec![0; 4_096];
+        while let Ok(length) = pipe.read(&mut piece) {
+            let _ = sender.send(String::from_utf8_lossy(&piece[..length]).into_owned());
+        }
+    });
+    let record = records.recv_timeout(SOON).expect("a record");
+    assert!(record.contains("/the/last"), "{record}");
+    outgrow.wait_exit(SOON).expect("everything has ended");
 }

@@ -13,7 +13,7 @@ use super::{config, obedient, obedient_config, start, touch};
 use crate::shop::{self, SOON, instances, wait_ready};
 
 /// Which instances answer a number of requests.
-fn answering(outgrow: &Outgrow) -> BTreeSet<String> {
+pub(super) fn answering(outgrow: &Outgrow) -> BTreeSet<String> {
     let url = outgrow.url("public", "/");
     let name = |_| {
         let answer = http::get(&url).expect("an answer");
@@ -26,7 +26,7 @@ fn answering(outgrow: &Outgrow) -> BTreeSet<String> {
     (0..30).map(name).collect()
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -37,7 +37,7 @@ fn named(outgrow: &Outgrow, name: &str) -> Option<Value> {
         .find(|instance| instance["name"] == name)
 }
 
-fn wait_state(outgrow: &Outgrow, name: &str, state: &str) -> Value {
+pub(super) fn wait_state(outgrow: &Outgrow, name: &str, state: &str) -> Value {
     let what = format!("{name} is {state}");
     let seen = |outgrow: &Outgrow| named(outgrow, name).filter(|one| one["state"] == state);
     let seen = outgrow.wait(&what, SOON, seen);

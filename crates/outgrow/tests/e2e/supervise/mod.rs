@@ -4,6 +4,7 @@
 //! Not here: under load (`survive`); the keeper as pid 1 (tests of `outgrow-fleet`).
 
 mod ends;
+mod handover;
 mod health;
 mod surroundings;
 

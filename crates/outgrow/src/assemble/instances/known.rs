@@ -1,0 +1,210 @@
+//! One instance as it is known here: what the keeper says of it and what its checks say.
+
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+use outgrow_core::settings::Address;
+use outgrow_fleet::diagnose::Diagnosis;
+use outgrow_fleet::protocol::{InstanceReport, InstanceState};
+use outgrow_upstream::{EndpointOptions, Health, Registry};
+
+use super::super::log;
+use super::wanted::Wanted;
+
+/// How long an instance may run without being ready before it is looked at why. Each next look
+/// takes twice as long to come.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// One instance.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Known {
+    /// What the keeper said last.
+    pub(in super::super) report: InstanceReport,
+    /// When it said so.
+    reported: Ticks,
+    /// Its endpoint's address, while it is in the registry.
+    pub(super) address: Option<Address>,
+    /// Whether it is healthy and not ejected, as of the last step.
+    pub(in super::super) ready: bool,
+    /// Since when it is ready.
+    ready_since: Ticks,
+    /// Whether it was ready since it was started.
+    pub(super) was_ready: bool,
+    /// Since when it runs.
+    pub(super) since: Ticks,
+    /// Why it is not ready, once somebody has looked.
+    pub(super) diagnosis: Option<Diagnosis>,
+    /// How long after its start it is looked at next.
+    look_after: Duration,
+    /// Until when an earlier data process may have requests on it and not have said so.
+    pub(super) needed_until: Ticks,
+    /// When it began to leave.
+    pub(super) leaving: Option<Ticks>,
+    /// How long it may finish its requests then.
+    pub(super) drain_timeout: Duration,
+    /// Whether the keeper was told to stop it.
+    pub(super) stopping: bool,
+}
+
+impl Known {
+    pub(super) fn new(report: InstanceReport, now: Ticks) -> Self {
+        Self {
+            report,
+            reported: now,
+            address: None,
+            ready: false,
+            ready_since: now,
+            was_ready: false,
+            since: now,
+            diagnosis: None,
+            look_after: FIRST_LOOK,
+            needed_until: Ticks::ZERO,
+            leaving: None,
+            drain_timeout: Duration::ZERO,
+            stopping: false,
+        }
+    }
+
+    /// Whether it is to go.
+    pub(in super::super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.report.state == InstanceState::Running
+    }
+
+    pub(super) fn is(&self, name: &str, address: &str) -> bool {
+        let at = self.address.as_ref().map(ToString::to_string);
+        self.report.spec.name == name && at.as_deref() == Some(address)
+    }
+
+    /// Takes note of what the keeper says. `initial`: what is assumed of one that runs now.
+    pub(super) fn note(
+        &mut self,
+        report: InstanceReport,
+        initial: Health,
+        wanted: Option<&Wanted>,
+        registry: &Registry,
+        now: Ticks,
+    ) {
+        let was_running = self.runs() && self.address.is_some();
+        let address: Option<Address> = report.address.as_deref().and_then(|text| text.parse().ok());
+        let runs = report.state == InstanceState::Running;
+        if was_running && (!runs || self.address != address) {
+            self.leave_registry(&report, registry);
+        }
+        self.report = report;
+        self.reported = now;
+        if runs && self.address.is_none() && self.leaving.is_none() {
+            self.since = now;
+            self.was_ready = false;
+            self.diagnosis = None;
+            let limit = wanted.map_or(FIRST_LOOK, |wanted| wanted.start_timeout / 2);
+            self.look_after = FIRST_LOOK.min(limit);
+            if let Some(address) = address {
+                self.enter_registry(address, initial, wanted, registry, now);
+            }
+        }
+    }
+
+    fn enter_registry(
+        &mut self,
+        address: Address,
+        initial: Health,
+        wanted: Option<&Wanted>,
+        registry: &Registry,
+        now: Ticks,
+    ) {
+        let spec = &self.report.spec;
+        let Some(service) = registry.service(&spec.service) else {
+            return;
+        };
+        let options = EndpointOptions {
+            instance: Some(spec.name.clone()),
+            weight: 1,
+            initial,
+            live: wanted.and_then(|wanted| wanted.live.clone()),
+            ..EndpointOptions::default()
+        };
+        service.set_endpoint(address.clone(), options, now);
+        self.address = Some(address);
+    }
+
+    fn leave_registry(&mut self, report: &InstanceReport, registry: &Registry) {
+        let Some(address) = self.address.take() else {
+            return;
+        };
+        self.ready = false;
+        if let Some(service) = registry.service(&report.spec.service) {
+            let reason = report
+                .last_exit
+                .as_deref()
+                .unwrap_or("it is being restarted");
+            service.fail_endpoint(&address, reason);
+            service.remove_endpoint(&address);
+        }
+    }
+
+    /// Takes from the registry whether it is ready; whether that changed.
+    pub(super) fn look(&mut self, registry: &Registry, now: Ticks) -> bool {
+        let service = registry.service(&self.report.spec.service);
+        let ready = match (&self.address, service) {
+            (Some(address), Some(service)) => service.is_ready(address),
+            _ => false,
+        };
+        if ready == self.ready {
+            return false;
+        }
+        self.ready = ready;
+        if ready {
+            self.ready_since = now;
+            if !self.was_ready {
+                self.was_ready = true;
+                self.diagnosis = None;
+                let took = now.since(self.since).as_millis();
+                let name = &self.report.spec.name;
+                let address = self.report.address.as_deref().unwrap_or_default();
+                log::info(&format!("{name} is ready at {address} after {took} ms"));
+            }
+        }
+        true
+    }
+
+    /// Whether it has been ready for long enough to be relied upon.
+    pub(super) fn is_settled(&self, settle: Duration, now: Ticks) -> bool {
+        self.ready && now.since(self.ready_since) >= settle
+    }
+
+    /// Whether it may take requests within `patience`.
+    pub(super) fn is_about_to_come(&self, patience: Duration, now: Ticks) -> bool {
+        match &self.report.state {
+            InstanceState::Starting | InstanceState::Stopping | InstanceState::Exited { .. } => {
+                true
+            }
+            InstanceState::Running => {
+                let elsewhere = self.diagnosis.as_ref().is_some_and(|why| why.elsewhere);
+                !self.was_ready && !elsewhere
+            }
+            InstanceState::Backoff { delay_ms } => {
+                self.reported + Duration::from_millis(*delay_ms) <= now + patience
+            }
+            // It has not lived for long enough too often.
+            InstanceState::CrashLoop { .. } | InstanceState::Stopped | InstanceState::Unknown => {
+                false
+            }
+        }
+    }
+
+    /// Whether it should be looked at why it is not ready. Asked once for each time.
+    pub(super) fn wants_look(&mut self, now: Ticks) -> bool {
+        let wants = self.runs()
+            && !self.was_ready
+            && self.leaving.is_none()
+            && now.since(self.since) >= self.look_after;
+        if wants {
+            self.look_after *= 2;
+        }
+        wants
+    }
+}

@@ -1,0 +1,70 @@
+//! What the configuration wants of the instances of a service, compiled once per reload.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use outgrow_fleet::settings::InstanceSettings;
+use outgrow_fleet::supervise::template::Template;
+use outgrow_upstream::check::Live;
+use outgrow_upstream::settings::CheckSettings;
+
+use crate::config::{Config, Service};
+
+/// Bounds of how long a new instance must stay ready before the next old one is replaced.
+const SETTLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What is wanted of the instances of one service.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) template: Template,
+    pub(super) start_timeout: Duration,
+    pub(super) drain_timeout: Duration,
+    pub(super) live: Option<Live>,
+    /// How long a new instance must stay ready before the next old one is replaced.
+    pub(super) settle: Duration,
+    /// How long a request waits for one that is about to start.
+    pub(super) queue: Duration,
+}
+
+impl Wanted {
+    /// Those of all services with a command, by name.
+    pub(super) fn all(config: &Config, cores: usize) -> BTreeMap<String, Self> {
+        let supervised = config.service.iter().filter_map(|(name, service)| {
+            let wanted = Self::new(name.as_str(), service, cores)?;
+            Some((name.as_str().to_owned(), wanted))
+        });
+        supervised.collect()
+    }
+
+    fn new(name: &str, service: &Service, cores: usize) -> Option<Self> {
+        let settings = service.instances.as_ref()?;
+        let check = service.upstream.check.clone().unwrap_or_default();
+        Some(Self {
+            template: Template::new(name, settings, cores)?,
+            start_timeout: settings.start_timeout,
+            drain_timeout: settings.drain_timeout,
+            live: live(settings),
+            settle: settle(&check),
+            queue: service.upstream.timeouts.queue,
+        })
+    }
+}
+
+/// As long as the check takes to notice that an instance which was ready fails: one that is ready
+/// for a moment only must not carry a replacement through.
+fn settle(check: &CheckSettings) -> Duration {
+    let again = check.fast_interval.min(check.interval);
+    let noticed = check.interval + again * check.fall.saturating_sub(1);
+    // The intervals jitter.
+    noticed.mul_f64(1.2).clamp(SETTLE.0, SETTLE.1)
+}
+
+fn live(settings: &InstanceSettings) -> Option<Live> {
+    let live = settings.live.as_ref()?;
+    (live.path.is_some() || live.hang).then(|| Live {
+        path: live.path.clone(),
+        interval: live.interval,
+        timeout: live.timeout,
+        fall: live.fall,
+    })
+}

@@ -1,0 +1,162 @@
+//! A data process whose keeper is played: what is said while it waits for something else.
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use outgrow_fleet::protocol::channel::{Channel, Received, pair};
+use outgrow_fleet::protocol::{Decoded, DrainReason, decode};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The keeper's end.
+struct Keeper {
+    channel: Channel,
+    /// What is bound; the data process has copies.
+    bound: Vec<TcpListener>,
+}
+
+impl Keeper {
+    fn new() -> (Self, Client) {
+        let (near, far) = pair().expect("a channel");
+        let keeper = Self {
+            channel: Channel::new(near),
+            bound: Vec::new(),
+        };
+        (keeper, Client::new(far))
+    }
+
+    fn say(&mut self, message: &KeeperMessage) {
+        self.channel.send(message, &[]).expect("sent");
+    }
+
+    fn greet(&mut self) {
+        let hello = serde_json::json!({
+            "type": "hello", "generation": 1, "protocol": 1, "version": "1", "keeper": 1,
+            "upgrade": false, "listeners": [], "instances": [],
+        });
+        self.channel.send(&hello, &[]).expect("sent");
+    }
+
+    /// The next message.
+    async fn hear(&mut self) -> DataMessage {
+        let record = async {
+            loop {
+                match self.channel.receive().expect("the channel is well") {
+                    Received::Record(record) => return record,
+                    Received::Empty => tokio::task::yield_now().await,
+                    Received::Closed => panic!("the data process is gone"),
+                }
+            }
+        };
+        let record = tokio::time::timeout(LONG, record).await.expect("a message");
+        match decode(&record.bytes, |_: &DataMessage| false) {
+            Decoded::Message(DataMessage::Fatal { message }) => panic!("{message}"),
+            Decoded::Message(message) => message,
+            Decoded::Ignored(line) => panic!("{line}"),
+        }
+    }
+
+    fn bind(&mut self, key: String, address: String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("set");
+        let message = KeeperMessage::Bound {
+            key,
+            address,
+            sockets: 1,
+        };
+        let sent = self.channel.send(&message, &[listener.as_fd()]);
+        sent.expect("sent");
+        self.bound.push(listener);
+    }
+}
+
+fn report(id: u64) -> InstanceReport {
+    let report = serde_json::json!({
+        "spec": { "id": id, "name": "web.1", "service": "web", "command": "serve" },
+        "state": { "state": "running" }, "restarts": 1,
+    });
+    serde_json::from_value(report).expect("a report")
+}
+
+fn config(listeners: &str, more: &str) -> String {
+    let listener = |name| {
+        let port = u32::from(name);
+        format!("[listener.{name}]\naddress = \"127.0.0.1:{port}\"\n")
+    };
+    let listeners = listeners.chars().map(listener).collect::<Vec<_>>().concat();
+    format!(
+        "{listeners}{more}\n[process]\nworkers = 1\ndrain_delay = \"0s\"\n[access]\nto = \"off\"\n\
+         [admin]\nlisten = \"off\"\n[route.r]\nrespond = {{ status = 204 }}\n"
+    )
+}
+
+#[tokio::test]
+async fn what_is_told_of_instances_while_sockets_are_bound_is_kept() {
+    let (mut keeper, client) = Keeper::new();
+    let (sender, mut receiver) = client.split().expect("a runtime");
+    let text = config("a", "");
+    let source = ConfigSource::File(PathBuf::from("unused"));
+    let (config, _) = source.load_text(&text, Look::Plain).expect("good");
+    let answer = async {
+        let DataMessage::Bind { key, address, .. } = keeper.hear().await else {
+            panic!("it binds first");
+        };
+        keeper.say(&KeeperMessage::Instance(Box::new(report(7))));
+        keeper.bind(key, address);
+    };
+    let mut sockets = Sockets::default();
+    let binding = bind_missing(&sender, &mut receiver, &config, 1, &mut sockets);
+    let (reports, ()) = tokio::join!(binding, answer);
+    assert_eq!(reports.expect("bound"), [report(7)]);
+    assert_eq!(sockets.keys(), ["listener 127.0.0.1:97"]);
+}
+
+/// The second reload is asked for while the first one waits for a socket, with a newer file.
+#[tokio::test]
+async fn a_reload_during_a_reload_comes_after_it() {
+    let name = format!("outgrow-reload-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    let (first, second, third) = (config("a", ""), config("ab", ""), config("ab", "# newer"));
+    write(&first);
+    let (mut keeper, client) = Keeper::new();
+    keeper.greet();
+    let source = ConfigSource::File(file.clone());
+    let play = async {
+        let mut kept = Vec::new();
+        loop {
+            match keeper.hear().await {
+                DataMessage::Bind { key, address, .. } => {
+                    if key == "listener 127.0.0.1:98" {
+                        write(&third);
+                        keeper.say(&KeeperMessage::Reload {});
+                    }
+                    keeper.bind(key, address);
+                }
+                DataMessage::Ready { .. } => {
+                    write(&second);
+                    keeper.say(&KeeperMessage::Reload {});
+                }
+                DataMessage::Keep { key, value } if key == CONFIGURATION => {
+                    kept.push(value.as_str().unwrap_or_default().to_owned());
+                    if kept.len() == 3 {
+                        let reason = DrainReason::Stop;
+                        keeper.say(&KeeperMessage::Drain { reason });
+                    }
+                }
+                DataMessage::Drained {} => return kept,
+                _ => {}
+            }
+        }
+    };
+    let serve = async {
+        let control = begin(client, source).await.expect("it starts");
+        control.run().await
+    };
+    let (_, kept) = tokio::join!(serve, play);
+    assert_eq!(kept, [first, second, third]);
+    std::fs::remove_file(&file).expect("removed");
+}
