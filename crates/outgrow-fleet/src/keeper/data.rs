@@ -57,6 +57,8 @@ pub(super) struct DataProcess {
     pub(super) deadline: Option<Moment>,
     /// Commands of a candidate, until it is the active one.
     pub(super) held: Vec<DataMessage>,
+    /// The keys that are there only because it asked, while it is a candidate.
+    pub(super) bound: Vec<String>,
     /// Its pid may be anybody's by now.
     reaped: bool,
 }
@@ -112,6 +114,7 @@ impl DataProcess {
             started,
             deadline,
             held: Vec::new(),
+            bound: Vec::new(),
             reaped: false,
         }
     }
@@ -151,6 +154,7 @@ impl Keeper {
             started: now,
             deadline: Some(now.after(self.options.ready_timeout)),
             held: Vec::new(),
+            bound: Vec::new(),
             reaped: false,
         };
         let hello = KeeperMessage::Hello(Box::new(hello));
@@ -277,6 +281,10 @@ impl Keeper {
                     .info(&format!("data process {generation} has drained ({how})"));
             }
             Role::Candidate => {
+                // Nobody would ever accept there.
+                for key in &data.bound {
+                    self.listeners.release(key);
+                }
                 self.upgrade_failed(&format!("the new data process ended: {how}"));
             }
             Role::Active if self.stage != Stage::Serving => {

@@ -48,7 +48,9 @@ impl Keeper {
     pub(super) fn promote(&mut self, generation: u64, keeper_state: u32) {
         let program = self.candidate_program.take();
         self.answer_upgrade(true, &format!("data process {generation} serves"));
-        let until = Moment::now().after(self.facts.limits.upgrade_drain);
+        // Its own end comes first, in order.
+        let limit = self.facts.limits.upgrade_drain + self.options.drain_margin;
+        let until = Moment::now().after(limit);
         for index in 0..self.data.len() {
             let data = &mut self.data[index];
             if data.role == Role::Active {
@@ -67,6 +69,7 @@ impl Keeper {
         self.facts.start_data_at = None;
         if let Some(index) = self.index(generation) {
             self.data[index].role = Role::Active;
+            self.data[index].bound.clear();
             for command in std::mem::take(&mut self.data[index].held) {
                 self.command(command);
             }

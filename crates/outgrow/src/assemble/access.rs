@@ -1,17 +1,20 @@
 //! Opens what the access record is written to.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 
-use outgrow_edge::RecordWriter;
 use outgrow_edge::settings::{AccessDestination, AccessSettings};
 
-/// Directs the records as the settings say; a file is opened anew, so that it can be rotated.
-pub(super) fn direct(writer: &RecordWriter, settings: &AccessSettings) -> Result<(), String> {
-    let target = match &settings.to {
+/// Where records go.
+pub(super) type Target = Box<dyn Write + Send>;
+
+/// Opens what the settings say, none for `off`; a file is opened anew at each reload, so that it
+/// can be rotated.
+pub(super) fn open(settings: &AccessSettings) -> Result<Option<Target>, String> {
+    Ok(match &settings.to {
         AccessDestination::Off => None,
-        AccessDestination::Stdout => Some(Box::new(io::stdout()) as _),
-        AccessDestination::Stderr => Some(Box::new(io::stderr()) as _),
+        AccessDestination::Stdout => Some(Box::new(io::stdout())),
+        AccessDestination::Stderr => Some(Box::new(io::stderr())),
         AccessDestination::File(path) => {
             let file = OpenOptions::new()
                 .create(true)
@@ -23,9 +26,7 @@ pub(super) fn direct(writer: &RecordWriter, settings: &AccessSettings) -> Result
                         path.display()
                     )
                 })?;
-            Some(Box::new(file) as _)
+            Some(Box::new(file))
         }
-    };
-    writer.direct(target, settings.format);
-    Ok(())
+    })
 }

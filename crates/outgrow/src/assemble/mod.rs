@@ -10,6 +10,7 @@ mod instances;
 mod listeners;
 mod log;
 mod numbers;
+mod prepare;
 mod start;
 mod view;
 mod watch;
