@@ -24,6 +24,7 @@ pub mod protocol;
 pub mod resources;
 pub mod settings;
 pub mod shim;
+mod standard;
 pub mod supervise;
 
 mod log;
