@@ -38,6 +38,9 @@ fn keeper() -> ExitCode {
         options.ready_timeout = Duration::from_millis(milliseconds.parse().expect("a number"));
     }
     options.drain_margin = Duration::from_millis(100);
+    if let Ok(milliseconds) = std::env::var("PROBE_MARGIN_MS") {
+        options.drain_margin = Duration::from_millis(milliseconds.parse().expect("a number"));
+    }
     if std::env::var_os("PROBE_JSON").is_some() {
         options.log_format = LogFormat::Json;
     }
