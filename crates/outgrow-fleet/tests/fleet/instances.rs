@@ -184,7 +184,9 @@ fn who_ignores_sigterm_is_killed_with_the_whole_group() {
 fn a_hung_instance_is_started_anew_at_once() {
     let house = House::start();
     let (mut data, _) = house.serving();
-    let report = data.start(1, &json!("exec sleep 1000"));
+    let policy = json!({"first_at_once": true, "first_ms": 7, "crash_loop": 3, "max_ms": 60_000});
+    data.start_with(1, &json!("exec sleep 1000"), &[("restart", policy)]);
+    let report = data.instance(1, "running");
     // It hangs: a stopped process does not even see a SIGTERM.
     kill(report.pid(), Signal::STOP);
     data.tell(&json!({"type": "restart_instance", "id": 1, "reason": "liveness failed"}));
@@ -199,6 +201,18 @@ fn a_hung_instance_is_started_anew_at_once() {
     assert_eq!(states, ["stopping", "exited", "starting", "running"]);
     assert_ne!(next.pid(), report.pid());
     house.line_with("web.1 is restarted: liveness failed");
+    // If that was no help, later and later, and it is shown as what it is.
+    let again = json!({"type": "restart_instance", "id": 1, "reason": "liveness failed"});
+    data.tell(&again);
+    assert_eq!(data.instance(1, "backoff").0["state"]["delay_ms"], 7);
+    data.instance(1, "running");
+    data.tell(&again);
+    data.instance(1, "crash_loop");
+    // Not even asking again makes it faster.
+    data.tell(&again);
+    data.start(2, &json!("exec sleep 1000"));
+    data.tell(&json!({"type": "stop_instance", "id": 1}));
+    data.instance(1, "stopped");
 }
 
 #[test]
