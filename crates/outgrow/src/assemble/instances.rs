@@ -13,7 +13,7 @@ use outgrow_fleet::settings::InstanceSettings;
 use outgrow_fleet::supervise::reconcile::{Action, ExistingInstance, reconcile};
 use outgrow_fleet::supervise::template::Template;
 use outgrow_upstream::check::Live;
-use outgrow_upstream::{EndpointOptions, Health, Registry};
+use outgrow_upstream::{EndpointOptions, Health, Registry, Subject};
 
 use super::log;
 use crate::config::Config;
@@ -36,6 +36,10 @@ pub(super) struct Known {
     leaving: Option<Ticks>,
     /// Whether the keeper was told to stop it.
     stopping: bool,
+    /// Whether it is being restarted since it hung.
+    hung: bool,
+    /// Whether its liveness check fails and it is not restarted for now.
+    pub(super) held: bool,
 }
 
 /// All instances.
@@ -77,6 +81,8 @@ impl Instances {
             since: now,
             leaving: None,
             stopping: false,
+            hung: false,
+            held: false,
         });
         let was_running = known.report.state == InstanceState::Running && known.address.is_some();
         let runs = report.state == InstanceState::Running;
@@ -94,6 +100,10 @@ impl Instances {
                 known.enter_registry(&report, address, inherited, config, registry, now);
             }
         }
+        if matches!(report.state, InstanceState::CrashLoop { .. }) {
+            // It may never come back: the others need not wait for it.
+            known.hung = false;
+        }
         let gone = report.state == InstanceState::Stopped;
         known.report = report;
         if gone {
@@ -110,35 +120,77 @@ impl Instances {
                 .is_some_and(|one| one.to_string() == address);
             if known.report.spec.name == name && same && !known.ready {
                 known.ready = true;
+                known.hung = false;
                 let took = now.since(known.since).as_millis();
                 log::info(&format!("{name} is ready at {address} after {took} ms"));
             }
         }
     }
 
-    /// The liveness check of an instance failed: what to tell the keeper.
+    /// The liveness check of an instance failed: what to tell the keeper. Nothing when the check
+    /// itself may be wrong (a mistyped path fails everywhere, and after each restart again), or
+    /// when another instance of the service is being restarted for the same reason: what they
+    /// have in common, such as a database, must not end them all.
     pub(super) fn restart(
         &mut self,
-        name: &str,
-        address: &str,
+        subject: &Subject,
         reason: &str,
+        doubtful: bool,
     ) -> Option<DataMessage> {
-        let known = self.known.values_mut().find(|known| {
-            known.report.spec.name == name
+        let id = self.id_of(subject)?;
+        let service = self.known.get(&id)?.report.spec.service.clone();
+        let other = self.known.values().find(|other| {
+            let same = other.report.spec.service == service && other.report.spec.id != id;
+            same && other.hung && !other.is_leaving()
+        });
+        let other = other.map(|other| other.report.spec.name.clone());
+        let known = self.known.get_mut(&id)?;
+        if known.stopping || known.is_leaving() {
+            return None;
+        }
+        let name = &known.report.spec.name;
+        let held = match other {
+            _ if doubtful => Some(format!(
+                "its liveness check has never passed since it became ready, so it is not \
+                 restarted: is [service.{service}.live] right?"
+            )),
+            Some(other) => Some(format!("it is restarted when {other} is ready again")),
+            None => None,
+        };
+        if let Some(held) = held {
+            // The check goes on failing; once is enough.
+            if !std::mem::replace(&mut known.held, true) {
+                log::warn(&format!("{name} does not answer ({reason}): {held}"));
+            }
+            return None;
+        }
+        (known.hung, known.held) = (true, false);
+        log::warn(&format!("{name} hangs ({reason}): it is restarted"));
+        let reason = format!("not live: {reason}");
+        Some(DataMessage::RestartInstance { id, reason })
+    }
+
+    fn id_of(&self, subject: &Subject) -> Option<InstanceId> {
+        let is_it = |known: &&Known| {
+            subject.instance.as_ref() == Some(&known.report.spec.name)
                 && known
                     .address
                     .as_ref()
-                    .is_some_and(|one| one.to_string() == address)
-        })?;
-        if known.stopping || known.leaving.is_some() {
-            return None;
+                    .is_some_and(|address| address.to_string() == subject.address)
+        };
+        Some(self.known.values().find(is_it)?.report.spec.id)
+    }
+
+    /// Brings what a reload changed about the liveness check to instances that run.
+    pub(super) fn refresh(&mut self, config: &Config, registry: &Registry, now: Ticks) {
+        for known in self.known.values_mut() {
+            if let Some(address) = known.address.clone()
+                && !known.is_leaving()
+            {
+                let report = known.report.clone();
+                known.enter_registry(&report, address, known.ready, config, registry, now);
+            }
         }
-        let id = known.report.spec.id;
-        log::warn(&format!("{name} hangs ({reason}): it is restarted"));
-        Some(DataMessage::RestartInstance {
-            id,
-            reason: format!("not live: {reason}"),
-        })
     }
 
     /// The next steps from what is to what should be. To be asked after every change and a few
@@ -200,6 +252,8 @@ impl Instances {
             since: now,
             leaving: None,
             stopping: false,
+            hung: false,
+            held: false,
         };
         self.known.insert(spec.id, known);
         DataMessage::StartInstance { spec }
@@ -285,7 +339,7 @@ impl Instances {
                 None => format!("not ready after {limit:?} (start_timeout)"),
             };
             log::warn(&format!("{}: {reason}: it is restarted", spec.name));
-            known.since = now;
+            (known.since, known.hung) = (now, false);
             messages.push(DataMessage::RestartInstance { id: *id, reason });
         }
         messages
@@ -334,6 +388,7 @@ impl Known {
             return;
         };
         self.ready = false;
+        self.held = false;
         if let Some(service) = registry.service(&report.spec.service) {
             let reason = report
                 .last_exit

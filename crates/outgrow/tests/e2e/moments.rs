@@ -185,3 +185,53 @@ fn instances_have_the_open_files_that_the_user_set() {
     let stdout = outgrow.stdout();
     assert!(stdout.contains("app.1 | 512\n"), "{stdout}");
 }
+
+/// A connection that keeps a draining process alive.
+fn in_use(outgrow: &Outgrow) -> Client {
+    let public = outgrow.address("public").expect("an address");
+    let mut client = Client::connect(public).expect("a connection");
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n").expect("sent");
+    client
+}
+
+fn wait_refused(outgrow: &Outgrow, name: &str) {
+    let address = outgrow.address(name).expect("an address");
+    let refused = |_: &Outgrow| Client::connect(address).is_err().then_some(());
+    outgrow
+        .wait("nobody listens there", SOON, refused)
+        .expect("refused");
+}
+
+const MORE: &str = "[listener.more]\naddress = \"%more%\"";
+
+#[test]
+fn a_listener_that_goes_after_an_upgrade_is_closed_though_the_old_process_drains() {
+    let mut outgrow = Outgrow::start(&fixed("stays", MORE)).expect("outgrow starts");
+    let old = shop::data_pid(&outgrow);
+    let _in_use = in_use(&outgrow);
+    outgrow.upgrade(None).expect("an upgrade");
+    outgrow.reload(&fixed("stays", "")).expect("a reload");
+    wait_refused(&outgrow, "more");
+    assert!(outgrow_testkit::processes::is_running(old), "it drains");
+    // And it can come back.
+    outgrow.reload(&fixed("stays", MORE)).expect("a reload");
+    serves(&outgrow, "stays");
+}
+
+#[test]
+fn a_listener_that_goes_with_an_upgrade_is_closed() {
+    let mut outgrow = Outgrow::start(&fixed("stays", MORE)).expect("outgrow starts");
+    outgrow.write_config(&fixed("other", "")).expect("written");
+    outgrow.upgrade(None).expect("an upgrade");
+    wait_refused(&outgrow, "more");
+    serves(&outgrow, "other");
+}
+
+#[test]
+fn a_reload_that_is_refused_leaves_no_listener() {
+    let mut outgrow = Outgrow::start(&fixed("stays", "")).expect("outgrow starts");
+    let text = fixed("other", MORE).replace("\"off\"", "\"/nowhere/access.log\"");
+    assert!(outgrow.reload(&text).is_err());
+    wait_refused(&outgrow, "more");
+    serves(&outgrow, "stays");
+}

@@ -60,6 +60,8 @@ impl Control {
         }
         let now = self.parts.edge.shared.clock.now();
         compile::services(&config, &self.parts.registry, now);
+        let registry = &self.parts.registry;
+        self.instances.refresh(&config, registry, now);
         let shared = Arc::clone(&self.parts.edge.shared);
         let plan = compile::plan(&config, &self.parts.registry, &shared);
         shared.ledger.set_limit(config.process.memory.0);

@@ -5,6 +5,7 @@
 
 mod ends;
 mod health;
+mod live;
 mod surroundings;
 
 use std::{fs, path::Path};
