@@ -128,6 +128,20 @@ fn the_environment_says_who_and_where() {
 }
 
 #[test]
+fn the_token_of_the_admin_listener_is_not_for_instances() {
+    let variables = [("OUTGROW_ADMIN_TOKEN", "s3cret"), ("OTHER", "stays")];
+    let house = House::start_with(&[], &variables);
+    let (mut data, _) = house.serving();
+    let tell = json!("echo \"has $OUTGROW_ADMIN_TOKEN and $OTHER\"; exec sleep 1000");
+    data.start(1, &tell);
+    house.line_with("web.1 | has  and stays");
+    // Who wants it says so.
+    let wanted = json!({"OUTGROW_ADMIN_TOKEN": "own"});
+    data.start_with(2, &tell, &[("environment", wanted)]);
+    house.line_with("web.2 | has own and stays");
+}
+
+#[test]
 fn a_daemon_ends_with_its_instance() {
     let house = House::start();
     let (mut data, _) = house.serving();
