@@ -59,6 +59,12 @@ pub(super) struct Certificates {
     pub(super) texts: Texts,
 }
 
+/// Whether the TLS of every listener could be built.
+pub fn check(config: &Config) -> Result<(), String> {
+    let (tickets, _) = ticket_keys(None)?;
+    build(config, &tickets, &Texts::new()).map(|_| ())
+}
+
 /// Builds the TLS of every listener that has one. A file that is among `kept` is not read.
 pub(super) fn build(
     config: &Config,

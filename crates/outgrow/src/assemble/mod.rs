@@ -15,4 +15,5 @@ mod start;
 mod view;
 mod watch;
 
+pub use certificates::check as check_certificates;
 pub use start::data;
