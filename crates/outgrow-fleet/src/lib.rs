@@ -19,6 +19,7 @@ pub mod diagnose;
 mod events;
 pub mod keeper;
 pub mod moment;
+mod orphans;
 mod processes;
 pub mod protocol;
 pub mod resources;

@@ -202,6 +202,15 @@ impl Listeners {
         true
     }
 
+    /// Closes our sockets; what data processes hold of them goes on. The file of
+    /// a Unix socket stays until it is released: who drains is still found by it.
+    pub(super) fn close_sockets(&mut self) {
+        self.entries.retain(|_, bound| {
+            bound.sockets.clear();
+            bound.path.is_some()
+        });
+    }
+
     /// Closes everything; what data processes hold of it goes on.
     pub(super) fn close_all(&mut self) {
         for bound in std::mem::take(&mut self.entries).into_values() {

@@ -78,6 +78,30 @@ fn a_killed_keeper_leaves_nothing() {
     assert!(!directory.exists(), "the runtime directory is left");
 }
 
+#[test]
+fn a_keeper_and_shims_that_are_killed_together_leave_nothing() {
+    let mut house = House::start();
+    let (mut data, _) = house.serving();
+    let one = data.start(1, &json!("sleep 1000 & exec sleep 1000"));
+    let outside = "setsid sh -c 'echo outside $$; exec sleep 1000' & exec sleep 1000";
+    let two = data.start(2, &json!(outside));
+    house.line_with("web.2 | outside ");
+    let three = data.start(
+        3,
+        &json!("trap '' TERM; echo up; while :; do sleep 1000; done"),
+    );
+    house.line_with("web.3 | up");
+    // Stopped, none of them can do anything about the death of another.
+    let killed = [house.pid(), one.shim(), two.shim()];
+    for signal in [Signal::STOP, Signal::KILL] {
+        killed.iter().for_each(|pid| kill(*pid, signal));
+    }
+    house.end();
+    // The third still has its shim, which gives it its time.
+    house.nothing_left();
+    assert!(!alive(three.pid()));
+}
+
 /// A keeper that writes to pipes which nobody reads, and which are full.
 fn unread() -> (House, house::Data, std::fs::File) {
     use std::os::unix::fs::OpenOptionsExt;
@@ -177,6 +201,21 @@ fn a_stop_drains_first_and_then_stops_instances() {
     assert_eq!(house.end().code(), Some(0));
     house.nothing_left();
     assert!(TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn a_unix_listener_is_there_while_its_process_drains() {
+    let mut house = House::start();
+    let (mut data, _) = house.serving();
+    let address = format!("unix:{}", house.file("public.sock"));
+    data.bind(&address, 1);
+    data.serve();
+    house.signal(Signal::TERM);
+    data.wait("drain");
+    assert_eq!(ask(&address), "generation 1\n");
+    data.exit(0);
+    assert_eq!(house.end().code(), Some(0));
+    assert!(!std::path::Path::new(&house.file("public.sock")).exists());
 }
 
 #[test]

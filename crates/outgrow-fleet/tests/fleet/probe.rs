@@ -61,7 +61,7 @@ fn data() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    client
+    let watch = client
         .watch_keeper(Duration::from_secs(5))
         .expect("a thread");
     let path = std::env::var("PROBE_CONTROL").expect("PROBE_CONTROL");
@@ -70,7 +70,7 @@ fn data() -> ExitCode {
         .enable_io()
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let (sender, mut receiver) = client.split().expect("a channel");
         let mut server = None;
         let orders = control.try_clone().expect("a clone");
@@ -109,7 +109,9 @@ fn data() -> ExitCode {
                 Err(error) => panic!("{error}"),
             }
         }
-    })
+    });
+    watch.finish();
+    code
 }
 
 /// Does what the test says: messages for the keeper, or `{"probe": …}`.

@@ -31,10 +31,13 @@ pub fn data(source: ConfigSource) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = client.watch_keeper(ORPHAN_LIMIT) {
-        eprintln!("outgrow: {error}");
-        return ExitCode::FAILURE;
-    }
+    let watch = match client.watch_keeper(ORPHAN_LIMIT) {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprintln!("outgrow: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -45,12 +48,14 @@ pub fn data(source: ConfigSource) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async move {
+    let code = runtime.block_on(async move {
         match begin(client, source).await {
             Ok(control) => control.run().await,
             Err(()) => ExitCode::FAILURE,
         }
-    })
+    });
+    watch.finish();
+    code
 }
 
 /// Everything up to the moment at which the loop takes over. What fails is told to the keeper,
