@@ -94,7 +94,9 @@ fn a_keeper_and_shims_that_are_killed_together_leave_nothing() {
     // Stopped, none of them can do anything about the death of another.
     let killed = [house.pid(), one.shim(), two.shim()];
     for signal in [Signal::STOP, Signal::KILL] {
-        killed.iter().for_each(|pid| kill(*pid, signal));
+        for pid in killed {
+            kill(pid, signal);
+        }
     }
     house.end();
     // The third still has its shim, which gives it its time.
