@@ -18,6 +18,8 @@ use tokio::time::timeout;
 
 use crate::answer::Answer;
 use crate::endpoints::{self, What};
+use crate::guard;
+use crate::peer::Peer;
 use crate::plan::AdminPlan;
 use crate::slots::Slot;
 use crate::source::Source;
@@ -47,18 +49,18 @@ pub(crate) struct Shared {
 struct Conversation<T> {
     shared: Shared,
     connection: ServerConnection<T>,
-    is_tcp: bool,
+    peer: Peer,
     request: RequestHead,
     response: ResponseHead,
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<T: Transport>(shared: Shared, io: T, is_tcp: bool, slot: Slot) {
+pub(crate) async fn serve<T: Transport>(shared: Shared, io: T, peer: Peer, slot: Slot) {
     let blocks = Arc::clone(&shared.blocks);
     let mut conversation = Conversation {
         shared,
         connection: ServerConnection::new(io, blocks, Limits::default()),
-        is_tcp,
+        peer,
         request: RequestHead::default(),
         response: ResponseHead::default(),
     };
@@ -66,7 +68,12 @@ pub(crate) async fn serve<T: Transport>(shared: Shared, io: T, is_tcp: bool, slo
         if !conversation.is_asked(&slot).await {
             return;
         }
-        if !conversation.exchange(&slot).await {
+        // Until its head is whole a connection can be ended for another one: whoever sends a byte
+        // of it and no more must not keep the probes out.
+        let Some(head) = conversation.read_head(&slot).await else {
+            return;
+        };
+        if !slot.wake() || !conversation.exchange(head, &slot).await {
             return;
         }
         conversation.connection.rest();
@@ -86,12 +93,12 @@ impl<T: Transport> Conversation<T> {
             }
             self.connection.poll_readable(cx)
         });
-        matches!(timeout(IDLE_PATIENCE, asked).await, Ok(true)) && slot.wake()
+        matches!(timeout(IDLE_PATIENCE, asked).await, Ok(true))
     }
 
     /// One request and its answer; whether another one may follow.
-    async fn exchange(&mut self, slot: &Slot) -> bool {
-        let answer = match self.read_head().await {
+    async fn exchange(&mut self, head: Result<(), NoRequest>, slot: &Slot) -> bool {
+        let answer = match head {
             Ok(()) => self.handle().await,
             Err(NoRequest::Reject(reject)) => {
                 self.request.clear();
@@ -133,21 +140,35 @@ impl<T: Transport> Conversation<T> {
         let _ = timeout(LINGER_PATIENCE, linger).await;
     }
 
-    async fn read_head(&mut self) -> Result<(), NoRequest> {
-        let head = poll_fn(|cx| self.connection.poll_head(cx, &mut self.request));
+    /// Reads the head; none when the connection was chosen to end.
+    async fn read_head(&mut self, slot: &Slot) -> Option<Result<(), NoRequest>> {
+        let mut ended = pin!(slot.ended());
+        let head = poll_fn(|cx| {
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            self.connection.poll_head(cx, &mut self.request).map(Some)
+        });
         match timeout(HEAD_PATIENCE, head).await {
             Ok(result) => result,
-            Err(_) => Err(NoRequest::Reject(Reject {
+            Err(_) => Some(Err(NoRequest::Reject(Reject {
                 cause: Cause::HeadTimeout,
                 detail: "the head did not arrive in time",
-            })),
+            }))),
         }
     }
 
     /// The answer to a request; none when the caller has gone.
     async fn handle(&mut self) -> Option<Answer> {
         let plan = self.shared.plan.load();
-        let what = match endpoints::find(&plan, &self.request, self.is_tcp) {
+        let found = match endpoints::find(&plan, &self.request, self.peer.is_tcp()) {
+            Ok(what) if what.is_action() => {
+                let may = guard::check_user(&plan, self.peer).await;
+                may.map(|()| what)
+            }
+            found => found,
+        };
+        let what = match found {
             Ok(what) => what,
             Err(answer) => {
                 self.pass_over_body().await;

@@ -77,7 +77,7 @@ const ENDPOINTS: [Endpoint; 8] = [
 ];
 
 impl What {
-    fn is_action(self) -> bool {
+    pub(crate) fn is_action(self) -> bool {
         matches!(self, Self::Reload | Self::Upgrade | Self::Stop)
     }
 

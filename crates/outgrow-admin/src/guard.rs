@@ -1,4 +1,4 @@
-//! Who may ask: the token, and the two ways in which a web page could misuse a browser on this
+//! Who may ask: the token or the user, and the two ways in which a web page could misuse a browser on this
 //! machine (DNS rebinding, requests across sites).
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use outgrow_message::{Known, RequestHead};
 
 use crate::answer::Answer;
+use crate::peer::{Peer, own_user};
 use crate::plan::AdminPlan;
 
 /// Refuses names that somebody else could have pointed to this machine: a page of theirs would
@@ -91,6 +92,24 @@ fn is_same(given: &[u8], expected: &[u8]) -> bool {
         difference = std::hint::black_box(difference);
     }
     difference == 0
+}
+
+/// Where there is no token, lets act whoever could also send a signal: the user that runs outgrow,
+/// and root. Every other user of the machine can connect to loopback, too.
+pub(crate) async fn check_user(plan: &AdminPlan, peer: Peer) -> Result<(), Answer> {
+    if !plan.token.is_empty() {
+        return Ok(());
+    }
+    let (own, asking) = (own_user(), peer.user().await);
+    if asking.is_some() && (asking == own || asking == Some(0)) {
+        return Ok(());
+    }
+    let problem = match asking {
+        Some(user) => format!("user {user} may not act here: only root and the user that runs outgrow may"),
+        None => "it cannot be told which user asks, and only root and the user that runs outgrow may act here".to_owned(),
+    };
+    let hint = "run the command as that user, or set [admin] token and send it";
+    Err(Answer::problem(403, &problem, hint))
 }
 
 /// Refuses actions that a browser sends for a web page: no page has business here, and a page

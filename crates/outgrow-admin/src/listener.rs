@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::{self, Shared};
+use crate::peer::Peer;
 use crate::plan::AdminPlan;
 use crate::slots::{SPARED, Slots};
 use crate::source::Source;
@@ -114,9 +115,9 @@ pub async fn serve(
             waiting = Some(stream);
             continue;
         }
-        let is_tcp = matches!(stream, Stream::Tcp(_));
+        let peer = Peer::of(&stream);
         let slot = slots.take();
-        tasks.spawn(connection::serve(shared.clone(), stream, is_tcp, slot));
+        tasks.spawn(connection::serve(shared.clone(), stream, peer, slot));
     }
     drop((sockets, waiting));
     slots.end();

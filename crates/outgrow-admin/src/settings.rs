@@ -9,8 +9,9 @@ outgrow_core::settings! {
         /// Where to listen: `host:port`, `unix:/path`, or `"off"`.
         pub listen: AdminListen = AdminListen::At(Address::tcp("127.0.0.1", 9900));
         /// What callers must send as `Authorization: Bearer TOKEN`; empty: nothing, which is
-        /// possible only when other machines cannot reach the listener. `/livez` and `/readyz`
-        /// need no token.
+        /// possible only when other machines cannot reach the listener. Then everybody on this
+        /// machine may look, but only the user that runs outgrow, and root, may act. `/livez` and
+        /// `/readyz` need no token.
         pub token: Secret = Secret::default();
     }
 }

@@ -112,8 +112,8 @@ impl Place {
 }
 
 impl Slot {
-    /// Whether the connection may go on to its next request: it is not idle from now on. False
-    /// when it was chosen to end.
+    /// Whether the connection may go on to answer a request, whose head is whole: it is not idle
+    /// from now on. False when it was chosen to end.
     pub(crate) fn wake(&self) -> bool {
         self.place.exchange(IDLE, BUSY)
     }

@@ -74,6 +74,8 @@ pub mod names {
     pub const INSTANCE_MEMORY: &str = "outgrow_instance_memory_bytes";
     /// Restarts, by instance.
     pub const INSTANCE_RESTARTS: &str = "outgrow_instance_restarts_total";
+    /// 1 while the liveness check fails and the restart is held back, by instance.
+    pub const INSTANCE_HELD: &str = "outgrow_instance_restart_held";
 }
 
 /// A number that only grows. One writer.

@@ -7,13 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdSocket;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram as Socket;
 
+use crate::events::timespec;
+use crate::orphans::Orphans;
 use crate::protocol::channel::{
     ChannelError, PacketReader, Received, encode, send_packet, take_stdin,
 };
@@ -53,6 +55,7 @@ impl From<ChannelError> for ClientError {
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
+    orphans: Orphans,
 }
 
 impl Client {
@@ -63,24 +66,35 @@ impl Client {
 
     /// One end of [`crate::protocol::channel::pair`]; for tests that play the keeper.
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket }
+        Self {
+            socket,
+            orphans: Orphans::default(),
+        }
     }
 
     /// Ends this process some time after the keeper is gone, whatever the rest
     /// of it is doing: a thread of its own waits for that, so that a data
     /// process that hangs is not orphaned. Within `limit` the process should
-    /// have drained and exited by itself.
-    pub fn watch_keeper(&self, limit: Duration) -> Result<(), ClientError> {
-        let socket = self.socket.try_clone().map_err(ChannelError::from)?;
+    /// have drained and exited by itself, and called [`KeeperWatch::finish`]
+    /// before.
+    pub fn watch_keeper(&self, limit: Duration) -> Result<KeeperWatch, ClientError> {
+        let clone = || self.socket.try_clone().map_err(ChannelError::from);
+        let (socket, watched) = (clone()?, clone()?);
+        let orphans = self.orphans.clone();
         std::thread::Builder::new()
             .name("outgrow-orphan".to_owned())
             .spawn(move || {
-                wait_for_hangup(socket.as_fd());
-                std::thread::sleep(limit);
+                wait_for_hangup(socket.as_fd(), None);
+                let began = Instant::now();
+                orphans.end();
+                std::thread::sleep(limit.saturating_sub(began.elapsed()));
                 std::process::exit(1);
             })
             .map_err(ChannelError::from)?;
-        Ok(())
+        Ok(KeeperWatch {
+            socket: watched,
+            orphans: self.orphans.clone(),
+        })
     }
 
     /// The two directions. To be called inside a tokio runtime with io enabled.
@@ -94,18 +108,39 @@ impl Client {
         let receiver = Receiver {
             socket: Arc::clone(&socket),
             reader: PacketReader::default(),
+            orphans: self.orphans,
         };
         Ok((Sender { socket }, receiver))
     }
 }
 
-fn wait_for_hangup(socket: BorrowedFd<'_>) {
+/// Waits for the other end to go; whether it did in time.
+fn wait_for_hangup(socket: BorrowedFd<'_>, limit: Option<Duration>) -> bool {
+    let limit = limit.map(timespec);
     loop {
         // Without any flag only the end is reported: packets stay for the reader.
         let mut poll = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
-        match rustix::event::poll(&mut poll, None) {
+        match rustix::event::poll(&mut poll, limit.as_ref()) {
+            Ok(0) if limit.is_some() => return false,
             Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) | Err(_) => return,
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// Knows whether the keeper is gone, and what to do then.
+#[derive(Debug)]
+pub struct KeeperWatch {
+    socket: OwnedFd,
+    orphans: Orphans,
+}
+
+impl KeeperWatch {
+    /// To be called at the end of the process. If the keeper is gone, ends the
+    /// instances whose shims are gone too; else there is nothing to do.
+    pub fn finish(self) {
+        if wait_for_hangup(self.socket.as_fd(), Some(Duration::ZERO)) {
+            self.orphans.end();
         }
     }
 }
@@ -148,6 +183,7 @@ impl Sender {
 pub struct Receiver {
     socket: Arc<Socket>,
     reader: PacketReader,
+    orphans: Orphans,
 }
 
 /// One thing that the keeper said.
@@ -183,7 +219,10 @@ impl Receiver {
             };
             let unknown = |message: &KeeperMessage| matches!(message, KeeperMessage::Unknown);
             return Ok(match decode(&record.bytes, unknown) {
-                Decoded::Message(message) => FromKeeper::Message(message, record.descriptors),
+                Decoded::Message(message) => {
+                    self.orphans.hear(&message);
+                    FromKeeper::Message(message, record.descriptors)
+                }
                 Decoded::Ignored(line) => FromKeeper::Ignored(line),
             });
         }
@@ -272,9 +311,9 @@ mod tests {
         let mut keeper = Channel::new(near);
         keeper.send(&KeeperMessage::Reload {}, &[]).unwrap();
         let watched = far.try_clone().unwrap();
-        let watch = std::thread::spawn(move || wait_for_hangup(watched.as_fd()));
+        let watch = std::thread::spawn(move || wait_for_hangup(watched.as_fd(), None));
         drop(keeper);
-        watch.join().unwrap();
+        assert!(watch.join().unwrap());
         let mut reader = PacketReader::default();
         assert!(matches!(
             reader.receive(far.as_fd()).unwrap(),

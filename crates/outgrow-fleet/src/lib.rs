@@ -19,11 +19,13 @@ pub mod diagnose;
 mod events;
 pub mod keeper;
 pub mod moment;
+mod orphans;
 mod processes;
 pub mod protocol;
 pub mod resources;
 pub mod settings;
 pub mod shim;
+mod standard;
 pub mod supervise;
 
 mod log;

@@ -1,13 +1,14 @@
-//! Log lines of keeper and shim to standard error. They are written only when
+//! Log lines of keeper and shim to standard error. They are written only while
 //! the other end has room: a terminal that was stopped with Ctrl-S must not
 //! stop the keeper. What could not be written is counted and told later.
 
 use std::cell::Cell;
 
 use outgrow_core::WallTime;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::events::writable;
+use crate::standard::Standard;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,7 +26,10 @@ pub enum LogFormat {
 pub(crate) struct Log {
     format: LogFormat,
     name: String,
+    standard: Standard,
     lost: Cell<u64>,
+    /// The line before was written in part.
+    torn: Cell<bool>,
 }
 
 #[derive(Serialize)]
@@ -41,7 +45,9 @@ impl Log {
         Self {
             format,
             name: name.to_owned(),
+            standard: Standard::error(),
             lost: Cell::new(0),
+            torn: Cell::new(false),
         }
     }
 
@@ -58,11 +64,6 @@ impl Log {
     }
 
     fn write(&self, level: &str, message: &str) {
-        let stderr = rustix::stdio::stderr();
-        if !writable(stderr) {
-            self.lost.set(self.lost.get() + 1);
-            return;
-        }
         let lost = self.lost.take();
         let note = if lost > 0 {
             format!(" ({lost} lines before were lost)")
@@ -86,7 +87,24 @@ impl Log {
                 serde_json::to_string(&line).unwrap_or_default() + "\n"
             }
         };
-        if rustix::io::write(stderr, line.as_bytes()).is_err() {
+        // One that was torn ends here at last.
+        let line = if self.torn.get() {
+            format!("\n{line}")
+        } else {
+            line
+        };
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match self.standard.write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        if rest.len() < line.len() {
+            self.torn.set(!rest.is_empty());
+        }
+        if !rest.is_empty() {
             self.lost.set(lost + 1);
         }
     }

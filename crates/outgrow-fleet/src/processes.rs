@@ -23,6 +23,8 @@ pub(crate) struct Process {
     /// Clock ticks used by its children that it has reaped.
     pub(crate) reaped_ticks: u64,
     pub(crate) threads: u64,
+    /// When it was started, in clock ticks since the machine was.
+    pub(crate) start_ticks: u64,
     pub(crate) resident_pages: u64,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn parse_stat(line: &str) -> Option<Process> {
         own_ticks: number(14)?.saturating_add(number(15)?),
         reaped_ticks: signed(16)?.saturating_add(signed(17)?),
         threads: signed(20)?,
+        start_ticks: number(22)?,
         resident_pages: signed(24)?,
     })
 }
@@ -124,6 +127,12 @@ impl Processes {
     }
 }
 
+/// When the process was started; `None` if it is gone.
+pub(crate) fn start_of(pid: u32) -> Option<u64> {
+    let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(parse_stat(&String::from_utf8_lossy(&line))?.start_ticks)
+}
+
 /// Whether the environment that `pid` was started with has `entry` (`NAME=value`).
 /// `false` also when it may not be read.
 pub(crate) fn environment_has(pid: u32, entry: &str) -> bool {
@@ -174,6 +183,7 @@ mod tests {
             own_ticks: 33,
             reaped_ticks: 77,
             threads: 3,
+            start_ticks: 100,
             resident_pages: 250,
         };
         assert_eq!(process, expected);

@@ -86,6 +86,7 @@ mod tests {
             own_ticks: 10,
             reaped_ticks: 100,
             threads: 2,
+            start_ticks: 1,
             resident_pages: 5,
         }
     }

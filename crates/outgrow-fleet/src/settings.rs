@@ -43,8 +43,9 @@ outgrow_core::settings! {
         pub drain_timeout: Duration = Duration::from_secs(30), in Duration::ZERO..=DAY;
         /// From SIGTERM to SIGKILL of the instance's whole process group.
         pub stop_grace: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;
-        /// How long to wait before the first restart of an instance that exited; doubled with
-        /// every further exit.
+        /// How long to wait before the second restart of an instance that ended early (see
+        /// `crash_loop_window`); doubled with every further one. The first restart is at once.
+        /// Restarts by `live` and `start_timeout` count as well.
         pub restart_backoff: Duration = Duration::from_millis(250), in MILLI..=HOUR;
         /// The longest wait before a restart.
         pub restart_backoff_max: Duration = Duration::from_secs(30), in MILLI..=DAY;

@@ -103,7 +103,10 @@ fn reconcile(
 ) -> BTreeMap<EndpointId, Running> {
     let start = |plan: Plan| {
         let id = plan.endpoint.id();
-        let before = running.remove(&id).unwrap_or_default();
+        let before = running.remove(&id);
+        // One that was ready when it came here has passed its check elsewhere.
+        let passed = before.is_none() && plan.health == Health::Up;
+        let before = before.unwrap_or_default();
         let asker = Arc::new(Asker {
             service: plan.service,
             endpoint: plan.endpoint,
@@ -119,7 +122,10 @@ fn reconcile(
         });
         let live = plan.live.map(|live| match before.live {
             Some((same, task)) if same == live => (same, task),
-            _ => (live.clone(), Task(tokio::spawn(asker.check_live(live)))),
+            _ => (
+                live.clone(),
+                Task(tokio::spawn(asker.check_live(live, passed))),
+            ),
         });
         (id, Running { ready, live })
     };
@@ -171,7 +177,7 @@ impl Asker {
         }
     }
 
-    async fn check_live(self: Arc<Self>, live: Live) {
+    async fn check_live(self: Arc<Self>, live: Live, mut passed: bool) {
         let mut random = Random::from_system();
         let mut failures = 0;
         let status = StatusSet::SUCCESS_AND_REDIRECT;
@@ -190,12 +196,17 @@ impl Asker {
                 continue;
             }
             match self.ask(&question, live.timeout).await {
-                Ok(()) => failures = 0,
+                Ok(()) => (failures, passed) = (0, true),
                 Err(reason) => {
                     failures += 1;
                     if failures >= live.fall {
                         let subject = Subject::new(self.service.name(), &self.endpoint);
-                        self.service.emit(Event::NotLive { subject, reason });
+                        let doubtful = !passed && probe::is_answer(&reason);
+                        self.service.emit(Event::NotLive {
+                            subject,
+                            reason,
+                            doubtful,
+                        });
                     }
                 }
             }

@@ -72,6 +72,9 @@ pub enum Event {
         subject: Subject,
         /// Why, for people.
         reason: String,
+        /// Whether the instance answers, and has never answered as it should: then the check may
+        /// be what is wrong, such as a mistyped path.
+        doubtful: bool,
     },
 }
 

@@ -155,7 +155,7 @@ outgrow_core::choice! {
 outgrow_core::settings! {
     /// One address of a service, when it has more than an address.
     pub struct EndpointTable {
-        /// `host:port` or `unix:/path`. A name is resolved when the configuration is loaded.
+        /// `host:port` or `unix:/path`. A name is looked up again every 10 s.
         pub address: Address = Address::tcp("127.0.0.1", 3000), required = true;
         /// Its share compared with the other endpoints.
         pub weight: u32 = 1, in 1..=1_000;

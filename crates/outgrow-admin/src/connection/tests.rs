@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::exposition::parse::parse;
 use crate::fake::FakeSource;
+use crate::peer::own_user;
 use crate::slots::Slots;
 
 mod access;
@@ -76,10 +77,10 @@ fn guarded() -> AdminPlan {
 
 impl Scene {
     fn new(plan: AdminPlan) -> Self {
-        Self::of(plan, FakeSource::default(), true)
+        Self::of(plan, FakeSource::default(), Peer::Fake { user: own_user() })
     }
 
-    fn of(plan: AdminPlan, source: FakeSource, is_tcp: bool) -> Self {
+    fn of(plan: AdminPlan, source: FakeSource, peer: Peer) -> Self {
         let source = Arc::new(source);
         let plan = Arc::new(Snapshot::new(plan));
         let shared = Shared {
@@ -89,7 +90,7 @@ impl Scene {
         };
         let (client, io) = tokio::io::duplex(32 * 1024);
         let slots = Slots::new();
-        let task = tokio::spawn(serve(shared, Pipe(io), is_tcp, slots.take()));
+        let task = tokio::spawn(serve(shared, Pipe(io), peer, slots.take()));
         Self {
             source,
             plan,
@@ -272,7 +273,7 @@ async fn whoever_does_not_read_is_left() {
         padding: 1024 * 1024,
         ..FakeSource::default()
     };
-    let mut scene = Scene::of(local(), source, true);
+    let mut scene = Scene::of(local(), source, Peer::Fake { user: own_user() });
     let began = Instant::now();
     scene
         .send("GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -287,7 +288,7 @@ async fn a_large_answer_comes_whole() {
         padding: 3 * 1024 * 1024,
         ..FakeSource::default()
     };
-    let mut scene = Scene::of(local(), source, true);
+    let mut scene = Scene::of(local(), source, Peer::Fake { user: own_user() });
     scene
         .send("GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .await;

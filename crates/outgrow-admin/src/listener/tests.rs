@@ -213,9 +213,15 @@ async fn busy_connections_keep_their_place() {
     let mut busy = Vec::new();
     for _ in 0..CONNECTION_LIMIT {
         let mut stream = running.connect().await;
-        let start = b"GET /livez HTTP/1.1\r\nExpect: 100-continue\r\n";
-        stream.write_all(start).await.unwrap();
+        let head = b"POST /reload HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
+            Content-Length: 1\r\n\r\n";
+        stream.write_all(head).await.unwrap();
         busy.push(stream);
+    }
+    for stream in &mut busy {
+        let mut start = [0; 25];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut late = running.connect().await;
     late.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -223,14 +229,29 @@ async fn busy_connections_keep_their_place() {
         .unwrap();
     // Each of them still gets its answer, and with the first that goes there is room.
     for stream in &mut busy {
-        stream.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
+        stream.write_all(b" ").await.unwrap();
         let mut start = [0; 12];
         stream.read_exact(&mut start).await.unwrap();
-        assert_eq!(&start, b"HTTP/1.1 200");
+        assert_eq!(&start, b"HTTP/1.1 422");
     }
     let mut start = [0; 12];
     late.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn heads_that_never_end_do_not_keep_a_probe_out() {
+    let running = start().await;
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTION_LIMIT {
+        let mut stream = running.connect().await;
+        stream.write_all(b"G").await.unwrap();
+        slow.push(stream);
+    }
+    let asked = tokio::time::Instant::now();
+    assert_eq!(running.get("/livez").await.0, 200);
+    // Long before they run into a timeout of their own.
+    assert!(asked.elapsed() < Duration::from_secs(4));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::data::Role;
 use super::facts::Limits;
+use super::listeners::Wanted;
 use super::run::Keeper;
 use super::stop::Stage;
 use crate::moment::Moment;
@@ -28,9 +29,16 @@ impl Keeper {
                 key,
                 address,
                 sockets,
-            } => {
-                self.bind(index, &key, &address, sockets);
-            }
+                private,
+            } => self.bind(
+                index,
+                &Wanted {
+                    key: &key,
+                    address: &address,
+                    sockets,
+                    private,
+                },
+            ),
             DataMessage::Ready { keeper_state } => self.is_ready(index, keeper_state),
             DataMessage::Drained {} => {
                 self.data[index].deadline = Some(Moment::now().after(EXIT_LIMIT));
@@ -41,6 +49,11 @@ impl Keeper {
                 self.tell_in_flight();
             }
             command if role == Role::Active => self.command(command),
+            // What it bound itself only.
+            DataMessage::Release { key } if self.data[index].bound.contains(&key) => {
+                self.data[index].bound.retain(|one| *one != key);
+                self.listeners.release(&key);
+            }
             command if role == Role::Candidate => {
                 if self.data[index].held.len() < HELD_LIMIT {
                     self.data[index].held.push(command);
@@ -102,20 +115,24 @@ impl Keeper {
         }
     }
 
-    fn bind(&mut self, index: usize, key: &str, address: &str, sockets: u32) {
+    fn bind(&mut self, index: usize, wanted: &Wanted<'_>) {
         let refused = match (self.data[index].role, self.stage) {
             (Role::Draining, _) => Some("this data process drains".to_owned()),
             (_, Stage::Serving) => None,
             _ => Some("everything is being stopped".to_owned()),
         };
+        let is_new = !self.listeners.has(wanted.key);
         let bound = match refused {
             Some(reason) => Err(reason),
             None => self
                 .listeners
-                .bind(key, address, sockets)
+                .bind(wanted)
                 .map_err(|error| error.to_string()),
         };
-        let key = key.to_owned();
+        let key = wanted.key.to_owned();
+        if is_new && bound.is_ok() && self.data[index].role == Role::Candidate {
+            self.data[index].bound.push(key.clone());
+        }
         let sent = match bound {
             Ok(bound) => {
                 let message = KeeperMessage::Bound {

@@ -60,6 +60,8 @@ pub(super) struct DataProcess {
     pub(super) held: Vec<DataMessage>,
     /// Instances on which it still has requests, while it drains.
     pub(super) in_flight: Vec<InstanceId>,
+    /// The keys that are there only because it asked, while it is a candidate.
+    pub(super) bound: Vec<String>,
     /// Its pid may be anybody's by now.
     reaped: bool,
 }
@@ -121,6 +123,7 @@ impl DataProcess {
             deadline,
             held: Vec::new(),
             in_flight,
+            bound: Vec::new(),
             reaped: false,
         }
     }
@@ -161,6 +164,7 @@ impl Keeper {
             deadline: Some(now.after(self.options.ready_timeout)),
             held: Vec::new(),
             in_flight: Vec::new(),
+            bound: Vec::new(),
             reaped: false,
         };
         let hello = KeeperMessage::Hello(Box::new(hello));
@@ -303,6 +307,10 @@ impl Keeper {
                 }
             }
             Role::Candidate => {
+                // Nobody would ever accept there.
+                for key in &data.bound {
+                    self.listeners.release(key);
+                }
                 self.upgrade_failed(&format!("the new data process ended: {how}"));
             }
             Role::Active if self.stage != Stage::Serving => {

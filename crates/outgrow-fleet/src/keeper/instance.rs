@@ -14,7 +14,7 @@ use crate::supervise::backoff::Backoff;
 pub(super) enum Wanted {
     /// To run, and to be started again after an exit.
     Run,
-    /// To end and to be started again at once.
+    /// To end and to be started again, as after an exit of its own.
     Restart,
     /// To end.
     Stop,

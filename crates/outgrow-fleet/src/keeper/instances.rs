@@ -91,12 +91,14 @@ impl Instances {
         self.end(id, grace, context);
     }
 
-    /// Stops an instance and starts it anew at once.
+    /// Stops an instance and starts it anew; the more often, the later.
     pub(super) fn restart(&mut self, id: InstanceId, reason: &str, context: &mut Context<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if entry.record.wanted == Wanted::Stop {
+        // One that waits is about to be started anyway.
+        let waits = matches!(entry.record.phase, Phase::Waiting { .. });
+        if entry.record.wanted == Wanted::Stop || waits {
             return;
         }
         entry.record.wanted = Wanted::Restart;

@@ -175,11 +175,16 @@ impl Instances {
                 self.reports.push(report);
                 context.log.info(&format!("{name} is stopped"));
             }
-            Wanted::Restart => self.launch(id, context),
-            Wanted::Run => {
+            wanted => {
+                // A restart that was asked for, since it hangs or never got
+                // ready, is no better than an exit: what is the same after each
+                // start must not be started for ever without a pause.
                 let verdict = record
                     .backoff
                     .exited(&record.spec.restart, record.started, now);
+                if wanted == Wanted::Restart && verdict.delay.is_zero() {
+                    return self.launch(id, context);
+                }
                 let until = now.after(verdict.delay);
                 record.phase = Phase::Waiting {
                     until,

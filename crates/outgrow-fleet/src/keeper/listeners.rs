@@ -10,6 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,27 @@ impl Bound {
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.sockets.iter().map(AsFd::as_fd).collect()
     }
+
+    /// The same sockets, as asked for in other words.
+    fn with_name(&self, asked: &str) -> io::Result<Self> {
+        let sockets = self.sockets.iter().map(OwnedFd::try_clone);
+        Ok(Self {
+            asked: asked.to_owned(),
+            address: self.address.clone(),
+            sockets: sockets.collect::<io::Result<_>>()?,
+            path: None,
+        })
+    }
+}
+
+/// What a data process asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) key: &'a str,
+    pub(super) address: &'a str,
+    pub(super) sockets: u32,
+    /// A Unix path is for this user only.
+    pub(super) private: bool,
 }
 
 /// What a successor is told about a listener; the descriptors go beside it.
@@ -86,14 +108,20 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// Whether the key is bound.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// Binds, or gives what is bound already; more sockets are added when more
     /// are asked for than there are, and none is ever taken away.
-    pub(super) fn bind(
-        &mut self,
-        key: &str,
-        address: &str,
-        sockets: u32,
-    ) -> Result<&Bound, BindError> {
+    pub(super) fn bind(&mut self, wanted: &Wanted<'_>) -> Result<&Bound, BindError> {
+        let Wanted {
+            key,
+            address,
+            sockets,
+            ..
+        } = *wanted;
         if !(1..=SOCKETS_LIMIT).contains(&sockets) {
             return Err(BindError::Count { sockets });
         }
@@ -108,13 +136,61 @@ impl Listeners {
                     wanted: address.to_owned(),
                 });
             }
-            None => first(address)?,
+            None => self.first(wanted)?,
         };
         let added = grow(&mut bound, sockets as usize);
         // What there was before stays whatever happened.
         let bound = self.entries.entry(key.to_owned()).or_insert(bound);
         added?;
         Ok(bound)
+    }
+
+    /// The first socket of a key; all of another key at the same address.
+    fn first(&self, wanted: &Wanted<'_>) -> Result<Bound, BindError> {
+        let address = wanted.address;
+        if let Some(path) = address.strip_prefix("unix:") {
+            return bind_path(address, Path::new(path), wanted.private);
+        }
+        let socket_address = parse(address)?;
+        let io_error = |source| BindError::Io {
+            address: address.to_owned(),
+            source,
+        };
+        let mut is_ours = false;
+        for (bound, other) in self.tcp() {
+            if other == socket_address {
+                // Another name for the same: no connection in a queue is lost.
+                return bound.with_name(address).map_err(io_error);
+            }
+            is_ours |= overlap(other, socket_address);
+        }
+        // With SO_REUSEPORT alone two Outgrows of one user would share the port
+        // unnoticed. A socket without it finds out whether somebody listens.
+        // Where we do so ourselves, at a wider or a narrower address, it would
+        // find us; the kernel lets both be until the other one is released.
+        if socket_address.port() != 0 && !is_ours {
+            tcp(socket_address, false).map_err(|error| explain(address, error))?;
+        }
+        let socket = tcp(socket_address, true).map_err(|error| explain(address, error))?;
+        listen(&socket).map_err(|error| explain(address, error))?;
+        let actual = rustix::net::getsockname(&socket)
+            .ok()
+            .and_then(|actual| SocketAddr::try_from(actual).ok())
+            .unwrap_or(socket_address);
+        Ok(Bound {
+            asked: address.to_owned(),
+            address: actual.to_string(),
+            sockets: vec![socket],
+            path: None,
+        })
+    }
+
+    /// What is bound to IP addresses.
+    fn tcp(&self) -> impl Iterator<Item = (&Bound, SocketAddr)> {
+        let address = |bound: &Bound| bound.address.parse().ok();
+        self.entries
+            .values()
+            .filter_map(move |bound| Some((bound, address(bound)?)))
     }
 
     /// Closes the sockets of a key.
@@ -124,6 +200,15 @@ impl Listeners {
         };
         remove_path(&bound);
         true
+    }
+
+    /// Closes our sockets; what data processes hold of them goes on. The file of
+    /// a Unix socket stays until it is released: who drains is still found by it.
+    pub(super) fn close_sockets(&mut self) {
+        self.entries.retain(|_, bound| {
+            bound.sockets.clear();
+            bound.path.is_some()
+        });
     }
 
     /// Closes everything; what data processes hold of it goes on.
@@ -202,28 +287,14 @@ fn remove_path(bound: &Bound) {
     }
 }
 
-fn first(address: &str) -> Result<Bound, BindError> {
-    if let Some(path) = address.strip_prefix("unix:") {
-        return bind_path(address, Path::new(path));
-    }
-    let socket_address = parse(address)?;
-    // With SO_REUSEPORT alone two Outgrows of one user would share the port
-    // unnoticed. A socket without it finds out whether somebody listens.
-    if socket_address.port() != 0 {
-        tcp(socket_address, false).map_err(|error| explain(address, error))?;
-    }
-    let socket = tcp(socket_address, true).map_err(|error| explain(address, error))?;
-    listen(&socket).map_err(|error| explain(address, error))?;
-    let actual = rustix::net::getsockname(&socket)
-        .ok()
-        .and_then(|actual| SocketAddr::try_from(actual).ok())
-        .unwrap_or(socket_address);
-    Ok(Bound {
-        asked: address.to_owned(),
-        address: actual.to_string(),
-        sockets: vec![socket],
-        path: None,
-    })
+/// Whether one socket at both would be refused as taken.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // [::] takes the addresses of IPv4 as well.
+    let covers = |wide: SocketAddr, other: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4())
+    };
+    one.port() == other.port()
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
 fn grow(bound: &mut Bound, sockets: usize) -> Result<(), BindError> {
@@ -280,7 +351,7 @@ fn listen(socket: &OwnedFd) -> Result<(), Errno> {
     rustix::net::listen(socket, BACKLOG)
 }
 
-fn bind_path(address: &str, path: &Path) -> Result<Bound, BindError> {
+fn bind_path(address: &str, path: &Path, private: bool) -> Result<Bound, BindError> {
     let io_error = |source| BindError::Io {
         address: address.to_owned(),
         source,
@@ -302,7 +373,12 @@ fn bind_path(address: &str, path: &Path) -> Result<Bound, BindError> {
             }
         }
     }
-    let listener = UnixListener::bind(path).map_err(io_error)?;
+    // There is no other thread whose files this could touch, and no moment at
+    // which the socket is there with another mode.
+    let before = private.then(|| rustix::process::umask(Mode::from_raw_mode(0o177)));
+    let listener = UnixListener::bind(path);
+    before.map(rustix::process::umask);
+    let listener = listener.map_err(io_error)?;
     listener.set_nonblocking(true).map_err(io_error)?;
     let socket = OwnedFd::from(listener);
     // std's backlog is smaller; to listen again only changes it.

@@ -4,17 +4,28 @@ use std::net::{TcpListener, TcpStream};
 
 use super::*;
 
+fn wanted<'a>(key: &'a str, address: &'a str, sockets: u32) -> Wanted<'a> {
+    Wanted {
+        key,
+        address,
+        sockets,
+        private: false,
+    }
+}
+
 #[test]
 fn a_key_keeps_its_sockets_and_only_grows() {
     let mut listeners = Listeners::default();
     let address = listeners
-        .bind("public", "127.0.0.1:0", 2)
+        .bind(&wanted("public", "127.0.0.1:0", 2))
         .unwrap()
         .address
         .clone();
     assert!(!address.ends_with(":0"), "{address}");
     let count = |listeners: &mut Listeners, sockets| {
-        let bound = listeners.bind("public", "127.0.0.1:0", sockets).unwrap();
+        let bound = listeners
+            .bind(&wanted("public", "127.0.0.1:0", sockets))
+            .unwrap();
         assert_eq!(bound.address, address);
         bound.sockets.len()
     };
@@ -36,7 +47,7 @@ fn mistakes_are_explained() {
     let taken = taken.local_addr().unwrap().to_string();
     let mut check = |address: &str, sockets, expected: &str| {
         let message = listeners
-            .bind("key", address, sockets)
+            .bind(&wanted("key", address, sockets))
             .unwrap_err()
             .to_string();
         assert!(message.contains(expected), "{address}: {message}");
@@ -57,14 +68,17 @@ fn a_port_is_not_shared_with_another_outgrow() {
     let mut one = Listeners::default();
     let mut other = Listeners::default();
     let address = one
-        .bind("public", "127.0.0.1:0", 2)
+        .bind(&wanted("public", "127.0.0.1:0", 2))
         .unwrap()
         .address
         .clone();
-    let message = other.bind("public", &address, 2).unwrap_err().to_string();
+    let message = other
+        .bind(&wanted("public", &address, 2))
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("taken"), "{message}");
     let message = one
-        .bind("public", "127.0.0.1:1", 2)
+        .bind(&wanted("public", "127.0.0.1:1", 2))
         .unwrap_err()
         .to_string();
     assert!(message.contains("already"), "{message}");
@@ -82,13 +96,72 @@ fn a_left_over_unix_socket_is_replaced_and_a_live_one_is_not() {
     let address = format!("unix:{}", path.display());
     drop(UnixListener::bind(&path).unwrap());
     let mut one = Listeners::default();
-    assert_eq!(one.bind("public", &address, 8).unwrap().sockets.len(), 1);
+    assert_eq!(
+        one.bind(&wanted("public", &address, 8))
+            .unwrap()
+            .sockets
+            .len(),
+        1
+    );
     UnixStream::connect(&path).unwrap();
     let message = Listeners::default()
-        .bind("public", &address, 1)
+        .bind(&wanted("public", &address, 1))
         .unwrap_err()
         .to_string();
     assert!(message.contains("taken"), "{message}");
     one.close_all();
     assert!(!path.exists());
+}
+
+#[test]
+fn a_wider_or_a_narrower_address_of_ours_is_not_in_the_way() {
+    let mut listeners = Listeners::default();
+    let first = listeners.bind(&wanted("first", "127.0.0.1:0", 2)).unwrap();
+    let port: SocketAddr = first.address.parse().unwrap();
+    let port = port.port();
+    for host in ["0.0.0.0", "[::]", "127.0.0.2", "[::1]"] {
+        let address = format!("{host}:{port}");
+        let bound = listeners.bind(&wanted(host, &address, 2));
+        assert!(bound.is_ok(), "{address}: {bound:?}");
+    }
+    for key in ["first", "0.0.0.0", "127.0.0.2"] {
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        listeners.release(key);
+    }
+    // [::] alone.
+    TcpStream::connect(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn another_name_of_an_address_gets_the_same_sockets() {
+    let mut listeners = Listeners::default();
+    let first = listeners.bind(&wanted("first", "127.0.0.1:0", 2)).unwrap();
+    let address = first.address.replace("127.0.0.1", "localhost");
+    // A connection that waits in a queue is there for the other name as well.
+    let _waiting = TcpStream::connect(&first.address).unwrap();
+    listeners.bind(&wanted("second", &address, 1)).unwrap();
+    assert!(listeners.release("first"));
+    let sockets = &listeners.entries["second"].sockets;
+    assert_eq!(sockets.len(), 2);
+    let accepted = sockets
+        .iter()
+        .filter(|one| rustix::net::accept(one).is_ok());
+    assert_eq!(accepted.count(), 1);
+}
+
+#[test]
+fn a_private_unix_socket_is_for_this_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let token = super::super::token().unwrap();
+    let path = std::env::temp_dir().join(format!("outgrow-test-{token}.sock"));
+    let address = format!("unix:{}", path.display());
+    let private = Wanted {
+        private: true,
+        ..wanted("admin", &address, 1)
+    };
+    let mut listeners = Listeners::default();
+    listeners.bind(&private).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    listeners.close_all();
 }

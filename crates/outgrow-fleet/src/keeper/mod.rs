@@ -89,6 +89,12 @@ pub fn run(options: KeeperOptions) -> Result<ExitCode, KeeperError> {
     run::Keeper::begin(options)?.run().map(ExitCode::from)
 }
 
+/// Whether this process is a keeper that was upgraded: everything that runs is
+/// handed to it by its predecessor, and ends if it does not call [`run`].
+pub fn is_resuming() -> bool {
+    std::env::var_os(resume::RESUME_VARIABLE).is_some()
+}
+
 /// The file that this process was started from; still so when it was replaced
 /// on disk since.
 fn own_program() -> io::Result<PathBuf> {

@@ -168,7 +168,7 @@ fn execute(program: &Path, stdin: &OwnedFd) -> io::Result<Infallible> {
 
 /// Takes over from the keeper that this process was before, if there was one.
 pub(super) fn take_over() -> Result<Option<Possessions>, KeeperError> {
-    if std::env::var_os(RESUME_VARIABLE).is_none() {
+    if !super::is_resuming() {
         return Ok(None);
     }
     let failed = |error: &dyn Display| KeeperError::Resume(error.to_string());

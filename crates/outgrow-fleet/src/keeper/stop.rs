@@ -57,7 +57,7 @@ impl Keeper {
         self.become_program = None;
         // What the data processes hold of the sockets goes on until they close
         // it; ours would only collect connections that nobody takes.
-        self.listeners.close_all();
+        self.listeners.close_sockets();
         let limit = self.facts.limits.stop_drain + self.options.drain_margin;
         let deadline = Moment::now().after(limit);
         for index in 0..self.data.len() {
@@ -108,6 +108,7 @@ impl Keeper {
                 if !self.data.is_empty() {
                     return None;
                 }
+                self.listeners.close_all();
                 let count = self.instances.len();
                 if count > 0 {
                     self.log.info(&format!("stopping {count} instances"));

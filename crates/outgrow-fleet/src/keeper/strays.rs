@@ -91,6 +91,7 @@ mod tests {
             own_ticks: 0,
             reaped_ticks: 0,
             threads: 1,
+            start_ticks: 1,
             resident_pages: 1,
         }
     }

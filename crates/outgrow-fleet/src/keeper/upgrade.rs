@@ -2,7 +2,7 @@
 //! the same sockets. Only when it serves does the old one drain; if it never
 //! does, nothing has changed. Then the keeper becomes the new binary itself.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Keeper {
         }
         let program = binary.unwrap_or_else(|| self.launcher.program.clone());
         let program = std::path::absolute(&program).unwrap_or(program);
-        if let Err(message) = is_executable(&program) {
+        if let Err(message) = may_run(&program) {
             return self.answer_upgrade(false, &message);
         }
         self.log
@@ -48,7 +48,9 @@ impl Keeper {
     pub(super) fn promote(&mut self, generation: u64, keeper_state: u32) {
         let program = self.candidate_program.take();
         self.answer_upgrade(true, &format!("data process {generation} serves"));
-        let until = Moment::now().after(self.facts.limits.upgrade_drain);
+        // Its own end comes first, in order.
+        let limit = self.facts.limits.upgrade_drain + self.options.drain_margin;
+        let until = Moment::now().after(limit);
         for index in 0..self.data.len() {
             let data = &mut self.data[index];
             if data.role == Role::Active {
@@ -67,6 +69,7 @@ impl Keeper {
         self.facts.start_data_at = None;
         if let Some(index) = self.index(generation) {
             self.data[index].role = Role::Active;
+            self.data[index].bound.clear();
             for command in std::mem::take(&mut self.data[index].held) {
                 self.command(command);
             }
@@ -155,11 +158,31 @@ impl Keeper {
     }
 }
 
-fn is_executable(program: &Path) -> Result<(), String> {
+/// Whether it is a program that may be run with the keeper's rights: nobody
+/// else may have written it.
+fn may_run(program: &Path) -> Result<(), String> {
     let name = program.display();
     let metadata = std::fs::metadata(program).map_err(|error| format!("{name}: {error}"))?;
-    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+    let mode = metadata.permissions().mode();
+    if !metadata.is_file() || mode & 0o111 == 0 {
         return Err(format!("{name} is not an executable file"));
+    }
+    let running = std::fs::metadata("/proc/self/exe").map(|running| running.uid());
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let owner = metadata.uid();
+    if owner != 0 && owner != user && running.ok() != Some(owner) {
+        return Err(format!(
+            "{name} belongs to user {owner}: it must belong to root, to the user that runs \
+             outgrow ({user}) or to the owner of the binary that runs now"
+        ));
+    }
+    let by_group = mode & 0o020 != 0 && ![0, group].contains(&metadata.gid());
+    if by_group || mode & 0o002 != 0 {
+        return Err(format!(
+            "{name} may be written by others (mode {:04o}): chmod go-w {name}",
+            mode & 0o7777
+        ));
     }
     Ok(())
 }

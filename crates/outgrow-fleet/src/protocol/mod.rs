@@ -50,6 +50,9 @@ pub enum DataMessage {
         address: String,
         /// How many `SO_REUSEPORT` sockets, 1..=256; one is made for a Unix path.
         sockets: u32,
+        /// Whether a Unix path is for this user only, whatever the umask says.
+        #[serde(default)]
+        private: bool,
     },
     /// The sockets of this key are not needed any more. Take what is in their
     /// queues first.
@@ -67,7 +70,8 @@ pub enum DataMessage {
         /// Which.
         id: InstanceId,
     },
-    /// Stop an instance and start it anew at once.
+    /// Stop an instance and start it anew: the first time at once, then later
+    /// and later, as after an early exit.
     RestartInstance {
         /// Which.
         id: InstanceId,

@@ -30,6 +30,13 @@ pub(super) fn spawn(spec: &ShimSpec) -> Result<Running, String> {
         ));
     }
     let mut process = process(&spec.command)?;
+    // Whoever may read an instance's environment (a debug page is enough) must
+    // not get at the admin listener by it.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"OUTGROW_ADMIN") {
+            process.env_remove(name);
+        }
+    }
     process.envs(&spec.environment);
     if let Some(directory) = &spec.directory {
         process.current_dir(directory);

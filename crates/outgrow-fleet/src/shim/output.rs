@@ -11,13 +11,12 @@ use serde::Serialize;
 
 use crate::LogFormat;
 use crate::log::timestamp;
+use crate::standard::{ATOMIC_LIMIT, Standard};
 
 /// The longest line in bytes; a longer one is written in pieces.
 pub(super) const LINE_LIMIT: usize = 8 * 1024;
 /// How many bytes may wait to be written before reading stops.
 const QUEUE_LIMIT: usize = 64 * 1024;
-/// What a pipe takes in one piece or not at all (`PIPE_BUF`).
-const ATOMIC_LIMIT: usize = 4096;
 
 /// Which of the two a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +129,7 @@ pub(super) fn format_line(
 /// Lines on their way to the shim's own standard output or error.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    stream: Stream,
+    standard: Standard,
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     closed: bool,
@@ -139,18 +138,18 @@ pub(super) struct Outlet {
 impl Outlet {
     pub(super) fn new(stream: Stream) -> Self {
         Self {
-            stream,
+            standard: match stream {
+                Stream::Stdout => Standard::output(),
+                Stream::Stderr => Standard::error(),
+            },
             lines: VecDeque::new(),
             bytes: 0,
             closed: false,
         }
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'static> {
-        match self.stream {
-            Stream::Stdout => rustix::stdio::stdout(),
-            Stream::Stderr => rustix::stdio::stderr(),
-        }
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.standard.as_fd()
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -168,8 +167,8 @@ impl Outlet {
         }
     }
 
-    /// Writes the next lines, as many as a pipe takes in one piece; to be
-    /// called when the descriptor has room. When nobody can ever read it (EPIPE,
+    /// Writes the next lines, as many as a pipe takes in one piece, or a part
+    /// of a longer one; nothing while there is no room. When nobody can ever read it (EPIPE,
     /// EIO), output is dropped from then on: an instance must not die because a
     /// log reader did.
     pub(super) fn write(&mut self) {
@@ -182,7 +181,7 @@ impl Outlet {
             piece.extend_from_slice(line);
             self.lines.pop_front();
         }
-        match rustix::io::write(self.descriptor(), &piece) {
+        match self.standard.write(&piece) {
             Ok(written) => {
                 self.bytes -= written;
                 if written < piece.len() {

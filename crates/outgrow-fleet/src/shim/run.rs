@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::command;
 use super::output::{Stream, format_line};
 use super::source::Source;
-use crate::events::{drain, signal_pipe, timespec, writable};
+use crate::events::{drain, signal_pipe, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::processes::{Processes, signal_group, signal_process};
@@ -326,7 +326,7 @@ impl Shim {
 
     fn take_output(&mut self) {
         for source in &mut self.sources {
-            if !source.outlet.is_empty() && writable(source.outlet.descriptor()) {
+            if !source.outlet.is_empty() {
                 source.outlet.write();
             }
             if source.outlet.has_room() {

@@ -128,6 +128,20 @@ fn the_environment_says_who_and_where() {
 }
 
 #[test]
+fn the_token_of_the_admin_listener_is_not_for_instances() {
+    let variables = [("OUTGROW_ADMIN_TOKEN", "s3cret"), ("OTHER", "stays")];
+    let house = House::start_with(&[], &variables);
+    let (mut data, _) = house.serving();
+    let tell = json!("echo \"has $OUTGROW_ADMIN_TOKEN and $OTHER\"; exec sleep 1000");
+    data.start(1, &tell);
+    house.line_with("web.1 | has  and stays");
+    // Who wants it says so.
+    let wanted = json!({"OUTGROW_ADMIN_TOKEN": "own"});
+    data.start_with(2, &tell, &[("environment", wanted)]);
+    house.line_with("web.2 | has own and stays");
+}
+
+#[test]
 fn a_daemon_ends_with_its_instance() {
     let house = House::start();
     let (mut data, _) = house.serving();
@@ -184,7 +198,9 @@ fn who_ignores_sigterm_is_killed_with_the_whole_group() {
 fn a_hung_instance_is_started_anew_at_once() {
     let house = House::start();
     let (mut data, _) = house.serving();
-    let report = data.start(1, &json!("exec sleep 1000"));
+    let policy = json!({"first_at_once": true, "first_ms": 7, "crash_loop": 3, "max_ms": 60_000});
+    data.start_with(1, &json!("exec sleep 1000"), &[("restart", policy)]);
+    let report = data.instance(1, "running");
     // It hangs: a stopped process does not even see a SIGTERM.
     kill(report.pid(), Signal::STOP);
     data.tell(&json!({"type": "restart_instance", "id": 1, "reason": "liveness failed"}));
@@ -199,6 +215,18 @@ fn a_hung_instance_is_started_anew_at_once() {
     assert_eq!(states, ["stopping", "exited", "starting", "running"]);
     assert_ne!(next.pid(), report.pid());
     house.line_with("web.1 is restarted: liveness failed");
+    // If that was no help, later and later, and it is shown as what it is.
+    let again = json!({"type": "restart_instance", "id": 1, "reason": "liveness failed"});
+    data.tell(&again);
+    assert_eq!(data.instance(1, "backoff").0["state"]["delay_ms"], 7);
+    data.instance(1, "running");
+    data.tell(&again);
+    data.instance(1, "crash_loop");
+    // Not even asking again makes it faster.
+    data.tell(&again);
+    data.start(2, &json!("exec sleep 1000"));
+    data.tell(&json!({"type": "stop_instance", "id": 1}));
+    data.instance(1, "stopped");
 }
 
 #[test]

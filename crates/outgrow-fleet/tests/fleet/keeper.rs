@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::house::{self, House, LIMIT, PROBE, alive, ask, kill, wait_gone};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -78,6 +79,108 @@ fn a_killed_keeper_leaves_nothing() {
 }
 
 #[test]
+fn a_keeper_and_shims_that_are_killed_together_leave_nothing() {
+    let mut house = House::start();
+    let (mut data, _) = house.serving();
+    let one = data.start(1, &json!("sleep 1000 & exec sleep 1000"));
+    let outside = "setsid sh -c 'echo outside $$; exec sleep 1000' & exec sleep 1000";
+    let two = data.start(2, &json!(outside));
+    house.line_with("web.2 | outside ");
+    let three = data.start(
+        3,
+        &json!("trap '' TERM; echo up; while :; do sleep 1000; done"),
+    );
+    house.line_with("web.3 | up");
+    // Stopped, none of them can do anything about the death of another.
+    let killed = [house.pid(), one.shim(), two.shim()];
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in killed {
+            kill(pid, signal);
+        }
+    }
+    house.end();
+    // The third still has its shim, which gives it its time.
+    house.nothing_left();
+    assert!(!alive(three.pid()));
+}
+
+/// A keeper that writes to pipes which nobody reads, and which are full.
+fn unread() -> (House, house::Data, std::fs::File) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let thread = std::thread::current().id();
+    let name = format!("fleet-pipe-{}-{thread:?}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let path = path.to_str().unwrap();
+    let pipe = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .unwrap();
+    let script = "pipe=$1; shift; exec \"$@\" > \"$pipe\" 2>&1";
+    let house = House::start_with(&["sh", "-c", script, "sh", path], &[]);
+    // Whoever is there has opened it.
+    let (data, _) = house.serving();
+    std::fs::remove_file(path).unwrap();
+    (house, data, pipe)
+}
+
+/// Waits until nothing more goes into the pipe.
+fn wait_full(pipe: &std::fs::File) {
+    let until = std::time::Instant::now() + LIMIT;
+    let has_room = || {
+        let mut poll = [PollFd::new(pipe, PollFlags::OUT)];
+        rustix::event::poll(&mut poll, Some(&Timespec::default())).unwrap() == 1
+    };
+    while has_room() {
+        assert!(std::time::Instant::now() < until, "it never was full");
+        std::thread::yield_now();
+    }
+}
+
+/// Lines of 8 KiB, which are more than one page of a pipe.
+const FLOOD: &str = "line=$(head -c 8000 /dev/zero | tr '\\0' x); while :; do echo $line; done";
+
+#[test]
+fn a_log_reader_that_stops_does_not_keep_an_instance_from_its_end() {
+    let (mut house, mut data, pipe) = unread();
+    // Several, for each may take the room that another one saw.
+    for id in 1..=4 {
+        data.start_with(id, &json!(FLOOD), &[]);
+    }
+    for _ in 1..=4 {
+        while data.change().state() != "running" {}
+    }
+    wait_full(&pipe);
+    // A stop gives the grace: SIGTERM, and not SIGKILL from the keeper later.
+    data.tell(&json!({"type": "stop_instance", "id": 1}));
+    let stopped = data.instance(1, "stopped");
+    assert!(stopped.last_exit().contains("SIGTERM"), "{stopped:?}");
+    // And the end of the keeper is seen.
+    house.signal(Signal::KILL);
+    house.end();
+    house.nothing_left();
+}
+
+#[test]
+fn a_log_reader_that_stops_does_not_stop_the_keeper() {
+    let (mut house, mut data, pipe) = unread();
+    let report = data.start(1, &json!(FLOOD));
+    wait_full(&pipe);
+    // One page of room, which nobody else takes, and a line that needs more.
+    kill(report.shim(), Signal::STOP);
+    let mut room = vec![0; 4096];
+    assert!(rustix::io::read(&pipe, &mut room[..]).unwrap() > 0);
+    data.tell(&json!({"type": "fatal", "message": "x".repeat(60_000)}));
+    data.tell(&json!({"type": "bind", "key": "none", "address": "none", "sockets": 1}));
+    data.wait("bind_failed");
+    kill(report.shim(), Signal::CONT);
+    assert_eq!(house.stop(&mut data), Some(0));
+}
+
+#[test]
 fn a_stop_drains_first_and_then_stops_instances() {
     let mut house = House::start();
     let (mut data, _) = house.serving();
@@ -100,6 +203,21 @@ fn a_stop_drains_first_and_then_stops_instances() {
     assert_eq!(house.end().code(), Some(0));
     house.nothing_left();
     assert!(TcpStream::connect(&address).is_err());
+}
+
+#[test]
+fn a_unix_listener_is_there_while_its_process_drains() {
+    let mut house = House::start();
+    let (mut data, _) = house.serving();
+    let address = format!("unix:{}", house.file("public.sock"));
+    data.bind(&address, 1);
+    data.serve();
+    house.signal(Signal::TERM);
+    data.wait("drain");
+    assert_eq!(ask(&address), "generation 1\n");
+    data.exit(0);
+    assert_eq!(house.end().code(), Some(0));
+    assert!(!std::path::Path::new(&house.file("public.sock")).exists());
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn keeper() -> ExitCode {
         options.ready_timeout = Duration::from_millis(milliseconds.parse().expect("a number"));
     }
     options.drain_margin = Duration::from_millis(100);
+    if let Ok(milliseconds) = std::env::var("PROBE_MARGIN_MS") {
+        options.drain_margin = Duration::from_millis(milliseconds.parse().expect("a number"));
+    }
     if std::env::var_os("PROBE_JSON").is_some() {
         options.log_format = LogFormat::Json;
     }
@@ -58,7 +61,7 @@ fn data() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    client
+    let watch = client
         .watch_keeper(Duration::from_secs(5))
         .expect("a thread");
     let path = std::env::var("PROBE_CONTROL").expect("PROBE_CONTROL");
@@ -67,7 +70,7 @@ fn data() -> ExitCode {
         .enable_io()
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let (sender, mut receiver) = client.split().expect("a channel");
         let mut server = None;
         let orders = control.try_clone().expect("a clone");
@@ -106,7 +109,9 @@ fn data() -> ExitCode {
                 Err(error) => panic!("{error}"),
             }
         }
-    })
+    });
+    watch.finish();
+    code
 }
 
 /// Does what the test says: messages for the keeper, or `{"probe": …}`.

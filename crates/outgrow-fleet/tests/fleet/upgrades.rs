@@ -139,6 +139,24 @@ fn an_upgrade_that_never_gets_ready_changes_nothing() {
         let message = result["message"].as_str().unwrap();
         assert!(message.contains(expected), "{message}");
     }
+    // One that somebody else could have written.
+    let copy = house.file("writable");
+    std::fs::copy(PROBE, &copy).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o757);
+    std::fs::set_permissions(&copy, open).unwrap();
+    old.tell(&json!({"type": "upgrade", "binary": copy}));
+    let result = old.wait("upgrade_result");
+    let message = result["message"].as_str().unwrap();
+    assert!(message.contains("written by others"), "{message}");
+    if rustix::process::geteuid().is_root() {
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&copy, own).unwrap();
+        std::os::unix::fs::chown(&copy, Some(4242), None).unwrap();
+        old.tell(&json!({"type": "upgrade", "binary": copy}));
+        let result = old.wait("upgrade_result");
+        let message = result["message"].as_str().unwrap();
+        assert!(message.contains("belongs to user 4242"), "{message}");
+    }
     // A program that is none of ours.
     old.tell(&json!({"type": "upgrade", "binary": "/bin/true"}));
     assert_eq!(old.wait("upgrade_result")["ok"], false);
@@ -264,4 +282,46 @@ fn no_signal_is_deadly_while_the_keeper_becomes_the_new_binary() {
     house.signal(Signal::HUP);
     data.wait("reload");
     assert_eq!(house.stop(&mut data), Some(0));
+}
+
+#[test]
+fn who_drains_for_an_upgrade_may_end_by_itself() {
+    let house = House::start_with(&[], &[("PROBE_MARGIN_MS", "60000")]);
+    let (mut old, _) = house.serving();
+    old.tell(&json!({"type": "set_limits", "stop_drain_ms": 0, "upgrade_drain_ms": 0}));
+    house.signal(Signal::USR2);
+    let (mut new, _) = house.serving();
+    old.wait("drain");
+    house.line_with("the keeper is of version");
+    // Its time is over, and it is still there to end in order.
+    new.tell(&json!({"type": "bind", "key": "none", "address": "none", "sockets": 1}));
+    new.wait("bind_failed");
+    old.exit(7);
+    house.line_with("has drained (exit code 7)");
+}
+
+#[test]
+fn what_only_a_dead_candidate_wanted_is_not_held() {
+    let house = House::start();
+    let (mut old, _) = house.serving();
+    let kept = old.bind("127.0.0.1:0", 1);
+    for dies in [true, false] {
+        house.signal(Signal::USR2);
+        let (mut new, _) = house.data();
+        new.tell(&json!({"type": "bind", "key": "new", "address": "127.0.0.1:0", "sockets": 1}));
+        let address = new.wait("bound")["address"].as_str().unwrap().to_owned();
+        // One that was there before it came stays.
+        assert_eq!(new.bind("127.0.0.1:0", 1), kept);
+        if dies {
+            new.exit(9);
+        } else {
+            new.tell(&json!({"type": "release", "key": "new"}));
+            new.tell(&json!({"type": "release", "key": "public"}));
+            new.tell(&json!({"type": "fatal", "message": "no"}));
+        }
+        assert_eq!(old.wait("upgrade_result")["ok"], false);
+        wait_gone(new.pid);
+        assert!(std::net::TcpStream::connect(&address).is_err(), "{address}");
+        std::net::TcpStream::connect(&kept).unwrap();
+    }
 }

@@ -8,6 +8,9 @@ use crate::connect;
 use crate::endpoint::Endpoint;
 use crate::settings::StatusSet;
 
+/// How the text begins when somebody answered.
+const ANSWER: &str = "status";
+
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question<'a> {
@@ -56,8 +59,13 @@ async fn attempt(
     if status.contains(got) {
         Ok(())
     } else {
-        Err(format!("status {got}"))
+        Err(format!("{ANSWER} {got}"))
     }
+}
+
+/// Whether what went wrong is an answer, if not the right one.
+pub(super) fn is_answer(reason: &str) -> bool {
+    reason.starts_with(ANSWER)
 }
 
 fn reason_of(error: &io::Error) -> String {

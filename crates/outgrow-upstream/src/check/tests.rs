@@ -325,7 +325,12 @@ async fn an_instance_that_hangs_is_told() {
     house.next_is_up(&server.address).await;
     for _ in 0..2 {
         match house.next().await {
-            Event::NotLive { subject, reason } => {
+            Event::NotLive {
+                subject,
+                reason,
+                doubtful,
+            } => {
+                assert!(!doubtful, "it says nothing");
                 assert_eq!(subject.instance.as_deref(), Some("web-1"));
                 assert_eq!(reason, "timed out after 100 ms");
             }
@@ -337,6 +342,27 @@ async fn an_instance_that_hangs_is_told() {
         .web()
         .fail_endpoint(&server.address, "exited with signal 9");
     while !matches!(house.next().await, Event::EndpointDown { .. }) {}
+}
+
+/// A path that gives 404 from the start says more about the path than about the instance.
+#[tokio::test]
+async fn a_check_that_never_passed_is_in_doubt() {
+    let server = Server::start(404).await;
+    let mut house = House::new(&[], None);
+    let live = Live {
+        path: "/mistyped".parse().ok(),
+        interval: Duration::from_millis(10),
+        timeout: Duration::from_secs(5),
+        fall: 2,
+    };
+    house
+        .web()
+        .set_endpoint(server.address.clone(), instance(Some(live)), Ticks(1));
+    house.next_is_up(&server.address).await;
+    match house.next().await {
+        Event::NotLive { doubtful, .. } => assert!(doubtful),
+        event => panic!("{event:?}"),
+    }
 }
 
 #[tokio::test]

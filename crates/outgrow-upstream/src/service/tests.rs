@@ -138,7 +138,9 @@ fn text_of(event: &Event) -> String {
         Event::Panic {
             on, healthy, known, ..
         } => format!("panic {on} {healthy}/{known}"),
-        Event::NotLive { subject, reason } => format!("not live {}: {reason}", subject.address),
+        Event::NotLive {
+            subject, reason, ..
+        } => format!("not live {}: {reason}", subject.address),
     }
 }
 

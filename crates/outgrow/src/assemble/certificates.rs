@@ -1,12 +1,16 @@
 //! Reads certificate files and keeps the keys of session tickets.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::WallTime;
+use outgrow_core::settings::Name;
 use outgrow_edge::settings::{ListenerSettings, Protocol};
 use outgrow_tls::{CertificateText, ServerTls, TicketKeys, TicketSecret, TlsText};
+
+use crate::config::Config;
 
 /// How long a session may be resumed (RFC 8446 allows up to 7 days).
 const TICKET_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
@@ -43,14 +47,61 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// The TLS of a listener: of `running` when there is one, with its certificates replaced.
+/// What certificates and keys were read from, by path.
+pub(super) type Texts = BTreeMap<PathBuf, String>;
+
+/// The TLS of all listeners.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    /// By the listener's name.
+    pub(super) servers: BTreeMap<Name, Arc<ServerTls>>,
+    /// What they were made from.
+    pub(super) texts: Texts,
+}
+
+/// Whether the TLS of every listener could be built.
+pub fn check(config: &Config) -> Result<(), String> {
+    let (tickets, _) = ticket_keys(None)?;
+    build(config, &tickets, &Texts::new()).map(|_| ())
+}
+
+/// Builds the TLS of every listener that has one. A file that is among `kept` is not read.
 pub(super) fn build(
+    config: &Config,
+    tickets: &Arc<TicketKeys>,
+    kept: &Texts,
+) -> Result<Certificates, String> {
+    let mut certificates = Certificates::default();
+    for (name, settings) in &config.listener {
+        let texts = &mut certificates.texts;
+        if let Some(server) = server(name.as_str(), settings, tickets, kept, texts)? {
+            certificates.servers.insert(name.clone(), server);
+        }
+    }
+    Ok(certificates)
+}
+
+fn server(
     name: &str,
     settings: &ListenerSettings,
     tickets: &Arc<TicketKeys>,
+    kept: &Texts,
+    texts: &mut Texts,
 ) -> Result<Option<Arc<ServerTls>>, String> {
     let Some(tls) = &settings.tls else {
         return Ok(None);
+    };
+    let mut read = |path: &Path| match kept.get(path) {
+        Some(text) => {
+            texts.insert(path.to_path_buf(), text.clone());
+            Ok(text.clone().into_bytes())
+        }
+        None => {
+            let bytes = read(path)?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            texts.insert(path.to_path_buf(), text);
+            Ok::<_, String>(bytes)
+        }
     };
     let mut certificates = Vec::new();
     for pair in &tls.certificates {

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use outgrow_core::settings::Name;
+use outgrow_edge::settings::ListenerSettings;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
@@ -22,12 +24,13 @@ use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
+use super::certificates::Certificates;
 use super::handover::Handover;
 use super::instances::{Instances, Puzzle};
 use super::listeners::{Listeners, Sockets};
 use super::view::View;
 use super::watch::Watch;
-use super::{certificates, compile, listeners, log, start};
+use super::{compile, listeners, log, prepare, start};
 use crate::cli::ConfigSource;
 use crate::config::Config;
 
@@ -48,6 +51,9 @@ pub(super) struct Parts {
     pub(super) config: Config,
     /// The files that it was read from.
     pub(super) watch: Watch,
+    /// What the configuration was read from.
+    pub(super) text: String,
+    pub(super) certificates: Certificates,
     pub(super) cores: usize,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
@@ -168,7 +174,7 @@ impl Control {
 
     async fn serve(&mut self) -> Result<(), String> {
         let clock = self.parts.edge.shared.clock;
-        let plans = self.listener_plans(&self.parts.config)?;
+        let plans = self.listener_plans(&self.parts.config, &self.parts.certificates);
         let shared = &self.parts.edge.shared;
         let plan = compile::plan(
             &self.parts.config,
@@ -186,9 +192,14 @@ impl Control {
             .await?;
         self.view.serve(&self.parts)?;
         self.show_instances();
+        // Only what is in force is worth keeping.
+        let text = self.parts.text.clone();
+        prepare::keep(&self.sender, text, &self.parts.certificates.texts).await;
         start::say_ready(&self.sender, &self.parts.config)
             .await
             .map_err(|error| error.to_string())?;
+        // Of an address that the configuration before this one had.
+        self.release_unused().await;
         if self.parts.hello.generation == 1 {
             self.greet();
         } else {
@@ -220,15 +231,15 @@ impl Control {
     fn listener_plans(
         &self,
         config: &Config,
-    ) -> Result<BTreeMap<String, outgrow_edge::ListenerPlan>, String> {
-        let mut plans = BTreeMap::new();
-        for (name, settings) in &config.listener {
-            let tls = certificates::build(name.as_str(), settings, &self.parts.tickets)?;
+        certificates: &Certificates,
+    ) -> BTreeMap<String, outgrow_edge::ListenerPlan> {
+        let plan = |(name, settings): (&Name, &ListenerSettings)| {
+            let tls = certificates.servers.get(name).cloned();
             let shared = &self.parts.edge.shared;
             let plan = compile::listener(name.as_str(), settings, tls, shared);
-            plans.insert(listeners::key(&settings.address.to_string()), plan);
-        }
-        Ok(plans)
+            (listeners::key(&settings.address.to_string()), plan)
+        };
+        config.listener.iter().map(plan).collect()
     }
 
     /// Runs until this process has drained.

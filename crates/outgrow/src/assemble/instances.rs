@@ -16,7 +16,7 @@ use outgrow_fleet::protocol::{
     DataMessage, InstanceId, InstanceReport, InstanceSpec, InstanceState,
 };
 use outgrow_fleet::supervise::reconcile::{Action, ExistingInstance, reconcile};
-use outgrow_upstream::{Health, Registry};
+use outgrow_upstream::{Health, Registry, Subject};
 
 pub(super) use self::known::Known;
 use self::wanted::Wanted;
@@ -135,23 +135,62 @@ impl Instances {
         }
     }
 
-    /// The liveness check of an instance failed: what to tell the keeper.
+    /// The liveness check of an instance failed: what to tell the keeper. Nothing when the check
+    /// itself may be wrong (a mistyped path fails everywhere, and after each restart again), or
+    /// when another instance of the service is being restarted for the same reason: what they
+    /// have in common, such as a database, must not end them all.
     pub(super) fn restart(
         &mut self,
-        name: &str,
-        address: &str,
+        subject: &Subject,
         reason: &str,
+        doubtful: bool,
     ) -> Option<DataMessage> {
-        let known = self.known.values().find(|known| known.is(name, address))?;
+        let id = self.id_of(subject)?;
+        let service = self.known.get(&id)?.report.spec.service.clone();
+        let other = self.known.values().find(|other| {
+            let same = other.report.spec.service == service && other.report.spec.id != id;
+            same && other.hung && !other.is_leaving()
+        });
+        let other = other.map(|other| other.report.spec.name.clone());
+        let known = self.known.get_mut(&id)?;
         if known.stopping || known.is_leaving() {
             return None;
         }
-        let id = known.report.spec.id;
+        let name = &known.report.spec.name;
+        let held = match other {
+            _ if doubtful => Some(format!(
+                "its liveness check has never passed since it became ready, so it is not \
+                 restarted: is [service.{service}.live] right?"
+            )),
+            Some(other) => Some(format!("it is restarted when {other} is ready again")),
+            None => None,
+        };
+        if let Some(held) = held {
+            // The check goes on failing; once is enough.
+            if !std::mem::replace(&mut known.held, true) {
+                log::warn(&format!("{name} does not answer ({reason}): {held}"));
+            }
+            return None;
+        }
+        (known.hung, known.held) = (true, false);
         log::warn(&format!("{name} hangs ({reason}): it is restarted"));
-        Some(DataMessage::RestartInstance {
-            id,
-            reason: format!("not live: {reason}"),
-        })
+        let reason = format!("not live: {reason}");
+        Some(DataMessage::RestartInstance { id, reason })
+    }
+
+    fn id_of(&self, subject: &Subject) -> Option<InstanceId> {
+        let is_it = |known: &&Known| {
+            let name = subject.instance.as_deref();
+            name.is_some_and(|name| known.is(name, &subject.address))
+        };
+        Some(self.known.values().find(is_it)?.report.spec.id)
+    }
+
+    /// Brings what a reload changed about the liveness check to instances that run.
+    pub(super) fn refresh(&mut self, registry: &Registry, now: Ticks) {
+        for known in self.known.values_mut() {
+            known.refresh(self.wanted.get(&known.report.spec.service), registry, now);
+        }
     }
 
     /// The next steps from what is to what should be. To be asked after every change and a few
@@ -310,7 +349,7 @@ impl Instances {
                 None => format!("not ready after {limit:?} (start_timeout)"),
             };
             log::warn(&format!("{}: {reason}: it is restarted", spec.name));
-            known.since = now;
+            (known.since, known.hung) = (now, false);
             messages.push(DataMessage::RestartInstance { id: *id, reason });
         }
         messages

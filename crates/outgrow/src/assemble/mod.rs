@@ -11,9 +11,11 @@ mod instances;
 mod listeners;
 mod log;
 mod numbers;
+mod prepare;
 mod readiness;
 mod start;
 mod view;
 mod watch;
 
+pub use certificates::check as check_certificates;
 pub use start::data;

@@ -262,7 +262,8 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
 }
 
 fn instance_families(view: &View) -> Vec<MetricFamily> {
-    let (mut cpu, mut memory, mut restarts) = (Numbers::new(), Numbers::new(), Numbers::new());
+    let (mut cpu, mut memory) = (Numbers::new(), Numbers::new());
+    let (mut restarts, mut held) = (Numbers::new(), Numbers::new());
     for instance in view.instances() {
         let report = &instance.known.report;
         let labels = [("instance", report.spec.name.as_str())];
@@ -271,6 +272,7 @@ fn instance_families(view: &View) -> Vec<MetricFamily> {
             continue;
         }
         restarts.push(Sample::number(&labels, report.restarts));
+        held.push(Sample::number(&labels, u64::from(instance.known.held)));
         if let Some(used) = instance.resources {
             cpu.push(Sample::number(&labels, used.cpu.as_secs_f64()));
             memory.push(Sample::number(&labels, used.resident_bytes));
@@ -280,6 +282,11 @@ fn instance_families(view: &View) -> Vec<MetricFamily> {
         MetricFamily::counter(names::INSTANCE_CPU, "Processor time used.", cpu),
         MetricFamily::gauge(names::INSTANCE_MEMORY, "Resident memory.", memory),
         MetricFamily::counter(names::INSTANCE_RESTARTS, "Restarts.", restarts),
+        MetricFamily::gauge(
+            names::INSTANCE_HELD,
+            "Whether the liveness check fails and the restart is held back.",
+            held,
+        ),
     ]
 }
 

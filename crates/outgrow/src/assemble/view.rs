@@ -360,6 +360,7 @@ fn instance(view: &InstanceView) -> Value {
         "service": report.spec.service,
         "state": word(&view.known),
         "restart_delay_ms": delay,
+        "restart_held": view.known.held,
         "address": report.address,
         "pid": report.pid,
         "restarts": report.restarts,

@@ -10,12 +10,12 @@ use crate::config::Config;
 type Mark = Option<(u64, u64, i64, i64)>;
 
 /// The files that the configuration consists of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     files: Vec<File>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct File {
     path: PathBuf,
     /// As it was before it was read.

@@ -87,8 +87,40 @@ fn ask(args: &AdminArgs, verb: Verb, path: &str, body: &[u8]) -> ExitCode {
                 print(&format!("{text}\n"));
                 return ExitCode::SUCCESS;
             }
-            complain(text)
+            complain(&for_people(text))
         }
         Err(problem) => complain(&problem.to_string()),
+    }
+}
+
+/// A refusal as lines: what is wrong, each finding, what to do.
+fn for_people(answer: &str) -> String {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(answer) else {
+        return answer.to_owned();
+    };
+    let Some(problem) = value["problem"].as_str() else {
+        return answer.to_owned();
+    };
+    let details = value["details"].as_array().into_iter().flatten();
+    let mut lines = vec![problem.to_owned()];
+    lines.extend(details.filter_map(|line| line.as_str().map(str::to_owned)));
+    lines.extend(value["hint"].as_str().map(|hint| format!("hint: {hint}")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_people;
+
+    #[test]
+    fn a_refusal_is_shown_as_the_lines_that_it_is() {
+        let check = |answer: &str, expected: &str| assert_eq!(for_people(answer), expected);
+        check(
+            r#"{"problem": "f:1:2: \"x\" is wrong", "details": ["  x", "  ^"]}"#,
+            "f:1:2: \"x\" is wrong\n  x\n  ^",
+        );
+        check(r#"{"problem": "no", "hint": "do"}"#, "no\nhint: do");
+        check("plain", "plain");
+        check(r#"{"other": 1}"#, r#"{"other": 1}"#);
     }
 }

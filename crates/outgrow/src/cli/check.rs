@@ -20,9 +20,24 @@ pub struct CheckArgs {
 
 /// Checks; 0 when the file can be run.
 pub fn check(args: &CheckArgs) -> ExitCode {
+    if let Err(error) = std::fs::metadata(&args.file) {
+        let file = args.file.display();
+        return super::complain(&format!("{file}: {error}\nhint: outgrow check FILE"));
+    }
     match ConfigSource::File(args.file.clone()).load(look(args.json)) {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
+            if let Err(problems) = crate::assemble::check_certificates(&config) {
+                for problem in problems.lines() {
+                    if args.json {
+                        let line = serde_json::json!({ "severity": "error", "message": problem });
+                        eprintln!("{line}");
+                    } else {
+                        eprintln!("{problem}");
+                    }
+                }
+                return ExitCode::FAILURE;
+            }
             if !args.json {
                 super::print(&format!(
                     "{}: good: {} listeners, {} services, {} routes\n",

@@ -70,19 +70,19 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "command")]
     config: Option<PathBuf>,
     /// Where the application is offered [default: 0.0.0.0:8080].
-    #[arg(short, long, value_name = "ADDRESS", conflicts_with = "config")]
+    #[arg(short, long, value_name = "ADDRESS", requires = "command")]
     listen: Option<String>,
     /// How many instances run [default: one per core, at least 2].
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
+    #[arg(short = 'n', long, value_name = "N", requires = "command")]
     instances: Option<u16>,
     /// Where the admin listener is, or `off` [default: 127.0.0.1:9900].
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
+    #[arg(long, value_name = "ADDRESS", requires = "command")]
     admin: Option<String>,
     /// Where access records go: stdout, stderr, off or a file [default: stdout].
-    #[arg(long, value_name = "TO", conflicts_with = "config")]
+    #[arg(long, value_name = "TO", requires = "command")]
     access: Option<String>,
     /// The path that says whether an instance is ready [default: connecting is enough].
-    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    #[arg(long, value_name = "PATH", requires = "command")]
     check: Option<String>,
     /// The command to run, with its arguments. PORT is set for it; {port} in an argument is
     /// replaced.

@@ -58,23 +58,39 @@ impl ConfigSource {
         self.file().map_or(Ok(String::new()), read)
     }
 
-    /// Checks what [`ConfigSource::text`] gave, now or earlier.
+    /// Checks what [`ConfigSource::text`] gave.
     pub fn load_text(&self, text: &str, look: Look) -> Result<(Config, String), String> {
+        self.load_kept(text, look, &|_| false)
+    }
+
+    /// Checks what [`ConfigSource::text`] gave earlier. A file that `is_kept` need not be there.
+    pub fn load_kept(
+        &self,
+        text: &str,
+        look: Look,
+        is_kept: &dyn Fn(&Path) -> bool,
+    ) -> Result<(Config, String), String> {
         match self {
             Self::CommandLine(arguments) => match arguments.configuration() {
                 Ok(config) => Ok((config, String::new())),
                 Err(problems) => Err(config::print(None, &problems, look)),
             },
-            Self::File(file) => load_file(file, text, look),
+            Self::File(file) => load_file(file, text, look, is_kept),
         }
     }
 }
 
-fn load_file(file: &Path, text: &str, look: Look) -> Result<(Config, String), String> {
+fn load_file(
+    file: &Path,
+    text: &str,
+    look: Look,
+    is_kept: &dyn Fn(&Path) -> bool,
+) -> Result<(Config, String), String> {
     let name = file.display().to_string();
     let environment = |name: &str| std::env::var(name).ok();
     let readable = |path: &Path| match std::fs::File::open(path) {
         Ok(_) => Ok(()),
+        Err(_) if is_kept(path) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
     let surroundings = Surroundings {

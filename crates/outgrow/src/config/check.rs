@@ -1,6 +1,7 @@
 //! The rules between tables. Rules inside of one table are with the table, in its room.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
@@ -75,6 +76,18 @@ fn named_services(route: &Node) -> Vec<(String, &Node)> {
     named
 }
 
+/// The address in one of the ways in which it can be written.
+fn meant(address: &Address) -> String {
+    match address {
+        Address::Tcp { host, port } => match host.as_str() {
+            "localhost" => format!("127.0.0.1:{port}"),
+            "*" | "" => format!("0.0.0.0:{port}"),
+            _ => address.to_string(),
+        },
+        Address::Unix(_) => address.to_string(),
+    }
+}
+
 struct Check<'c> {
     root: &'c Node,
     reader: &'c mut Reader,
@@ -114,26 +127,42 @@ impl Check<'_> {
 
     /// No two listeners at one address, the admin listener among them.
     fn addresses(&mut self, config: &Config) {
-        let mut taken: BTreeMap<&Address, String> = BTreeMap::new();
+        let mut taken: BTreeMap<String, String> = BTreeMap::new();
         let is_any_port = |address: &Address| matches!(address, Address::Tcp { port: 0, .. });
         if let Some(address) = config.admin.listen.address() {
-            taken.insert(address, "the admin listener".to_owned());
+            self.host(address, &["admin", "listen"]);
+            taken.insert(meant(address), "the admin listener".to_owned());
         }
         for (name, listener) in &config.listener {
             let address = &listener.address;
+            self.host(address, &["listener", name.as_str(), "address"]);
             if is_any_port(address) {
                 continue;
             }
-            match taken.get(address) {
+            match taken.get(&meant(address)) {
                 Some(other) => {
                     let message = format!("{address} is taken by {other}");
                     let path = ["listener", name.as_str(), "address"];
                     self.error(&path, message, "each listener needs an address of its own");
                 }
                 None => {
-                    taken.insert(address, format!("listener {name}"));
+                    taken.insert(meant(address), format!("listener {name}"));
                 }
             }
+        }
+    }
+
+    /// To listen takes an address of this machine: what a name means could change, and to find it
+    /// out could take long.
+    fn host(&mut self, address: &Address, path: &[&str]) {
+        let Address::Tcp { host, .. } = address else {
+            return;
+        };
+        if host.parse::<IpAddr>().is_err() && !["localhost", "*", ""].contains(&host.as_str()) {
+            let message = format!("{host} is a name, and one can listen at an IP address only");
+            let hint =
+                "use 0.0.0.0 for every address, 127.0.0.1 or localhost for this machine only";
+            self.error(path, message, hint);
         }
     }
 

@@ -1,5 +1,8 @@
 //! How problems are shown: for people with the line and a caret, for programs as JSON.
 
+mod masked;
+
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use outgrow_core::settings::{Problem, Severity, Span};
@@ -104,8 +107,13 @@ fn people(out: &mut String, source: Option<Source<'_>>, problem: &Problem, look:
         printable(&subject),
         printable(&problem.message),
     );
-    if !may_show_secret(&problem.path) && !place.text.trim().is_empty() {
-        let (line, caret) = excerpt(&place);
+    let shown = if is_secret(&problem.path) {
+        None
+    } else {
+        masked::shown(source.text, &place, problem)
+    };
+    if let Some(shown) = shown.filter(|shown| !shown.text.trim().is_empty()) {
+        let (line, caret) = excerpt(&shown);
         let _ = writeln!(out, "  {line}\n  {loud}{caret}{off}");
     }
     hint(out, problem);
@@ -118,9 +126,9 @@ fn hint(out: &mut String, problem: &Problem) {
 }
 
 /// A line with a token or with the environment of instances is not repeated: it may end in a log.
-fn may_show_secret(path: &str) -> bool {
+fn is_secret(path: &str) -> bool {
     path.split('.')
-        .any(|key| key == "token" || key == "environment")
+        .any(|key| matches!(key, "token" | "secret" | "environment"))
 }
 
 /// Text without control characters: what stands in a file must not move the terminal's cursor.
@@ -140,8 +148,10 @@ fn printable(text: &str) -> String {
 struct Place<'t> {
     line: usize,
     column: usize,
+    /// Where the line begins in the whole text.
+    start: usize,
     /// The line.
-    text: &'t str,
+    text: Cow<'t, str>,
     /// How many characters of the line it is about, at least one.
     length: usize,
 }
@@ -160,7 +170,8 @@ fn place(text: &str, span: Span) -> Place<'_> {
     Place {
         line: text[..line_start].matches('\n').count() + 1,
         column: text[line_start..start].chars().count() + 1,
-        text: text[line_start..line_end].trim_end_matches('\r'),
+        start: line_start,
+        text: text[line_start..line_end].trim_end_matches('\r').into(),
         length: text[start..end.max(start)].chars().count().max(1),
     }
 }

@@ -8,6 +8,7 @@ mod apps;
 mod http;
 mod limits;
 mod misuse;
+mod moments;
 mod shop;
 mod soak;
 mod supervise;

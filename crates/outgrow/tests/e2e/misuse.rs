@@ -398,3 +398,76 @@ fn a_stop_by_command() {
     );
     assert!(Path::new(&running.folder().join("outgrow.toml")).exists());
 }
+
+#[test]
+fn another_user_of_the_machine() {
+    use std::os::unix::process::CommandExt;
+    let running = Outgrow::start(FIXED).expect("outgrow starts");
+    let admin = running.address("admin").expect("an address").to_string();
+    // Whoever runs the tests may act: without a token.
+    assert!(outgrow(&["reload", "--admin", &admin]).status.success());
+    // To become somebody else takes root.
+    let mut stranger = Command::new(binary().expect("a binary"));
+    stranger.args(["stop", "--admin", &admin]).uid(65_533);
+    let Ok(output) = stranger.output() else {
+        return;
+    };
+    assert!(!output.status.success());
+    says(
+        &String::from_utf8_lossy(&output.stderr),
+        &["user 65533 may not act here", "hint: ", "token"],
+    );
+    serves(&running);
+}
+
+#[test]
+fn options_without_a_command() {
+    for option in ["--listen", "--admin", "--access", "--check", "--instances"] {
+        let output = outgrow(&["run", option, "1"]);
+        assert!(!output.status.success());
+        says(
+            &String::from_utf8_lossy(&output.stderr),
+            &["required", "<COMMAND>"],
+        );
+    }
+}
+
+#[test]
+fn a_check_finds_what_a_run_would() {
+    let folder = outgrow_testkit::folder::Folder::new("check").expect("a folder");
+    let made =
+        |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("made");
+    let (one, other) = (made("one"), made("other"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    folder.write("c.pem", one.cert.pem()).expect("written");
+    let write = |key: String| folder.write("k.pem", key).expect("written");
+    let text = format!(
+        "[listener.public]\naddress = \"127.0.0.1:1\"\n[[listener.public.tls.certificates]]\n\
+         certificate = \"{}\"\nkey = \"{}\"\n[route.all]\nrespond = {{ status = 204 }}\n",
+        path("c.pem"),
+        path("k.pem")
+    );
+    folder.write("outgrow.toml", text).expect("written");
+    let file = path("outgrow.toml");
+    write(one.signing_key.serialize_pem());
+    assert!(outgrow(&["check", &file]).status.success());
+    write(other.signing_key.serialize_pem());
+    let output = outgrow(&["check", &file]);
+    assert!(!output.status.success());
+    says(&String::from_utf8_lossy(&output.stderr), &["k.pem", "hint"]);
+    let output = outgrow(&["check", "/nowhere/outgrow.toml"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    says(&stderr, &["/nowhere/outgrow.toml", "hint"]);
+    assert!(!stderr.contains("--config"), "{stderr}");
+}
+
+#[test]
+fn two_outgrows_with_one_admin_address() {
+    let running = Outgrow::start(FIXED).expect("outgrow starts");
+    let admin = running.address("admin").expect("an address").to_string();
+    let listen = ["run", "--listen", "127.0.0.1:0", "--admin", &admin];
+    let output = outgrow(&[&listen[..], &["--", "sleep", "1000"]].concat());
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    says(&stderr, &["the admin listener", "taken", "--admin"]);
+}

@@ -74,11 +74,42 @@ async fn names_that_could_be_rebound_are_refused() {
         assert_eq!(status_of(&answer), 200);
     }
     // No browser can be made to open a Unix socket.
-    let mut scene = Scene::of(local(), FakeSource::default(), false);
+    let mut scene = Scene::of(local(), FakeSource::default(), Peer::Unix { user: None });
     scene
         .send("GET /state HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
         .await;
     assert_eq!(status_of(&scene.rest().await), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_token_only_the_own_user_and_root_act() {
+    let check = async |plan: AdminPlan, peer: Peer, line: &str, fields: &str, status: u16| {
+        let mut scene = Scene::of(plan, FakeSource::default(), peer);
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
+        scene.send(&head).await;
+        let answer = scene.rest().await;
+        assert_eq!(status_of(&answer), status, "{peer:?} {line}: {answer}");
+        let acted = !scene.source.done().is_empty();
+        assert_eq!(acted, status == 200 && line.starts_with("POST"));
+    };
+    let stranger = Some(own_user().unwrap() + 1000);
+    for line in ["POST /upgrade", "POST /stop", "POST /reload"] {
+        for user in [stranger, None] {
+            check(local(), Peer::Fake { user }, line, "", 403).await;
+            check(local(), Peer::Unix { user }, line, "", 403).await;
+        }
+    }
+    for user in [own_user(), Some(0)] {
+        check(local(), Peer::Fake { user }, "POST /upgrade", "", 200).await;
+        check(local(), Peer::Unix { user }, "POST /upgrade", "", 200).await;
+    }
+    // To look at something is no action; and a token is enough.
+    let user = stranger;
+    check(local(), Peer::Fake { user }, "GET /state", "", 200).await;
+    let token = "Authorization: Bearer s3cret\r\n";
+    check(guarded(), Peer::Fake { user }, "POST /upgrade", token, 200).await;
+    check(guarded(), Peer::Fake { user }, "POST /upgrade", "", 401).await;
 }
 
 #[tokio::test(start_paused = true)]

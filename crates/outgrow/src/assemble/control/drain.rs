@@ -6,7 +6,8 @@ use outgrow_core::Ticks;
 use outgrow_edge::Drain;
 use outgrow_fleet::protocol::{DataMessage, DrainReason};
 
-use super::super::{listeners, log};
+use super::super::listeners::{self, Sockets};
+use super::super::log;
 use super::{Control, Draining};
 
 impl Control {
@@ -58,7 +59,12 @@ impl Control {
         log::info(&format!("draining: {open} connections are open"));
         self.parts.edge.drain(how).await;
         match how {
-            Drain::Gently => self.view.stop_serving(),
+            Drain::Gently => {
+                self.view.stop_serving();
+                // The next data process has them. A copy that stays here for as long as a
+                // WebSocket lives would go on listening after that one has released them.
+                self.parts.sockets = Sockets::default();
+            }
             _ => self.release_public().await,
         }
     }

@@ -51,11 +51,13 @@ impl Control {
                     ));
                 }
             }
-            Event::NotLive { subject, reason } => {
-                let Some(name) = &subject.instance else {
-                    return;
-                };
-                if let Some(message) = self.instances.restart(name, &subject.address, &reason) {
+            Event::NotLive {
+                subject,
+                reason,
+                doubtful,
+            } => {
+                let restart = self.instances.restart(&subject, &reason, doubtful);
+                if let Some(message) = restart {
                     self.tell(&message).await;
                 }
             }

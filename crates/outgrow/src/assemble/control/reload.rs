@@ -11,7 +11,7 @@ use outgrow_fleet::client::{FromKeeper, Receiver};
 use outgrow_fleet::protocol::DataMessage;
 
 use super::super::watch::Watch;
-use super::super::{access, compile, log, start};
+use super::super::{access, certificates, compile, log, prepare, start};
 use super::Control;
 use crate::config::{Config, Look};
 
@@ -53,9 +53,13 @@ impl Control {
         let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
         let watch = watch.with_certificates(&config);
         // Before anything changes: what can fail.
-        let plans = self.listener_plans(&config)?;
+        let certificates =
+            certificates::build(&config, &self.parts.tickets, &certificates::Texts::new())?;
+        let access = access::open(&config.access)?;
+        // Last, for what is bound must be given back if the reload is refused.
         let bound = self.bind_new(&config, receiver).await?;
-        access::direct(&self.parts.records, &config.access)?;
+        let plans = self.listener_plans(&config, &certificates);
+        self.parts.records.direct(access, config.access.format);
         for (key, sockets) in bound {
             self.parts.sockets.put(key, sockets);
         }
@@ -77,8 +81,10 @@ impl Control {
             .metrics
             .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
         self.instances.configure(&config, self.parts.cores);
+        self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
-        start::keep_text(&self.sender, text).await;
+        prepare::keep(&self.sender, text, &certificates.texts).await;
+        self.say_limits().await;
         self.view.serve(&self.parts)?;
         self.release_unused().await;
         self.watch = watch;
@@ -101,17 +107,12 @@ impl Control {
         receiver: &mut Receiver,
     ) -> Result<Vec<(String, Vec<OwnedFd>)>, String> {
         let workers = self.parts.edge.shared.loads.len();
-        let mut names = BTreeMap::new();
-        for (key, address, sockets) in start::addresses(config, workers) {
-            if !self.parts.sockets.has(&key) {
-                names.insert(key.clone(), address.clone());
-                self.binding.insert(key.clone(), None);
-                self.tell(&DataMessage::Bind {
-                    key,
-                    address,
-                    sockets,
-                })
-                .await;
+        let mut asked = BTreeMap::new();
+        for bind in prepare::addresses(config, workers) {
+            if !self.parts.sockets.has(&bind.key) {
+                self.binding.insert(bind.key.clone(), None);
+                self.tell(&bind.message()).await;
+                asked.insert(bind.key.clone(), bind);
             }
         }
         while self.binding.values().any(Option::is_none) {
@@ -129,8 +130,8 @@ impl Control {
             match result {
                 Some(Ok(sockets)) => bound.push((key, sockets)),
                 Some(Err(reason)) => {
-                    let address = names.get(&key).cloned().unwrap_or_default();
-                    problems.push(format!("cannot listen at {address}: {reason}"));
+                    let problem = asked.get(&key).map(|bind| bind.problem(&reason));
+                    problems.push(problem.unwrap_or(reason));
                 }
                 None => {}
             }
@@ -147,14 +148,21 @@ impl Control {
 
     /// Gives sockets back to the keeper that no listener uses any more. Whoever connects at this very
     /// moment is refused: the listener is gone on purpose.
-    async fn release_unused(&mut self) {
+    pub(super) async fn release_unused(&mut self) {
         let workers = self.parts.edge.shared.loads.len();
-        let wanted = start::addresses(&self.parts.config, workers);
+        let wanted = prepare::addresses(&self.parts.config, workers);
         for key in self.parts.sockets.keys() {
-            if !wanted.iter().any(|(one, ..)| *one == key) {
+            if !wanted.iter().any(|bind| bind.key == key) {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
+        }
+    }
+
+    /// The keeper's patience with this process's drain is that of the new configuration.
+    async fn say_limits(&self) {
+        if let Err(error) = start::say_limits(&self.sender, &self.parts.config).await {
+            log::warn(&format!("the keeper cannot be told: {error}"));
         }
     }
 

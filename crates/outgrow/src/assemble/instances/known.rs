@@ -44,6 +44,10 @@ pub(in super::super) struct Known {
     pub(super) drain_timeout: Duration,
     /// Whether the keeper was told to stop it.
     pub(super) stopping: bool,
+    /// Whether it is being restarted since it hung.
+    pub(super) hung: bool,
+    /// Whether its liveness check fails and it is not restarted for now.
+    pub(in super::super) held: bool,
 }
 
 impl Known {
@@ -62,6 +66,8 @@ impl Known {
             leaving: None,
             drain_timeout: Duration::ZERO,
             stopping: false,
+            hung: false,
+            held: false,
         }
     }
 
@@ -93,6 +99,10 @@ impl Known {
         let runs = report.state == InstanceState::Running;
         if was_running && (!runs || self.address != address) {
             self.leave_registry(&report, registry);
+        }
+        if matches!(report.state, InstanceState::CrashLoop { .. }) {
+            // It may never come back: the others need not wait for it.
+            self.hung = false;
         }
         self.report = report;
         self.reported = now;
@@ -131,11 +141,21 @@ impl Known {
         self.address = Some(address);
     }
 
+    /// Brings what a reload changed to an instance that runs.
+    pub(super) fn refresh(&mut self, wanted: Option<&Wanted>, registry: &Registry, now: Ticks) {
+        if let Some(address) = self.address.clone()
+            && !self.is_leaving()
+        {
+            self.enter_registry(address, Health::Starting, wanted, registry, now);
+        }
+    }
+
     fn leave_registry(&mut self, report: &InstanceReport, registry: &Registry) {
         let Some(address) = self.address.take() else {
             return;
         };
         self.ready = false;
+        self.held = false;
         if let Some(service) = registry.service(&report.spec.service) {
             let reason = report
                 .last_exit
@@ -159,6 +179,7 @@ impl Known {
         self.ready = ready;
         if ready {
             self.ready_since = now;
+            self.hung = false;
             if !self.was_ready {
                 self.was_ready = true;
                 self.diagnosis = None;

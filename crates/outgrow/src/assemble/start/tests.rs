@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use outgrow_fleet::protocol::channel::{Channel, Received, pair};
-use outgrow_fleet::protocol::{Decoded, DrainReason, decode};
+use outgrow_fleet::protocol::{Decoded, DrainReason, InstanceReport, decode};
 
+use super::super::prepare::CONFIGURATION;
 use super::*;
+use crate::config::Look;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -108,9 +110,24 @@ async fn what_is_told_of_instances_while_sockets_are_bound_is_kept() {
         keeper.bind(key, address);
     };
     let mut sockets = Sockets::default();
-    let binding = bind_missing(&sender, &mut receiver, &config, 1, &mut sockets);
-    let (reports, ()) = tokio::join!(binding, answer);
-    assert_eq!(reports.expect("bound"), [report(7)]);
+    let (tickets, _) = certificates::ticket_keys(None).expect("keys");
+    let hello = serde_json::json!({
+        "generation": 1, "protocol": 1, "version": "1", "keeper": 1, "upgrade": false,
+        "listeners": [], "instances": [],
+    });
+    let mut hello: Hello = serde_json::from_value(hello).expect("a greeting");
+    let mut preparation = Preparation {
+        sender: &sender,
+        receiver: &mut receiver,
+        source: &source,
+        tickets: &tickets,
+        cores: 1,
+        hello: &mut hello,
+        sockets: &mut sockets,
+    };
+    let (bound, ()) = tokio::join!(preparation.bind_missing(&config), answer);
+    bound.expect("bound");
+    assert_eq!(hello.instances, [report(7)]);
     assert_eq!(sockets.keys(), ["listener 127.0.0.1:97"]);
 }
 

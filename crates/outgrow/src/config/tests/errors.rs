@@ -97,7 +97,7 @@ fn rules_between_tables_are_told() {
         0,
     );
     check_whole(
-        "[service.x]\nendpoints = [\"a:1\"]\n[listener.y]\naddress = \"a:1\"\n",
+        "[service.x]\nendpoints = [\"a:1\"]\n[listener.y]\naddress = \"127.0.0.1:1\"\n",
         &[
             "1:route: there is no route: every request would be answered with 404 | add [route.x] with service = \"x\"",
             "1:service.x: warning: no route leads to service \"x\"",

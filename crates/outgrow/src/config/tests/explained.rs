@@ -164,7 +164,7 @@ fn listeners_are_told_by_port_and_tls() {
 
 #[test]
 fn instances_and_missing_routes_are_told() {
-    let text = "[listener.a]\naddress = \"a:80\"\n[service.app]\ncommand = \"run\"\n[route.app]\nhost = \"a\"\nservice = \"app\"\n";
+    let text = "[listener.a]\naddress = \"0.0.0.0:80\"\n[service.app]\ncommand = \"run\"\n[route.app]\nhost = \"a\"\nservice = \"app\"\n";
     let got = explained(text, "http://a");
     assert!(
         got.ends_with("→ service app: an instance per core, at least 2, of \"run\"\n"),

@@ -75,6 +75,49 @@ fn a_line_with_a_secret_is_not_repeated() {
 }
 
 #[test]
+fn a_secret_beside_a_mistake_is_not_repeated() {
+    let check = |more: &str, expected: &str| {
+        let text = format!("{SMALL}{more}");
+        for look in [Look::Plain, Look::Colour, Look::Json] {
+            let printed = printed(&text, look);
+            assert!(!printed.contains("s3cret"), "{printed}");
+        }
+        let printed = printed(&text, Look::Plain);
+        assert!(printed.contains(expected), "{printed}");
+    };
+    check(
+        "[admin]\ntokne = \"s3cret\"\n",
+        "\n  tokne = ***\n  ^^^^^\n",
+    );
+    check("[admin]\ntokne = s3cret\n", "\n  tokne = ***\n");
+    check(
+        "[service.web]\nenvironmnt = { PASSWORD = \"s3cret\" }\n",
+        "outgrow.toml",
+    );
+    check("[admin]\ntoken = \"s3cret\n", "\n  token = ***\n");
+    check(
+        "[admin]\ntoken = \"\"\"\ns3cret\\q\n\"\"\"\n",
+        "outgrow.toml:9:8",
+    );
+    // Another mistake in the same table in one line: the caret is where it was.
+    check("admin = 1\n[process]\nworkers = 1\n", "unknown key");
+    let line = "admin = { token = \"s3cret\", listen = \"nowhere\" }\n";
+    let text = format!("{line}{SMALL}");
+    let shown = printed(&text, Look::Plain);
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines[1],
+        "  admin = { token = \"***\", listen = \"nowhere\" }"
+    );
+    let caret = lines[2].find('^').unwrap();
+    assert!(lines[1][caret..].starts_with("\"nowhere\""), "{shown}");
+    let line = "admin = { tokne = \"s3cret\", listen = \"nowhere\" }\n";
+    let shown = printed(&format!("{line}{SMALL}"), Look::Plain);
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
 fn long_lines_are_cut_around_the_place() {
     let padding = "x".repeat(5_000);
     let text = format!(

@@ -311,3 +311,21 @@ fn rules_inside_of_routes_are_told() {
         &["4:route.x.request_headers: a fixed answer sends no request on"],
     );
 }
+
+#[test]
+fn listeners_are_at_addresses_and_not_at_names() {
+    check(
+        "[listener.name]\naddress = \"example.com:80\"\n",
+        &["2:listener.name.address: example.com is a name"],
+    );
+    check(
+        "[admin]\nlisten = \"example.com:80\"\ntoken = \"x\"\n",
+        &["2:admin.listen: example.com is a name"],
+    );
+    check("[listener.here]\naddress = \"localhost:80\"\n", &[]);
+    // Two words for one address are one address.
+    check(
+        "[listener.a]\naddress = \"localhost:80\"\n[listener.b]\naddress = \"127.0.0.1:80\"\n",
+        &["4:listener.b.address: 127.0.0.1:80 is taken by listener a"],
+    );
+}

@@ -6,6 +6,7 @@
 mod ends;
 mod handover;
 mod health;
+mod live;
 mod surroundings;
 
 use std::{fs, path::Path};
