@@ -189,7 +189,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.prepare_request(context, target.route)?;
         let request = &self.exchange.request;
         let repeatable = request.may_repeat(target.route.idempotency_key);
-        let mut retries = Retries::new(repeatable, deadline);
+        let mut retries = Retries::new(repeatable, asked.stays(), deadline);
         let mut now = context.stages.start;
         loop {
             let (permit, admitted) = self.admit(target, asked, &retries, now).await?;

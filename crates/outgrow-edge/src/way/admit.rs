@@ -26,6 +26,13 @@ pub(super) struct Asked {
     ticket: Option<Ticket>,
 }
 
+impl Asked {
+    /// Whether the client came with a sticky cookie.
+    pub(super) fn stays(self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
 enum Choice {
     Permit(Permit),
     /// In line; of one endpoint alone or of the service.

@@ -43,6 +43,8 @@ impl Failure {
 pub(super) struct Retries {
     /// Whether it may be executed twice.
     pub(super) repeatable: bool,
+    /// The client stays at an endpoint.
+    stays: bool,
     /// A failed attempt may have been executed: there is one more at most.
     repeated: bool,
     /// The next attempt takes no connection of the pool: what closed one may have closed all.
@@ -53,9 +55,10 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    pub(super) fn new(repeatable: bool, deadline: Ticks) -> Self {
+    pub(super) fn new(repeatable: bool, stays: bool, deadline: Ticks) -> Self {
         Self {
             repeatable,
+            stays,
             repeated: false,
             new_connection: false,
             avoid: Vec::new(),
@@ -81,9 +84,11 @@ impl Retries {
             && retries + 1 < ATTEMPTS
             && now < self.deadline;
         self.repeated |= !untouched;
-        if failure.is_stale() {
-            self.new_connection = true;
-        } else {
+        let stale = failure.is_stale();
+        self.new_connection |= stale;
+        // An instance that was killed takes connections until its last socket is closed: another
+        // one is the better choice. A user who stays is not moved for an old connection's sake.
+        if !(stale && self.stays) {
             self.avoid.push(endpoint);
         }
         again

@@ -168,11 +168,13 @@ impl Instances {
         if let Some(held) = held {
             // The check goes on failing; once is enough.
             if !std::mem::replace(&mut known.held, true) {
+                self.changed = true;
                 log::warn(&format!("{name} does not answer ({reason}): {held}"));
             }
             return None;
         }
         (known.hung, known.held) = (true, false);
+        self.changed = true;
         log::warn(&format!("{name} hangs ({reason}): it is restarted"));
         let reason = format!("not live: {reason}");
         Some(DataMessage::RestartInstance { id, reason })
