@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase, Side};
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::conn::ServerConnection;
 use outgrow_http::conn::server::NoRequest;
 use outgrow_http::h1::Reject;
@@ -38,9 +38,19 @@ pub(crate) async fn serve<T: Transport + 'static>(
     let mut timer = Timer::new(&worker.wheel);
     let blocks = Arc::clone(&worker.blocks);
     let mut connection = ServerConnection::new(io, blocks, listener.limits);
+    let mut since = worker.now();
     let mut first = true;
     loop {
-        match next(&worker, &listener, &mut connection, &mut timer, first).await {
+        match next(
+            &worker,
+            &listener,
+            &mut connection,
+            &mut timer,
+            first,
+            since,
+        )
+        .await
+        {
             Next::Request => {}
             Next::End => break,
             Next::Http2 => {
@@ -63,6 +73,7 @@ pub(crate) async fn serve<T: Transport + 'static>(
             &peer,
         )
         .await;
+        since = exchange.ended;
         worker.give_exchange(exchange);
         if !goes_on {
             if !connection.reset_if_cut_off() && connection.needs_linger() {
@@ -74,13 +85,14 @@ pub(crate) async fn serve<T: Transport + 'static>(
     }
 }
 
-/// Waits between requests.
+/// Waits between requests; `since` is when the last one ended, or the connection came.
 async fn next<T: Transport>(
     worker: &Worker,
     listener: &ListenerPlan,
     connection: &mut ServerConnection<T>,
     timer: &mut Timer,
     first: bool,
+    since: Ticks,
 ) -> Next {
     let timeouts = &listener.timeouts;
     let patience = if first {
@@ -89,10 +101,14 @@ async fn next<T: Transport>(
         timeouts.keep_alive
     };
     let clock = worker.shared.clock;
-    timer.set(clock.now() + patience);
+    timer.set(since + patience);
+    // Read once per poll, and not at all at the first one.
+    let mut known = Some(since);
     // Nothing came on the connection yet.
     let mut fresh = first;
     poll_fn(|cx| {
+        let known = known.take();
+        let now = || known.unwrap_or_else(|| clock.now());
         loop {
             match connection.poll_readable(cx) {
                 Poll::Ready(true) => {}
@@ -100,7 +116,7 @@ async fn next<T: Transport>(
                 Poll::Pending if worker.shared.drain() == Drain::Now => {
                     return Poll::Ready(Next::End);
                 }
-                Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
+                Poll::Pending => return timer.poll(cx, now()).map(|()| Next::End),
             }
             if connection.pass_over_empty_line() {
                 fresh = false;
@@ -118,7 +134,7 @@ async fn next<T: Transport>(
             match connection.poll_more(cx) {
                 Poll::Ready(0) => return Poll::Ready(Next::End),
                 Poll::Ready(_) => {}
-                Poll::Pending => return timer.poll(cx, clock.now()).map(|()| Next::End),
+                Poll::Pending => return timer.poll(cx, now()).map(|()| Next::End),
             }
         }
     })

@@ -134,7 +134,11 @@ impl Progress {
 impl<D: Downstream> Attempt<'_, D> {
     /// Drives both directions until the response is with the client, or something fails.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
-        self.progress.now = self.around.worker.now();
+        // The first poll follows at once upon the moment at which the attempt began.
+        self.progress.now = match self.progress.now {
+            Ticks::ZERO => self.progress.began,
+            _ => self.around.worker.now(),
+        };
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),

@@ -75,7 +75,7 @@ pub(crate) fn tell_endpoint(head: &mut RequestHead, peer: &Peer, id: RequestId) 
             fields.append_to_list(Known::Forwarded, b"Forwarded", &element[..length]);
         }
         if !fields.may_have(Known::XForwardedProto) {
-            fields.push(b"X-Forwarded-Proto", scheme(peer));
+            fields.push_as(Known::XForwardedProto, b"X-Forwarded-Proto", scheme(peer));
         }
     } else {
         fields.remove(Known::XForwardedFor);
@@ -87,17 +87,19 @@ pub(crate) fn tell_endpoint(head: &mut RequestHead, peer: &Peer, id: RequestId) 
             fields.remove_where(|known, name, _| known == Known::Other && is_claim(name));
         }
         if !address.is_empty() {
-            fields.push(b"X-Forwarded-For", address);
+            fields.push_as(Known::XForwardedFor, b"X-Forwarded-For", address);
         }
-        fields.push(b"X-Forwarded-Proto", scheme(peer));
+        fields.push_as(Known::XForwardedProto, b"X-Forwarded-Proto", scheme(peer));
     }
     if !fields.may_have(Known::XForwardedHost) && head.authority.len > 0 {
-        let name = head.fields.push_bytes(b"X-Forwarded-Host");
-        head.fields.push_spans(name, head.authority);
+        let name = b"X-Forwarded-Host";
+        head.fields
+            .push_within(Known::XForwardedHost, name, head.authority);
     }
     if !keeps_id {
         head.fields.remove(Known::XRequestId);
-        head.fields.push(b"X-Request-Id", &id.hex());
+        head.fields
+            .push_as(Known::XRequestId, b"X-Request-Id", &id.hex());
     }
     add_via(head);
 }

@@ -74,6 +74,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             self.fail(&mut context, fault).await;
         }
         context.stages.end = self.worker.now();
+        self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
     }
 
@@ -86,6 +87,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.down.close_after();
         self.fail(&mut context, fault).await;
         context.stages.end = self.worker.now();
+        self.exchange.ended = context.stages.end;
         self.record(&context, &Destination::default());
     }
 

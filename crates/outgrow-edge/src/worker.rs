@@ -105,6 +105,8 @@ pub(crate) struct Exchange {
     pub(crate) copy: Option<Box<Copy>>,
     /// A `Set-Cookie` of ours that the response is to carry; empty is none.
     pub(crate) set_cookie: Vec<u8>,
+    /// When it ended.
+    pub(crate) ended: Ticks,
 }
 
 /// Exchanges kept for reuse by a worker.
@@ -237,7 +239,7 @@ impl Worker {
     #[inline]
     pub(crate) fn put_date(&self, fields: &mut Fields) {
         if !fields.may_have(Known::Date) {
-            fields.push(b"Date", &self.date.text());
+            fields.push_as(Known::Date, b"Date", &self.date.text());
         }
     }
 

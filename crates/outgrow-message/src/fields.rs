@@ -95,6 +95,12 @@ impl Fields {
     #[inline]
     pub fn push_spans(&mut self, name: Span, value: Span) -> Known {
         let known = Known::of(name.of(&self.bytes));
+        self.push_entry(known, name, value);
+        known
+    }
+
+    #[inline]
+    fn push_entry(&mut self, known: Known, name: Span, value: Span) {
         self.present |= 1 << known as u8;
         if known == Known::Other && matches!(name.of(&self.bytes).first(), Some(b'x' | b'X')) {
             self.present |= EXTENSIONS;
@@ -105,22 +111,28 @@ impl Fields {
             known,
             removed: false,
         });
-        known
     }
 
     /// Adds a line. Its bytes lie in the buffer as they do on the wire, see [`Fields::runs`].
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_as(Known::of(name), name, value);
+    }
+
+    /// The same for a name whose number is known already.
+    #[inline]
+    pub fn push_as(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert_eq!(known, Known::of(name));
         let name = self.push_bytes(name);
         self.bytes.extend_from_slice(b": ");
         let value = self.push_bytes(value);
         self.bytes.extend_from_slice(b"\r\n");
-        self.push_spans(name, value);
+        self.push_entry(known, name, value);
     }
 
     /// Appends a member to a list field: its lines become one, at the end.
     pub fn append_to_list(&mut self, known: Known, name: &[u8], member: &[u8]) {
         if !self.may_have(known) {
-            self.push(name, member);
+            self.push_as(known, name, member);
             return;
         }
         let name = self.push_bytes(name);
@@ -137,7 +149,21 @@ impl Fields {
         self.bytes.extend_from_slice(member);
         let value = Span::new(start, self.bytes.len());
         self.bytes.extend_from_slice(b"\r\n");
-        self.push_spans(name, value);
+        self.push_entry(known, name, value);
+    }
+
+    /// Adds a line whose value lies in the buffer already; it is copied, so that the line lies there
+    /// as on the wire.
+    pub fn push_within(&mut self, known: Known, name: &[u8], value: Span) {
+        debug_assert_eq!(known, Known::of(name));
+        let name = self.push_bytes(name);
+        self.bytes.extend_from_slice(b": ");
+        let start = self.bytes.len();
+        self.bytes
+            .extend_from_within(value.start as usize..value.end());
+        let value = Span::new(start, self.bytes.len());
+        self.bytes.extend_from_slice(b"\r\n");
+        self.push_entry(known, name, value);
     }
 
     /// Gives the lines that are left, but those of `known` names for which `skip` says so, as they

@@ -10,7 +10,7 @@ macro_rules! known {
 
         impl Known {
             /// The name in lower case; empty for [`Known::Other`].
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { Self::Other => "", $(Self::$variant => $text,)* }
             }
 
@@ -66,66 +66,85 @@ known! {
     XRequestId = "x-request-id",
 }
 
-const fn candidates(length: usize, first: u8) -> &'static [Known] {
-    use Known as K;
-    match (length, first) {
-        (2, b't') => &[K::Te],
-        (3, b'v') => &[K::Via],
-        (4, b'd') => &[K::Date],
-        (4, b'e') => &[K::Etag],
-        (4, b'h') => &[K::Host],
-        (4, b'v') => &[K::Vary],
-        (6, b'a') => &[K::Accept],
-        (6, b'c') => &[K::Cookie],
-        (6, b'e') => &[K::Expect],
-        (6, b'o') => &[K::Origin],
-        (6, b's') => &[K::Server],
-        (7, b'r') => &[K::Referer],
-        (7, b't') => &[K::Trailer],
-        (7, b'u') => &[K::Upgrade],
-        (8, b'l') => &[K::Location],
-        (9, b'f') => &[K::Forwarded],
-        (10, b'c') => &[K::Connection],
-        (10, b'k') => &[K::KeepAlive],
-        (10, b's') => &[K::SetCookie],
-        (10, b'u') => &[K::UserAgent],
-        (11, b'r') => &[K::RetryAfter],
-        (11, b't') => &[K::Traceparent],
-        (12, b'c') => &[K::ContentType],
-        (12, b'm') => &[K::MaxForwards],
-        (12, b'x') => &[K::XRequestId],
-        (13, b'a') => &[K::Authorization],
-        (13, b'c') => &[K::CacheControl],
-        (14, b'c') => &[K::ContentLength],
-        (14, b'h') => &[K::Http2Settings],
-        (15, b'a') => &[K::AcceptEncoding, K::AcceptLanguage],
-        (15, b'i') => &[K::IdempotencyKey],
-        (15, b'x') => &[K::XForwardedFor],
-        (16, b'c') => &[K::ContentEncoding],
-        (16, b'p') => &[K::ProxyConnection],
-        (16, b'x') => &[K::XForwardedHost, K::XForwardedPort],
-        (17, b's') => &[K::SecWebsocketKey],
-        (17, b't') => &[K::TransferEncoding],
-        (17, b'x') => &[K::XForwardedProto],
-        (18, b'p') => &[K::ProxyAuthenticate],
-        (19, b'p') => &[K::ProxyAuthorization],
-        (20, b's') => &[K::SecWebsocketAccept],
-        _ => &[],
+/// The longest name there is.
+const LONGEST: usize = 20;
+/// Names of one length and one first letter, at most.
+const ALIKE: usize = 2;
+
+/// A name as it is compared: in words, with the bits that the case of a letter makes.
+#[derive(Clone, Copy)]
+struct Pattern {
+    known: Known,
+    words: [u64; 3],
+    /// 0x20 where a letter stands, so that no other byte is taken for another one.
+    cases: [u64; 3],
+}
+
+const NOTHING: Pattern = Pattern {
+    known: Known::Other,
+    words: [0; 3],
+    cases: [0; 3],
+};
+
+/// By length and by the low five bits of the first byte, which are the same in both cases.
+static PATTERNS: [[[Pattern; ALIKE]; 32]; LONGEST + 1] = patterns();
+
+const fn patterns() -> [[[Pattern; ALIKE]; 32]; LONGEST + 1] {
+    let mut table = [[[NOTHING; ALIKE]; 32]; LONGEST + 1];
+    let mut index = 0;
+    while index < Known::ALL.len() {
+        let known = Known::ALL[index];
+        let name = known.name().as_bytes();
+        let mut pattern = Pattern {
+            known,
+            words: [0; 3],
+            cases: [0; 3],
+        };
+        let mut at = 0;
+        while at < name.len() {
+            let shift = at % 8 * 8;
+            pattern.words[at / 8] |= (name[at] as u64) << shift;
+            if name[at].is_ascii_lowercase() {
+                pattern.cases[at / 8] |= 0x20 << shift;
+            }
+            at += 1;
+        }
+        let row = &mut table[name.len()][(name[0] & 31) as usize];
+        let mut free = 0;
+        // A third name of its kind would end the compilation here.
+        while !matches!(row[free].known, Known::Other) {
+            free += 1;
+        }
+        row[free] = pattern;
+        index += 1;
     }
+    table
 }
 
 impl Known {
     /// The number of a name in any case.
     #[inline]
     pub fn of(name: &[u8]) -> Self {
-        let Some(first) = name.first() else {
+        let (Some(first), true) = (name.first(), name.len() <= LONGEST) else {
             return Self::Other;
         };
-        candidates(name.len(), first.to_ascii_lowercase())
-            .iter()
-            .copied()
-            .find(|known| name.eq_ignore_ascii_case(known.name().as_bytes()))
-            .unwrap_or(Self::Other)
+        let row = &PATTERNS[name.len()][usize::from(first & 31)];
+        if row[0].known == Self::Other {
+            return Self::Other;
+        }
+        let mut bytes = [0; 24];
+        bytes[..name.len()].copy_from_slice(name);
+        let (words, _) = bytes.as_chunks::<8>();
+        for pattern in row {
+            let differs = (0..3).fold(0, |differs, at| {
+                let word = u64::from_le_bytes(words[at]) | pattern.cases[at];
+                differs | (word ^ pattern.words[at])
+            });
+            if differs == 0 {
+                return pattern.known;
+            }
+        }
+        Self::Other
     }
 
     /// Whether the field speaks of one connection only and is never forwarded
@@ -174,5 +193,23 @@ mod tests {
             assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
         }
         assert!(Known::ALL.len() < 63, "the presence set is one word");
+    }
+
+    /// One byte of each name changed to every other: as a comparison of texts says.
+    #[test]
+    fn no_other_name_is_taken_for_one() {
+        for known in Known::ALL {
+            let name = known.name().as_bytes();
+            for at in 0..name.len() {
+                for byte in 0..=u8::MAX {
+                    let mut changed = name.to_vec();
+                    changed[at] = byte;
+                    let same = |one: &&Known| changed.eq_ignore_ascii_case(one.name().as_bytes());
+                    let expected = Known::ALL.iter().find(same).copied();
+                    let found = Known::of(&changed);
+                    assert_eq!(found, expected.unwrap_or(Known::Other), "{changed:?}");
+                }
+            }
+        }
     }
 }

@@ -188,7 +188,12 @@ impl State {
 }
 
 fn count_lines(batch: &[u8]) -> u64 {
-    batch.iter().filter(|&&byte| byte == b'\n').count() as u64
+    // In pieces whose counts fit into a byte, which the compiler turns into wide instructions.
+    let in_piece = |piece: &[u8]| -> u8 { piece.iter().map(|&byte| u8::from(byte == b'\n')).sum() };
+    batch
+        .chunks(240)
+        .map(|piece| u64::from(in_piece(piece)))
+        .sum()
 }
 
 #[cfg(test)]
