@@ -42,7 +42,7 @@ impl House {
     fn new(config: &Config) -> Self {
         let mut house = Self {
             registry: Registry::new(1),
-            instances: Instances::new(1),
+            instances: Instances::new(1, Deploys::default()),
             handover: None,
         };
         house.apply(config);
