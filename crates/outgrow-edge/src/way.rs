@@ -212,6 +212,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             };
             if !failure.is_stale() {
                 endpoint.report(Outcome::Fault(fault), now);
+                if endpoint.sample().is_on() && fault.blames_endpoint() {
+                    let elapsed = now.since(context.stages.admitted);
+                    endpoint.sample().add(true, elapsed);
+                }
                 if target.picking.measures && fault.blames_endpoint() {
                     let elapsed = now.since(context.stages.admitted);
                     endpoint.note_response_time(elapsed, true, now);

@@ -75,6 +75,15 @@ outgrow_core::settings! {
         pub surge: u16 = 1, in 0..=1_024;
         /// How many fewer than `instances` may be ready meanwhile.
         pub unavailable: u16 = 0, in 0..=1_024;
+        /// How many new instances run beside all the old ones first, to be compared with them; 0: the
+        /// replacement begins at once. They get their share of the requests.
+        pub canary: u16 = 0, in 0..=1_024;
+        /// How long they are compared, once all of them are ready. The new version is given up when
+        /// its share of failed requests (500 and above) or its response times are worse than those
+        /// of the old one in the same time (tests at the 1 % level; a difference below 0.5 % of
+        /// errors does not count). With fewer than 50 requests to either it takes up to five times as
+        /// long, and then goes on without a verdict.
+        pub observe: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
         /// How often new instances may fail (exit, or not be ready after `start_timeout`) before
         /// the replacement is given up. 0: never; it waits for a better version.
         pub tries: u32 = 3, in 0..=100;

@@ -6,6 +6,7 @@
 //! starts, stops or reads anything.
 
 pub mod backoff;
+pub mod canary;
 pub mod reconcile;
 pub mod rollout;
 pub mod template;

@@ -25,6 +25,9 @@ pub struct DesiredService {
     pub surge: u32,
     /// How many fewer than `count` may be ready during a replacement.
     pub unavailable: u32,
+    /// While above 0: so many new instances run beside the old ones, and no old one is stopped,
+    /// until somebody has judged them.
+    pub canary: u32,
     /// Whether no two may run at a time, because their port is fixed: then the old one is stopped
     /// first, whatever the limits say.
     pub exclusive: bool,
@@ -105,6 +108,15 @@ fn reconcile_service(
         .copied()
         .filter(|instance| !instance.leaving)
         .collect();
+    let new = staying
+        .iter()
+        .filter(|instance| instance.hash == service.hash)
+        .count();
+    if service.canary > 0 && new < staying.len() && !service.exclusive {
+        let start = (service.canary as usize).saturating_sub(new);
+        actions.extend(starts(service, &instances, start));
+        return;
+    }
     let mut stopping = surplus(service, &staying);
     let outdated: Vec<&ExistingInstance> = in_order_of_stop(
         staying
@@ -142,12 +154,22 @@ fn reconcile_service(
         start += count.saturating_sub(left) + room.min(outdated.len() - early);
     }
     actions.extend(stopping.into_iter().map(|id| Action::DrainAndStop { id }));
+    actions.extend(starts(service, &instances, start));
+}
+
+/// Starts of so many instances, in the free slots.
+fn starts(
+    service: &DesiredService,
+    instances: &[&ExistingInstance],
+    count: usize,
+) -> impl Iterator<Item = Action> + use<> {
     let taken: BTreeSet<u32> = instances.iter().map(|instance| instance.slot).collect();
-    let free = (1..).filter(|slot| !taken.contains(slot)).take(start);
-    actions.extend(free.map(|slot| Action::Start {
-        service: service.name.clone(),
+    let name = service.name.clone();
+    let free = (1..).filter(move |slot| !taken.contains(slot)).take(count);
+    free.map(move |slot| Action::Start {
+        service: name.clone(),
         slot,
-    }));
+    })
 }
 
 /// How many ready instances, beyond those that are stopped already, can be missed for a while.

@@ -9,6 +9,7 @@ fn service(hash: u64, count: u32) -> DesiredService {
         count,
         surge: 1,
         unavailable: 0,
+        canary: 0,
         exclusive: false,
     }
 }
@@ -114,6 +115,18 @@ fn a_replacement_goes_as_far_as_its_limits() {
         assert_eq!(got.join(" "), expected, "{limits:?} {existing:?}");
     };
     let old = [(1, 1, 1, "r"), (2, 2, 1, "r"), (3, 3, 1, "r")];
+    let canary = |existing: &[(u64, u32, u64, &str)]| {
+        let service = DesiredService {
+            canary: 2,
+            ..service(2, 3)
+        };
+        steps(&[service], existing)
+    };
+    assert_eq!(canary(&old), "+4 +5");
+    let [one, two, three] = old;
+    let beside = [one, two, three, (4, 4, 2, "r"), (5, 5, 2, "r")];
+    assert_eq!(canary(&beside), "", "nothing until it is judged");
+    assert_eq!(canary(&[]), "+1 +2 +3", "nothing to compare with");
     check((2, 0), &old, "+4 +5");
     check((9, 0), &old, "+4 +5 +6");
     check((0, 1), &old, "-3 +4");
@@ -122,7 +135,11 @@ fn a_replacement_goes_as_far_as_its_limits() {
     check((1, 9), &old, "-3 -2 -1 +4 +5 +6");
     // One new is not ready yet: the step is not over.
     check((0, 1), &[(1, 1, 1, "r"), (2, 2, 1, "r"), (4, 4, 2, "")], "");
-    check((0, 1), &[(1, 1, 1, "r"), (2, 2, 1, "r"), (4, 4, 2, "r")], "-2 +3");
+    check(
+        (0, 1),
+        &[(1, 1, 1, "r"), (2, 2, 1, "r"), (4, 4, 2, "r")],
+        "-2 +3",
+    );
 }
 
 #[test]

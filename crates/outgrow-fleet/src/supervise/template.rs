@@ -104,6 +104,7 @@ impl Template {
             count: self.count,
             surge: self.surge,
             unavailable: self.unavailable,
+            canary: 0,
             exclusive: self.spec.port != 0,
         }
     }

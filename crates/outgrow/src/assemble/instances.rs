@@ -2,6 +2,7 @@
 //! brought together into what the keeper is told to do. What is known of one is in `known`, what
 //! is wanted of it in `wanted`.
 
+mod canary;
 mod deploys;
 mod known;
 #[cfg(test)]
@@ -213,11 +214,8 @@ impl Instances {
         }
         self.settle(now);
         self.judge();
-        let wanted: Vec<_> = self
-            .wanted
-            .values()
-            .map(|wanted| wanted.template.desired())
-            .collect();
+        self.compare(registry, now);
+        let wanted: Vec<_> = self.wanted.values().map(Wanted::desired).collect();
         let existing: Vec<ExistingInstance> = self
             .known
             .values()

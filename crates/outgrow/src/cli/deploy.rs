@@ -94,6 +94,9 @@ fn standing(state: &str, service: &str) -> Option<Standing> {
             "{service}: the instances fail, and there are no old ones to go back to; the log says \
              why"
         )),
+        "canary" => Standing::Rolling(format!(
+            "{service}: canary: {ready} new instances are ready beside {old} old ones"
+        )),
         _ => Standing::Rolling(format!(
             "{service}: {ready} of {count} new instances are ready, {old} old ones left"
         )),

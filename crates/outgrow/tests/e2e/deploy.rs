@@ -2,9 +2,10 @@
 //! that does not get ready is given up, and stays so over reloads, upgrades and crashes.
 
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_shop::shoppers::{Kind, Pace, Plan, Shoppers};
+use outgrow_shop::shoppers::{CustomRequest, Kind, Pace, Plan, Shoppers};
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::outgrow::{Outgrow, binary};
 use serde_json::Value;
@@ -172,6 +173,97 @@ fn several_at_a_time_and_some_missing() {
         "{}",
         totals.complaints(20)
     );
+}
+
+/// Answers by the file `version` as it was when it started: well, with an error now and then, or
+/// slowly.
+const MOODY: &str = r"
+import http.server, os, random, time
+mood = open('version').read()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def do_GET(self):
+        asked = self.path != '/readyz'
+        if asked and mood == 'slow':
+            time.sleep(0.03)
+        failed = asked and mood == 'errors' and random.random() < 0.3
+        body = mood.encode()
+        self.send_response(500 if failed else 200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
+";
+
+/// Three canaries: a good one, one with errors, a slow one.
+#[test]
+fn a_canary_is_compared_with_what_runs() {
+    let folder = Folder::new("canary").expect("a folder");
+    folder.write("app.py", MOODY).expect("written");
+    folder.write("version", "first").expect("written");
+    let limits = "deploy = { canary = 1, observe = \"2s\" }";
+    let command = format!(
+        "test ! -e bad && exec {} shop",
+        binary().expect("one").display()
+    );
+    let config = config(&folder, limits).replace(&command, "exec python3 app.py");
+    let outgrow = Outgrow::start(&config).expect("outgrow starts");
+    wait_ready(&outgrow, 3);
+    let request = CustomRequest {
+        name: "/".to_owned(),
+        method: "GET".to_owned(),
+        target: "/".to_owned(),
+        headers: Vec::new(),
+        body: None,
+        idempotent: true,
+        status: 200,
+        expected: None,
+    };
+    let plan = Plan {
+        shoppers: 6,
+        pace: Pace::Think(Duration::from_millis(5)),
+        mix: vec![(Kind::Custom(Arc::new(request)), 1)],
+        ..Plan::new(outgrow.address("public").expect("an address"))
+    };
+    let shoppers = Shoppers::start(plan).expect("shoppers");
+    let round = |version: &str| {
+        folder.write("version", version).expect("written");
+        let output = deploy(&outgrow);
+        let log = outgrow.stderr();
+        (output.status.success(), log)
+    };
+
+    let (good, log) = round("second");
+    assert!(
+        good && log.contains("the new version is not worse"),
+        "{log}"
+    );
+    let before = wait_ready(&outgrow, 3);
+    let failed = shoppers.totals().all().failed;
+    assert_eq!(failed, 0, "{}", shoppers.totals().complaints(20));
+
+    let (good, log) = round("errors");
+    assert!(
+        !good && log.contains("requests failed, of the old version"),
+        "{log}"
+    );
+    assert_eq!(wait_ready(&outgrow, 3), before, "the old ones stay");
+
+    let failed = shoppers.totals().all().failed;
+    let (good, log) = round("slow");
+    assert!(
+        !good && log.contains("slower than the old version"),
+        "{log}"
+    );
+    assert_eq!(wait_ready(&outgrow, 3), before, "the old ones stay");
+    let totals = shoppers.stop();
+    assert_eq!(totals.all().failed, failed, "{}", totals.complaints(20));
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Instances {
 
     /// Judges all replacements that are under way; goes back where one is to be given up.
     pub(super) fn judge(&mut self) {
+        let mut given_up = Vec::new();
         for (name, wanted) in &mut self.wanted {
             let hash = wanted.template.hash();
             let count = wanted.template.desired().count;
@@ -124,21 +125,53 @@ impl Instances {
                 say(name, wanted, standing);
                 wanted.standing = Some(standing);
             }
-            let Standing::Failed { failures, back_to } = standing else {
-                continue;
-            };
-            let mut all = self.known.values().filter(of_service);
-            let Some(old) = all.find(|known| known.report.spec.hash == back_to) else {
-                continue;
-            };
-            wanted.template = wanted.template.as_before(&old.report.spec);
-            wanted.rolled_back = true;
-            if failures > 0 {
-                let deploy = self.deploys.services.entry(name.clone()).or_default();
-                deploy.refused = Some(text_of(hash));
-                self.deploys_changed = true;
+            if let Standing::Failed { failures, back_to } = standing {
+                given_up.push((name.clone(), failures, back_to));
             }
         }
+        for (name, failures, back_to) in given_up {
+            self.go_back(&name, back_to, failures > 0);
+        }
+    }
+
+    /// Gives up what is being deployed, and says why.
+    pub(super) fn give_up(&mut self, name: &str, why: &str) {
+        let Some(wanted) = self.wanted.get(name) else {
+            return;
+        };
+        let hash = wanted.template.hash();
+        let is_old = |known: &&Known| {
+            let spec = &known.report.spec;
+            spec.service == name && spec.hash != hash && !known.is_leaving()
+        };
+        let Some(old) = self.known.values().find(is_old) else {
+            return;
+        };
+        log::warn(&format!(
+            "{name}: {why}: the deploy is given up, the old instances stay (outgrow deploy {name} \
+             tries again)"
+        ));
+        self.go_back(name, old.report.spec.hash, true);
+    }
+
+    /// Wants the specification of the instances of this hash again; `refuse`: and never that which
+    /// was wanted, until somebody asks for it.
+    fn go_back(&mut self, name: &str, back_to: u64, refuse: bool) {
+        let is_it =
+            |known: &&Known| known.report.spec.service == name && known.report.spec.hash == back_to;
+        let (Some(wanted), Some(old)) =
+            (self.wanted.get_mut(name), self.known.values().find(is_it))
+        else {
+            return;
+        };
+        if refuse {
+            let deploy = self.deploys.services.entry(name.to_owned()).or_default();
+            deploy.refused = Some(text_of(wanted.template.hash()));
+            self.deploys_changed = true;
+        }
+        wanted.template = wanted.template.as_before(&old.report.spec);
+        wanted.rolled_back = true;
+        self.changed = true;
     }
 
     /// How the replacements stand, by service, for the state.
@@ -147,6 +180,9 @@ impl Instances {
             let (word, ready, old) = match wanted.standing? {
                 _ if wanted.rolled_back => ("rolled_back", 0, 0),
                 Standing::Done => ("done", wanted.template.desired().count, 0),
+                Standing::Rolling { ready, old } if old > 0 && wanted.is_trying() => {
+                    ("canary", ready, old)
+                }
                 Standing::Rolling { ready, old } => ("rolling", ready, old),
                 Standing::Failed { .. } => ("rolled_back", 0, 0),
                 Standing::Stuck { .. } => ("stuck", 0, 0),
@@ -167,7 +203,7 @@ impl Instances {
 /// How the replacement of one service's instances stands.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct DeployView {
-    /// `rolling`, `done`, `rolled_back` or `stuck`.
+    /// `canary`, `rolling`, `done`, `rolled_back` or `stuck`.
     pub(in super::super) word: &'static str,
     /// New instances that are ready.
     pub(in super::super) ready: u32,

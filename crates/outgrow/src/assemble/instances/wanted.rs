@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outgrow_fleet::settings::InstanceSettings;
+use outgrow_fleet::supervise::reconcile::DesiredService;
 use outgrow_fleet::supervise::rollout::Standing;
 use outgrow_fleet::supervise::template::Template;
 use outgrow_upstream::check::Live;
 use outgrow_upstream::settings::CheckSettings;
 
+use super::canary::{self, Trial};
 use super::deploys::Deploys;
 use crate::config::{Config, Service};
 
@@ -26,6 +28,9 @@ pub(super) struct Wanted {
     pub(super) standing: Option<Standing>,
     /// Whether `template` is an older one, because the wanted one failed.
     pub(super) rolled_back: bool,
+    pub(super) canary: canary::Settings,
+    /// How far the canary is.
+    pub(super) trial: Trial,
     /// Failures of new instances after which a replacement is given up.
     pub(super) tries: u32,
     pub(super) start_timeout: Duration,
@@ -59,6 +64,11 @@ impl Wanted {
             },
             standing: None,
             rolled_back: false,
+            canary: canary::Settings {
+                count: settings.deploy.canary.into(),
+                observe: settings.deploy.observe,
+            },
+            trial: Trial::default(),
             tries: settings.deploy.tries,
             start_timeout: settings.start_timeout,
             drain_timeout: settings.drain_timeout,
@@ -80,6 +90,24 @@ impl Wanted {
         }
         self.standing = None;
         self.rolled_back = false;
+        self.trial = Trial::Due;
+    }
+
+    /// Whether a canary is to be judged before a replacement goes on.
+    pub(super) fn is_trying(&self) -> bool {
+        self.canary.count > 0 && !self.rolled_back && !matches!(self.trial, Trial::Passed)
+    }
+
+    /// What the reconcile is asked for.
+    pub(super) fn desired(&self) -> DesiredService {
+        DesiredService {
+            canary: if self.is_trying() {
+                self.canary.count
+            } else {
+                0
+            },
+            ..self.template.desired()
+        }
     }
 }
 
