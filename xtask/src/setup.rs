@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 14] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -56,6 +56,21 @@ const NEEDS: [Need; 11] = [
         program: "curl",
         how: How::Debian("curl"),
         why: "end-to-end tests with a foreign HTTP/2 client",
+    },
+    Need {
+        program: "redis-server",
+        how: How::Debian("redis-server"),
+        why: "end-to-end tests of the checks of Redis servers",
+    },
+    Need {
+        program: "pg_ctlcluster",
+        how: How::Debian("postgresql"),
+        why: "end-to-end tests of the checks of Postgres servers",
+    },
+    Need {
+        program: "setpriv",
+        how: How::Debian("util-linux"),
+        why: "running Postgres as another user when the tests run as root",
     },
     Need {
         program: "ip",

@@ -15,6 +15,7 @@ use outgrow_http::h1::{self, Limits, Parsed};
 use outgrow_message::fields::list_members;
 use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
 use outgrow_net::{Stream, Timer};
+use outgrow_upstream::Endpoint;
 
 use crate::mirror::Copy;
 use crate::plan::RoutePlan;
@@ -25,6 +26,7 @@ pub(crate) use self::waits::Patience;
 use self::waits::Waits;
 
 mod replay;
+mod reports;
 mod waits;
 
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
@@ -72,6 +74,8 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) request: &'a RequestHead,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) side: &'a mut UpstreamSide,
+    /// Whose reports of load are taken from the answers, where that is wanted.
+    pub(crate) reporter: Option<&'a Endpoint>,
     /// A `Set-Cookie` of ours; empty is none.
     pub(crate) set_cookie: &'a [u8],
     pub(crate) stream: &'a mut Stream,
@@ -356,6 +360,9 @@ impl<D: Downstream> Attempt<'_, D> {
         self.progress.first_byte_at = self.progress.last;
         self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
         self.response.fields.remove_hop_by_hop();
+        if let Some(endpoint) = self.reporter {
+            reports::take(&mut self.response.fields, endpoint);
+        }
         self.around.worker.put_date(&mut self.response.fields);
         self.around.route.edit_response(&mut self.response.fields);
         if !self.set_cookie.is_empty() {

@@ -285,6 +285,7 @@ impl Copy {
             replay: &mut Replay::default(),
             keep_body: false,
             copy: &mut None,
+            reporter: None,
             set_cookie: &[],
             progress: &mut progress,
         };

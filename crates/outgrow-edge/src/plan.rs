@@ -11,7 +11,7 @@ use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
-use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts};
+use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
 
 use crate::backend::{Backend, Backends};
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
@@ -78,6 +78,8 @@ pub struct Picking {
     pub key: Option<RequestKey>,
     /// Whether response times are looked at, so that they are to be noted.
     pub measures: bool,
+    /// Whether the endpoints report their load with their answers.
+    pub takes_reports: bool,
     /// Sticky sessions.
     pub sticky: Option<Arc<StickyPlan>>,
 }
@@ -98,7 +100,8 @@ impl Picking {
         };
         Self {
             key: algorithm.uses_key().then_some(key),
-            measures: algorithm.uses_latency(),
+            measures: algorithm.uses_latency() || service.outlier.slow_responses.is_some(),
+            takes_reports: service.weights == Weights::Reported,
             sticky: affinity
                 .sticky
                 .as_ref()

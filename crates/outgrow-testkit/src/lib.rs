@@ -7,6 +7,7 @@
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
+//! - [`databases`]: Postgres and Redis, with replicas
 //! - [`http`]: one request, one response
 //! - [`wait`]: waiting for something to become true, with an end
 //!
@@ -15,6 +16,7 @@
 
 pub mod apps;
 pub mod backend;
+pub mod databases;
 pub mod faults;
 pub mod folder;
 pub mod http;

@@ -4,9 +4,16 @@
 //! One task per endpoint and kind of check, on the control runtime. What a result makes of an
 //! endpoint is counted in `streak` and decided by the service; nothing is restarted here.
 
+mod advice;
+mod failure;
+mod grpc;
 mod http;
+mod postgres;
 mod probe;
+mod redis;
+mod scram;
 mod streak;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -24,16 +31,17 @@ use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
 use crate::registry::Registry;
 use crate::service::{Health, Service};
-use crate::settings::{CheckKind, CheckSettings, StatusSet};
+use crate::settings::{CheckSettings, StatusSet};
+pub(crate) use advice::{Finding, Times, find};
 use probe::Question;
 use streak::Streak;
 
 /// Most checks that run at a time; the others wait for them.
 const CONCURRENT: usize = 256;
 
-/// The share of an interval by which it is made shorter or longer at random, so that checks of
-/// many endpoints (and of many outgrows) do not meet.
-const JITTER: f64 = 0.1;
+/// The share, in percent, by which the intervals of liveness checks are made shorter or longer at
+/// random, so that checks of many endpoints (and of many outgrows) do not meet.
+const JITTER: u32 = 10;
 
 /// The check whose failure means that an instance hangs and is to be restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,31 +157,25 @@ impl Asker {
         } else {
             &check.host
         };
-        let question = match check.kind() {
-            CheckKind::Tcp => Question::Connect,
-            CheckKind::Http => Question::Get {
-                path: check.path(),
-                host,
-                status: &check.status,
-            },
-        };
+        let question = Question::new(&check, host);
+        // The first steady interval is cut at random: those that came up together part.
+        let mut in_step = true;
         if matches!(health, Health::Up | Health::Down) {
             // Checked before, so only the check is new: a reload does not ask everybody at once.
             let pause = check.fast_interval.min(check.interval);
             tokio::time::sleep(pause.mul_f64(random.unit())).await;
         }
         loop {
-            let result = self.ask(&question, check.timeout).await;
+            let (result, took) = self.ask(&question, check.timeout).await;
             let verdict = streak.note(result.is_ok());
-            let result = result.as_ref().copied().map_err(String::as_str);
+            let result = result.as_ref().map(|()| took).map_err(String::as_str);
             self.service
                 .checked(self.endpoint.id(), result, verdict, self.clock.now());
-            let pause = if streak.is_steady() {
-                check.interval
-            } else {
-                check.fast_interval.min(check.interval)
-            };
-            tokio::time::sleep(jittered(pause, &mut random)).await;
+            let mut pause = jittered(pause_of(&check, &streak), check.jitter, &mut random);
+            if streak.is_steady() && std::mem::take(&mut in_step) {
+                pause = pause.mul_f64(random.unit());
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -182,20 +184,19 @@ impl Asker {
         let mut failures = 0;
         let status = StatusSet::SUCCESS_AND_REDIRECT;
         let question = match &live.path {
-            None => Question::Connect,
-            Some(path) => Question::Get {
-                path: path.as_str(),
-                host: self.host(),
-                status: &status,
-            },
+            None => Question::CONNECT,
+            Some(path) => {
+                let question = http::Question::get(path.as_str(), self.host(), &status);
+                Question::Http(question)
+            }
         };
         loop {
-            tokio::time::sleep(jittered(live.interval, &mut random)).await;
+            tokio::time::sleep(jittered(live.interval, JITTER, &mut random)).await;
             // An instance that was never ready has its start timeout.
             if !self.endpoint.was_up.load(Ordering::Acquire) {
                 continue;
             }
-            match self.ask(&question, live.timeout).await {
+            match self.ask(&question, live.timeout).await.0 {
                 Ok(()) => (failures, passed) = (0, true),
                 Err(reason) => {
                     failures += 1;
@@ -213,12 +214,18 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, question: &Question<'_>, timeout: Duration) -> Result<(), String> {
+    /// Asks once; with how long that took.
+    async fn ask(
+        &self,
+        question: &Question<'_>,
+        timeout: Duration,
+    ) -> (Result<(), String>, Duration) {
         // The slots are never closed; without one it is asked all the same.
         let slot = self.slots.acquire().await;
+        let began = self.clock.now();
         let result = probe::ask(&self.endpoint, question, timeout).await;
         drop(slot);
-        result
+        (result, self.clock.now().since(began))
     }
 
     /// The Host field where none is configured: RFC 9112 section 3.2 wants one in any case.
@@ -231,6 +238,19 @@ impl Asker {
     }
 }
 
-fn jittered(pause: Duration, random: &mut Random) -> Duration {
-    pause.mul_f64(1.0 - JITTER + 2.0 * JITTER * random.unit())
+/// Until the next question, without the jitter.
+fn pause_of(check: &CheckSettings, streak: &Streak) -> Duration {
+    let fast = check.fast_interval.min(check.interval);
+    if streak.is_steady() {
+        check.interval
+    } else if streak.is_down_for_good() {
+        check.down_interval.unwrap_or(fast)
+    } else {
+        fast
+    }
+}
+
+fn jittered(pause: Duration, percent: u32, random: &mut Random) -> Duration {
+    let share = f64::from(percent) / 100.0;
+    pause.mul_f64(1.0 - share + 2.0 * share * random.unit())
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use outgrow_balance::hash::hash;
 use outgrow_balance::peak_ewma::PeakEwma;
-use outgrow_balance::slow_start;
+use outgrow_balance::reported_load::Report;
+use outgrow_balance::slow_start::Curve;
 use outgrow_core::metrics::Counter;
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Ticks};
@@ -20,6 +21,10 @@ use crate::queue::{Queue, Wait};
 use crate::sample::Sample;
 use crate::service::Service;
 use crate::settings::ServiceSettings;
+
+mod measures;
+
+pub(crate) use measures::{Answers, Measures};
 
 /// An endpoint's identity: never used twice in a process. An address that goes and comes back is
 /// another endpoint, unless it came back before its last request ended.
@@ -72,7 +77,7 @@ pub struct Endpoint {
     /// Whether a check ever passed.
     pub(crate) was_up: AtomicBool,
     failures: Counter,
-    pub(crate) ejections: Counter,
+    pub(crate) measures: Measures,
     connects: Counter,
     pub(crate) pool: Pool,
     pub(crate) queue: Arc<Queue>,
@@ -125,7 +130,7 @@ impl Endpoint {
             sample: Sample::default(),
             was_up: AtomicBool::new(false),
             failures: Counter::default(),
-            ejections: Counter::default(),
+            measures: Measures::default(),
             connects: Counter::default(),
             pool: Pool::new(founding.workers),
             queue: founding.queue,
@@ -182,8 +187,15 @@ impl Endpoint {
         self.instance.as_deref()
     }
 
-    /// Its weight among the endpoints of the service.
+    /// Its weight among the endpoints of the service: what came of its reports, where that is
+    /// looked at, else that of the configuration.
     pub fn weight(&self) -> u32 {
+        let reported = self.measures.reported_weight();
+        reported.unwrap_or_else(|| self.configured_weight())
+    }
+
+    /// Its weight in the configuration.
+    pub fn configured_weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
@@ -214,7 +226,8 @@ impl Endpoint {
 
     /// Times that it was ejected.
     pub fn ejections(&self) -> u64 {
-        self.ejections.get()
+        let by_cause = self.measures.ejections();
+        by_cause.iter().map(|(_, count)| count).sum()
     }
 
     /// Connections that were made to it.
@@ -369,15 +382,21 @@ impl Endpoint {
 
     /// The share of its weight that it gets now.
     #[inline]
-    pub(crate) fn share(&self, window: Duration, now: Ticks) -> f64 {
+    pub(crate) fn share(&self, curve: &Curve, now: Ticks) -> f64 {
         match self.slow_since.load(Ordering::Relaxed) {
             0 => 1.0,
-            since => slow_start::share(window, now.since(Ticks(since))),
+            since => curve.share(now.since(Ticks(since))),
         }
     }
 
-    /// Takes note of how long it took to answer, for the algorithms that look at it: a request
-    /// that failed counts as slow. Workers that do so at the same moment lose one of theirs.
+    /// Takes note of the load that it reported with an answer.
+    pub fn note_report(&self, report: Report) {
+        self.measures.note_report(report);
+    }
+
+    /// Takes note of how long it took to answer, for the algorithms and rules that look at it: a
+    /// request that failed counts as slow. Workers that do so at the same moment lose one of their
+    /// averages, none of the sums.
     #[inline]
     pub fn note_response_time(&self, elapsed: Duration, failed: bool, now: Ticks) {
         let mut average = PeakEwma::from_bits(self.response_time.load(Ordering::Relaxed));
@@ -385,6 +404,7 @@ impl Endpoint {
             average.observe_failure(elapsed, now);
         } else {
             average.observe(elapsed, now);
+            self.measures.note_answer(elapsed);
         }
         self.response_time
             .store(average.to_bits(), Ordering::Relaxed);

@@ -44,10 +44,14 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
-    /// It failed too many requests and gets none for a while.
+    /// It failed too many requests, or answers too slowly, and gets none for a while.
     Ejected {
         /// Which.
         subject: Subject,
+        /// By which rule.
+        cause: EjectionCause,
+        /// What it did, for people: goes on after "it".
+        why: String,
         /// For how long.
         time: Duration,
         /// Ejections in a row.
@@ -66,6 +70,13 @@ pub enum Event {
         /// Endpoints that could be healthy.
         known: usize,
     },
+    /// The check of a service asks too much. Told once for each check.
+    Advice {
+        /// The service's name.
+        service: String,
+        /// What is seen and what to change, for people.
+        text: String,
+    },
     /// The liveness check of an instance failed often enough. Told again at each further failure.
     NotLive {
         /// Which.
@@ -76,6 +87,39 @@ pub enum Event {
         /// be what is wrong, such as a mistyped path.
         doubtful: bool,
     },
+}
+
+/// The rule by which an endpoint is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EjectionCause {
+    /// Failures in a row.
+    ConsecutiveFailures,
+    /// It fails more than the others.
+    SuccessRate,
+    /// It fails most of its requests.
+    FailurePercentage,
+    /// It answers much later than the others.
+    SlowResponses,
+}
+
+impl EjectionCause {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [
+        Self::ConsecutiveFailures,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+        Self::SlowResponses,
+    ];
+
+    /// As the setting is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
+            Self::SlowResponses => "slow_responses",
+        }
+    }
 }
 
 /// Where events go. Nothing waits for whoever listens: what does not fit is counted as lost.

@@ -27,7 +27,7 @@ pub mod state;
 
 pub use connect::connect;
 pub use endpoint::{Endpoint, EndpointId, Outcome};
-pub use event::{Event, Subject};
+pub use event::{EjectionCause, Event, Subject};
 pub use permit::Permit;
 pub use pool::{Connection, Freshness};
 pub use queue::Wait;

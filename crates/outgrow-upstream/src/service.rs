@@ -3,10 +3,13 @@
 //! Control work (checks, reload, instances that come and go) changes the members under a lock and
 //! publishes an [`EndpointSet`]; workers read that through a [`ServiceView`] and lock nothing.
 
+mod advice;
 mod control;
 mod handover;
 mod member;
 mod members;
+mod outliers;
+mod reported;
 mod set;
 mod stay;
 #[cfg(test)]

@@ -3,17 +3,23 @@
 //! The same table has the instance fields, which are the fleet's (`outgrow_fleet::settings`); the
 //! binary reads both from it. That a service has endpoints or a command is checked there.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use outgrow_core::settings::{
-    Address, Kind, Node, Percent, Reader, RequestPath, Setting, TableReader, Value, read_table,
+    Address, Kind, Node, Percent, Reader, Setting, TableReader, Value, read_table,
 };
 
-pub use balance::{Balance, HashSettings};
+pub use balance::{Balance, HashSettings, LoadReportSettings, SlowStartCurve, Weights};
+pub use check::{CheckKind, CheckMethod, CheckSettings, Role};
+pub use outlier::{
+    FailurePercentageSettings, OutlierSettings, SlowResponsesSettings, SuccessRateSettings,
+};
+pub use status::{StatusSet, StatusSetError};
 
 mod balance;
+mod check;
+mod outlier;
+mod status;
 
 const MILLI: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,8 +39,14 @@ outgrow_core::settings! {
         /// How the hashing ways of `balance` keep requests together.
         pub hash: HashSettings = HashSettings::default();
         /// How long an endpoint that is new or healthy again gets less than its share, growing
-        /// from a tenth to all of it; `"0s"`: it gets its share at once.
+        /// from a tenth to all of it (`slow_start_curve`); `"0s"`: it gets its share at once.
         pub slow_start: Duration = Duration::ZERO, in Duration::ZERO..=HOUR;
+        /// How the share grows during a slow start.
+        pub slow_start_curve: SlowStartCurve = SlowStartCurve::default();
+        /// Where the weights of the endpoints come from.
+        pub weights: Weights = Weights::Configured;
+        /// How the load that endpoints report becomes their weight; for `weights = "reported"`.
+        pub load_report: LoadReportSettings = LoadReportSettings::default();
         /// Percent of the endpoints that must be healthy. Below it health is not believed and all
         /// endpoints are used, because a check that fails everywhere says more about the check;
         /// the state shows it. 0: never.
@@ -78,77 +90,6 @@ outgrow_core::settings! {
         /// The whole exchange; `"0s"`: no limit. After it: 504, or the response is cut off.
         /// Upgraded connections (WebSocket) are not counted.
         pub request: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
-    }
-}
-
-outgrow_core::settings! {
-    /// An active check: every endpoint is asked all the time whether it can take requests.
-    #[check = check_check]
-    pub struct CheckSettings {
-        /// What is done. Left out: `"http"` when `path` is written, `"tcp"` otherwise.
-        pub kind: Option<CheckKind> = None, shown = "http with a path, else tcp";
-        /// The path that is asked for with GET, when the kind is `"http"`.
-        pub path: Option<RequestPath> = None, shown = "/";
-        /// The Host field of the question; empty: the address of the endpoint.
-        pub host: String = String::new();
-        /// The statuses that mean healthy: numbers and ranges, separated by commas.
-        pub status: StatusSet = StatusSet::SUCCESS_AND_REDIRECT;
-        /// From one question to the next, when nothing is wrong.
-        pub interval: Duration = Duration::from_secs(2), in Duration::from_millis(10)..=HOUR;
-        /// How long an answer may take. After it the check has failed.
-        pub timeout: Duration = Duration::from_secs(1), in MILLI..=MINUTE;
-        /// Successes in a row that make an endpoint healthy.
-        pub rise: u32 = 2, in 1..=100;
-        /// Failures in a row that make an endpoint unhealthy.
-        pub fall: u32 = 3, in 1..=100;
-        /// From one question to the next while an endpoint comes up or starts to fail.
-        pub fast_interval: Duration = Duration::from_millis(250),
-            in Duration::from_millis(10)..=HOUR;
-    }
-}
-
-impl CheckSettings {
-    /// What is done, after the rule for a kind that is left out.
-    pub fn kind(&self) -> CheckKind {
-        match self.kind {
-            Some(kind) => kind,
-            None if self.path.is_some() => CheckKind::Http,
-            None => CheckKind::Tcp,
-        }
-    }
-
-    /// The path that is asked for, `/` when none is written.
-    pub fn path(&self) -> &str {
-        self.path.as_ref().map_or("/", RequestPath::as_str)
-    }
-}
-
-outgrow_core::settings! {
-    /// Passive ejection: an endpoint that fails requests gets none for a while.
-    #[check = check_outlier]
-    pub struct OutlierSettings {
-        /// Failures in a row that eject: 502, 503 and 504 from the endpoint, failures to connect,
-        /// resets. 0: off.
-        pub consecutive_failures: u32 = 5, in 0..=10_000;
-        /// How long the first ejection lasts; the next ones last this times the number of
-        /// ejections in a row. An HTTP check that passes `rise` times in a row ends it sooner; a
-        /// check that only connects does not.
-        pub eject: Duration = Duration::from_secs(10), in MILLI..=HOUR;
-        /// The longest that an ejection lasts.
-        pub eject_max: Duration = Duration::from_secs(300), in MILLI..=DAY;
-        /// Percent of the service's endpoints that may be ejected at a time. One may always be,
-        /// all of them never.
-        pub max_ejected: Percent = Percent::new(50);
-    }
-}
-
-outgrow_core::choice! {
-    /// What an active check does.
-    pub enum CheckKind {
-        /// Asks for a path and looks at the status.
-        Http = "http",
-        /// Connects.
-        Tcp = "tcp",
     }
 }
 
@@ -261,96 +202,6 @@ impl Setting for Endpoint {
     }
 }
 
-/// A set of statuses: `200-399`, or `200,204,300-399`; at most 16 ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusSet {
-    ranges: [(u16, u16); Self::MOST],
-    count: usize,
-}
-
-/// Why a text is not a set of statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StatusSetError {
-    /// Something in it is not a status.
-    #[error("a status is a number, 100 to 599")]
-    Status,
-    /// A range ends before it starts.
-    #[error("a range ends before it starts")]
-    Order,
-    /// More than 16 parts.
-    #[error("it has more than 16 parts")]
-    Length,
-}
-
-impl StatusSet {
-    /// Most parts that a set can have.
-    const MOST: usize = 16;
-
-    /// `200-399`
-    pub const SUCCESS_AND_REDIRECT: Self = {
-        let mut ranges = [(0, 0); Self::MOST];
-        ranges[0] = (200, 399);
-        Self { ranges, count: 1 }
-    };
-
-    /// Whether the status is in the set.
-    pub fn contains(&self, status: u16) -> bool {
-        self.ranges()
-            .any(|(first, last)| (first..=last).contains(&status))
-    }
-
-    fn ranges(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
-        self.ranges.iter().take(self.count).copied()
-    }
-}
-
-impl fmt::Display for StatusSet {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (first, last)) in self.ranges().enumerate() {
-            if index > 0 {
-                formatter.write_str(",")?;
-            }
-            if first == last {
-                write!(formatter, "{first}")?;
-            } else {
-                write!(formatter, "{first}-{last}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for StatusSet {
-    type Err = StatusSetError;
-
-    fn from_str(text: &str) -> Result<Self, StatusSetError> {
-        let status = |text: &str| match text.trim().parse() {
-            Ok(status @ 100..=599) => Ok(status),
-            _ => Err(StatusSetError::Status),
-        };
-        let mut set = Self {
-            ranges: [(0, 0); Self::MOST],
-            count: 0,
-        };
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (u16, u16) = (status(first)?, status(last)?);
-            if first > last {
-                return Err(StatusSetError::Order);
-            }
-            let slot = set
-                .ranges
-                .get_mut(set.count)
-                .ok_or(StatusSetError::Length)?;
-            *slot = (first, last);
-            set.count += 1;
-        }
-        Ok(set)
-    }
-}
-
-outgrow_core::text_setting!(StatusSet, "a set of statuses", ["200-399", "200,204"]);
-
 fn check_service(service: &ServiceSettings, table: &mut TableReader<'_, '_>) {
     for (index, endpoint) in service.endpoints.iter().enumerate() {
         let earlier = &service.endpoints[..index];
@@ -363,34 +214,7 @@ fn check_service(service: &ServiceSettings, table: &mut TableReader<'_, '_>) {
             table.problem("endpoints", message, hint);
         }
     }
-}
-
-fn check_check(check: &CheckSettings, table: &mut TableReader<'_, '_>) {
-    if check.kind() == CheckKind::Tcp {
-        for key in ["path", "host", "status"] {
-            if table.has(key) {
-                let message = format!("`{key}` means nothing when the check only connects");
-                table.problem(key, message, "set kind = \"http\" or remove it");
-            }
-        }
-    }
-    let is_wrong = |byte: u8| !byte.is_ascii_graphic() || b"/?#@".contains(&byte);
-    if check.host.bytes().any(is_wrong) {
-        let message = format!("{:?} is not a host", check.host);
-        table.problem("host", message, "write for example host = \"shop.example\"");
-    }
-}
-
-fn check_outlier(outlier: &OutlierSettings, table: &mut TableReader<'_, '_>) {
-    if outlier.eject_max < outlier.eject {
-        let message = "eject_max is below eject, the length of the first ejection";
-        let key = if table.has("eject_max") {
-            "eject_max"
-        } else {
-            "eject"
-        };
-        table.problem(key, message, "set eject_max at least as long as eject");
-    }
+    balance::check_weights(service, table);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use outgrow_balance::sticky::unevenness;
 use outgrow_core::Ticks;
 
+use crate::event::EjectionCause;
 use crate::service::{Health, Member, Members};
 
 /// A service at one moment.
@@ -16,6 +17,8 @@ pub struct ServiceState {
     pub balance: &'static str,
     /// Whether all endpoints are used because too few are healthy.
     pub panic: bool,
+    /// What the times of its checks say about the check, and what to change.
+    pub advice: Option<String>,
     /// Requests that wait for a permit.
     pub queue: usize,
     /// Most requests that may wait.
@@ -33,8 +36,10 @@ pub struct EndpointState {
     pub address: String,
     /// The instance that answers there, when outgrow runs it.
     pub instance: Option<String>,
-    /// Its weight.
+    /// Its weight in the configuration.
     pub weight: u32,
+    /// The weight that came of the load that it and the others reported, where that is looked at.
+    pub reported_weight: Option<u32>,
     /// `up`, `down`, `unknown` (not checked yet), `starting` (an instance that was never ready),
     /// `failed` (an instance that is dead) or `draining`.
     pub health: &'static str,
@@ -42,8 +47,10 @@ pub struct EndpointState {
     pub reason: Option<String>,
     /// Whether it gets requests now.
     pub usable: bool,
-    /// For how long it gets none because it failed too many.
+    /// For how long it gets none because it is ejected.
     pub ejected_for: Option<Duration>,
+    /// What it did to be ejected.
+    pub ejected_because: Option<String>,
     /// Requests in flight.
     pub active: u32,
     /// Most requests in flight.
@@ -54,6 +61,8 @@ pub struct EndpointState {
     pub failures: u64,
     /// Ejections so far.
     pub ejections: u64,
+    /// The same by cause.
+    pub ejections_by_cause: [(EjectionCause, u64); EjectionCause::ALL.len()],
     /// Connections made so far.
     pub connects: u64,
     /// Idle connections.
@@ -76,6 +85,7 @@ impl ServiceState {
             name: name.to_owned(),
             balance: members.settings.balance.as_str(),
             panic: members.panic,
+            advice: members.advice.text.clone(),
             queue,
             queue_limit: members.settings.queue,
             endpoints: told.map(|member| EndpointState::new(member, now)).collect(),
@@ -88,7 +98,10 @@ impl ServiceState {
     /// in flight; 1 is even (see `outgrow_balance::sticky::unevenness`).
     pub fn unevenness(&self) -> f64 {
         let usable = self.endpoints.iter().filter(|endpoint| endpoint.usable);
-        unevenness(usable.map(|endpoint| (u64::from(endpoint.active), endpoint.weight)))
+        unevenness(usable.map(|endpoint| {
+            let weight = endpoint.reported_weight.unwrap_or(endpoint.weight);
+            (u64::from(endpoint.active), weight)
+        }))
     }
 }
 
@@ -99,16 +112,19 @@ impl EndpointState {
             id: endpoint.id().number(),
             address: endpoint.label().to_owned(),
             instance: endpoint.instance().map(str::to_owned),
-            weight: endpoint.weight(),
+            weight: endpoint.configured_weight(),
+            reported_weight: endpoint.measures.reported_weight(),
             health: health_of(member),
             reason: member.reason.clone(),
             usable: endpoint.is_usable(),
             ejected_for: member.history.until().map(|until| until.since(now)),
+            ejected_because: member.ejected.as_ref().map(|(_, why)| why.clone()),
             active: endpoint.active(),
             limit: endpoint.limit(),
             requests: endpoint.requests(),
             failures: endpoint.failures(),
             ejections: endpoint.ejections(),
+            ejections_by_cause: endpoint.measures.ejections(),
             connects: endpoint.connects(),
             idle: endpoint.idle(),
         }

@@ -60,8 +60,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Address::Unix(_) => "localhost",
             Address::Tcp { .. } => endpoint.label(),
         };
+        let reporter = target.picking.takes_reports.then_some(&**endpoint);
         let done = self
-            .exchange_with(&mut connection, label, target, retries)
+            .exchange_with(&mut connection, (label, reporter), target, retries)
             .await;
         self.note_progress(context);
         match done {
@@ -82,7 +83,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     async fn exchange_with(
         &mut self,
         connection: &mut Connection,
-        host_if_none: &str,
+        (host_if_none, reporter): (&str, Option<&Endpoint>),
         target: &Target<'_>,
         retries: &Retries,
     ) -> Result<Done, Fault> {
@@ -116,6 +117,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             request,
             response: &mut exchange.response,
             side: &mut exchange.side,
+            reporter,
             set_cookie: &exchange.set_cookie,
             stream: &mut connection.stream,
             down: self.down,

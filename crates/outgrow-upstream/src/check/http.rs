@@ -1,55 +1,161 @@
-//! The smallest HTTP client: one GET, of whose answer only the status line is read, strictly and
-//! up to a limit. Not for anything but checks.
-
-use std::io;
+//! The smallest HTTP client: one question, of whose answer the status line is read, strictly and up
+//! to a limit, and of the body as much as is looked at. Not for anything but checks.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Longest status line.
-const LIMIT: usize = 1024;
+use super::failure::Failure;
+use crate::settings::{CheckMethod, CheckSettings, StatusSet};
 
-/// Why there is no status.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The connection failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It was closed before a status line was complete.
-    #[error("closed the connection without an answer")]
-    Closed,
-    /// What came is not a status line (RFC 9112 section 4).
-    #[error("the answer is not HTTP/1")]
-    NotHttp,
+/// Longest status line.
+const LINE_LIMIT: usize = 1024;
+
+/// Longest head when the body is looked at.
+const HEAD_LIMIT: usize = 16 * 1024;
+
+/// How much of a body is looked at, with what frames its chunks.
+const BODY_LIMIT: usize = 64 * 1024;
+
+const NOT_HTTP: Failure = Failure::Not("HTTP/1");
+
+/// What is asked, and what is a healthy answer.
+#[derive(Clone, Debug)]
+pub(super) struct Question<'a> {
+    /// The whole request.
+    request: String,
+    status: &'a StatusSet,
+    /// What the body must hold.
+    body: &'a str,
 }
 
-/// Asks for `path` and returns the status.
-pub(super) async fn get(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    path: &str,
-    host: &str,
-) -> Result<u16, Failure> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: outgrow-check\r\nAccept: */*\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = [0; LIMIT];
-    let mut length = 0;
-    loop {
-        let read = stream.read(&mut answer[length..]).await?;
-        if read == 0 {
-            return Err(if length == LIMIT {
-                Failure::NotHttp
-            } else {
-                Failure::Closed
-            });
-        }
-        length += read;
-        let answer = &answer[..length];
-        if let Some(end) = answer.iter().position(|&byte| byte == b'\n') {
-            return status_of(&answer[..=end]).ok_or(Failure::NotHttp);
+impl<'a> Question<'a> {
+    /// GET for the path, for any answer of these statuses.
+    pub(super) fn get(path: &str, host: &str, status: &'a StatusSet) -> Self {
+        Self {
+            request: request(CheckMethod::Get, path, host, ""),
+            status,
+            body: "",
         }
     }
+
+    /// As the settings say.
+    pub(super) fn new(check: &'a CheckSettings, host: &str) -> Self {
+        let field = |(name, value): (&String, &outgrow_core::settings::Secret)| {
+            format!("{name}: {}\r\n", value.expose())
+        };
+        let fields: String = check.headers.iter().map(field).collect();
+        Self {
+            request: request(check.method, check.path(), host, &fields),
+            status: &check.status,
+            body: &check.body,
+        }
+    }
+}
+
+fn request(method: CheckMethod, path: &str, host: &str, fields: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: outgrow-check\r\nAccept: */*\r\n\
+         {fields}Connection: close\r\n\r\n"
+    )
+}
+
+/// Asks, and says what is wrong with the answer.
+pub(super) async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    question: &Question<'_>,
+) -> Result<(), Failure> {
+    stream.write_all(question.request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(LINE_LIMIT);
+    let end = read_until(stream, &mut answer, 0, b"\n", LINE_LIMIT).await?;
+    let status = status_of(&answer[..end]).ok_or(NOT_HTTP)?;
+    if !question.status.contains(status) {
+        return Err(Failure::Answer(format!("status {status}")));
+    }
+    if question.body.is_empty() {
+        return Ok(());
+    }
+    let end = read_until(stream, &mut answer, end - 2, b"\r\n\r\n", HEAD_LIMIT).await?;
+    let chunked = is_chunked(&answer[..end]);
+    let mut body = answer.split_off(end);
+    loop {
+        let seen = if chunked { join(&body) } else { body.clone() };
+        if contains(&seen, question.body.as_bytes()) {
+            return Ok(());
+        }
+        if body.len() >= BODY_LIMIT || !read_more(stream, &mut body, BODY_LIMIT).await? {
+            let message = format!(
+                "status {status}, but {:?} is not in the body",
+                question.body
+            );
+            return Err(Failure::Answer(message));
+        }
+    }
+}
+
+/// Reads until `mark` is there, from `start` on; returns where it ends.
+async fn read_until(
+    stream: &mut (impl AsyncRead + Unpin),
+    answer: &mut Vec<u8>,
+    start: usize,
+    mark: &[u8],
+    limit: usize,
+) -> Result<usize, Failure> {
+    loop {
+        let place = answer[start..]
+            .windows(mark.len())
+            .position(|bytes| bytes == mark);
+        if let Some(place) = place {
+            return Ok(start + place + mark.len());
+        }
+        if answer.len() >= limit {
+            return Err(NOT_HTTP);
+        }
+        if !read_more(stream, answer, limit).await? {
+            return Err(Failure::Closed);
+        }
+    }
+}
+
+/// Reads a piece, up to the limit; false at the end.
+async fn read_more(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+    limit: usize,
+) -> Result<bool, Failure> {
+    let length = bytes.len();
+    // Doubles, so that looking at everything again costs no more than twice the whole.
+    bytes.resize(limit.min(length.max(512) * 2), 0);
+    let read = stream.read(&mut bytes[length..]).await;
+    bytes.truncate(length + read.as_ref().copied().unwrap_or(0));
+    Ok(read? > 0)
+}
+
+/// Whether the body comes in chunks (RFC 9112 section 7.1).
+fn is_chunked(head: &[u8]) -> bool {
+    head.split(|&byte| byte == b'\n').any(|line| {
+        let line = line.trim_ascii().to_ascii_lowercase();
+        line.strip_prefix(b"transfer-encoding:")
+            .is_some_and(|value| value.ends_with(b"chunked"))
+    })
+}
+
+/// What is in the chunks that came so far.
+fn join(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(rest.len());
+    while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+        let digits = rest[..end].split(|&byte| byte == b';').next();
+        let size = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| usize::from_str_radix(digits.trim(), 16).ok());
+        let Some(size @ 1..) = size else { break };
+        rest = &rest[end + 2..];
+        body.extend_from_slice(&rest[..size.min(rest.len())]);
+        rest = rest.get(size.saturating_add(2)..).unwrap_or(&[]);
+    }
+    body
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
 }
 
 /// The status in a status line with its CR and LF.
@@ -104,36 +210,98 @@ mod tests {
         check(b"\r\n", None);
     }
 
+    /// What the check says of an answer that comes in these pieces.
+    async fn answer(check: &CheckSettings, pieces: &[&[u8]]) -> String {
+        let (mut ours, mut theirs) = tokio::io::duplex(4096);
+        let serve = async {
+            let mut request = [0; 512];
+            let length = theirs.read(&mut request).await.unwrap();
+            for piece in pieces {
+                // The other side may have had enough.
+                if theirs.write_all(piece).await.is_err() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(theirs);
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        let question = Question::new(check, "a");
+        let ask = async {
+            let result = ask(&mut ours, &question).await;
+            drop(ours);
+            result
+        };
+        let (result, request) = tokio::join!(ask, serve);
+        assert_eq!(request, question.request);
+        result.map_or_else(|failure| failure.to_string(), |()| "healthy".to_owned())
+    }
+
     #[tokio::test]
     async fn the_line_may_come_in_pieces_but_not_without_end() {
-        async fn answer(pieces: &[&[u8]]) -> Result<u16, Failure> {
-            let (mut ours, mut theirs) = tokio::io::duplex(4096);
-            let serve = async {
-                let mut request = [0; 512];
-                let length = theirs.read(&mut request).await.unwrap();
-                assert!(request[..length].starts_with(b"GET /ready HTTP/1.1\r\nHost: a\r\n"));
-                for piece in pieces {
-                    // The other side may have had enough.
-                    let _ = theirs.write_all(piece).await;
-                    tokio::task::yield_now().await;
-                }
-                drop(theirs);
-            };
-            let (status, ()) = tokio::join!(get(&mut ours, "/ready", "a"), serve);
-            status
-        }
-        assert_eq!(
-            answer(&[b"HTTP/1.", b"1 2", b"00 OK\r", b"\n"])
-                .await
-                .unwrap(),
-            200
-        );
-        assert!(matches!(
-            answer(&[b"HTTP/1.1 200"]).await,
-            Err(Failure::Closed)
-        ));
-        assert!(matches!(answer(&[]).await, Err(Failure::Closed)));
+        let check = CheckSettings::default();
+        let pieces: [&[u8]; 4] = [b"HTTP/1.", b"1 2", b"00 OK\r", b"\n"];
+        assert_eq!(answer(&check, &pieces).await, "healthy");
+        let closed = "closed the connection without an answer";
+        assert_eq!(answer(&check, &[b"HTTP/1.1 200"]).await, closed);
+        assert_eq!(answer(&check, &[]).await, closed);
         let endless = [b"HTTP/1.1 200 ".as_slice(), &[b'a'; 2_000]];
-        assert!(matches!(answer(&endless).await, Err(Failure::NotHttp)));
+        assert_eq!(answer(&check, &endless).await, "the answer is not HTTP/1");
+        assert_eq!(answer(&check, &[b"HTTP/1.1 500 X\r\n"]).await, "status 500");
+    }
+
+    #[tokio::test]
+    async fn a_text_in_the_body_is_found_whole_or_in_chunks() {
+        let check = CheckSettings {
+            body: "\"ok\": true".to_owned(),
+            ..CheckSettings::default()
+        };
+        let missing = "status 200, but \"\\\"ok\\\": true\" is not in the body";
+        let whole: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\n", b"A: b\r\n\r", b"\n{\"ok\": true}"];
+        assert_eq!(answer(&check, &whole).await, "healthy");
+        let chunks: [&[u8]; 3] = [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\n{\"ok\r\n",
+            b"8\r\n\": tr",
+            b"ue}\r\n0\r\n\r\n",
+        ];
+        assert_eq!(answer(&check, &chunks).await, "healthy");
+        let other: [&[u8]; 2] = [b"HTTP/1.1 200 OK\r\n\r\n", b"{\"ok\": false}"];
+        assert_eq!(answer(&check, &other).await, missing);
+        let in_head: [&[u8]; 1] = [b"HTTP/1.1 200 OK\r\nA: \"ok\": true\r\n\r\n"];
+        assert_eq!(answer(&check, &in_head).await, missing);
+        let large = vec![b'x'; 2 * BODY_LIMIT];
+        let late: [&[u8]; 3] = [b"HTTP/1.1 200 OK\r\n\r\n", &large, b"\"ok\": true"];
+        assert_eq!(answer(&check, &late).await, missing);
+        let odd: [&[u8]; 1] =
+            [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"];
+        assert_eq!(answer(&check, &odd).await, missing);
+    }
+
+    #[tokio::test]
+    async fn method_and_fields_are_those_of_the_settings() {
+        let check = CheckSettings {
+            method: CheckMethod::Head,
+            path: "/ready".parse().ok(),
+            headers: [(
+                "X-Check".to_owned(),
+                outgrow_core::settings::Secret::new("1"),
+            )]
+            .into(),
+            ..CheckSettings::default()
+        };
+        assert!(
+            Question::new(&check, "a")
+                .request
+                .starts_with("HEAD /ready HTTP/1.1\r\nHost: a\r\n")
+        );
+        assert!(
+            Question::new(&check, "a")
+                .request
+                .contains("\r\nX-Check: 1\r\n")
+        );
+        assert_eq!(
+            answer(&check, &[b"HTTP/1.1 204 X\r\n\r\n"]).await,
+            "healthy"
+        );
     }
 }

@@ -1,30 +1,54 @@
-//! One check: connect, and for HTTP ask and look at the status. Why it failed is told in words.
+//! One check: connect, and ask what the kind of check asks. Why it failed is told in words.
 
-use std::io;
 use std::time::Duration;
 
-use super::http;
+use super::failure::Failure;
+use super::{grpc, http, postgres, redis, scram, tcp};
 use crate::connect;
 use crate::endpoint::Endpoint;
-use crate::settings::StatusSet;
-
-/// How the text begins when somebody answered.
-const ANSWER: &str = "status";
+use crate::settings::{CheckKind, CheckSettings};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Question<'a> {
-    /// Whether somebody accepts.
-    Connect,
-    /// A path, and which statuses are right.
-    Get {
-        /// With its leading slash.
-        path: &'a str,
-        /// The Host field.
-        host: &'a str,
-        /// What counts as healthy.
-        status: &'a StatusSet,
+    /// Whether somebody accepts, and perhaps what they say.
+    Tcp { send: &'a str, expect: &'a str },
+    /// A path.
+    Http(http::Question<'a>),
+    /// A gRPC server, under this authority.
+    Grpc {
+        authority: &'a str,
+        service: &'a str,
     },
+    /// A Postgres server.
+    Postgres(&'a CheckSettings, scram::Keys),
+    /// A Redis server.
+    Redis(&'a CheckSettings),
+}
+
+impl<'a> Question<'a> {
+    /// Whether somebody accepts.
+    pub(super) const CONNECT: Self = Self::Tcp {
+        send: "",
+        expect: "",
+    };
+
+    /// What the settings say. `host` is the Host field where that is looked at.
+    pub(super) fn new(check: &'a CheckSettings, host: &'a str) -> Self {
+        match check.kind() {
+            CheckKind::Http => Self::Http(http::Question::new(check, host)),
+            CheckKind::Tcp => Self::Tcp {
+                send: &check.send,
+                expect: &check.expect,
+            },
+            CheckKind::Grpc => Self::Grpc {
+                authority: host,
+                service: &check.grpc_service,
+            },
+            CheckKind::Postgres => Self::Postgres(check, scram::Keys::default()),
+            CheckKind::Redis => Self::Redis(check),
+        }
+    }
 }
 
 /// Asks once; what went wrong is a text for people.
@@ -34,7 +58,7 @@ pub(super) async fn ask(
     timeout: Duration,
 ) -> Result<(), String> {
     match tokio::time::timeout(timeout, attempt(endpoint, question, timeout)).await {
-        Ok(result) => result,
+        Ok(result) => result.map_err(|failure| failure.to_string()),
         Err(_) => Err(format!("timed out after {}", text_of(timeout))),
     }
 }
@@ -43,38 +67,20 @@ async fn attempt(
     endpoint: &Endpoint,
     question: &Question<'_>,
     timeout: Duration,
-) -> Result<(), String> {
-    let mut stream = connect::open(endpoint, timeout)
-        .await
-        .map_err(|error| reason_of(&error))?;
-    let Question::Get { path, host, status } = question else {
-        return Ok(());
-    };
-    let got = http::get(&mut stream, path, host)
-        .await
-        .map_err(|error| match error {
-            http::Failure::Io(error) => reason_of(&error),
-            failure => failure.to_string(),
-        })?;
-    if status.contains(got) {
-        Ok(())
-    } else {
-        Err(format!("{ANSWER} {got}"))
+) -> Result<(), Failure> {
+    let mut stream = connect::open(endpoint, timeout).await?;
+    match question {
+        Question::Tcp { send, expect } => tcp::ask(&mut stream, send, expect).await,
+        Question::Http(question) => http::ask(&mut stream, question).await,
+        Question::Grpc { authority, service } => grpc::ask(&mut stream, authority, service).await,
+        Question::Postgres(check, keys) => postgres::ask(&mut stream, check, keys).await,
+        Question::Redis(check) => redis::ask(&mut stream, check).await,
     }
 }
 
 /// Whether what went wrong is an answer, if not the right one.
 pub(super) fn is_answer(reason: &str) -> bool {
-    reason.starts_with(ANSWER)
-}
-
-fn reason_of(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset".to_owned(),
-        io::ErrorKind::NotFound => "nothing is at the address".to_owned(),
-        _ => error.to_string(),
-    }
+    reason.starts_with("status ")
 }
 
 fn text_of(time: Duration) -> String {

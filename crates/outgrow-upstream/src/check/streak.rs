@@ -49,6 +49,11 @@ impl Streak {
     pub(super) fn is_steady(&self) -> bool {
         self.health == Health::Up && self.against == 0
     }
+
+    /// Whether it is down and nothing speaks for it.
+    pub(super) fn is_down_for_good(&self) -> bool {
+        self.health == Health::Down && self.against == 0
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +98,10 @@ mod tests {
         streak.note(true);
         assert!(streak.is_steady());
         streak.note(false);
+        assert!(!streak.is_down_for_good());
         streak.note(false);
-        assert!(!streak.is_steady());
+        assert!(!streak.is_steady() && streak.is_down_for_good());
+        streak.note(true);
+        assert!(!streak.is_down_for_good());
     }
 }

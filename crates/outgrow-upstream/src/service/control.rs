@@ -11,7 +11,7 @@ use outgrow_core::{Cause, Ticks};
 use super::{EndpointOptions, Health, Member, Members, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId, Founding};
-use crate::event::Event;
+use crate::event::{EjectionCause, Event};
 use crate::settings::ServiceSettings;
 
 /// What a change of the members leaves to do when the lock is gone.
@@ -176,7 +176,11 @@ impl Service {
         self.change(|members, aftermath| {
             aftermath.publish = true;
             aftermath.membership = true;
+            if members.settings.check != settings.check {
+                members.forget_times();
+            }
             members.settings = Arc::clone(&settings);
+            members.forget_intervals();
             for member in &members.list {
                 let configured = settings
                     .endpoints
@@ -240,9 +244,15 @@ impl Service {
         });
     }
 
-    /// Ends ejections whose time is over and forgets endpoints that are drained.
+    /// What time alone changes: ends ejections whose time is over, compares the endpoints when an
+    /// interval is over, weighs them by their reports, and forgets those that are drained.
     pub(crate) fn tick(&self, now: Ticks) {
         self.change(|members, aftermath| {
+            let ejected = members.eject_outliers(&self.name, now);
+            aftermath.publish = !ejected.is_empty();
+            aftermath.events.extend(ejected);
+            aftermath.publish |= members.weigh(now);
+            aftermath.events.extend(members.advise(&self.name, now));
             for member in &mut members.list {
                 if member.history.is_over(now) {
                     let event = member.return_from_ejection(&self.name, now);
@@ -266,21 +276,23 @@ impl Service {
         });
     }
 
-    /// Ejects the endpoint for a while, where the rules allow it.
+    /// Ejects the endpoint for failures in a row, where the rules allow it.
     pub(crate) fn eject(&self, id: EndpointId, now: Ticks) {
         self.change(|members, aftermath| {
-            if let Some(event) = members.eject(&self.name, id, now) {
+            let cause = EjectionCause::ConsecutiveFailures;
+            let why = "failed too many requests in a row".to_owned();
+            if let Some(event) = members.eject(&self.name, id, cause, why, now) {
                 aftermath.events.push(event);
                 aftermath.publish = true;
             }
         });
     }
 
-    /// Takes note of a check: whether it passed or why not, and what it makes of the endpoint.
+    /// Takes note of a check: how long it took to pass or why it failed, and what it makes of the endpoint.
     pub(crate) fn checked(
         &self,
         id: EndpointId,
-        result: Result<(), &str>,
+        result: Result<Duration, &str>,
         verdict: Option<Health>,
         now: Ticks,
     ) {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use outgrow_balance::outlier::History;
+use outgrow_balance::reported_load::Reported;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 #[cfg(doc)]
 use super::Service;
-use crate::check::Live;
+use super::outliers::Counted;
+use crate::check::{Live, Times};
 use crate::endpoint::Endpoint;
-use crate::event::{Event, Subject};
+use crate::event::{EjectionCause, Event, Subject};
 use crate::settings;
 
 /// What the checks say about an endpoint.
@@ -81,6 +83,14 @@ pub(crate) struct Member {
     /// Known to be dead.
     pub(crate) failed: bool,
     pub(crate) history: History,
+    /// Why it is ejected; `None` when another process ejected it.
+    pub(crate) ejected: Option<(EjectionCause, String)>,
+    /// How long its checks took.
+    pub(super) times: Times,
+    /// Its counters at the end of the last interval.
+    pub(super) counted: Counted,
+    /// The load that it reported.
+    pub(super) reported: Reported,
     /// Checks that passed since it was ejected.
     pub(super) passes: u32,
     pub(crate) live: Option<Live>,
@@ -101,6 +111,10 @@ impl Member {
             leaving: false,
             failed: false,
             history: History::default(),
+            ejected: None,
+            times: Times::default(),
+            counted: Counted::default(),
+            reported: Reported::default(),
             passes: 0,
             live: options.live,
             priority: options.priority,
@@ -145,6 +159,14 @@ impl Member {
         self.endpoint.set_weight(configured.weight);
     }
 
+    /// Whether checks that pass end its ejection: not one by a rule that was broken while they
+    /// passed.
+    pub(super) fn may_return_by_checks(&self) -> bool {
+        let cause = self.ejected.as_ref().map(|(cause, _)| *cause);
+        self.history.until().is_some()
+            && cause.is_none_or(|cause| cause == EjectionCause::ConsecutiveFailures)
+    }
+
     pub(crate) fn fail(&mut self, reason: &str) {
         self.endpoint.set_leaving(None);
         self.failed = true;
@@ -161,6 +183,7 @@ impl Member {
 
     pub(crate) fn return_from_ejection(&mut self, service: &str, now: Ticks) -> Event {
         self.history.end(now);
+        self.ejected = None;
         self.endpoint.forget_failures();
         Event::Returned(Subject::new(service, &self.endpoint))
     }

@@ -6,18 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outgrow_balance::levels::Place;
-use outgrow_balance::outlier::{History, Rules};
+use outgrow_balance::outlier::History;
 use outgrow_balance::panic_threshold::panics;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
+use super::advice::Advice;
 use super::member::{EndpointOptions, Health, Member};
 use super::set::Candidate;
 use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
-use crate::settings::{CheckKind, CheckSettings, ServiceSettings};
+use crate::settings::{CheckSettings, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
 #[derive(Debug)]
@@ -35,6 +36,12 @@ pub(crate) struct Members {
     /// When the first endpoint came up: those that come within the time of a slow start after it
     /// are part of the service's own start and get their full share.
     first_up: Option<Ticks>,
+    /// When the present interval of the outlier rules began.
+    pub(super) counted_since: Option<Ticks>,
+    /// What is advised about the check.
+    pub(crate) advice: Advice,
+    /// When the reported loads were looked at last.
+    pub(super) weighed_at: Option<Ticks>,
 }
 
 impl Members {
@@ -47,6 +54,9 @@ impl Members {
             leaving_over: Duration::ZERO,
             settling: true,
             first_up: None,
+            counted_since: None,
+            advice: Advice::default(),
+            weighed_at: None,
         }
     }
 
@@ -65,7 +75,7 @@ impl Members {
         self.list.get_mut(place)
     }
 
-    fn by_id(&mut self, id: EndpointId) -> Option<&mut Member> {
+    pub(super) fn by_id(&mut self, id: EndpointId) -> Option<&mut Member> {
         self.list
             .iter_mut()
             .find(|member| member.endpoint.id() == id)
@@ -181,45 +191,13 @@ impl Members {
         events.push(Event::EndpointUp(Subject::new(service, &endpoint)));
     }
 
-    /// Ejects an endpoint for a while, where the rules allow it.
-    pub(crate) fn eject(&mut self, service: &str, id: EndpointId, now: Ticks) -> Option<Event> {
-        let outlier = &self.settings.outlier;
-        let rules = Rules {
-            consecutive_failures: outlier.consecutive_failures,
-            eject: outlier.eject,
-            eject_max: outlier.eject_max,
-            max_ejected_percent: outlier.max_ejected.get(),
-        };
-        let candidates = || self.list.iter().filter(|member| member.is_candidate());
-        let all = candidates().count();
-        let ejected = candidates()
-            .filter(|member| member.history.until().is_some())
-            .count();
-        let healthy = candidates().filter(|member| member.is_healthy()).count();
-        if !rules.may_eject(all, ejected, healthy) {
-            return None;
-        }
-        let member = self.by_id(id)?;
-        if !member.is_healthy() {
-            return None;
-        }
-        let until = member.history.eject(&rules, now);
-        member.passes = 0;
-        member.endpoint.ejections.add_shared(1);
-        Some(Event::Ejected {
-            subject: Subject::new(service, &member.endpoint),
-            time: until.since(now),
-            in_a_row: member.history.in_a_row(),
-        })
-    }
-
     /// Takes note of a check. Checks that pass as often in a row as `rise` says end an ejection,
     /// when they ask for an answer: who fails requests accepts connections all the same.
     pub(crate) fn checked(
         &mut self,
         service: &str,
         id: EndpointId,
-        result: Result<(), &str>,
+        result: Result<Duration, &str>,
         verdict: Option<Health>,
         now: Ticks,
         events: &mut Vec<Event>,
@@ -233,19 +211,20 @@ impl Members {
         };
         let ends_ejection = self
             .check_of(&self.list[place])
-            .filter(|check| check.kind() == CheckKind::Http)
+            .filter(CheckSettings::asks_for_answer)
             .map(|check| check.rise);
         let member = &mut self.list[place];
         if member.failed {
             return;
         }
         match result {
-            Ok(()) => {
+            Ok(took) => {
+                member.times.note(took);
                 member.passes = member.passes.saturating_add(1);
                 if member.health == Health::Up {
                     member.reason = None;
                 }
-                if member.history.until().is_some()
+                if member.may_return_by_checks()
                     && ends_ejection.is_some_and(|rise| member.passes >= rise)
                 {
                     events.push(member.return_from_ejection(service, now));
@@ -275,6 +254,7 @@ impl Members {
         zone: &str,
         events: &mut Vec<Event>,
     ) -> EndpointSet {
+        self.weigh_the_new();
         let candidates: Vec<&Member> = self
             .list
             .iter()

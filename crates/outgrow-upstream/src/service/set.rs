@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use outgrow_balance::algorithm::{Candidates, Cursor, Member as Weighed, Table};
 use outgrow_balance::levels::{Levels, Place};
+use outgrow_balance::slow_start::Curve;
 use outgrow_core::{Random, Ticks};
 
 use crate::endpoint::{Endpoint, EndpointId};
@@ -27,6 +27,8 @@ pub struct EndpointSet {
     pub expected: bool,
     levels: Levels,
     tables: Box<[LevelTable]>,
+    /// How the share of one that came up grows.
+    slow_start: Curve,
     /// Whether response times are looked at, so that they are worth keeping.
     pub uses_response_times: bool,
 }
@@ -84,6 +86,7 @@ impl EndpointSet {
         };
         let tables = levels.levels().iter().map(compile).collect();
         Self {
+            slow_start: settings.slow_start_curve.over(settings.slow_start),
             settings,
             all: all.into(),
             usable: usable.into(),
@@ -122,7 +125,7 @@ impl EndpointSet {
                 usable,
                 avoid,
                 now,
-                slow_start: self.settings.slow_start,
+                slow_start: &self.slow_start,
             };
             if let Some(index) = level.table.pick(cursor, random, key, &request) {
                 return usable.get(index);
@@ -162,7 +165,7 @@ struct Request<'a> {
     usable: &'a [Arc<Endpoint>],
     avoid: &'a [EndpointId],
     now: Ticks,
-    slow_start: Duration,
+    slow_start: &'a Curve,
 }
 
 impl Candidates for Request<'_> {
@@ -179,7 +182,7 @@ impl Candidates for Request<'_> {
 
     #[inline]
     fn share(&self, index: usize) -> f64 {
-        if self.slow_start.is_zero() {
+        if self.slow_start.window.is_zero() {
             return 1.0;
         }
         self.usable[index].share(self.slow_start, self.now)

@@ -1,6 +1,7 @@
 //! Tests of the service: endpoints that come, go, fail and drain. Permits and the line are in
 //! `permits`, instances in `instances`, who comes before whom in `levels`.
 
+mod compared;
 mod instances;
 mod levels;
 mod permits;
@@ -100,6 +101,7 @@ impl House {
         verdict: Option<Health>,
         now: Ticks,
     ) {
+        let result = result.map(|()| Duration::from_millis(1));
         self.web
             .checked(self.endpoint(port).id(), result, verdict, now);
     }
@@ -129,15 +131,25 @@ fn text_of(event: &Event) -> String {
         Event::EndpointDown { subject, reason } => format!("down {}: {reason}", subject.address),
         Event::Ejected {
             subject,
+            cause,
+            why,
             time,
             in_a_row,
-        } => {
+        } if *cause == crate::EjectionCause::ConsecutiveFailures => {
+            assert_eq!(why, "failed too many requests in a row");
             format!("ejected {} {time:?} {in_a_row}", subject.address)
         }
+        Event::Ejected {
+            subject,
+            cause,
+            why,
+            ..
+        } => format!("{} {}: {why}", cause.as_str(), subject.address),
         Event::Returned(subject) => format!("returned {}", subject.address),
         Event::Panic {
             on, healthy, known, ..
         } => format!("panic {on} {healthy}/{known}"),
+        Event::Advice { text, .. } => text.clone(),
         Event::NotLive {
             subject, reason, ..
         } => format!("not live {}: {reason}", subject.address),

@@ -1,7 +1,13 @@
 //! How an endpoint is picked: the words of `balance`, and what its hashing ways need.
 
-use outgrow_balance::Algorithm;
+use std::time::Duration;
+
 use outgrow_balance::algorithm::{Bound, maglev, ring_hash};
+use outgrow_balance::slow_start::Curve;
+use outgrow_balance::{Algorithm, reported_load};
+use outgrow_core::settings::TableReader;
+
+use super::{HOUR, ServiceSettings};
 
 outgrow_core::choice! {
     /// How an endpoint is picked. All ways know weights, slow start, limits, priorities and zones.
@@ -45,6 +51,103 @@ outgrow_core::settings! {
         /// Slots of the table (`"maglev"` and `"ip_hash"`), rounded up to a prime. At least 300 for
         /// each endpoint keep the shares within a fifth of their due.
         pub table_size: u32 = 65_537, in 1_021..=5_000_011;
+    }
+}
+
+outgrow_core::settings! {
+    /// How the share grows during a slow start: max(least_share, (time / slow_start) ^ (100 /
+    /// aggression)), as Envoy's.
+    pub struct SlowStartCurve {
+        /// 100 is a straight line; above, more comes early; below, more comes late. In percent.
+        pub aggression: u32 = 100, in 10..=1_000;
+        /// The share at the start, in percent: with less than one request in a while nothing is
+        /// warmed up.
+        pub least_share: u32 = 10, in 1..=100;
+    }
+}
+
+outgrow_core::choice! {
+    /// Where the weights of the endpoints come from.
+    pub enum Weights {
+        /// From the configuration: `weight` of the endpoint.
+        Configured = "configured",
+        /// From what the endpoints report with their answers, in the header
+        /// `endpoint-load-metrics` (ORCA, its form `TEXT`): who does its requests with less
+        /// utilisation gets more. The header does not go on to the client. `weight` is not looked
+        /// at.
+        Reported = "reported",
+    }
+}
+
+outgrow_core::settings! {
+    /// How the load that endpoints report becomes their weight: requests per second / (utilisation
+    /// + share of errors x `error_penalty`), each second. An endpoint that reports nothing has the
+    /// median of the others.
+    pub struct LoadReportSettings {
+        /// Reports are not used for this long after the first one: what just started is busy with
+        /// itself.
+        pub blackout: Duration = Duration::from_secs(10), in Duration::ZERO..=HOUR;
+        /// A report is forgotten after this long.
+        pub expiration: Duration = Duration::from_secs(180), in Duration::from_secs(1)..=HOUR;
+        /// How much a share of errors counts as utilisation, in percent.
+        pub error_penalty: u32 = 100, in 0..=10_000;
+    }
+}
+
+impl SlowStartCurve {
+    /// The curve over this time.
+    pub(crate) fn over(&self, window: Duration) -> Curve {
+        Curve {
+            window,
+            aggression: f64::from(self.aggression) / 100.0,
+            least_share: f64::from(self.least_share) / 100.0,
+        }
+    }
+}
+
+impl LoadReportSettings {
+    /// For the balancing room.
+    pub(crate) fn rules(&self) -> reported_load::Settings {
+        reported_load::Settings {
+            blackout: self.blackout,
+            expiration: self.expiration,
+            error_penalty: f64::from(self.error_penalty) / 100.0,
+        }
+    }
+}
+
+/// Whether the weights and the slow start of a service go together with the rest of it.
+pub(super) fn check_weights(service: &ServiceSettings, table: &mut TableReader<'_, '_>) {
+    let moves_keys = matches!(
+        service.balance,
+        Balance::IpHash | Balance::RingHash | Balance::Maglev
+    );
+    if service.weights == Weights::Reported && (moves_keys || service.balance == Balance::First) {
+        let balance = service.balance.as_str();
+        let message = format!("reported weights do not go with balance = {balance:?}");
+        let hint = if moves_keys {
+            "each change of a weight would move keys: set balance = \"p2c\" or remove `weights`"
+        } else {
+            "it looks at no weights: set balance = \"p2c\" or remove `weights`"
+        };
+        table.problem("weights", message, hint);
+    }
+    let usual = ServiceSettings::default();
+    if service.load_report != usual.load_report && service.weights == Weights::Configured {
+        let message = "`load_report` means nothing while the weights are those of the file";
+        table.problem(
+            "load_report",
+            message,
+            "set weights = \"reported\" or remove it",
+        );
+    }
+    if service.slow_start_curve != usual.slow_start_curve && service.slow_start.is_zero() {
+        let message = "`slow_start_curve` means nothing without a time for it";
+        table.problem(
+            "slow_start_curve",
+            message,
+            "set slow_start = \"30s\" or remove it",
+        );
     }
 }
 

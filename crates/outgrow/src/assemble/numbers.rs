@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use outgrow_admin::{MetricFamily, Number, Sample};
 use outgrow_core::metrics::{Counter, names};
 use outgrow_edge::metrics::{PerWorker, RouteCells, total};
+use outgrow_upstream::EjectionCause;
 use serde_json::{Value, json};
 
 use super::view::View;
@@ -170,7 +171,14 @@ fn service_families(view: &View) -> Vec<MetricFamily> {
             active.push(Sample::number(&labels, endpoint.active));
             requests.push(Sample::number(&labels, endpoint.requests));
             failures.push(Sample::number(&labels, endpoint.failures));
-            ejections.push(Sample::number(&labels, endpoint.ejections));
+            for (cause, count) in endpoint.ejections_by_cause {
+                let [service, endpoint] = labels;
+                let labels = [service, endpoint, ("reason", cause.as_str())];
+                // The rules that are off by default are told of once they did something.
+                if count > 0 || cause == EjectionCause::ConsecutiveFailures {
+                    ejections.push(Sample::number(&labels, count));
+                }
+            }
             connects.push(Sample::number(&labels, endpoint.connects));
         }
     }

@@ -22,14 +22,14 @@ const INSTALL_TIME: Duration = Duration::from_secs(240);
 
 /// Where packages come from.
 #[derive(Clone, Copy)]
-enum From {
+pub(crate) enum From {
     Npm,
     PyPi,
 }
 
 /// Installs packages once, into a folder that is named after the application; gives the folder,
 /// or nothing where that is allowed.
-fn install(name: &str, from: From, packages: &[&str]) -> Option<PathBuf> {
+pub(crate) fn install(name: &str, from: From, packages: &[&str]) -> Option<PathBuf> {
     let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("apps");
     let folder = all.join(name);
     if folder.is_dir() {

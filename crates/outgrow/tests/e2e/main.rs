@@ -5,6 +5,7 @@
 //! Not here: what a room can show alone (parsers, balancing, the keeper's own tests).
 
 mod apps;
+mod checks;
 mod deploy;
 mod http;
 mod limits;

@@ -38,9 +38,12 @@ fn requests_wait_for_an_instance_that_starts() {
     house.web.set_endpoint(address(1), instance("web-1"), at(5));
     let states = house.web.state(at(5)).endpoints;
     assert_eq!(states.len(), 1, "an address is told once: {states:?}");
-    house
-        .web
-        .checked(EndpointId(states[0].id), Ok(()), Some(Health::Up), at(6));
+    house.web.checked(
+        EndpointId(states[0].id),
+        Ok(Duration::ZERO),
+        Some(Health::Up),
+        at(6),
+    );
     let new = permits::now(wait).unwrap().unwrap();
     assert_ne!(new.endpoint().id(), old.id());
     drop(permit);

@@ -21,13 +21,16 @@ impl Control {
             }
             Event::Ejected {
                 subject,
+                cause,
+                why,
                 time,
                 in_a_row,
             } => {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::warn(&format!(
-                    "{}: {name} failed too many requests: ejected for {time:?} ({in_a_row} in a row)",
-                    subject.service
+                    "{}: {name} {why}: ejected for {time:?} ({in_a_row} in a row; outlier.{})",
+                    subject.service,
+                    cause.as_str()
                 ));
             }
             Event::Returned(subject) => {
@@ -51,6 +54,7 @@ impl Control {
                     ));
                 }
             }
+            Event::Advice { service, text } => log::warn(&format!("{service}: {text}")),
             Event::NotLive {
                 subject,
                 reason,

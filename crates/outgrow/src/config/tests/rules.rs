@@ -132,11 +132,11 @@ fn rules_inside_of_services_are_told() {
     );
     check(
         "endpoints = [\"a:1\"]\ncheck = { kind = \"tcp\", path = \"/\" }\n",
-        &["6:service.x.check.path: `path` means nothing when the check only connects"],
+        &["6:service.x.check.path: `path` means nothing in a check of kind \"tcp\""],
     );
     check(
         "endpoints = [\"a:1\"]\ncheck = { status = \"200\" }\n",
-        &["6:service.x.check.status: `status` means nothing when"],
+        &["6:service.x.check.status: `status` means nothing in a check of kind"],
     );
     check(
         "endpoints = [\"a:1\"]\ncheck = { path = \"readyz\" }\n",
@@ -158,6 +158,7 @@ fn rules_inside_of_services_are_told() {
         "command = \" \"\n",
         &["5:service.x.command: the command is empty"],
     );
+    rules_of_health(check);
     check(
         "command = []\n",
         &["5:service.x.command: the command is empty"],
@@ -194,6 +195,57 @@ fn rules_inside_of_services_are_told() {
     check(
         "command = \"a\"\nlive = { hang = true, path = \"/\" }\n",
         &["6:service.x.live.hang: `hang` means nothing"],
+    );
+}
+
+/// What `check`, `outlier`, `weights` and `slow_start_curve` of a service refuse.
+fn rules_of_health(check: impl Fn(&str, &[&str])) {
+    let one = |line: &str, expected: &[&str]| {
+        check(&format!("endpoints = [\"a:1\"]\n{line}\n"), expected);
+    };
+    one(
+        "check = { kind = \"redis\", path = \"/\", database = \"x\" }",
+        &[
+            "6:service.x.check.path: `path` means nothing in a check of kind \"redis\" | set kind = \"http\"",
+            "6:service.x.check.database: `database` means nothing in a check of kind \"redis\"",
+        ],
+    );
+    one(
+        "check = { kind = \"postgres\", role = \"primary\" }",
+        &["6:service.x.check.role: `role` needs a user to log in as"],
+    );
+    one(
+        "check = { kind = \"redis\", user = \"u\" }",
+        &["6:service.x.check.user: a user of Redis logs in with a password"],
+    );
+    one(
+        "check = { path = \"/\", method = \"HEAD\", body = \"ok\" }",
+        &["6:service.x.check.body: the answer to HEAD has no body to look at"],
+    );
+    one(
+        "check = { path = \"/\", headers = { Host = \"a\", \"b c\" = \"x\", d = \"e\\nf\" } }",
+        &[
+            "6:service.x.check.headers: the field Host is written by outgrow itself",
+            "6:service.x.check.headers: \"b c\" is not the name of a header field",
+            "6:service.x.check.headers: the value of d cannot stand in a header field",
+        ],
+    );
+    one(
+        "outlier = { interval = \"5s\" }",
+        &["6:service.x.outlier.interval: `interval` means nothing without a rule"],
+    );
+    one("outlier = { interval = \"5s\", success_rate = {} }", &[]);
+    one(
+        "weights = \"reported\"\nbalance = \"maglev\"",
+        &["6:service.x.weights: reported weights do not go with balance = \"maglev\""],
+    );
+    one(
+        "load_report = { blackout = \"1s\" }",
+        &["6:service.x.load_report: `load_report` means nothing while"],
+    );
+    one(
+        "slow_start_curve = { aggression = 200 }",
+        &["6:service.x.slow_start_curve: `slow_start_curve` means nothing without a time"],
     );
 }
 
