@@ -14,10 +14,10 @@ use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
 
-use crate::backend::Chooser;
+use crate::backend::{Chooser, Picking};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
-use crate::plan::{self, Action, ListenerPlan, Picking, RoutePlan};
+use crate::plan::{self, Action, ListenerPlan, RoutePlan};
 use crate::respond;
 use crate::worker::{Drain, Exchange, Worker};
 
