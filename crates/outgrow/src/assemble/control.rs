@@ -269,7 +269,7 @@ impl Control {
                 },
                 Some(event) = self.events.recv() => self.take_event(event).await,
                 Some((puzzle, found)) = self.solutions.1.recv() => {
-                    self.instances.solve(&puzzle, found);
+                    self.instances.solve(&puzzle, found, &self.parts.registry);
                 }
                 Some(request) = self.requests.recv() => {
                     self.serve_request(request, &mut receiver).await;

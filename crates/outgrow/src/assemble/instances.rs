@@ -407,11 +407,20 @@ impl Instances {
     }
 
     /// What somebody who looked found out.
-    pub(super) fn solve(&mut self, puzzle: &Puzzle, found: Option<Diagnosis>) {
+    pub(super) fn solve(&mut self, puzzle: &Puzzle, found: Option<Diagnosis>, registry: &Registry) {
         let Some(known) = self.known.get_mut(&puzzle.id) else {
             return;
         };
         let is_same = known.report.shim == Some(puzzle.shim) && known.runs();
+        // Where it listens is as it should be: then its check says more.
+        let found = found.or_else(|| {
+            let service = registry.service(&known.report.spec.service)?;
+            let reason = service.reason(known.address.as_ref()?)?;
+            Some(Diagnosis {
+                sentence: format!("its check fails: {reason}"),
+                elsewhere: false,
+            })
+        });
         if !is_same || known.was_ready || known.diagnosis == found {
             return;
         }

@@ -165,14 +165,18 @@ impl Known {
         };
         self.ready = false;
         self.held = false;
-        if let Some(service) = registry.service(&report.spec.service) {
+        let Some(service) = registry.service(&report.spec.service) else {
+            return;
+        };
+        // That one which is not wanted any more has ended is no news.
+        if !self.is_leaving() {
             let reason = report
                 .last_exit
                 .as_deref()
                 .unwrap_or("it is being restarted");
             service.fail_endpoint(&address, reason);
-            service.remove_endpoint(&address);
         }
+        service.remove_endpoint(&address);
     }
 
     /// Takes from the registry whether it is ready; whether that changed.
