@@ -1,5 +1,6 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
+use super::discover::{self, Discoveries};
 use super::instances::{Instances, Known};
 use super::readiness::NodeReadiness;
 use super::{listeners, log, numbers};
@@ -44,6 +46,7 @@ pub(super) struct View {
     asks: mpsc::Sender<Request>,
     plan: Arc<Snapshot<AdminPlan>>,
     instances: Mutex<Vec<InstanceView>>,
+    discoveries: Arc<Mutex<Discoveries>>,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
@@ -63,7 +66,11 @@ struct Serving {
 
 impl View {
     /// The state of a process that starts.
-    pub(super) fn new(parts: &Parts, asks: mpsc::Sender<Request>) -> Arc<Self> {
+    pub(super) fn new(
+        parts: &Parts,
+        asks: mpsc::Sender<Request>,
+        discoveries: Arc<Mutex<Discoveries>>,
+    ) -> Arc<Self> {
         let view = Arc::new(Self {
             shared: Arc::clone(&parts.edge.shared),
             registry: Arc::clone(&parts.registry),
@@ -71,6 +78,7 @@ impl View {
             asks,
             plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
             instances: Mutex::default(),
+            discoveries,
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
@@ -188,6 +196,14 @@ impl View {
             .clone()
     }
 
+    /// What can be told of the sources of endpoints, by service.
+    pub(super) fn discoveries(&self) -> BTreeMap<String, outgrow_discover::State> {
+        self.discoveries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states(self.shared.clock.now())
+    }
+
     fn ask(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
@@ -261,7 +277,12 @@ impl Source for View {
 
     fn state(&self) -> Value {
         let now = self.shared.clock.now();
-        let services: Vec<Value> = self.registry.state(now).iter().map(service).collect();
+        let discoveries = self.discoveries();
+        let states = self.registry.state(now);
+        let services: Vec<Value> = states
+            .iter()
+            .map(|state| service(state, discoveries.get(&state.name)))
+            .collect();
         let instances: Vec<Value> = self.instances().iter().map(instance).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -298,7 +319,7 @@ impl Source for View {
     }
 }
 
-fn service(state: &ServiceState) -> Value {
+fn service(state: &ServiceState, discovery: Option<&outgrow_discover::State>) -> Value {
     let endpoints: Vec<Value> = state
         .endpoints
         .iter()
@@ -328,6 +349,7 @@ fn service(state: &ServiceState) -> Value {
         "unevenness": state.unevenness(),
         "queue": state.queue,
         "queue_limit": state.queue_limit,
+        "discovery": discovery.map(discover::told),
         "endpoints": endpoints,
     })
 }
