@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -56,6 +56,11 @@ const NEEDS: [Need; 11] = [
         program: "curl",
         how: How::Debian("curl"),
         why: "end-to-end tests with a foreign HTTP/2 client",
+    },
+    Need {
+        program: "etcd",
+        how: How::Debian("etcd-server"),
+        why: "tests of discovery against a real etcd",
     },
     Need {
         program: "ip",

@@ -15,8 +15,10 @@ pub mod backoff;
 pub mod belief;
 pub mod discovery;
 pub mod dns;
+pub mod etcd;
 pub mod file;
 pub mod found;
+pub mod http;
 pub mod settings;
 
 pub use discovery::{Discovery, Report, State, Surroundings};

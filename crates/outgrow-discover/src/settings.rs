@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::etcd::EtcdSettings;
 use outgrow_core::settings::{Address, TableReader, address::is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +14,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NAMESERVERS: usize = 8;
 
 outgrow_core::settings! {
-    /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv` and `file`.
+    /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv`, `file` and
+    /// `etcd`.
     /// What stays in an answer keeps its health and its connections; what is gone gets no new
     /// requests and finishes those it has. A source that fails changes nothing: what it told last
     /// stays, and its age is shown in the state and the metrics. Changes are taken over at most
@@ -31,6 +33,8 @@ outgrow_core::settings! {
         /// (`[{"targets": ["10.0.0.1:80"], "labels": {"zone": "a"}}]`). It is read again when it
         /// changes.
         pub file: Option<PathBuf> = None;
+        /// Keys in etcd.
+        pub etcd: Option<EtcdSettings> = None;
         /// The servers that are asked for names, `IP:port`, tried in order; at most 8. Left out:
         /// those of `/etc/resolv.conf`.
         pub nameservers: Vec<Address> = Vec::new();
@@ -47,12 +51,14 @@ outgrow_core::settings! {
 }
 
 /// The one source of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// A name.
     Dns(Name),
     /// A file.
     File(PathBuf),
+    /// Keys in etcd.
+    Etcd(EtcdSettings),
 }
 
 /// A name to be looked up.
@@ -70,6 +76,7 @@ impl fmt::Display for Source {
             Self::Dns(Name::Host(host, port)) => write!(formatter, "dns {host}:{port}"),
             Self::Dns(Name::Services(name)) => write!(formatter, "srv {name}"),
             Self::File(path) => write!(formatter, "file {}", path.display()),
+            Self::Etcd(etcd) => write!(formatter, "etcd {}", etcd.prefix),
         }
     }
 }
@@ -84,12 +91,13 @@ impl DiscoverSettings {
         if let Some(name) = &self.srv {
             return Some(Source::Dns(Name::Services(lower(name))));
         }
-        self.file.clone().map(Source::File)
+        let etcd = || self.etcd.clone().map(Source::Etcd);
+        self.file.clone().map(Source::File).or_else(etcd)
     }
 }
 
 fn check(settings: &DiscoverSettings, table: &mut TableReader<'_, '_>) {
-    let sources = ["dns", "srv", "file"];
+    let sources = ["dns", "srv", "file", "etcd"];
     let written: Vec<&str> = sources.into_iter().filter(|key| table.has(key)).collect();
     match written.as_slice() {
         [_] => {}

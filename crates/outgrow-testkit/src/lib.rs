@@ -5,6 +5,7 @@
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
 //! - [`dns::DnsServer`]: names that change, and answers that lie
+//! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
@@ -17,6 +18,7 @@
 pub mod apps;
 pub mod backend;
 pub mod dns;
+pub mod etcd;
 pub mod faults;
 pub mod folder;
 pub mod http;

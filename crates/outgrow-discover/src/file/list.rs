@@ -63,7 +63,7 @@ fn read_item(item: &Value, endpoints: &mut Vec<Found>) -> Result<(), String> {
 }
 
 /// A table as in `endpoints` of a service.
-fn one(table: &Map<String, Value>) -> Result<Found, String> {
+pub(crate) fn one(table: &Map<String, Value>) -> Result<Found, String> {
     let known = ["address", "weight", "priority", "zone", "backup"];
     if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
         return Err(format!(
@@ -103,7 +103,8 @@ fn group(
     Ok(())
 }
 
-fn take(table: &Map<String, Value>, found: &mut Found) -> Result<(), String> {
+/// Takes over what a table or labels say besides the address.
+pub(crate) fn take(table: &Map<String, Value>, found: &mut Found) -> Result<(), String> {
     if let Some(weight) = table.get("weight") {
         found.weight = number(weight, "weight")?;
     }

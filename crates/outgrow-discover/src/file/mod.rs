@@ -1,7 +1,7 @@
 //! A file with a list of endpoints, looked at again and again: no watch can be lost, and it works
 //! on every file system. The list itself is in `list`.
 
-mod list;
+pub(crate) mod list;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

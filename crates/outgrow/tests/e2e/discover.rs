@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use outgrow_testkit::backend::{Recorder, Script, response};
 use outgrow_testkit::dns::{Data, DnsServer, Fault};
+use outgrow_testkit::etcd::Etcd;
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::http;
 use outgrow_testkit::outgrow::{Launch, Outgrow};
@@ -217,6 +218,41 @@ fn requests_wait_for_the_first_answer() {
     let outgrow = start.join().expect("a thread").expect("outgrow starts");
     let answer = user.join().expect("a user").expect("an answer");
     assert_eq!(answer.status, 200);
+    outgrow.stop().expect("stopped");
+}
+
+#[test]
+fn a_registry_dies_and_comes_back_and_no_request_fails() {
+    let backends = backends(3);
+    let at: Vec<SocketAddr> = backends.iter().map(Recorder::address).collect();
+    let mut etcd = Etcd::start().expect("etcd");
+    let put = |etcd: &Etcd, number: usize| {
+        let key = format!("/services/app/{number}");
+        etcd.put(&key, &at[number].to_string()).expect("put");
+    };
+    put(&etcd, 0);
+    let discover = format!(
+        "etcd = {{ servers = [\"http://{}\"], prefix = \"/services/app/\" }}",
+        etcd.address()
+    );
+    let outgrow = Outgrow::start(&config(&discover)).expect("outgrow starts");
+    wait_endpoints(&outgrow, &at[..1]);
+    let load = Load::start(&outgrow);
+    put(&etcd, 1);
+    wait_endpoints(&outgrow, &at[..2]);
+    etcd.kill();
+    let told = outgrow.wait("the problem", SOON, |outgrow| {
+        service(outgrow)["discovery"]["problem"].as_str().map(drop)
+    });
+    told.expect("the problem");
+    wait_endpoints(&outgrow, &at[..2]);
+    outgrow.upgrade(None).expect("an upgrade");
+    wait_endpoints(&outgrow, &at[..2]);
+    etcd.start_again().expect("etcd again");
+    put(&etcd, 2);
+    etcd.delete("/services/app/0").expect("deleted");
+    wait_endpoints(&outgrow, &at[1..]);
+    assert!(load.end() > 100);
     outgrow.stop().expect("stopped");
 }
 
