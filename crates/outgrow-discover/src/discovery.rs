@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::belief::Belief;
 use crate::found::{Discovered, Found};
 use crate::settings::{DiscoverSettings, Source};
-use crate::{dns, etcd, file};
+use crate::{consul, dns, etcd, file};
 
 /// Longest text of a problem, in characters: sources may say anything.
 const PROBLEM_CHARACTERS: usize = 200;
@@ -154,6 +154,7 @@ impl Discovery {
             Source::Dns(target) => {
                 tokio::spawn(async move { dns::run(target, &own, surroundings, reporter).await })
             }
+            Source::Consul(settings) => tokio::spawn(consul::run(settings, reporter)),
             Source::Etcd(settings) => tokio::spawn(etcd::run(settings, reporter)),
             Source::File(path) => tokio::spawn(file::run(path, surroundings, reporter)),
         };

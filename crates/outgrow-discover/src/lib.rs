@@ -13,6 +13,7 @@
 
 pub mod backoff;
 pub mod belief;
+pub mod consul;
 pub mod discovery;
 pub mod dns;
 pub mod etcd;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::consul::ConsulSettings;
 use crate::etcd::EtcdSettings;
 use outgrow_core::settings::{Address, TableReader, address::is_name};
 
@@ -14,8 +15,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const NAMESERVERS: usize = 8;
 
 outgrow_core::settings! {
-    /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv`, `file` and
-    /// `etcd`.
+    /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv`, `file`,
+    /// `etcd` and `consul`.
     /// What stays in an answer keeps its health and its connections; what is gone gets no new
     /// requests and finishes those it has. A source that fails changes nothing: what it told last
     /// stays, and its age is shown in the state and the metrics. Changes are taken over at most
@@ -35,6 +36,8 @@ outgrow_core::settings! {
         pub file: Option<PathBuf> = None;
         /// Keys in etcd.
         pub etcd: Option<EtcdSettings> = None;
+        /// A service in Consul.
+        pub consul: Option<ConsulSettings> = None;
         /// The servers that are asked for names, `IP:port`, tried in order; at most 8. Left out:
         /// those of `/etc/resolv.conf`.
         pub nameservers: Vec<Address> = Vec::new();
@@ -59,6 +62,8 @@ pub enum Source {
     File(PathBuf),
     /// Keys in etcd.
     Etcd(EtcdSettings),
+    /// A service in Consul.
+    Consul(ConsulSettings),
 }
 
 /// A name to be looked up.
@@ -77,6 +82,7 @@ impl fmt::Display for Source {
             Self::Dns(Name::Services(name)) => write!(formatter, "srv {name}"),
             Self::File(path) => write!(formatter, "file {}", path.display()),
             Self::Etcd(etcd) => write!(formatter, "etcd {}", etcd.prefix),
+            Self::Consul(consul) => write!(formatter, "consul {}", consul.service),
         }
     }
 }
@@ -92,12 +98,14 @@ impl DiscoverSettings {
             return Some(Source::Dns(Name::Services(lower(name))));
         }
         let etcd = || self.etcd.clone().map(Source::Etcd);
-        self.file.clone().map(Source::File).or_else(etcd)
+        let consul = || self.consul.clone().map(Source::Consul);
+        let file = self.file.clone().map(Source::File);
+        file.or_else(etcd).or_else(consul)
     }
 }
 
 fn check(settings: &DiscoverSettings, table: &mut TableReader<'_, '_>) {
-    let sources = ["dns", "srv", "file", "etcd"];
+    let sources = ["dns", "srv", "file", "etcd", "consul"];
     let written: Vec<&str> = sources.into_iter().filter(|key| table.has(key)).collect();
     match written.as_slice() {
         [_] => {}

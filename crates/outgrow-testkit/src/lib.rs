@@ -4,6 +4,7 @@
 //!
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
+//! - [`consul::FakeConsul`]: a fake of Consul's health endpoint
 //! - [`dns::DnsServer`]: names that change, and answers that lie
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
@@ -17,6 +18,7 @@
 
 pub mod apps;
 pub mod backend;
+pub mod consul;
 pub mod dns;
 pub mod etcd;
 pub mod faults;
