@@ -1,7 +1,8 @@
 //! Endpoints that are discovered: changes, outages and lies of their source under continuous
 //! load. Each request is counted; none may fail.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -253,6 +254,82 @@ fn a_registry_dies_and_comes_back_and_no_request_fails() {
     etcd.delete("/services/app/0").expect("deleted");
     wait_endpoints(&outgrow, &at[1..]);
     assert!(load.end() > 100);
+    outgrow.stop().expect("stopped");
+}
+
+/// A backend at every address of loopback.
+fn everywhere() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer_all(stream));
+        }
+    });
+    port
+}
+
+fn answer_all(mut stream: TcpStream) {
+    let mut question = [0; 4_096];
+    let mut length = 0;
+    while let Ok(read) = stream.read(&mut question[length..]) {
+        length += read;
+        if read == 0 || length == question.len() {
+            return;
+        }
+        if question[..length].ends_with(b"\r\n\r\n") {
+            length = 0;
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Processor time of a process so far, in hundredths of a second.
+fn processor_time(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, rest) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| fields[at].parse::<u64>().expect("a number");
+    number(11) + number(12)
+}
+
+#[test]
+fn a_thousand_endpoints_come_and_go_and_no_request_fails() {
+    let port = everywhere();
+    let folder = Folder::new("churn").expect("a folder");
+    let write = |turn: usize| {
+        // A tenth is missing, another one each time.
+        let staying = (0..1_000).filter(|number| number % 10 != turn % 10);
+        let list: Vec<String> = staying
+            .map(|number| format!("\"127.0.{}.{}:{port}\"", number / 250, number % 250 + 1))
+            .collect();
+        let list = format!("[{}]", list.join(", "));
+        folder.write("next.json", list).expect("written");
+        let path = folder.path();
+        std::fs::rename(path.join("next.json"), path.join("list.json")).expect("renamed");
+    };
+    write(0);
+    let path = folder.path().join("list.json");
+    let outgrow = Outgrow::start(&config(&format!("file = {path:?}"))).expect("outgrow starts");
+    let load = Load::start(&outgrow);
+    let data = outgrow.pids().data[0];
+    let (begin, used) = (Instant::now(), processor_time(data));
+    for turn in 1..=5 {
+        write(turn);
+        let changes = metric(&outgrow, "outgrow_discovery_changes_total");
+        let changed = outgrow.wait("a change", SOON, |outgrow| {
+            (metric(outgrow, "outgrow_discovery_changes_total") > changes).then_some(())
+        });
+        changed.expect("a change");
+        assert!((metric(&outgrow, "outgrow_discovery_endpoints") - 900.0).abs() < 0.5);
+    }
+    let share = (processor_time(data) - used) as f64 / 100.0 / begin.elapsed().as_secs_f64();
+    assert!(load.end() > 100);
+    // With the load, and with the metrics of a thousand endpoints read all the time.
+    assert!(share < 0.9, "{share} of a processor");
     outgrow.stop().expect("stopped");
 }
 
