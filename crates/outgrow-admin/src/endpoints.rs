@@ -28,12 +28,13 @@ pub(crate) enum What {
     Ready,
     Metrics,
     State,
+    Service,
     Reload,
     Upgrade,
     Stop,
 }
 
-const ENDPOINTS: [Endpoint; 8] = [
+const ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         path: "/",
         what: What::Index,
@@ -58,6 +59,11 @@ const ENDPOINTS: [Endpoint; 8] = [
         path: "/state",
         what: What::State,
         about: "services, endpoints, instances and listeners as JSON",
+    },
+    Endpoint {
+        path: "/services/NAME/endpoints",
+        what: What::Service,
+        about: "where a service answers, for clients that choose themselves",
     },
     Endpoint {
         path: "/reload",
@@ -92,9 +98,10 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
     if is_tcp {
         guard::check_host(plan, head)?;
     }
-    let found = ENDPOINTS
-        .iter()
-        .find(|endpoint| endpoint.path.as_bytes() == head.path());
+    let found = ENDPOINTS.iter().find(|endpoint| match endpoint.what {
+        What::Service => service_of(head.path()).is_some(),
+        _ => endpoint.path.as_bytes() == head.path(),
+    });
     if !found.is_some_and(|endpoint| endpoint.what.is_open()) {
         guard::check_token(plan, head)?;
     }
@@ -120,8 +127,15 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
     Ok(endpoint.what)
 }
 
-/// Answers a request whose body is `body`.
-pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answer {
+/// The service that the path asks about.
+fn service_of(path: &[u8]) -> Option<&str> {
+    let name = path.strip_prefix(b"/services/")?;
+    let name = std::str::from_utf8(name.strip_suffix(b"/endpoints")?).ok()?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// Answers a request of `path` whose body is `body`.
+pub(crate) async fn answer(source: &dyn Source, what: What, path: &[u8], body: &[u8]) -> Answer {
     let binary = match asked(what, body) {
         Ok(binary) => binary,
         Err(answer) => return answer,
@@ -143,6 +157,14 @@ pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answ
             Answer::made(200, Content::Metrics, text.into_bytes())
         }
         What::State => Answer::json(200, &source.state()),
+        What::Service => match service_of(path).and_then(|name| source.endpoints(name)) {
+            Some(endpoints) => Answer::json(200, &endpoints),
+            None => Answer::problem(
+                404,
+                "there is no such service",
+                "GET /state has all of them",
+            ),
+        },
         What::Reload => Answer::of_action(200, source.reload().await),
         What::Upgrade => Answer::of_action(200, source.upgrade(binary).await),
         What::Stop => Answer::of_action(202, source.stop().await),

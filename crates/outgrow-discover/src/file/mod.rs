@@ -23,7 +23,7 @@ pub(crate) async fn run(path: PathBuf, surroundings: Surroundings, reporter: Rep
             Ok(bytes) => {
                 let is_good = looks.is_good;
                 let is_good = match looks.look(bytes) {
-                    Look::New(bytes) => read(bytes, &path, format, &reporter),
+                    Look::New(bytes) => read(bytes, format, &reporter),
                     Look::Same if is_good => {
                         reporter.confirmed();
                         true
@@ -35,7 +35,7 @@ pub(crate) async fn run(path: PathBuf, surroundings: Surroundings, reporter: Rep
             Err(error) => {
                 // It may be being replaced: told once, not twice a second.
                 if looks.miss() {
-                    reporter.failed(&format!("{}: {error}", path.display()));
+                    reporter.failed(&error.to_string());
                 }
             }
         }
@@ -44,11 +44,11 @@ pub(crate) async fn run(path: PathBuf, surroundings: Surroundings, reporter: Rep
 }
 
 /// Whether the bytes are a list.
-fn read(bytes: &[u8], path: &Path, format: Format, reporter: &Reporter) -> bool {
+fn read(bytes: &[u8], format: Format, reporter: &Reporter) -> bool {
     match list::parse(bytes, format) {
         Ok(discovered) => reporter.answered(discovered),
         Err(problem) => {
-            reporter.failed(&format!("{}: {problem}", path.display()));
+            reporter.failed(&problem);
             false
         }
     }

@@ -11,8 +11,8 @@ use outgrow_core::{Clock, Ticks};
 use outgrow_discover::discovery::News;
 use outgrow_discover::{Discovery, Found, State, Surroundings};
 use outgrow_fleet::protocol::{DataMessage, Hello};
-use outgrow_upstream::Registry;
 use outgrow_upstream::settings::{Endpoint, EndpointTable};
+use outgrow_upstream::{Registry, ServiceState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -189,6 +189,25 @@ pub(super) fn told(state: &State) -> Value {
         "changes": state.changes,
         "empty_for_ms": state.doubted_for.map(|time| time.as_millis() as u64),
     })
+}
+
+/// A service's endpoints for clients that choose themselves: all but those that drain.
+pub(super) fn look_up(state: &ServiceState) -> Value {
+    let staying = state
+        .endpoints
+        .iter()
+        .filter(|one| one.health != "draining");
+    let endpoints: Vec<Value> = staying
+        .map(|endpoint| {
+            json!({
+                "address": endpoint.address,
+                "weight": endpoint.weight,
+                "health": endpoint.health,
+                "usable": endpoint.usable,
+            })
+        })
+        .collect();
+    json!({ "service": state.name, "endpoints": endpoints })
 }
 
 impl KeptEndpoint {

@@ -305,6 +305,11 @@ impl Source for View {
         })
     }
 
+    fn endpoints(&self, name: &str) -> Option<Value> {
+        let state = self.registry.service(name)?.state(self.shared.clock.now());
+        Some(discover::look_up(&state))
+    }
+
     fn reload(&self) -> Action<'_> {
         self.ask(Request::Reload)
     }

@@ -165,6 +165,28 @@ fn names_change_and_their_server_fails_and_no_request_does() {
     set_services(&server, &at);
     wait_endpoints(&outgrow, &at);
     assert!(requests(&outgrow, at[1]) >= counted && counted > 0);
+    // Clients that choose themselves can ask too.
+    let told = outgrow
+        .admin_get("/services/app/endpoints")
+        .expect("endpoints");
+    let told = told.json().expect("JSON");
+    let usable = told["endpoints"].as_array().expect("a list").iter();
+    assert_eq!(
+        usable.filter(|one| one["usable"] == true).count(),
+        3,
+        "{told}"
+    );
+    for unknown in [
+        "/services/none/endpoints",
+        "/services//endpoints",
+        "/services/app",
+    ] {
+        assert_eq!(
+            outgrow.admin_get(unknown).expect("an answer").status,
+            404,
+            "{unknown}"
+        );
+    }
     // The server is silent: what it told last stays, and one can see how old that is.
     server.set_fault(Fault::Silent);
     let aged = outgrow.wait("an age", SOON, |outgrow| {
