@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 15] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -71,6 +71,11 @@ const NEEDS: [Need; 14] = [
         program: "setpriv",
         how: How::Debian("util-linux"),
         why: "running Postgres as another user when the tests run as root",
+    },
+    Need {
+        program: "etcd",
+        how: How::Debian("etcd-server"),
+        why: "tests of discovery against a real etcd",
     },
     Need {
         program: "ip",

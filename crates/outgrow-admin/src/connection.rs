@@ -177,10 +177,13 @@ impl<T: Transport> Conversation<T> {
         };
         if what == What::Live {
             self.pass_over_body().await;
-            return Some(endpoints::answer(&*self.shared.source, what, &[]).await);
+            return Some(endpoints::answer(&*self.shared.source, what, b"/livez", &[]).await);
         }
         match timeout(BODY_PATIENCE, self.read_body()).await {
-            Ok(Ok(body)) => Some(endpoints::answer(&*self.shared.source, what, &body).await),
+            Ok(Ok(body)) => {
+                let path = self.request.path();
+                Some(endpoints::answer(&*self.shared.source, what, path, &body).await)
+            }
             Ok(Err(fault)) => {
                 self.connection.close_after();
                 let status = status::of(fault)?;

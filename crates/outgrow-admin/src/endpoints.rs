@@ -28,13 +28,14 @@ pub(crate) enum What {
     Ready,
     Metrics,
     State,
+    Service,
     Reload,
     Upgrade,
     Deploy,
     Stop,
 }
 
-const ENDPOINTS: [Endpoint; 9] = [
+const ENDPOINTS: [Endpoint; 10] = [
     Endpoint {
         path: "/",
         what: What::Index,
@@ -59,6 +60,11 @@ const ENDPOINTS: [Endpoint; 9] = [
         path: "/state",
         what: What::State,
         about: "services, endpoints, instances and listeners as JSON",
+    },
+    Endpoint {
+        path: "/services/NAME/endpoints",
+        what: What::Service,
+        about: "where a service answers, for clients that choose themselves",
     },
     Endpoint {
         path: "/reload",
@@ -101,9 +107,10 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
     if is_tcp {
         guard::check_host(plan, head)?;
     }
-    let found = ENDPOINTS
-        .iter()
-        .find(|endpoint| endpoint.path.as_bytes() == head.path());
+    let found = ENDPOINTS.iter().find(|endpoint| match endpoint.what {
+        What::Service => service_of(head.path()).is_some(),
+        _ => endpoint.path.as_bytes() == head.path(),
+    });
     if !found.is_some_and(|endpoint| endpoint.what.is_open()) {
         guard::check_token(plan, head)?;
     }
@@ -129,8 +136,15 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
     Ok(endpoint.what)
 }
 
-/// Answers a request whose body is `body`.
-pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answer {
+/// The service that the path asks about.
+fn service_of(path: &[u8]) -> Option<&str> {
+    let name = path.strip_prefix(b"/services/")?;
+    let name = std::str::from_utf8(name.strip_suffix(b"/endpoints")?).ok()?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// Answers a request of `path` whose body is `body`.
+pub(crate) async fn answer(source: &dyn Source, what: What, path: &[u8], body: &[u8]) -> Answer {
     let asked = match asked(what, body) {
         Ok(asked) => asked,
         Err(answer) => return answer,
@@ -152,6 +166,14 @@ pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answ
             Answer::made(200, Content::Metrics, text.into_bytes())
         }
         What::State => Answer::json(200, &source.state()),
+        What::Service => match service_of(path).and_then(|name| source.endpoints(name)) {
+            Some(endpoints) => Answer::json(200, &endpoints),
+            None => Answer::problem(
+                404,
+                "there is no such service",
+                "GET /state has all of them",
+            ),
+        },
         What::Reload => Answer::of_action(200, source.reload().await),
         What::Upgrade => Answer::of_action(200, source.upgrade(asked.binary).await),
         What::Deploy => {

@@ -84,6 +84,10 @@ impl Source for FakeSource {
         json!({ "services": [], "padding": "x".repeat(self.padding) })
     }
 
+    fn endpoints(&self, service: &str) -> Option<Value> {
+        (service == "shop").then(|| json!({ "service": "shop", "endpoints": [] }))
+    }
+
     fn reload(&self) -> Action<'_> {
         Box::pin(async {
             self.note("reload");

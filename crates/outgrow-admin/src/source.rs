@@ -43,6 +43,9 @@ pub trait Source: Send + Sync {
     /// All state now, for people and programs.
     fn state(&self) -> Value;
 
+    /// Where a service answers, with weights and health; `None` when there is no such service.
+    fn endpoints(&self, service: &str) -> Option<Value>;
+
     /// Reads the configuration anew and takes it over, if it is valid.
     fn reload(&self) -> Action<'_>;
 

@@ -54,6 +54,18 @@ pub mod names {
     pub const SERVICE_QUEUE: &str = "outgrow_service_queue_length";
     /// Connections made to endpoints, by service.
     pub const UPSTREAM_CONNECTS: &str = "outgrow_upstream_connects_total";
+    /// Seconds since the source of a service's endpoints last answered, by service.
+    pub const DISCOVERY_AGE: &str = "outgrow_discovery_age_seconds";
+    /// 1 while the source fails, by service.
+    pub const DISCOVERY_FAILING: &str = "outgrow_discovery_failing";
+    /// Endpoints discovered, by service.
+    pub const DISCOVERY_ENDPOINTS: &str = "outgrow_discovery_endpoints";
+    /// Endpoints that were told and are not used, by service.
+    pub const DISCOVERY_LEFT_OUT: &str = "outgrow_discovery_left_out_endpoints";
+    /// Answers of the source that failed, by service.
+    pub const DISCOVERY_FAILURES: &str = "outgrow_discovery_failures_total";
+    /// How often the endpoints became others, by service.
+    pub const DISCOVERY_CHANGES: &str = "outgrow_discovery_changes_total";
     /// Bytes of buffers in use.
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.

@@ -4,6 +4,9 @@
 //!
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
+//! - [`consul::FakeConsul`]: a fake of Consul's health endpoint
+//! - [`dns::DnsServer`]: names that change, and answers that lie
+//! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
@@ -16,7 +19,10 @@
 
 pub mod apps;
 pub mod backend;
+pub mod consul;
 pub mod databases;
+pub mod dns;
+pub mod etcd;
 pub mod faults;
 pub mod folder;
 pub mod http;

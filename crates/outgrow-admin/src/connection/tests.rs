@@ -167,6 +167,22 @@ async fn each_endpoint_answers() {
     check("GET /nothing", "", 404, "GET / says what there is").await;
     check("GET /metrics/", "", 404, "nothing here").await;
     check("POST /metrics", "", 405, "\r\nAllow: GET, HEAD\r\n").await;
+    let endpoints = "\"service\": \"shop\"";
+    check("GET /services/shop/endpoints", "", 200, endpoints).await;
+    for unknown in [
+        "/services/x/endpoints",
+        "/services/a/shop/endpoints",
+        "/services/shop",
+    ] {
+        check(&format!("GET {unknown}"), "", 404, "there is no").await;
+    }
+    check(
+        "POST /services/shop/endpoints",
+        "",
+        405,
+        "\r\nAllow: GET, HEAD\r\n",
+    )
+    .await;
     check("DELETE /state", "", 405, "\r\nAllow: GET, HEAD\r\n").await;
     check("GET /reload", "", 405, "\r\nAllow: POST\r\n").await;
     check("OPTIONS *", "", 404, "nothing here").await;

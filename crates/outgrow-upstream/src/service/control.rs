@@ -2,6 +2,7 @@
 //!
 //! Each of these changes the members under their lock and publishes the set that comes of it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::{EndpointOptions, Health, Member, Members, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId, Founding};
 use crate::event::{EjectionCause, Event};
-use crate::settings::ServiceSettings;
+use crate::settings::{self, ServiceSettings};
 
 /// What a change of the members leaves to do when the lock is gone.
 #[derive(Default)]
@@ -177,6 +178,17 @@ impl Service {
         })
     }
 
+    /// Takes over another list of endpoints with the settings as they are, as a reload would: those
+    /// that stay keep everything, those that are gone drain. For services whose endpoints are
+    /// discovered.
+    pub fn set_endpoints(&self, endpoints: Vec<settings::Endpoint>, now: Ticks) {
+        let settings = ServiceSettings {
+            endpoints,
+            ..ServiceSettings::clone(&self.settings())
+        };
+        self.apply(Arc::new(settings), now);
+    }
+
     /// Takes over new settings: endpoints that stay keep everything, those that are gone drain.
     pub(crate) fn apply(&self, settings: Arc<ServiceSettings>, now: Ticks) {
         self.change(|members, aftermath| {
@@ -186,12 +198,16 @@ impl Service {
                 members.forget_times();
             }
             members.settings = Arc::clone(&settings);
-            members.forget_intervals();
+            if members.settings.outlier != settings.outlier {
+                members.forget_intervals();
+            }
+            let by_address: HashMap<&Address, &settings::Endpoint> = settings
+                .endpoints
+                .iter()
+                .map(|one| (&one.address, one))
+                .collect();
             for member in &members.list {
-                let configured = settings
-                    .endpoints
-                    .iter()
-                    .find(|one| member.is_at(&one.address));
+                let configured = by_address.get(member.endpoint.address());
                 let own_limit = configured.map_or(0, |configured| configured.max_connections);
                 member.endpoint.configure(&settings, own_limit);
             }
@@ -227,7 +243,7 @@ impl Service {
                     member.endpoint.set_drained(configured.drain);
                 }
             }
-            members.leave_unless(&settings, |endpoint| aftermath.close(endpoint));
+            members.leave_unless(&by_address, |endpoint| aftermath.close(endpoint));
             members.trust_unchecked(&self.name, now, &mut aftermath.events);
         });
     }

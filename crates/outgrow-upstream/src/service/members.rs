@@ -1,6 +1,7 @@
 //! The members of a service together: which of them get requests by health, ejection, drain and
 //! the panic threshold. All of it under the service's one lock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
-use crate::settings::{CheckSettings, ServiceSettings};
+use crate::settings::{self, CheckSettings, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
 #[derive(Debug)]
@@ -135,15 +136,11 @@ impl Members {
     /// Drains the endpoints that were in the configuration and are not in it now.
     pub(crate) fn leave_unless(
         &mut self,
-        settings: &ServiceSettings,
+        settings: &HashMap<&Address, &settings::Endpoint>,
         mut close: impl FnMut(&Arc<Endpoint>),
     ) {
         for member in self.list.iter_mut().filter(|member| member.configured) {
-            if !settings
-                .endpoints
-                .iter()
-                .any(|configured| member.is_at(&configured.address))
-            {
+            if !settings.contains_key(member.endpoint.address()) {
                 member.leaving = true;
                 close(&member.endpoint);
             }

@@ -20,20 +20,33 @@ use outgrow_tls::ServerTls;
 use outgrow_upstream::Registry;
 use outgrow_upstream::settings::ServiceSettings;
 
+use super::discover::Discoveries;
 use crate::config::Config;
 
 /// Brings the registry's services to what the configuration says.
-pub(super) fn services(config: &Config, registry: &Registry, now: Ticks) {
+pub(super) fn services(
+    config: &Config,
+    registry: &Registry,
+    discoveries: &Discoveries,
+    now: Ticks,
+) {
     let settings: BTreeMap<String, ServiceSettings> = config
         .service
         .iter()
-        .map(|(name, service)| (name.as_str().to_owned(), service.upstream.clone()))
+        .map(|(name, service)| {
+            let mut upstream = service.upstream.clone();
+            if service.discover.is_some() {
+                upstream.endpoints = discoveries.endpoints(name.as_str());
+            }
+            (name.as_str().to_owned(), upstream)
+        })
         .collect();
     registry.set_zone(&config.process.zone);
     registry.apply(&settings, now);
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {
-            known.expect_instance(service.instances.is_some());
+            let is_awaited = discoveries.is_awaited(name.as_str());
+            known.expect_instance(service.instances.is_some() || is_awaited);
             let sticky = service.affinity.sticky.as_ref();
             known.set_leaving_over(sticky.map_or(Duration::ZERO, |sticky| sticky.drain));
         }

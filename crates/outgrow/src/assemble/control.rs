@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
@@ -25,6 +25,7 @@ use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
 use super::certificates::Certificates;
+use super::discover::Discoveries;
 use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::listeners::{Listeners, Sockets};
@@ -85,6 +86,8 @@ pub(super) struct Control {
     source: ConfigSource,
     listeners: Listeners,
     instances: Instances,
+    /// Read by the view as well.
+    discoveries: Arc<Mutex<Discoveries>>,
     /// Where it is told why instances are not ready.
     solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
     /// Whether something happened since the keeper was last told of everybody's health.
@@ -130,7 +133,10 @@ impl Control {
         let (asks, requests) = mpsc::channel(16);
         let events = parts.registry.subscribe(EVENTS);
         let now = parts.edge.shared.clock.now();
-        compile::services(&parts.config, &parts.registry, now);
+        let mut discoveries = Discoveries::from_keeper(&parts.hello);
+        discoveries.configure(&parts.config, &parts.registry, parts.edge.shared.clock);
+        compile::services(&parts.config, &parts.registry, &discoveries, now);
+        let discoveries = Arc::new(Mutex::new(discoveries));
         let mut instances = Instances::new(parts.hello.generation, Deploys::kept(&parts.hello));
         instances.configure(&parts.config, parts.cores);
         let handover = Handover::from_keeper(&parts.hello);
@@ -144,7 +150,7 @@ impl Control {
                 service.recall(endpoint, now);
             }
         }
-        let view = View::new(&parts, asks);
+        let view = View::new(&parts, asks, Arc::clone(&discoveries));
         let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
             parts,
@@ -153,6 +159,7 @@ impl Control {
             source,
             listeners: Listeners::default(),
             instances,
+            discoveries,
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
             health_told: Ticks::ZERO,
@@ -343,6 +350,7 @@ impl Control {
     /// What is to be done after whatever happened, and from time to time.
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
+        self.discoveries().step(&self.parts.registry, now);
         if self.drain.is_some() {
             self.show_instances();
             self.tell_in_flight().await;
@@ -362,6 +370,10 @@ impl Control {
             let handover = Handover::new(&self.parts.registry, &self.instances, now);
             self.tell(&handover.message()).await;
         }
+        let discovered = self.discoveries().message();
+        if let Some(message) = discovered {
+            self.tell(&message).await;
+        }
         let puzzles = self.instances.puzzles(now);
         if !puzzles.is_empty() {
             let answers = self.solutions.0.clone();
@@ -375,6 +387,12 @@ impl Control {
         if self.instances.take_changed() {
             self.view.set_instances(&self.instances);
         }
+    }
+
+    fn discoveries(&self) -> MutexGuard<'_, Discoveries> {
+        self.discoveries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell(&self, message: &DataMessage) {

@@ -6,6 +6,7 @@ mod access;
 mod certificates;
 mod compile;
 mod control;
+mod discover;
 mod handover;
 mod instances;
 mod listeners;

@@ -20,6 +20,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     let mut families = route_families(view);
     families.extend(listener_families(view));
     families.extend(service_families(view));
+    families.extend(discovery_families(view));
     families.extend(process_families(view));
     families.extend(instance_families(view));
     families
@@ -204,6 +205,51 @@ fn service_families(view: &View) -> Vec<MetricFamily> {
         MetricFamily::counter(names::ENDPOINT_FAILURES, "Failures that count.", failures),
         MetricFamily::counter(names::ENDPOINT_EJECTIONS, "Ejections.", ejections),
         MetricFamily::counter(names::UPSTREAM_CONNECTS, "Connections made.", connects),
+    ]
+}
+
+fn discovery_families(view: &View) -> Vec<MetricFamily> {
+    let (mut age, mut failing) = (Numbers::new(), Numbers::new());
+    let (mut endpoints, mut left_out) = (Numbers::new(), Numbers::new());
+    let (mut failures, mut changes) = (Numbers::new(), Numbers::new());
+    for (service, state) in view.discoveries() {
+        let labels = [("service", service.as_str())];
+        if let Some(since) = state.age {
+            age.push(Sample::number(&labels, since.as_secs_f64()));
+        }
+        failing.push(Sample::number(&labels, state.problem.is_some()));
+        endpoints.push(Sample::number(&labels, state.endpoints as u64));
+        left_out.push(Sample::number(&labels, state.left_out as u64));
+        failures.push(Sample::number(&labels, state.failures));
+        changes.push(Sample::number(&labels, state.changes));
+    }
+    vec![
+        MetricFamily::gauge(
+            names::DISCOVERY_AGE,
+            "Seconds since the source of a service's endpoints last answered.",
+            age,
+        ),
+        MetricFamily::gauge(
+            names::DISCOVERY_FAILING,
+            "1 while the source fails; what it told last is used.",
+            failing,
+        ),
+        MetricFamily::gauge(
+            names::DISCOVERY_ENDPOINTS,
+            "Endpoints discovered.",
+            endpoints,
+        ),
+        MetricFamily::gauge(
+            names::DISCOVERY_LEFT_OUT,
+            "Endpoints told by the source that cannot be used or are too many.",
+            left_out,
+        ),
+        MetricFamily::counter(names::DISCOVERY_FAILURES, "Answers that failed.", failures),
+        MetricFamily::counter(
+            names::DISCOVERY_CHANGES,
+            "How often the endpoints became others.",
+            changes,
+        ),
     ]
 }
 

@@ -15,6 +15,10 @@ use outgrow_upstream::{Registry, Service};
 
 use crate::config::Config;
 
+/// How long a source of endpoints may take for its first answer before the start is over without
+/// it.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
 /// What decides.
 #[derive(Debug)]
 pub(super) struct NodeReadiness {
@@ -28,7 +32,8 @@ impl NodeReadiness {
     /// That of a process that begins with this configuration.
     pub(super) fn new(config: &Config) -> Self {
         let supervised = config.service.iter().filter_map(|(name, service)| {
-            let limit = service.instances.as_ref()?.start_timeout;
+            let instances = service.instances.as_ref().map(|own| own.start_timeout);
+            let limit = instances.or(service.discover.as_ref().map(|_| FIRST_ANSWER))?;
             Some((name.as_str().to_owned(), limit))
         });
         Self {
@@ -102,6 +107,7 @@ mod tests {
 
     use super::*;
     use crate::assemble::compile;
+    use crate::assemble::discover::Discoveries;
     use crate::config::{Surroundings, load};
 
     const CONFIG: &str = r#"
@@ -131,7 +137,7 @@ service = "app"
         };
         let mut config = load(CONFIG, &surroundings).expect("good").config;
         let registry = Registry::new(1);
-        compile::services(&config, &registry, at(0));
+        compile::services(&config, &registry, &Discoveries::default(), at(0));
         let node = NodeReadiness::new(&config);
         let check = |now: u64, expected: &str| {
             node.note_started(&registry);
@@ -156,13 +162,13 @@ service = "app"
             "ready without an endpoint that could answer: app, worker",
         );
         config.service.retain(|name, _| name.as_str() != "list");
-        compile::services(&config, &registry, at(12));
+        compile::services(&config, &registry, &Discoveries::default(), at(12));
         check(
             12,
             "not ready: no service has an endpoint that could answer: app, worker",
         );
         config.service.clear();
-        compile::services(&config, &registry, at(13));
+        compile::services(&config, &registry, &Discoveries::default(), at(13));
         check(13, "ready");
         node.set_draining(true);
         check(14, "not ready: draining");

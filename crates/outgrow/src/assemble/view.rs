@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
+use super::discover::{self, Discoveries};
 use super::instances::{DeployView, Instances, Known};
 use super::readiness::NodeReadiness;
 use super::{listeners, log, numbers};
@@ -46,6 +47,7 @@ pub(super) struct View {
     plan: Arc<Snapshot<AdminPlan>>,
     instances: Mutex<Vec<InstanceView>>,
     deploys: Mutex<BTreeMap<String, DeployView>>,
+    discoveries: Arc<Mutex<Discoveries>>,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
@@ -65,7 +67,11 @@ struct Serving {
 
 impl View {
     /// The state of a process that starts.
-    pub(super) fn new(parts: &Parts, asks: mpsc::Sender<Request>) -> Arc<Self> {
+    pub(super) fn new(
+        parts: &Parts,
+        asks: mpsc::Sender<Request>,
+        discoveries: Arc<Mutex<Discoveries>>,
+    ) -> Arc<Self> {
         let view = Arc::new(Self {
             shared: Arc::clone(&parts.edge.shared),
             registry: Arc::clone(&parts.registry),
@@ -74,6 +80,7 @@ impl View {
             plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
             instances: Mutex::default(),
             deploys: Mutex::default(),
+            discoveries,
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
@@ -192,6 +199,14 @@ impl View {
             .clone()
     }
 
+    /// What can be told of the sources of endpoints, by service.
+    pub(super) fn discoveries(&self) -> BTreeMap<String, outgrow_discover::State> {
+        self.discoveries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states(self.shared.clock.now())
+    }
+
     fn ask(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
@@ -270,10 +285,14 @@ impl Source for View {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let services = self.registry.state(now);
-        let services: Vec<Value> = services
+        let discoveries = self.discoveries();
+        let states = self.registry.state(now);
+        let services: Vec<Value> = states
             .iter()
-            .map(|state| service(state, deploys.get(&state.name)))
+            .map(|state| {
+                let name = &state.name;
+                service(state, deploys.get(name), discoveries.get(name))
+            })
             .collect();
         let instances: Vec<Value> = self.instances().iter().map(instance).collect();
         json!({
@@ -297,6 +316,11 @@ impl Source for View {
         })
     }
 
+    fn endpoints(&self, name: &str) -> Option<Value> {
+        let state = self.registry.service(name)?.state(self.shared.clock.now());
+        Some(discover::look_up(&state))
+    }
+
     fn reload(&self) -> Action<'_> {
         self.ask(Request::Reload)
     }
@@ -315,7 +339,11 @@ impl Source for View {
     }
 }
 
-fn service(state: &ServiceState, deploy: Option<&DeployView>) -> Value {
+fn service(
+    state: &ServiceState,
+    deploy: Option<&DeployView>,
+    discovery: Option<&outgrow_discover::State>,
+) -> Value {
     let endpoints: Vec<Value> = state
         .endpoints
         .iter()
@@ -355,6 +383,7 @@ fn service(state: &ServiceState, deploy: Option<&DeployView>) -> Value {
         "unevenness": state.unevenness(),
         "queue": state.queue,
         "queue_limit": state.queue_limit,
+        "discovery": discovery.map(discover::told),
         "endpoints": endpoints,
     })
 }

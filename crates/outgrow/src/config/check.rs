@@ -22,6 +22,7 @@ pub(super) fn check(
     check.addresses(config);
     check.certificates(config, surroundings);
     check.services(config);
+    check.sources(config, surroundings);
     check.matches(config);
 }
 
@@ -198,6 +199,24 @@ impl Check<'_> {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");
+                let problem = Problem::warning(self.span(&path), path.join("."), message);
+                self.reader.push(problem.with_hint(hint));
+            }
+        }
+    }
+
+    /// A file of endpoints may come later, but most often its path is wrong.
+    fn sources(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
+        for (name, service) in &config.service {
+            let discover = service.discover.as_ref();
+            let Some(file) = discover.and_then(|discover| discover.file.as_ref()) else {
+                continue;
+            };
+            if let Err(reason) = (surroundings.readable)(file) {
+                let path = ["service", name.as_str(), "discover", "file"];
+                let message = format!("{} cannot be read: {reason}", file.display());
+                let hint = "the service has no endpoint until it can; the path is relative to the \
+                            directory in which outgrow was started";
                 let problem = Problem::warning(self.span(&path), path.join("."), message);
                 self.reader.push(problem.with_hint(hint));
             }

@@ -333,6 +333,11 @@ fn endpoints(service: &super::Service) -> Vec<String> {
             weight => format!("{} (weight {weight})", endpoint.address),
         })
         .collect();
+    let source = service
+        .discover
+        .as_ref()
+        .and_then(|discover| discover.source());
+    lines.extend(source.map(|source| format!("those of {source}")));
     if let Some(instances) = &service.instances {
         let count = match instances.instances {
             Some(1) => "1 instance".to_owned(),

@@ -1,6 +1,9 @@
-//! `[service.NAME]`: one table with the keys of three rooms, which do not know each other.
+//! `[service.NAME]`: one table with the keys of four rooms, which do not know each other.
 
-use outgrow_core::settings::{Kind, Node, Reader, Setting, Table, TableDescription, TableReader};
+use outgrow_core::settings::{
+    FieldDescription, Kind, Node, Reader, Setting, Table, TableDescription, TableReader,
+};
+use outgrow_discover::settings::DiscoverSettings;
 use outgrow_edge::settings::AffinitySettings;
 use outgrow_fleet::settings::InstanceSettings;
 use outgrow_upstream::settings::ServiceSettings;
@@ -12,6 +15,8 @@ pub struct Service {
     pub upstream: ServiceSettings,
     /// Which requests are kept together.
     pub affinity: AffinitySettings,
+    /// Where its endpoints are learned from, when they are not in the file.
+    pub discover: Option<DiscoverSettings>,
     /// The instances, when the service has a `command`.
     pub instances: Option<InstanceSettings>,
 }
@@ -20,6 +25,17 @@ impl Table for Service {
     fn describe() -> TableDescription {
         let mut description = ServiceSettings::describe();
         description.name = "Service";
+        description.fields.push(FieldDescription {
+            name: "discover",
+            doc: "Where the endpoints are learned from, instead of a list. A service has one of \
+                  `endpoints`, `command` and `discover`."
+                .to_owned(),
+            kind: DiscoverSettings::kind(),
+            default: None,
+            default_is_words: false,
+            range: None,
+            required: false,
+        });
         let affinity = AffinitySettings::describe().fields;
         description.fields.extend(affinity);
         description
@@ -31,6 +47,7 @@ impl Table for Service {
     fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
         let before = table.reader().count();
         let upstream = ServiceSettings::read_fields(table);
+        let discover = table.read::<DiscoverSettings>("discover");
         let affinity = AffinitySettings::read_fields(table);
         let instances = InstanceSettings::read_fields(table);
         if table.reader().count() == before {
@@ -40,6 +57,7 @@ impl Table for Service {
         Self {
             upstream,
             affinity,
+            discover,
             instances,
         }
     }
@@ -51,17 +69,23 @@ fn check_source(
     instances: &InstanceSettings,
     table: &mut TableReader<'_, '_>,
 ) {
-    match (upstream.endpoints.is_empty(), &instances.command) {
-        (true, None) => {
+    let written = [
+        ("endpoints", !upstream.endpoints.is_empty()),
+        ("command", instances.command.is_some()),
+        ("discover", table.has("discover")),
+    ];
+    let mut written = written.into_iter().filter(|(_, is_written)| *is_written);
+    match (written.next(), written.next()) {
+        (None, _) => {
             let span = table.span();
-            let message = "a service needs `endpoints` or a `command`";
+            let message = "a service needs `endpoints`, a `command` or `discover`";
             let hint = "add endpoints = [\"127.0.0.1:3000\"], or command = \"node server.js\"";
             table.reader().error_with_hint(span, message, hint);
         }
-        (false, Some(_)) => {
-            let message = "a service has either `endpoints` or a `command`, not both";
+        (Some((first, _)), Some((second, _))) => {
+            let message = format!("a service has either `{first}` or `{second}`, not both");
             let hint = "make two services of it, or remove one of the two";
-            table.problem("endpoints", message, hint);
+            table.problem(first, message, hint);
         }
         _ => {}
     }
@@ -83,12 +107,14 @@ impl Setting for Service {
         };
         let upstream = self.upstream.text().and_then(strip);
         let affinity = self.affinity.text().and_then(strip);
+        let discover = self.discover.as_ref().and_then(Setting::text);
+        let discover = discover.map(|text| format!("discover = {text}"));
         let instances = self
             .instances
             .as_ref()
             .and_then(Setting::text)
             .and_then(strip);
-        let parts: Vec<String> = [upstream, affinity, instances]
+        let parts: Vec<String> = [upstream, discover, affinity, instances]
             .into_iter()
             .flatten()
             .collect();

@@ -164,12 +164,10 @@ fn survives(outgrow: Outgrow, path: &str) {
     more(40);
     let totals = shoppers.stop();
     let all = totals.all();
-    assert_eq!(
-        (all.failed, all.truncated),
-        (0, 0),
-        "{}",
-        totals.complaints(20)
-    );
+    assert_eq!(all.failed, 0, "{}", totals.complaints(20));
+    // A server that is killed between the head and the body of a response has cut it off: at most
+    // one for each shopper.
+    assert!(all.truncated <= 4, "{}", totals.complaints(20));
     outgrow.stop().expect("everything has ended");
 }
 

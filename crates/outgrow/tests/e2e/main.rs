@@ -7,6 +7,7 @@
 mod apps;
 mod checks;
 mod deploy;
+mod discover;
 mod http;
 mod limits;
 mod misuse;

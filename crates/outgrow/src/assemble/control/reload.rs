@@ -64,7 +64,13 @@ impl Control {
             self.parts.sockets.put(key, sockets);
         }
         let now = self.parts.edge.shared.clock.now();
-        compile::services(&config, &self.parts.registry, now);
+        let clock = self.parts.edge.shared.clock;
+        let registry = &self.parts.registry;
+        {
+            let mut discoveries = self.discoveries();
+            discoveries.configure(&config, registry, clock);
+            compile::services(&config, registry, &discoveries, now);
+        }
         let shared = Arc::clone(&self.parts.edge.shared);
         let plan = compile::plan(
             &config,

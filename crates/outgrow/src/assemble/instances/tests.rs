@@ -7,6 +7,7 @@ use outgrow_core::{Random, Ticks};
 use outgrow_upstream::{Outcome, Permit, Recollection, Service};
 
 use super::super::compile;
+use super::super::discover::Discoveries;
 use super::*;
 use crate::config::{Surroundings, load};
 
@@ -74,7 +75,7 @@ impl House {
     }
 
     fn apply(&mut self, config: &Config) {
-        compile::services(config, &self.registry, at(0));
+        compile::services(config, &self.registry, &Discoveries::default(), at(0));
         self.instances.configure(config, 1);
     }
 

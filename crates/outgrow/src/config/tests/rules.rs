@@ -100,15 +100,38 @@ fn rules_inside_of_services_are_told() {
     let check = |more: &str, expected: &[&str]| check(&format!("{route}{more}"), expected);
     check(
         "",
-        &["4:service.x: a service needs `endpoints` or a `command` | add endpoints"],
+        &["4:service.x: a service needs `endpoints`, a `command` or `discover` | add endpoints"],
     );
     check(
         "endpoints = []\n",
-        &["4:service.x: a service needs `endpoints` or a `command`"],
+        &["4:service.x: a service needs `endpoints`, a `command` or `discover`"],
     );
     check(
         "endpoints = [\"a:1\"]\ncommand = \"x\"\n",
         &["5:service.x.endpoints: a service has either"],
+    );
+    check(
+        "endpoints = [\"a:1\"]\ndiscover = { dns = \"a:1\" }\n",
+        &["5:service.x.endpoints: a service has either `endpoints` or `discover`"],
+    );
+    check(
+        "command = \"x\"\ndiscover = { dns = \"a:1\" }\n",
+        &["5:service.x.command: a service has either `command` or `discover`"],
+    );
+    check(
+        "discover = { }\n",
+        &["5:service.x.discover: no source is written | add for example dns"],
+    );
+    check(
+        "[service.x.discover]\ndns = \"10.0.0.1:1\"\nsrv = \"a b\"\nnameservers = [\"ns:53\"]\n\
+         ttl_min = \"2m\"\n",
+        &[
+            "6:service.x.discover.dns: this is an address, which need not be looked up",
+            "7:service.x.discover.srv: there is `dns` as well, and a service has one source",
+            "7:service.x.discover.srv: this is no name",
+            "8:service.x.discover.nameservers: ns:53 is not the IP address and port of a server",
+            "9:service.x.discover.ttl_min: the shortest time is longer than the longest",
+        ],
     );
     check(
         "endpoints = [\"a:1\"]\ninstances = 1\nlive = { hang = true }\n",

@@ -1,0 +1,272 @@
+//! A small HTTP/1.1 client for registries: one exchange on a connection of its own, read by the
+//! strict engine of `outgrow-http`, with a bound on everything. No redirects, no connections kept:
+//! what is asked here is asked seldom, or answered for a long time.
+
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::time::Duration;
+
+use outgrow_http::h1::chunk::Decoder;
+use outgrow_http::h1::scan::Scan;
+use outgrow_http::h1::{Limits, Parsed, response};
+use outgrow_message::{BodyLength, Fields, Method, ResponseHead};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+pub use self::server::{Server, ServerError};
+
+/// How long a connection and the sending of a question may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// What is read at a time.
+const PIECE: usize = 16 * 1024;
+/// Longest beginning of an answer that is repeated in a problem.
+const QUOTED: usize = 120;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The connection failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It takes too long.
+    #[error("no answer in time")]
+    Time,
+    /// What came is no HTTP to the letter.
+    #[error("the answer is malformed: {0}")]
+    Malformed(&'static str),
+    /// The answer is longer than it may be.
+    #[error("the answer is too long")]
+    Length,
+    /// Another status than 200.
+    #[error("status {0}: {1}")]
+    Status(u16, String),
+    /// What came is not what was asked for.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<tokio::time::error::Elapsed> for Problem {
+    fn from(_: tokio::time::error::Elapsed) -> Self {
+        Self::Time
+    }
+}
+
+/// One question.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Question<'q> {
+    /// Path and query, percent-encoded.
+    pub(crate) target: &'q str,
+    /// Field lines; those of the exchange itself are added.
+    pub(crate) fields: &'q [(&'q str, &'q str)],
+    /// With it the method is POST, and it is JSON.
+    pub(crate) body: Option<&'q [u8]>,
+}
+
+/// An answer whose head was read.
+pub(crate) struct Answer {
+    stream: TcpStream,
+    head: ResponseHead,
+    bytes: Vec<u8>,
+    decoder: Option<Decoder>,
+    left: Option<u64>,
+    ended: bool,
+}
+
+/// Asks and reads the head of the answer, which may take as long as `patience` after the question
+/// was sent.
+pub(crate) async fn ask(
+    server: &Server,
+    question: &Question<'_>,
+    patience: Duration,
+) -> Result<Answer, Problem> {
+    let text = write(server, question)?;
+    let stream = timeout(CONNECT, async {
+        let mut stream = TcpStream::connect((server.host(), server.port())).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&text).await?;
+        Ok::<_, io::Error>(stream)
+    });
+    let stream = stream.await??;
+    timeout(patience, Answer::begin(stream)).await?
+}
+
+/// Asks and reads the whole answer with status 200, of at most `limit` bytes.
+pub(crate) async fn ask_whole(
+    server: &Server,
+    question: &Question<'_>,
+    patience: Duration,
+    limit: usize,
+) -> Result<(ResponseHead, Vec<u8>), Problem> {
+    let mut answer = ask(server, question, patience).await?;
+    answer.must_be_good().await?;
+    let body = timeout(patience, answer.rest(limit)).await??;
+    Ok((answer.head, body))
+}
+
+fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
+    let is_text = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    };
+    let method = if question.body.is_some() {
+        "POST"
+    } else {
+        "GET"
+    };
+    let mut head = format!(
+        "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: outgrow\r\nAccept: application/json\r\n\
+         Connection: close\r\n",
+        question.target,
+        server.authority()
+    );
+    if question.target.contains(' ') || !is_text(question.target) {
+        return Err(Problem::Malformed("the question's path"));
+    }
+    for (name, value) in question.fields {
+        if !is_text(value) {
+            return Err(Problem::Malformed("a field of the question"));
+        }
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = question.body {
+        head.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        ));
+    }
+    head.push_str("\r\n");
+    let mut text = head.into_bytes();
+    text.extend(question.body.unwrap_or_default());
+    Ok(text)
+}
+
+impl Answer {
+    async fn begin(mut stream: TcpStream) -> Result<Self, Problem> {
+        let limits = Limits::default();
+        let mut scan = Scan::default();
+        let mut head = ResponseHead::default();
+        let mut bytes = Vec::new();
+        loop {
+            let parsed = response::parse(&bytes, &mut scan, &limits, Method::Get, &mut head);
+            match parsed.map_err(|reject| Problem::Malformed(reject.detail))? {
+                Parsed::Complete(length) if head.status >= 200 => {
+                    bytes.drain(..length);
+                    break;
+                }
+                // An interim answer: the real one follows.
+                Parsed::Complete(length) => {
+                    bytes.drain(..length);
+                    scan = Scan::default();
+                    continue;
+                }
+                Parsed::Incomplete => {}
+            }
+            if read_more(&mut stream, &mut bytes).await? == 0 {
+                return Err(Problem::Malformed("it ends within its head"));
+            }
+        }
+        let (decoder, left) = match head.length {
+            BodyLength::Empty => (None, Some(0)),
+            BodyLength::Known(length) => (None, Some(length)),
+            BodyLength::Unknown if head.until_close => (None, None),
+            BodyLength::Unknown => (Some(Decoder::default()), None),
+        };
+        Ok(Self {
+            stream,
+            head,
+            bytes,
+            decoder,
+            left,
+            ended: false,
+        })
+    }
+
+    /// The status and what the server says about it, unless it is 200.
+    pub(crate) async fn must_be_good(&mut self) -> Result<(), Problem> {
+        if self.head.status == 200 {
+            return Ok(());
+        }
+        let status = self.head.status;
+        let mut text = Vec::new();
+        let read = async {
+            while let Ok(Some(piece)) = self.piece().await
+                && text.len() < QUOTED
+            {
+                text.extend(piece);
+            }
+        };
+        // What came until then is told.
+        let _ = timeout(CONNECT, read).await;
+        let text = String::from_utf8_lossy(&text);
+        let text: String = text.trim().chars().take(QUOTED).collect();
+        Err(Problem::Status(status, text))
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+        loop {
+            if let Some(piece) = self.take()? {
+                return Ok(Some(piece));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if read_more(&mut self.stream, &mut self.bytes).await? == 0 {
+                if self.decoder.is_some() || self.left.is_some() {
+                    return Err(Problem::Malformed("it is cut off"));
+                }
+                self.ended = true;
+            }
+        }
+    }
+
+    /// All that is left of the body.
+    async fn rest(&mut self, limit: usize) -> Result<Vec<u8>, Problem> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            if body.len() + piece.len() > limit {
+                return Err(Problem::Length);
+            }
+            body.extend(piece);
+        }
+        Ok(body)
+    }
+
+    /// What of the body is at hand.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(decoder) = &mut self.decoder else {
+            let count = self.left.map_or(self.bytes.len(), |left| {
+                self.bytes
+                    .len()
+                    .min(usize::try_from(left).unwrap_or(usize::MAX))
+            });
+            if let Some(left) = &mut self.left {
+                *left -= count as u64;
+                self.ended = *left == 0;
+            }
+            let piece: Vec<u8> = self.bytes.drain(..count).collect();
+            return Ok((!piece.is_empty()).then_some(piece));
+        };
+        let mut trailers = Fields::default();
+        let step = decoder
+            .step(&self.bytes, &mut trailers)
+            .map_err(|reject| Problem::Malformed(reject.detail))?;
+        self.ended = step.done;
+        let end = step.skip + step.data;
+        let piece = self.bytes[step.skip..end].to_vec();
+        if step.data > 0 {
+            decoder.took(step.data);
+        }
+        self.bytes.drain(..end);
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
+async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    bytes.reserve(PIECE);
+    stream.read_buf(bytes).await
+}
