@@ -378,3 +378,66 @@ async fn checks_end_with_their_endpoint_and_with_their_runner() {
     server.requests.close();
     server.task.abort();
 }
+
+#[test]
+fn pauses_follow_the_health_and_are_not_in_step() {
+    let check = CheckSettings {
+        interval: Duration::from_secs(10),
+        fast_interval: Duration::from_secs(1),
+        down_interval: Some(Duration::from_secs(30)),
+        rise: 2,
+        fall: 2,
+        ..CheckSettings::default()
+    };
+    let mut streak = Streak::new(Health::Unknown, check.rise, check.fall);
+    let mut pauses = Vec::new();
+    for passed in [true, false, false, false, true, true] {
+        streak.note(passed);
+        pauses.push(pause_of(&check, &streak).as_secs());
+    }
+    assert_eq!(pauses, [10, 1, 30, 30, 1, 10]);
+    let usual = CheckSettings::default();
+    let mut streak = Streak::new(Health::Down, 2, 2);
+    streak.note(false);
+    assert_eq!(pause_of(&usual, &streak), usual.fast_interval);
+    for percent in [0, 10, 50] {
+        let mut random = Random::from_seed(u64::from(percent));
+        let pauses: Vec<f64> = (0..1_000)
+            .map(|_| jittered(Duration::from_secs(1), percent, &mut random).as_secs_f64())
+            .collect();
+        let share = f64::from(percent) / 100.0;
+        let bounds = 1.0 - share - 1e-6..=1.0 + share + 1e-6;
+        assert!(pauses.iter().all(|pause| bounds.contains(pause)));
+        let mean = pauses.iter().sum::<f64>() / 1_000.0;
+        assert!(
+            (mean - 1.0).abs() < 0.05 * share + 1e-6,
+            "{percent}: {mean}"
+        );
+    }
+}
+
+/// Endpoints that came up at the same moment are not asked at the same moment again.
+#[test]
+fn the_first_steady_interval_parts_them() {
+    let check = CheckSettings::default();
+    let mut streak = Streak::new(Health::Unknown, check.rise, check.fall);
+    streak.note(true);
+    let mut random = Random::from_seed(1);
+    let pauses: Vec<(f64, f64)> = (0..1_000)
+        .map(|_| {
+            let mut rhythm = Rhythm { in_step: true };
+            let mut next = || rhythm.pause(&check, &streak, &mut random).as_secs_f64();
+            (next(), next())
+        })
+        .collect();
+    for quarter in [0.0, 0.5, 1.0, 1.5] {
+        let bounds = quarter..quarter + 0.5;
+        let inside = pauses.iter().filter(|(first, _)| bounds.contains(first));
+        assert!((150..350).contains(&inside.count()), "{quarter}");
+    }
+    assert!(
+        pauses
+            .iter()
+            .all(|(_, second)| (1.8..=2.2).contains(second))
+    );
+}
