@@ -3,12 +3,24 @@
 #![no_main]
 
 use std::io::{self, IoSlice};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
 use outgrow_http::conn::{Incoming, Outgoing};
 use outgrow_http::h1::chunk::Decoder;
 use outgrow_message::{Blocks, BodyLength, Fields, Ledger};
+
+/// Reads of one input at most: pieces of one byte are for short inputs, a long one in such pieces
+/// takes milliseconds and shows nothing new.
+const MOST_READS: usize = 512;
+
+/// One supply for all inputs: its blocks are used again, as a worker's are. A new one for each
+/// input would allocate and clear some 100 KiB every time.
+static SUPPLY: LazyLock<(Arc<Ledger>, Arc<Blocks>)> = LazyLock::new(|| {
+    let ledger = Ledger::new(1 << 24);
+    (Arc::clone(&ledger), Blocks::new(ledger))
+});
 
 /// Gives and takes `piece` bytes a call.
 struct Wire<'a> {
@@ -76,9 +88,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((&piece, bytes)) = input.split_first() else {
         return;
     };
-    let ledger = Ledger::new(1 << 24);
-    let blocks = Blocks::new(ledger.clone());
-    let piece = usize::from(piece).max(1);
+    let (ledger, blocks) = &*SUPPLY;
+    let piece = usize::from(piece)
+        .max(bytes.len().div_ceil(MOST_READS))
+        .max(1);
     let mut from = Wire {
         input: bytes,
         output: Vec::new(),
@@ -96,13 +109,13 @@ fuzz_target!(|input: &[u8]| {
     let mut cx = Context::from_waker(Waker::noop());
     let mut data = Vec::new();
     let complete = loop {
-        let Poll::Ready(more) = incoming.poll_data(&mut cx, &mut from, &blocks) else {
+        let Poll::Ready(more) = incoming.poll_data(&mut cx, &mut from, blocks) else {
             panic!("this wire is always ready");
         };
         match more {
             Ok(true) => {
                 let here = incoming.data();
-                let pushed = outgoing.poll_push(&mut cx, &mut to, &blocks, here);
+                let pushed = outgoing.poll_push(&mut cx, &mut to, blocks, here);
                 let Poll::Ready(Ok(taken)) = pushed else {
                     panic!("it takes what it is given")
                 };
@@ -117,7 +130,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(complete, expected.is_some());
     if let Some((body, trailers)) = expected {
         assert_eq!(body, data);
-        assert!(outgoing.finish(&blocks, incoming.trailers().map(|fields| &*fields)));
+        assert!(outgoing.finish(blocks, incoming.trailers().map(|fields| &*fields)));
         assert!(outgoing.poll_flush(&mut cx, &mut to).is_ready());
         assert_eq!(decode(&to.output), Some((body, trailers)));
     } else {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: ours and the peers', interleaved in one run.
 //!
-//! One bench exists: `edge`. Deliberately not here: microbenchmarks; what counts is CPU per unit of
+//! `edge` compares ours with the peers, `balance` our ways of choosing an endpoint with power of two
+//! choices. Deliberately not here: microbenchmarks; what counts is CPU per unit of
 //! work at a boundary.
 
 mod contestant;
@@ -22,7 +23,8 @@ use crate::arguments::Arguments;
 pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.word().as_deref() {
         Some("edge") => edge::run(options::Options::read(arguments)?),
-        Some(other) => bail!("there is no bench `{other}`; there is `edge`"),
-        None => bail!("which bench? there is `edge`"),
+        Some("balance") => edge::run(options::Options::read(arguments)?.of_ways()),
+        Some(other) => bail!("there is no bench `{other}`; there are `edge` and `balance`"),
+        None => bail!("which bench? there are `edge` and `balance`"),
     }
 }

@@ -40,6 +40,8 @@ cargo xtask COMMAND
   bench edge [--peers nginx,haproxy,envoy,traefik] [--rounds 5] [--seconds 3]
              [--scenarios a,b] [--cores one|split] [--binary PATH] [--json]
       Ours and the peers' CPU time per request, interleaved in one run.
+  bench balance [--rounds 5] [--seconds 3] [--scenarios a,b] [--binary PATH] [--json]
+      Our ways of choosing an endpoint beside power of two choices, in the same way.
   conform h1spec|h2spec [--suite PATH] [--binary PATH]
       A public suite against a fresh outgrow; each failure with its reason. PATH is a checkout of the
       suite, which is cloned otherwise. h1spec runs on deno (in the PATH, else by npm); h2spec is the

@@ -30,10 +30,11 @@ pub(crate) enum What {
     State,
     Reload,
     Upgrade,
+    Deploy,
     Stop,
 }
 
-const ENDPOINTS: [Endpoint; 8] = [
+const ENDPOINTS: [Endpoint; 9] = [
     Endpoint {
         path: "/",
         what: What::Index,
@@ -70,6 +71,11 @@ const ENDPOINTS: [Endpoint; 8] = [
         about: "hands over to a new process; {\"binary\": \"/path\"} names another binary",
     },
     Endpoint {
+        path: "/deploy",
+        what: What::Deploy,
+        about: "replaces the instances of {\"service\": \"NAME\"}, step by step",
+    },
+    Endpoint {
         path: "/stop",
         what: What::Stop,
         about: "drains and stops everything",
@@ -78,7 +84,10 @@ const ENDPOINTS: [Endpoint; 8] = [
 
 impl What {
     pub(crate) fn is_action(self) -> bool {
-        matches!(self, Self::Reload | Self::Upgrade | Self::Stop)
+        matches!(
+            self,
+            Self::Reload | Self::Upgrade | Self::Deploy | Self::Stop
+        )
     }
 
     /// Whether it is for probes, which have no token.
@@ -122,8 +131,8 @@ pub(crate) fn find(plan: &AdminPlan, head: &RequestHead, is_tcp: bool) -> Result
 
 /// Answers a request whose body is `body`.
 pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answer {
-    let binary = match asked(what, body) {
-        Ok(binary) => binary,
+    let asked = match asked(what, body) {
+        Ok(asked) => asked,
         Err(answer) => return answer,
     };
     match what {
@@ -144,26 +153,33 @@ pub(crate) async fn answer(source: &dyn Source, what: What, body: &[u8]) -> Answ
         }
         What::State => Answer::json(200, &source.state()),
         What::Reload => Answer::of_action(200, source.reload().await),
-        What::Upgrade => Answer::of_action(200, source.upgrade(binary).await),
+        What::Upgrade => Answer::of_action(200, source.upgrade(asked.binary).await),
+        What::Deploy => {
+            let service = asked.service.unwrap_or_default();
+            Answer::of_action(202, source.deploy(service).await)
+        }
         What::Stop => Answer::of_action(202, source.stop().await),
     }
 }
 
-/// What the body of an upgrade says. Unknown keys are refused: a misspelt one must not upgrade to
+/// What the body of an action says. Unknown keys are refused: a misspelt one must not upgrade to
 /// something else.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     binary: Option<PathBuf>,
+    service: Option<String>,
 }
 
-fn asked(what: What, body: &[u8]) -> Result<Option<PathBuf>, Answer> {
-    if !what.is_action() || body.trim_ascii().is_empty() {
-        return Ok(None);
+fn asked(what: What, body: &[u8]) -> Result<Asked, Answer> {
+    let is_empty = body.trim_ascii().is_empty();
+    if !what.is_action() || (is_empty && what != What::Deploy) {
+        return Ok(Asked::default());
     }
     let refuse = |problem: &str| {
         let hint = match what {
             What::Upgrade => "send no body, or {\"binary\": \"/absolute/path\"}",
+            What::Deploy => "send {\"service\": \"NAME\"}",
             _ => "send no body",
         };
         Err(Answer::problem(400, problem, hint))
@@ -172,11 +188,19 @@ fn asked(what: What, body: &[u8]) -> Result<Option<PathBuf>, Answer> {
         Ok(asked) => asked,
         Err(error) => return refuse(&format!("the body is not what was expected: {error}")),
     };
+    match (what, &asked.service) {
+        (What::Deploy, None) => return refuse("which service?"),
+        (What::Deploy, Some(_)) | (_, None) => {}
+        (_, Some(_)) => return refuse("only a deploy takes a service"),
+    }
     match asked.binary {
         Some(_) if what != What::Upgrade => refuse("only an upgrade takes a binary"),
         // The caller's folder is not that of the process, so a relative path would be a guess.
         Some(path) if !path.is_absolute() => refuse("the path of the binary is not absolute"),
-        binary => Ok(binary),
+        binary => Ok(Asked {
+            binary,
+            service: asked.service,
+        }),
     }
 }
 

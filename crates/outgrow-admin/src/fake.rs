@@ -101,6 +101,13 @@ impl Source for FakeSource {
         })
     }
 
+    fn deploy(&self, service: String) -> Action<'_> {
+        Box::pin(async move {
+            self.note(format!("deploy {service}"));
+            Ok(ActionReport::new("deploying"))
+        })
+    }
+
     fn stop(&self) -> Action<'_> {
         Box::pin(async {
             self.note("stop");

@@ -49,6 +49,10 @@ pub trait Source: Send + Sync {
     /// Hands over to a new data process of `binary` (an absolute path), or of the one that runs.
     fn upgrade(&self, binary: Option<PathBuf>) -> Action<'_>;
 
+    /// Begins to replace all instances of a service. Ends as soon as that has begun: how it goes is
+    /// in the state.
+    fn deploy(&self, service: String) -> Action<'_>;
+
     /// Begins to stop everything. Ends as soon as that has begun, so that it can be answered.
     fn stop(&self) -> Action<'_>;
 }

@@ -157,6 +157,15 @@ impl Histogram {
             .store(sum.wrapping_add(micros), Ordering::Relaxed);
     }
 
+    /// Counts one value where several threads do so.
+    pub fn record_shared(&self, micros: u64) {
+        let cells = self
+            .cells
+            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+        cells[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// Adds this histogram's counts to `total`.
     pub fn add_to(&self, total: &mut HistogramTotal) {
         let Some(cells) = self.cells.get() else {
@@ -210,6 +219,11 @@ impl HistogramTotal {
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// The counts of all buckets, ascending.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
     }
 
     /// The sum of all values, in microseconds.

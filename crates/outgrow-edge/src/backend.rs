@@ -3,12 +3,51 @@
 use std::sync::{Arc, Mutex};
 
 use outgrow_core::Random;
-use outgrow_upstream::settings::ServiceTimeouts;
+use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
 use outgrow_upstream::{Service, ServiceView};
 
-use crate::plan::Picking;
+use crate::settings::{AffinitySettings, RequestKey};
 use crate::split::Split;
-use crate::sticky::Tags;
+use crate::sticky::{StickyPlan, Tags};
+
+/// What the choice of an endpoint looks at besides requests in flight.
+#[derive(Clone, Debug, Default)]
+pub struct Picking {
+    /// What requests are kept together by; none where the algorithm does not hash.
+    pub key: Option<RequestKey>,
+    /// Whether response times are looked at, so that they are to be noted.
+    pub measures: bool,
+    /// Whether the endpoints report their load with their answers.
+    pub takes_reports: bool,
+    /// Sticky sessions.
+    pub sticky: Option<Arc<StickyPlan>>,
+}
+
+impl Picking {
+    /// What the way of balancing of service `name` looks at; `secret` signs its sticky cookies when
+    /// the settings have no secret of their own.
+    pub fn new(
+        name: &str,
+        service: &ServiceSettings,
+        affinity: &AffinitySettings,
+        secret: &[u8; 32],
+    ) -> Self {
+        let algorithm = service.balance.algorithm(&service.hash);
+        let key = match service.balance {
+            Balance::IpHash => RequestKey::Address,
+            _ => affinity.hash_by.clone(),
+        };
+        Self {
+            key: algorithm.uses_key().then_some(key),
+            measures: algorithm.uses_latency() || service.outlier.slow_responses.is_some(),
+            takes_reports: service.weights == Weights::Reported,
+            sticky: affinity
+                .sticky
+                .as_ref()
+                .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
+        }
+    }
+}
 
 /// What one worker chooses endpoints with.
 #[derive(Debug)]

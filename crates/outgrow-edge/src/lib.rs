@@ -29,7 +29,8 @@ mod way;
 pub mod worker;
 
 pub use accept::ListenerSlot;
-pub use plan::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan};
+pub use backend::Picking;
+pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};
 pub use record::{Outlet, RecordSink, RecordWriter};
 pub use run::Edge;
 pub use worker::{Drain, Shared};

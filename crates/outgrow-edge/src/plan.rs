@@ -11,15 +11,14 @@ use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
-use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
+use outgrow_upstream::settings::ServiceTimeouts;
 
-use crate::backend::{Backend, Backends};
+use crate::backend::{Backend, Backends, Picking};
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
 use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Router;
-use crate::settings::{AffinitySettings, HeaderEdits, ListenerTimeouts, RequestKey};
-use crate::sticky::StickyPlan;
+use crate::settings::{HeaderEdits, ListenerTimeouts};
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
@@ -69,45 +68,6 @@ pub enum Action {
         /// The fields.
         fields: Vec<(String, String)>,
     },
-}
-
-/// What the choice of an endpoint looks at besides requests in flight.
-#[derive(Clone, Debug, Default)]
-pub struct Picking {
-    /// What requests are kept together by; none where the algorithm does not hash.
-    pub key: Option<RequestKey>,
-    /// Whether response times are looked at, so that they are to be noted.
-    pub measures: bool,
-    /// Whether the endpoints report their load with their answers.
-    pub takes_reports: bool,
-    /// Sticky sessions.
-    pub sticky: Option<Arc<StickyPlan>>,
-}
-
-impl Picking {
-    /// What the way of balancing of service `name` looks at; `secret` signs its sticky cookies when
-    /// the settings have no secret of their own.
-    pub fn new(
-        name: &str,
-        service: &ServiceSettings,
-        affinity: &AffinitySettings,
-        secret: &[u8; 32],
-    ) -> Self {
-        let algorithm = service.balance.algorithm(&service.hash);
-        let key = match service.balance {
-            Balance::IpHash => RequestKey::Address,
-            _ => affinity.hash_by.clone(),
-        };
-        Self {
-            key: algorithm.uses_key().then_some(key),
-            measures: algorithm.uses_latency() || service.outlier.slow_responses.is_some(),
-            takes_reports: service.weights == Weights::Reported,
-            sticky: affinity
-                .sticky
-                .as_ref()
-                .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
-        }
-    }
 }
 
 /// Changes to fields, compiled.

@@ -14,10 +14,10 @@ use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
 
-use crate::backend::Chooser;
+use crate::backend::{Chooser, Picking};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
-use crate::plan::{self, Action, ListenerPlan, Picking, RoutePlan};
+use crate::plan::{self, Action, ListenerPlan, RoutePlan};
 use crate::respond;
 use crate::worker::{Drain, Exchange, Worker};
 
@@ -212,6 +212,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             };
             if !failure.is_stale() {
                 endpoint.report(Outcome::Fault(fault), now);
+                if endpoint.sample().is_on() && fault.blames_endpoint() {
+                    let elapsed = now.since(context.stages.admitted);
+                    endpoint.sample().add(true, elapsed);
+                }
                 if target.picking.measures && fault.blames_endpoint() {
                     let elapsed = now.since(context.stages.admitted);
                     endpoint.note_response_time(elapsed, true, now);

@@ -55,9 +55,38 @@ outgrow_core::settings! {
         /// An exit this soon after the start counts for the crash loop; an instance that lives
         /// longer clears the count.
         pub crash_loop_window: Duration = Duration::from_secs(60), in Duration::from_secs(1)..=DAY;
+        /// How instances are replaced when what they are started with changes, or on
+        /// `outgrow deploy`.
+        pub deploy: DeploySettings = DeploySettings::default();
         /// Liveness: an instance that does not answer any more is restarted. Left out: only an
         /// exit restarts.
         pub live: Option<LiveSettings> = None;
+    }
+}
+
+outgrow_core::settings! {
+    /// A rolling replacement: new instances are started, checked and given requests, old ones
+    /// drained and stopped, a step at a time. Each step waits until the new instances of the last
+    /// one are ready and stay so. When the new ones do not get ready, it ends by itself: the new
+    /// ones go, the old ones stay.
+    #[check = check_deploy]
+    pub struct DeploySettings {
+        /// How many more instances than `instances` may run meanwhile.
+        pub surge: u16 = 1, in 0..=1_024;
+        /// How many fewer than `instances` may be ready meanwhile.
+        pub unavailable: u16 = 0, in 0..=1_024;
+        /// How many new instances run beside all the old ones first, to be compared with them; 0: the
+        /// replacement begins at once. They get their share of the requests.
+        pub canary: u16 = 0, in 0..=1_024;
+        /// How long they are compared, once all of them are ready. The new version is given up when
+        /// its share of failed requests (500 and above) or its response times are worse than those
+        /// of the old one in the same time (tests at the 1 % level; a difference below 0.5 % of
+        /// errors does not count). With fewer than 50 requests to either it takes up to five times as
+        /// long, and then goes on without a verdict.
+        pub observe: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
+        /// How often new instances may fail (exit, or not be ready after `start_timeout`) before
+        /// the replacement is given up. 0: never; it waits for a better version.
+        pub tries: u32 = 3, in 0..=100;
     }
 }
 
@@ -255,6 +284,13 @@ fn check_without_command(table: &mut TableReader<'_, '_>) {
             let message = format!("`{key}` means nothing without a `command`");
             table.problem(key, message, "add command = \"…\", or remove it");
         }
+    }
+}
+
+fn check_deploy(deploy: &DeploySettings, table: &mut TableReader<'_, '_>) {
+    if deploy.surge == 0 && deploy.unavailable == 0 {
+        let message = "with neither surge nor unavailable nothing can be replaced";
+        table.problem("surge", message, "allow one of them");
     }
 }
 

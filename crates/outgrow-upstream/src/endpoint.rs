@@ -18,6 +18,7 @@ use outgrow_core::{Cause, Fault, Ticks};
 
 use crate::pool::{Connection, Freshness, Pool};
 use crate::queue::{Queue, Wait};
+use crate::sample::Sample;
 use crate::service::Service;
 use crate::settings::ServiceSettings;
 
@@ -73,6 +74,7 @@ pub struct Endpoint {
     slow_since: AtomicU64,
     /// A [`PeakEwma`], for the algorithms that look at it.
     response_time: AtomicU64,
+    sample: Sample,
     /// Whether a check ever passed.
     pub(crate) was_up: AtomicBool,
     failures: Counter,
@@ -126,6 +128,7 @@ impl Endpoint {
             failures_in_a_row: AtomicU32::new(0),
             slow_since: AtomicU64::new(0),
             response_time: AtomicU64::new(PeakEwma::new(Ticks::ZERO).to_bits()),
+            sample: Sample::default(),
             was_up: AtomicBool::new(false),
             failures: Counter::default(),
             measures: Measures::default(),
@@ -406,6 +409,12 @@ impl Endpoint {
         }
         self.response_time
             .store(average.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The sample of what it answers.
+    #[inline]
+    pub fn sample(&self) -> &Sample {
+        &self.sample
     }
 
     /// The average of its response times in seconds, decayed to `now`.

@@ -20,6 +20,7 @@ pub mod pool;
 mod queue;
 pub mod registry;
 pub mod resolve;
+pub mod sample;
 pub mod service;
 pub mod settings;
 pub mod state;

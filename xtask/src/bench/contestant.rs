@@ -20,6 +20,28 @@ pub(crate) const OURS: &str = "outgrow";
 /// What the floor program is called.
 pub(crate) const FLOOR: &str = "floor";
 
+/// Ours with another way of choosing endpoints: the name, and the lines of the service's table. The
+/// load has one client address and no cookies, so that hashing always finds the same endpoint, and
+/// each response of the sticky one carries a new cookie: what costs most of it.
+pub(crate) const WAYS: [(&str, &str); 6] = [
+    ("least-connections", "balance = \"least_connections\""),
+    ("least-time", "balance = \"least_time\""),
+    ("ring-hash", "balance = \"ring_hash\""),
+    (
+        "maglev-bounded",
+        "balance = \"maglev\"\nhash = { bounded_load = 150 }",
+    ),
+    ("round-robin", "balance = \"round_robin\""),
+    ("sticky", "sticky = {}"),
+];
+
+/// The lines of one of [`WAYS`].
+fn way(name: &str) -> Option<&'static str> {
+    WAYS.iter()
+        .find(|(way, _)| *way == name)
+        .map(|(_, lines)| *lines)
+}
+
 /// One who runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
@@ -60,7 +82,7 @@ impl Contestant {
         load: &Path,
     ) -> anyhow::Result<Self> {
         let program = match (name, binary) {
-            (OURS, Some(binary)) => {
+            (name, Some(binary)) if name == OURS || way(name).is_some() => {
                 let said = command::output(Command::new(binary).arg("--version"))?;
                 let version = said.split_whitespace().nth(1).unwrap_or("unknown");
                 Program {
@@ -68,7 +90,9 @@ impl Contestant {
                     version: version.to_owned(),
                 }
             }
-            (OURS, None) => bail!("there is no binary of ours"),
+            (name, None) if name == OURS || way(name).is_some() => {
+                bail!("there is no binary of ours")
+            }
             (FLOOR, _) => Program {
                 path: load.to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,6 +247,8 @@ impl Contestant {
             let path = surroundings.directory.join(file);
             words.push((name.to_owned(), path.display().to_string()));
         }
+        let service = way(&self.name).unwrap_or_default();
+        words.push(("service".to_owned(), service.to_owned()));
         for (name, value) in buffers(&self.name, scenario.exchange) {
             words.push(((*name).to_owned(), (*value).to_owned()));
         }
@@ -235,7 +261,10 @@ impl Contestant {
         directory: &Path,
         words: &[(String, String)],
     ) -> anyhow::Result<()> {
-        let folder = templates.join(&self.name);
+        let folder = templates.join(match way(&self.name) {
+            Some(_) => OURS,
+            None => &self.name,
+        });
         let entries =
             fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-use super::contestant::{FLOOR, OURS};
+use super::contestant::{FLOOR, OURS, WAYS};
 use super::peers;
 use super::scenario::{self, Scenario};
 use crate::arguments::Arguments;
@@ -53,6 +53,17 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The same with our ways of choosing an endpoint as the peers; where no scenarios were named,
+    /// those in which a choice costs most.
+    pub(crate) fn of_ways(mut self) -> Self {
+        self.peers = WAYS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        if self.scenarios.len() == scenario::ALL.len() {
+            self.scenarios
+                .retain(|scenario| scenario.name.starts_with("get-1k-"));
+        }
+        self
+    }
+
     /// Reads the command line.
     pub(crate) fn read(mut arguments: Arguments) -> anyhow::Result<Self> {
         let names = |value: String| -> Vec<String> {

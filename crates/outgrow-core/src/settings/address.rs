@@ -112,7 +112,14 @@ impl FromStr for Address {
         if text.contains("://") {
             return Err(AddressError::Scheme);
         }
-        let (host, port) = text.rsplit_once(':').ok_or(AddressError::PortMissing)?;
+        let Some((host, port)) = text.rsplit_once(':') else {
+            // `8080` is a port to whoever writes it.
+            let is_port = text.parse::<u16>().is_ok();
+            return Err(match is_port {
+                true => AddressError::HostMissing,
+                false => AddressError::PortMissing,
+            });
+        };
         let host = host_of(host)?;
         if port.is_empty() {
             return Err(AddressError::PortMissing);

@@ -159,6 +159,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let elapsed = context.stages.first_byte.since(context.stages.admitted);
             endpoint.note_response_time(elapsed, outcome != Outcome::Success, now);
         }
+        if endpoint.sample().is_on() {
+            let elapsed = context.stages.first_byte.since(context.stages.admitted);
+            endpoint.sample().add(context.status >= 500, elapsed);
+        }
         if reusable {
             let keep = self.exchange.progress.keep_alive;
             endpoint.release(self.worker.index, connection, now, keep);

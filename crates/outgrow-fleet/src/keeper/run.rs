@@ -35,6 +35,8 @@ pub(super) struct Keeper {
     pub(super) data: Vec<DataProcess>,
     pub(super) facts: Facts,
     pub(super) stage: Stage,
+    /// The last signal that asked to stop, and when it came.
+    pub(super) stopped_by: Option<(i32, Moment)>,
     /// Set when the data process is of another binary than the keeper, because
     /// the keeper could not become that one.
     pub(super) data_program: Option<PathBuf>,
@@ -97,6 +99,7 @@ impl Keeper {
             data,
             facts,
             stage: Stage::Serving,
+            stopped_by: None,
             data_program: None,
             candidate_program: None,
             become_program: None,

@@ -36,12 +36,22 @@ impl Stage {
     }
 }
 
+/// The same signal this soon after is the same wish, not a second one.
+const ECHO: Duration = Duration::from_millis(100);
+
 impl Keeper {
     /// SIGTERM or SIGINT: the first stops gracefully, the second at once.
     pub(super) fn stop_signal(&mut self, signal: i32) {
+        let now = Moment::now();
+        let same = self
+            .stopped_by
+            .is_some_and(|(earlier, at)| earlier == signal && now.since(at) < ECHO);
+        self.stopped_by = Some((signal, now));
         if self.stage == Stage::Serving {
             self.log.info("stopping; a second signal stops at once");
             self.stop();
+        } else if same {
+            // Sent to the process and to its group at once, as timeout(1) does.
         } else {
             self.log.warn("a second signal: stopping at once");
             self.stop_at_once(128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)));

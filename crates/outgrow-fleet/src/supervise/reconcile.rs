@@ -2,10 +2,11 @@
 //! wanted. Asked again after every change: each answer is one step, and the
 //! steps come to an end.
 //!
-//! A changed specification is replaced one by one: the new instance is started
-//! first (one more than wanted), and only when it is ready an old one is drained
-//! and stopped. So a replacement that never becomes ready costs nothing, and
-//! goes no further. Which endpoint gets requests is deliberately not here.
+//! A changed specification is replaced step by step: `surge` new instances are started beside the
+//! old ones, and `unavailable` old ones may be stopped before the new ones are ready. A step waits
+//! until the new instances of the last one are ready. So with the usual limits (one beside, none
+//! missing) a replacement that never becomes ready costs nothing, and goes no further. Which
+//! endpoint gets requests, and when to give up, is deliberately not here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,9 +21,16 @@ pub struct DesiredService {
     pub hash: u64,
     /// How many instances. 0 stops all.
     pub count: u32,
-    /// Whether a new one may run beside the old. Not so with a fixed port: then
-    /// the old one is stopped first.
-    pub surge: bool,
+    /// How many more than `count` may run during a replacement.
+    pub surge: u32,
+    /// How many fewer than `count` may be ready during a replacement.
+    pub unavailable: u32,
+    /// While above 0: so many new instances run beside the old ones, and no old one is stopped,
+    /// until somebody has judged them.
+    pub canary: u32,
+    /// Whether no two may run at a time, because their port is fixed: then the old one is stopped
+    /// first, whatever the limits say.
+    pub exclusive: bool,
 }
 
 /// An instance that exists.
@@ -100,6 +108,15 @@ fn reconcile_service(
         .copied()
         .filter(|instance| !instance.leaving)
         .collect();
+    let new = staying
+        .iter()
+        .filter(|instance| instance.hash == service.hash)
+        .count();
+    if service.canary > 0 && new < staying.len() && !service.exclusive {
+        let start = (service.canary as usize).saturating_sub(new);
+        actions.extend(starts(service, &instances, start));
+        return;
+    }
     let mut stopping = surplus(service, &staying);
     let outdated: Vec<&ExistingInstance> = in_order_of_stop(
         staying
@@ -109,25 +126,67 @@ fn reconcile_service(
     );
     let unready_new = staying
         .iter()
-        .any(|instance| instance.hash == service.hash && !instance.ready);
-    let left = staying.len() - stopping.len();
-    // The next step of a replacement waits until the last one is ready.
-    let replace = !outdated.is_empty() && left == count && !unready_new;
-    let mut start = count.saturating_sub(left) + usize::from(replace && service.surge);
-    if !service.surge {
-        if replace && instances.len() == count {
+        .filter(|instance| instance.hash == service.hash && !instance.ready)
+        .count();
+    let mut left = staying.len() - stopping.len();
+    let mut start = 0;
+    if service.exclusive {
+        if !outdated.is_empty() && left == count && unready_new == 0 && instances.len() == count {
             stopping.extend(outdated.first().map(|instance| instance.id));
         }
         // A fixed port is free only when the old instance is really gone.
-        start = start.min(count.saturating_sub(instances.len()));
+        start = count
+            .saturating_sub(left)
+            .min(count.saturating_sub(instances.len()));
+    } else {
+        // The next step of a replacement waits until the last one is ready.
+        let spare = dispensable(service, &staying, &stopping).saturating_sub(unready_new);
+        let early = outdated
+            .iter()
+            .filter(|instance| instance.ready)
+            .take(spare);
+        let before = stopping.len();
+        stopping.extend(early.map(|instance| instance.id));
+        let early = stopping.len() - before;
+        left -= early;
+        let beside = left.saturating_sub(count).max(unready_new);
+        let room = (service.surge as usize).saturating_sub(beside);
+        start += count.saturating_sub(left) + room.min(outdated.len() - early);
     }
     actions.extend(stopping.into_iter().map(|id| Action::DrainAndStop { id }));
+    actions.extend(starts(service, &instances, start));
+}
+
+/// Starts of so many instances, in the free slots.
+fn starts(
+    service: &DesiredService,
+    instances: &[&ExistingInstance],
+    count: usize,
+) -> impl Iterator<Item = Action> + use<> {
     let taken: BTreeSet<u32> = instances.iter().map(|instance| instance.slot).collect();
-    let free = (1..).filter(|slot| !taken.contains(slot)).take(start);
-    actions.extend(free.map(|slot| Action::Start {
-        service: service.name.clone(),
+    let name = service.name.clone();
+    let free = (1..).filter(move |slot| !taken.contains(slot)).take(count);
+    free.map(move |slot| Action::Start {
+        service: name.clone(),
         slot,
-    }));
+    })
+}
+
+/// How many ready instances, beyond those that are stopped already, can be missed for a while.
+fn dispensable(
+    service: &DesiredService,
+    staying: &[&ExistingInstance],
+    stopping: &[InstanceId],
+) -> usize {
+    let ready = staying
+        .iter()
+        .filter(|instance| instance.ready && !stopping.contains(&instance.id))
+        .count();
+    let least = service.count.saturating_sub(service.unavailable) as usize;
+    match service.unavailable {
+        0 => 0,
+        _ => ready.saturating_sub(least),
+    }
 }
 
 /// Which of the instances are too many and can be spared: never a ready one

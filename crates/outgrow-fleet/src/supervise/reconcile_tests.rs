@@ -7,7 +7,10 @@ fn service(hash: u64, count: u32) -> DesiredService {
         name: "web".into(),
         hash,
         count,
-        surge: true,
+        surge: 1,
+        unavailable: 0,
+        canary: 0,
+        exclusive: false,
     }
 }
 
@@ -95,9 +98,54 @@ fn each_situation_has_its_step() {
 }
 
 #[test]
+fn a_replacement_goes_as_far_as_its_limits() {
+    let check = |limits: (u32, u32), existing: &[(u64, u32, u64, &str)], expected: &str| {
+        let service = DesiredService {
+            surge: limits.0,
+            unavailable: limits.1,
+            ..service(2, 3)
+        };
+        let existing: Vec<_> = existing.iter().copied().map(instance).collect();
+        let actions = reconcile(std::slice::from_ref(&service), &existing);
+        let text = |action: &Action| match action {
+            Action::Start { slot, .. } => format!("+{slot}"),
+            Action::DrainAndStop { id } => format!("-{id}"),
+        };
+        let got: Vec<String> = actions.iter().map(text).collect();
+        assert_eq!(got.join(" "), expected, "{limits:?} {existing:?}");
+    };
+    let old = [(1, 1, 1, "r"), (2, 2, 1, "r"), (3, 3, 1, "r")];
+    let canary = |existing: &[(u64, u32, u64, &str)]| {
+        let service = DesiredService {
+            canary: 2,
+            ..service(2, 3)
+        };
+        steps(&[service], existing)
+    };
+    assert_eq!(canary(&old), "+4 +5");
+    let [one, two, three] = old;
+    let beside = [one, two, three, (4, 4, 2, "r"), (5, 5, 2, "r")];
+    assert_eq!(canary(&beside), "", "nothing until it is judged");
+    assert_eq!(canary(&[]), "+1 +2 +3", "nothing to compare with");
+    check((2, 0), &old, "+4 +5");
+    check((9, 0), &old, "+4 +5 +6");
+    check((0, 1), &old, "-3 +4");
+    check((0, 2), &old, "-3 -2 +4 +5");
+    check((1, 1), &old, "-3 +4 +5");
+    check((1, 9), &old, "-3 -2 -1 +4 +5 +6");
+    // One new is not ready yet: the step is not over.
+    check((0, 1), &[(1, 1, 1, "r"), (2, 2, 1, "r"), (4, 4, 2, "")], "");
+    check(
+        (0, 1),
+        &[(1, 1, 1, "r"), (2, 2, 1, "r"), (4, 4, 2, "r")],
+        "-2 +3",
+    );
+}
+
+#[test]
 fn a_fixed_port_is_replaced_without_overlap() {
     let fixed = DesiredService {
-        surge: false,
+        exclusive: true,
         ..service(2, 1)
     };
     let check = |existing: &[(u64, u32, u64, &str)], expected: &str| {
@@ -181,14 +229,16 @@ impl Fleet {
                 }
             }
         }
-        if self.desired.surge {
+        if !self.desired.exclusive {
+            let (surge, unavailable) = (self.desired.surge, self.desired.unavailable);
+            let least = count.saturating_sub(unavailable as usize);
             assert!(
-                self.ready() >= ready_before.min(count),
+                self.ready() >= ready_before.min(least),
                 "a step cost ready instances"
             );
             assert!(
-                self.staying() <= staying_before.max(count + 1),
-                "more than one beside"
+                self.staying() <= staying_before.max(count + surge as usize),
+                "more than may be beside"
             );
         } else {
             assert!(
@@ -202,7 +252,7 @@ impl Fleet {
     fn disturb(&mut self, random: &mut Random) {
         match random.below(6) {
             0 => self.desired.hash = random.below(4),
-            1 if self.desired.surge => self.desired.count = random.below(7) as u32,
+            1 if !self.desired.exclusive => self.desired.count = random.below(7) as u32,
             2 => self
                 .instances
                 .retain(|one| !one.leaving || random.below(2) == 0),
@@ -227,10 +277,13 @@ impl Fleet {
 fn a_thousand_fleets_never_lose_and_always_arrive() {
     for seed in 0..1_000 {
         let mut random = Random(seed);
-        let surge = seed % 5 != 0;
+        let exclusive = seed % 5 == 0;
+        let unavailable = random.below(3) as u32;
         let desired = DesiredService {
-            surge,
-            ..service(1, if surge { 3 } else { 1 })
+            exclusive,
+            unavailable,
+            surge: (random.below(4) as u32).max(u32::from(unavailable == 0)),
+            ..service(1, if exclusive { 1 } else { 3 })
         };
         let mut fleet = Fleet {
             desired,

@@ -14,6 +14,8 @@ use crate::settings::{self, InstanceListen, InstanceSettings};
 pub struct Template {
     service: String,
     count: u32,
+    surge: u32,
+    unavailable: u32,
     spec: InstanceSpec,
 }
 
@@ -25,12 +27,29 @@ struct Identity<'a> {
     environment: &'a std::collections::BTreeMap<String, String>,
     listen: Listen,
     port: u16,
+    /// Left out where it is 0, so that instances of a binary that did not know it stay.
+    #[serde(skip_serializing_if = "is_zero")]
+    revision: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Template {
     /// `None` for a service without a command. `cores` decides how many
-    /// instances run when the settings do not say.
-    pub fn new(service: &str, settings: &InstanceSettings, cores: usize) -> Option<Self> {
+    /// instances run when the settings do not say. Another `revision` replaces all instances,
+    /// though nothing else has changed: what they were started from has.
+    pub fn new(
+        service: &str,
+        settings: &InstanceSettings,
+        cores: usize,
+        revision: u64,
+    ) -> Option<Self> {
         let command = match settings.command.as_ref()? {
             settings::Command::Shell(line) => Command::Shell(line.clone()),
             settings::Command::Program(words) => Command::Words(words.clone()),
@@ -66,11 +85,13 @@ impl Template {
                 first_at_once: true,
             },
         };
-        spec.hash = hash(&spec);
+        spec.hash = hash(&spec, revision);
         let count = u32::from(settings.instances_on(cores));
         Some(Self {
             service: service.to_owned(),
             count,
+            surge: settings.deploy.surge.into(),
+            unavailable: settings.deploy.unavailable.into(),
             spec,
         })
     }
@@ -81,8 +102,29 @@ impl Template {
             name: self.service.clone(),
             hash: self.spec.hash,
             count: self.count,
-            surge: self.spec.port == 0,
+            surge: self.surge,
+            unavailable: self.unavailable,
+            canary: 0,
+            exclusive: self.spec.port != 0,
         }
+    }
+
+    /// The same service with the specification of an instance that runs: what it was before.
+    pub fn as_before(&self, running: &InstanceSpec) -> Self {
+        Self {
+            spec: InstanceSpec {
+                id: InstanceId(0),
+                name: String::new(),
+                slot: 0,
+                ..running.clone()
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The hash of its specification.
+    pub fn hash(&self) -> u64 {
+        self.spec.hash
     }
 
     /// The specification of one instance.
@@ -105,13 +147,14 @@ impl Template {
 }
 
 /// FNV-1a over the JSON of the identity: the same for ever, unlike std's hashes.
-fn hash(spec: &InstanceSpec) -> u64 {
+fn hash(spec: &InstanceSpec, revision: u64) -> u64 {
     let identity = Identity {
         command: &spec.command,
         directory: &spec.directory,
         environment: &spec.environment,
         listen: spec.listen,
         port: spec.port,
+        revision,
     };
     // Strings, numbers and maps with string keys: always JSON.
     let bytes = serde_json::to_vec(&identity).unwrap_or_default();
@@ -134,12 +177,15 @@ mod tests {
     }
 
     fn template(settings: &InstanceSettings) -> Template {
-        Template::new("web", settings, 4).unwrap()
+        Template::new("web", settings, 4, 0).unwrap()
     }
 
     #[test]
     fn a_service_becomes_specifications() {
-        assert_eq!(Template::new("web", &InstanceSettings::default(), 4), None);
+        assert_eq!(
+            Template::new("web", &InstanceSettings::default(), 4, 0),
+            None
+        );
         let template = template(&settings());
         let spec = template.instance(InstanceId(9), 2);
         assert_eq!(
@@ -154,13 +200,22 @@ mod tests {
         let desired = template.desired();
         assert_eq!(
             (desired.count, desired.surge, desired.hash),
-            (4, true, spec.hash)
+            (4, 1, spec.hash)
         );
     }
 
     #[test]
     fn the_hash_never_changes_by_itself() {
         assert_eq!(template(&settings()).spec.hash, 6_812_065_154_628_834_337);
+    }
+
+    #[test]
+    fn a_revision_replaces_and_what_ran_before_comes_back() {
+        let first = template(&settings());
+        let second = Template::new("web", &settings(), 4, 1).unwrap();
+        assert_ne!(first.hash(), second.hash());
+        let running = first.instance(InstanceId(3), 2);
+        assert_eq!(second.as_before(&running), first);
     }
 
     #[test]

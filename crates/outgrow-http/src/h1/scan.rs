@@ -28,8 +28,10 @@ impl Scan {
             self.at = end + 1;
             let empty = end - 1 == self.line_start;
             self.line_start = self.at;
-            if empty {
+            if empty || self.lines == 0 {
                 self.check_size(self.at, limits)?;
+            }
+            if empty {
                 return Ok(Some(self.at));
             }
             self.lines += 1;

@@ -108,6 +108,12 @@ impl Service {
         })
     }
 
+    /// Why the last check of the endpoint failed, when it did.
+    pub fn reason(&self, address: &Address) -> Option<String> {
+        let mut members = self.lock();
+        members.current(address)?.reason.clone()
+    }
+
     /// Sends the endpoint no new request; those in flight go on. False when there is none at the
     /// address.
     ///

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::certificates::Certificates;
 use super::handover::Handover;
-use super::instances::{Instances, Puzzle};
+use super::instances::{Deploys, Instances, Puzzle};
 use super::listeners::{Listeners, Sockets};
 use super::view::View;
 use super::watch::Watch;
@@ -71,6 +71,8 @@ pub(super) enum Request {
     Reload(oneshot::Sender<Result<String, String>>),
     /// Start the new binary's data process.
     Upgrade(Option<PathBuf>, oneshot::Sender<Result<String, String>>),
+    /// Replace all instances of a service.
+    Deploy(String, oneshot::Sender<Result<String, String>>),
     /// Stop everything.
     Stop(oneshot::Sender<Result<String, String>>),
 }
@@ -129,7 +131,7 @@ impl Control {
         let events = parts.registry.subscribe(EVENTS);
         let now = parts.edge.shared.clock.now();
         compile::services(&parts.config, &parts.registry, now);
-        let mut instances = Instances::new(parts.hello.generation);
+        let mut instances = Instances::new(parts.hello.generation, Deploys::kept(&parts.hello));
         instances.configure(&parts.config, parts.cores);
         let handover = Handover::from_keeper(&parts.hello);
         let handover = handover.as_ref();
@@ -267,7 +269,7 @@ impl Control {
                 },
                 Some(event) = self.events.recv() => self.take_event(event).await,
                 Some((puzzle, found)) = self.solutions.1.recv() => {
-                    self.instances.solve(&puzzle, found);
+                    self.instances.solve(&puzzle, found, &self.parts.registry);
                 }
                 Some(request) = self.requests.recv() => {
                     self.serve_request(request, &mut receiver).await;
@@ -348,6 +350,9 @@ impl Control {
             return;
         }
         let messages = self.instances.steps(&self.parts.registry, now);
+        if let Some(message) = self.instances.take_deploys() {
+            self.tell(&message).await;
+        }
         self.view.note_started();
         for message in &messages {
             self.tell(message).await;
@@ -401,6 +406,9 @@ impl Control {
                 }
                 self.upgrading.push(answer);
                 self.tell(&DataMessage::Upgrade { binary }).await;
+            }
+            Request::Deploy(service, answer) => {
+                let _ = answer.send(self.instances.deploy(&service));
             }
             Request::Stop(answer) => {
                 let _ = answer.send(Ok("stopping".to_owned()));

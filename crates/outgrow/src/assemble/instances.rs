@@ -2,6 +2,8 @@
 //! brought together into what the keeper is told to do. What is known of one is in `known`, what
 //! is wanted of it in `wanted`.
 
+mod canary;
+mod deploys;
 mod known;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use outgrow_fleet::protocol::{
 use outgrow_fleet::supervise::reconcile::{Action, ExistingInstance, reconcile};
 use outgrow_upstream::{Health, Registry, Subject};
 
+pub(super) use self::deploys::{DeployView, Deploys};
 pub(super) use self::known::Known;
 use self::wanted::Wanted;
 use super::handover::Handover;
@@ -38,6 +41,9 @@ pub(super) struct Instances {
     elsewhere: BTreeSet<InstanceId>,
     /// Whether something changed since it was last asked.
     changed: bool,
+    deploys: Deploys,
+    /// Whether the keeper has not been told of them yet.
+    deploys_changed: bool,
 }
 
 /// An instance that is not ready for long: somebody should look why.
@@ -50,20 +56,23 @@ pub(super) struct Puzzle {
 }
 
 impl Instances {
-    /// None yet. `generation` makes the ids of this data process its own.
-    pub(super) fn new(generation: u64) -> Self {
+    /// None yet. `generation` makes the ids of this data process its own; `deploys` is what is
+    /// remembered of them.
+    pub(super) fn new(generation: u64, deploys: Deploys) -> Self {
         Self {
             known: BTreeMap::new(),
             wanted: BTreeMap::new(),
             next: generation << 32,
             elsewhere: BTreeSet::new(),
             changed: true,
+            deploys,
+            deploys_changed: false,
         }
     }
 
     /// Takes over what a configuration wants. `cores` decides how many run when it does not say.
     pub(super) fn configure(&mut self, config: &Config, cores: usize) {
-        self.wanted = Wanted::all(config, cores);
+        self.wanted = Wanted::all(config, cores, &self.deploys);
     }
 
     /// For the state.
@@ -111,7 +120,9 @@ impl Instances {
         if let (Some(recollection), Some(service)) = (recollection, registry.service(&service)) {
             service.recall(&recollection, now);
             known.was_ready = true;
+            known.proven = true;
         }
+        known.failures_before = known.report.restarts;
     }
 
     fn note_as(
@@ -201,15 +212,14 @@ impl Instances {
         for known in self.known.values_mut() {
             self.changed |= known.look(registry, now);
         }
-        let wanted: Vec<_> = self
-            .wanted
-            .values()
-            .map(|wanted| wanted.template.desired())
-            .collect();
+        self.settle(now);
+        self.judge();
+        self.compare(registry, now);
+        let wanted: Vec<_> = self.wanted.values().map(Wanted::desired).collect();
         let existing: Vec<ExistingInstance> = self
             .known
             .values()
-            .map(|known| self.existing(known, now))
+            .map(|known| self.existing(known))
             .collect();
         let mut messages = Vec::new();
         for action in reconcile(&wanted, &existing) {
@@ -232,18 +242,25 @@ impl Instances {
         messages
     }
 
-    fn existing(&self, known: &Known, now: Ticks) -> ExistingInstance {
+    /// Takes note of who has been ready for long enough.
+    fn settle(&mut self, now: Ticks) {
+        for known in self.known.values_mut() {
+            let wanted = self.wanted.get(&known.report.spec.service);
+            known.settle(wanted.map(|wanted| wanted.settle), now);
+        }
+    }
+
+    fn existing(&self, known: &Known) -> ExistingInstance {
         let spec = &known.report.spec;
-        let settled = match self.wanted.get(&spec.service) {
-            Some(wanted) => known.is_settled(wanted.settle, now),
-            None => known.ready,
-        };
+        // Old ones have nothing to prove: one that serves is missed.
+        let wanted = self.wanted.get(&spec.service);
+        let is_new = wanted.is_some_and(|wanted| wanted.template.hash() == spec.hash);
         ExistingInstance {
             id: spec.id,
             service: spec.service.clone(),
             slot: spec.slot,
             hash: spec.hash,
-            ready: settled,
+            ready: if is_new { known.settled } else { known.ready },
             leaving: known.is_leaving(),
         }
     }
@@ -390,11 +407,20 @@ impl Instances {
     }
 
     /// What somebody who looked found out.
-    pub(super) fn solve(&mut self, puzzle: &Puzzle, found: Option<Diagnosis>) {
+    pub(super) fn solve(&mut self, puzzle: &Puzzle, found: Option<Diagnosis>, registry: &Registry) {
         let Some(known) = self.known.get_mut(&puzzle.id) else {
             return;
         };
         let is_same = known.report.shim == Some(puzzle.shim) && known.runs();
+        // Where it listens is as it should be: then its check says more.
+        let found = found.or_else(|| {
+            let service = registry.service(&known.report.spec.service)?;
+            let reason = service.reason(known.address.as_ref()?)?;
+            Some(Diagnosis {
+                sentence: format!("its check fails: {reason}"),
+                elsewhere: false,
+            })
+        });
         if !is_same || known.was_ready || known.diagnosis == found {
             return;
         }

@@ -1,5 +1,6 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
-use super::instances::{Instances, Known};
+use super::instances::{DeployView, Instances, Known};
 use super::readiness::NodeReadiness;
 use super::{listeners, log, numbers};
 
@@ -44,6 +45,7 @@ pub(super) struct View {
     asks: mpsc::Sender<Request>,
     plan: Arc<Snapshot<AdminPlan>>,
     instances: Mutex<Vec<InstanceView>>,
+    deploys: Mutex<BTreeMap<String, DeployView>>,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
@@ -71,6 +73,7 @@ impl View {
             asks,
             plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
             instances: Mutex::default(),
+            deploys: Mutex::default(),
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
@@ -151,6 +154,7 @@ impl View {
             let same = |view: &&InstanceView| view.known.report.pid == known.report.pid;
             old.iter().find(same).and_then(|view| view.resources)
         };
+        *self.deploys.lock().unwrap_or_else(PoisonError::into_inner) = instances.standings();
         *views = instances
             .all()
             .map(|known| InstanceView {
@@ -261,7 +265,16 @@ impl Source for View {
 
     fn state(&self) -> Value {
         let now = self.shared.clock.now();
-        let services: Vec<Value> = self.registry.state(now).iter().map(service).collect();
+        let deploys = self
+            .deploys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let services = self.registry.state(now);
+        let services: Vec<Value> = services
+            .iter()
+            .map(|state| service(state, deploys.get(&state.name)))
+            .collect();
         let instances: Vec<Value> = self.instances().iter().map(instance).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -293,12 +306,16 @@ impl Source for View {
         self.ask(move |answer| Request::Upgrade(binary, answer))
     }
 
+    fn deploy(&self, service: String) -> Action<'_> {
+        self.ask(move |answer| Request::Deploy(service, answer))
+    }
+
     fn stop(&self) -> Action<'_> {
         self.ask(Request::Stop)
     }
 }
 
-fn service(state: &ServiceState) -> Value {
+fn service(state: &ServiceState, deploy: Option<&DeployView>) -> Value {
     let endpoints: Vec<Value> = state
         .endpoints
         .iter()
@@ -327,6 +344,13 @@ fn service(state: &ServiceState) -> Value {
         "name": state.name,
         "balance": state.balance,
         "panic": state.panic,
+        "deploy": deploy.map(|deploy| json!({
+            "state": deploy.word,
+            "ready": deploy.ready,
+            "old": deploy.old,
+            "count": deploy.count,
+            "revision": deploy.revision,
+        })),
         "advice": state.advice,
         "unevenness": state.unevenness(),
         "queue": state.queue,

@@ -69,27 +69,35 @@ pub fn upgrade(args: &UpgradeArgs) -> ExitCode {
 }
 
 fn ask(args: &AdminArgs, verb: Verb, path: &str, body: &[u8]) -> ExitCode {
-    let address: Address = match args.admin.parse() {
-        Ok(address) => address,
-        Err(error) => return complain(&format!("--admin {}: {error}", args.admin)),
-    };
-    match client::request(
-        &address,
-        &Secret::new(args.token.as_str()),
-        verb,
-        path,
-        body,
-    ) {
-        Ok((status, body)) => {
-            let text = String::from_utf8_lossy(&body);
-            let text = text.trim_end();
-            if (200..300).contains(&status) {
-                print(&format!("{text}\n"));
-                return ExitCode::SUCCESS;
-            }
-            complain(&for_people(text))
+    match request(args, verb, path, body) {
+        Ok(text) => {
+            print(&format!("{text}\n"));
+            ExitCode::SUCCESS
         }
-        Err(problem) => complain(&problem.to_string()),
+        Err(problem) => complain(&problem),
+    }
+}
+
+/// The answer to a request that was granted, or else why not, for people.
+pub(super) fn request(
+    args: &AdminArgs,
+    verb: Verb,
+    path: &str,
+    body: &[u8],
+) -> Result<String, String> {
+    let address: Address = args
+        .admin
+        .parse()
+        .map_err(|error| format!("--admin {}: {error}", args.admin))?;
+    let token = Secret::new(args.token.as_str());
+    let answer = client::request(&address, &token, verb, path, body);
+    let (status, body) = answer.map_err(|problem| problem.to_string())?;
+    let text = String::from_utf8_lossy(&body);
+    let text = text.trim_end();
+    if (200..300).contains(&status) {
+        Ok(text.to_owned())
+    } else {
+        Err(for_people(text))
     }
 }
 

@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod demo;
+mod deploy;
 mod explain;
 mod run;
 mod source;
@@ -44,6 +45,9 @@ enum Command {
     Reload(ask::AdminArgs),
     /// Replace the running binary without dropping a connection.
     Upgrade(ask::UpgradeArgs),
+    /// Replace all instances of a service, a step at a time, without losing a request. New ones
+    /// that do not get ready are given up, and the old ones stay.
+    Deploy(deploy::DeployArgs),
     /// Stop a running outgrow: it finishes what is in flight first.
     Stop(ask::AdminArgs),
     /// Show the state of a running outgrow as JSON.
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Reload(args) => ask::reload(&args),
         Command::Upgrade(args) => ask::upgrade(&args),
+        Command::Deploy(args) => deploy::deploy(&args),
         Command::Stop(args) => ask::stop(&args),
         Command::State(args) => ask::state(&args),
     }

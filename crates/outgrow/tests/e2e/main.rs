@@ -7,6 +7,7 @@
 mod apps;
 mod checks;
 mod compared;
+mod deploy;
 mod http;
 mod limits;
 mod misuse;

@@ -103,6 +103,7 @@ fn addresses_are_read_and_written() {
     let wrong = [
         ("", AddressError::PortMissing),
         ("a", AddressError::PortMissing),
+        ("8080", AddressError::HostMissing),
         ("a:", AddressError::PortMissing),
         ("a:+1", AddressError::Port),
         ("a:99999999", AddressError::Port),

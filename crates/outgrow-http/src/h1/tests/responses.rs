@@ -38,6 +38,34 @@ fn check(method: Method, head: &str, expected: &str) {
     assert_eq!(got, expected, "{bytes:?}");
 }
 
+/// The start line's length counts whether it came in one piece or not.
+#[test]
+fn a_start_line_is_as_long_in_one_piece_as_in_two() {
+    let limits = Limits {
+        target_bytes: 100,
+        ..Limits::default()
+    };
+    for length in [100, 200] {
+        let mut text = format!(
+            "HTTP/1.1 200 {}\r\nContent-Length: 2\r\n",
+            "a".repeat(length)
+        );
+        for end in ["", "\r\n"] {
+            text.push_str(end);
+            let bytes = text.as_bytes();
+            let mut verdicts = [0, 50, length].map(|cut| {
+                let (mut scan, mut head) = (Scan::default(), ResponseHead::default());
+                let mut part = |bytes: &[u8]| {
+                    response::parse(bytes, &mut scan, &limits, Method::Get, &mut head).is_err()
+                };
+                (cut > 0 && part(&bytes[..cut])) || part(bytes)
+            });
+            verdicts.sort_unstable();
+            assert_eq!(verdicts, [length > 100; 3], "{length}");
+        }
+    }
+}
+
 #[test]
 fn status_lines() {
     let check = |line: &str, expected: &str| {

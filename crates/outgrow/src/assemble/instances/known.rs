@@ -48,6 +48,12 @@ pub(in super::super) struct Known {
     pub(super) hung: bool,
     /// Whether its liveness check fails and it is not restarted for now.
     pub(in super::super) held: bool,
+    /// Whether it has been ready for long enough to be relied upon.
+    pub(super) settled: bool,
+    /// Whether it ever was.
+    pub(super) proven: bool,
+    /// Restarts before this process knew it.
+    pub(super) failures_before: u32,
 }
 
 impl Known {
@@ -68,6 +74,9 @@ impl Known {
             stopping: false,
             hung: false,
             held: false,
+            settled: false,
+            proven: false,
+            failures_before: 0,
         }
     }
 
@@ -156,14 +165,18 @@ impl Known {
         };
         self.ready = false;
         self.held = false;
-        if let Some(service) = registry.service(&report.spec.service) {
+        let Some(service) = registry.service(&report.spec.service) else {
+            return;
+        };
+        // That one which is not wanted any more has ended is no news.
+        if !self.is_leaving() {
             let reason = report
                 .last_exit
                 .as_deref()
                 .unwrap_or("it is being restarted");
             service.fail_endpoint(&address, reason);
-            service.remove_endpoint(&address);
         }
+        service.remove_endpoint(&address);
     }
 
     /// Takes from the registry whether it is ready; whether that changed.
@@ -192,9 +205,26 @@ impl Known {
         true
     }
 
-    /// Whether it has been ready for long enough to be relied upon.
-    pub(super) fn is_settled(&self, settle: Duration, now: Ticks) -> bool {
-        self.ready && now.since(self.ready_since) >= settle
+    /// Takes note of whether it has been ready for `settle`, without which being ready is enough.
+    pub(super) fn settle(&mut self, settle: Option<Duration>, now: Ticks) {
+        let settle = settle.unwrap_or_default();
+        self.settled = self.ready && now.since(self.ready_since) >= settle;
+        self.proven |= self.settled;
+    }
+
+    /// How often it ended, or was restarted, without ever having been ready for long enough.
+    pub(super) fn failures(&self) -> u32 {
+        if self.proven {
+            return 0;
+        }
+        let fails_now = matches!(
+            self.report.state,
+            InstanceState::Exited { .. }
+                | InstanceState::Backoff { .. }
+                | InstanceState::CrashLoop { .. }
+        );
+        let restarts = self.report.restarts.saturating_sub(self.failures_before);
+        restarts + u32::from(fails_now)
     }
 
     /// Whether it may take requests within `patience`.

@@ -42,7 +42,7 @@ impl House {
     fn new(config: &Config) -> Self {
         let mut house = Self {
             registry: Registry::new(1),
-            instances: Instances::new(1),
+            instances: Instances::new(1, Deploys::default()),
             handover: None,
         };
         house.apply(config);
@@ -341,7 +341,9 @@ fn it_is_told_early_why_one_is_not_ready() {
         sentence: "web.1 listens on 3000, not on PORT=1".to_owned(),
         elsewhere: true,
     };
-    house.instances.solve(&puzzles[0], Some(why));
+    house
+        .instances
+        .solve(&puzzles[0], Some(why), &house.registry);
     house.steps(at(10));
     assert!(!house.is_expected(), "waiting for it is in vain");
     let messages = house.instances.steps(&house.registry, at(60));
