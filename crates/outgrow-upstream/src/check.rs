@@ -158,8 +158,7 @@ impl Asker {
             &check.host
         };
         let question = Question::new(&check, host);
-        // The first steady interval is cut at random: those that came up together part.
-        let mut in_step = true;
+        let mut rhythm = Rhythm { in_step: true };
         if matches!(health, Health::Up | Health::Down) {
             // Checked before, so only the check is new: a reload does not ask everybody at once.
             let pause = check.fast_interval.min(check.interval);
@@ -171,10 +170,7 @@ impl Asker {
             let result = result.as_ref().map(|()| took).map_err(String::as_str);
             self.service
                 .checked(self.endpoint.id(), result, verdict, self.clock.now());
-            let mut pause = jittered(pause_of(&check, &streak), check.jitter, &mut random);
-            if streak.is_steady() && std::mem::take(&mut in_step) {
-                pause = pause.mul_f64(random.unit());
-            }
+            let pause = rhythm.pause(&check, &streak, &mut random);
             tokio::time::sleep(pause).await;
         }
     }
@@ -235,6 +231,24 @@ impl Asker {
         } else {
             self.endpoint.label()
         }
+    }
+}
+
+/// When the next question follows.
+struct Rhythm {
+    /// Whether it may still be in step with others that came up at the same moment.
+    in_step: bool,
+}
+
+impl Rhythm {
+    /// Until the next question. The first steady interval is cut at random: those that came up
+    /// together part.
+    fn pause(&mut self, check: &CheckSettings, streak: &Streak, random: &mut Random) -> Duration {
+        let pause = jittered(pause_of(check, streak), check.jitter, random);
+        if streak.is_steady() && std::mem::take(&mut self.in_step) {
+            return pause.mul_f64(random.unit());
+        }
+        pause
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use outgrow_balance::hash::hash;
@@ -22,6 +22,7 @@ use crate::sample::Sample;
 use crate::service::Service;
 use crate::settings::ServiceSettings;
 
+mod addresses;
 mod measures;
 
 pub(crate) use measures::{Answers, Measures};
@@ -420,39 +421,5 @@ impl Endpoint {
     #[inline]
     pub fn response_time(&self, now: Ticks) -> f64 {
         PeakEwma::from_bits(self.response_time.load(Ordering::Relaxed)).read(now)
-    }
-
-    /// The socket addresses to try, best first; none for a Unix socket or a name that was not
-    /// resolved yet.
-    pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
-        self.resolved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Puts the address that answered in front.
-    pub(crate) fn prefer(&self, address: SocketAddr) {
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = resolved.iter().position(|known| *known == address) {
-            resolved[..=place].rotate_right(1);
-        }
-    }
-
-    /// Takes over what its name was resolved to; keeps what it had when that is nothing, and the
-    /// preferred address in front when it is still among them.
-    pub(crate) fn set_socket_addresses(&self, mut addresses: Vec<SocketAddr>) {
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if addresses.is_empty() {
-            return;
-        }
-        let preferred = resolved.first();
-        if let Some(place) = addresses
-            .iter()
-            .position(|address| Some(address) == preferred)
-        {
-            addresses[..=place].rotate_right(1);
-        }
-        *resolved = addresses;
     }
 }

@@ -120,6 +120,11 @@ impl EjectionCause {
             Self::SlowResponses => "slow_responses",
         }
     }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
+    }
 }
 
 /// Where events go. Nothing waits for whoever listens: what does not fit is counted as lost.

@@ -33,7 +33,7 @@ fn a_gateway_does_its_own_part() {
             upgrade,
             "HTTP/1.1 101 x\r\nUpgrade: evil\r\n\r\n",
             "HTTP/1.1 502 ",
-            "101",
+            "HTTP/1.1 101",
         ),
         (
             "no protocol",
@@ -41,7 +41,7 @@ fn a_gateway_does_its_own_part() {
             upgrade,
             "HTTP/1.1 101 x\r\n\r\n",
             "HTTP/1.1 502 ",
-            "101",
+            "HTTP/1.1 101",
         ),
         (
             "one of those that were asked for",
@@ -49,7 +49,7 @@ fn a_gateway_does_its_own_part() {
             upgrade,
             "HTTP/1.1 101 x\r\nUpgrade: OTHER/1\r\n\r\n",
             "HTTP/1.1 101 ",
-            "502",
+            "HTTP/1.1 502",
         ),
         (
             "the last hop",
@@ -73,7 +73,7 @@ fn a_gateway_does_its_own_part() {
             "Max-Forwards: 1\r\n",
             plain,
             "ok",
-            "501",
+            "HTTP/1.1 501",
         ),
     ] {
         let steps = vec![Step::ReadRequest, Step::Send(answer.into()), Step::Close];

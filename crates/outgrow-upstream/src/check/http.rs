@@ -17,8 +17,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 const NOT_HTTP: Failure = Failure::Not("HTTP/1");
 
-/// What is asked, and what is a healthy answer.
-#[derive(Clone, Debug)]
+/// What is asked, and what is a healthy answer. Its fields may be secret: it is never printed.
 pub(super) struct Question<'a> {
     /// The whole request.
     request: String,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::failure::Failure;
 use super::{grpc, http, postgres, redis, scram, tcp};
 use crate::connect;
@@ -9,7 +11,6 @@ use crate::endpoint::Endpoint;
 use crate::settings::{CheckKind, CheckSettings};
 
 /// What is asked.
-#[derive(Debug)]
 pub(super) enum Question<'a> {
     /// Whether somebody accepts, and perhaps what they say.
     Tcp { send: &'a str, expect: &'a str },
@@ -49,6 +50,20 @@ impl<'a> Question<'a> {
             CheckKind::Redis => Self::Redis(check),
         }
     }
+
+    /// Asks over a connection that stands.
+    pub(super) async fn ask(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Tcp { send, expect } => tcp::ask(stream, send, expect).await,
+            Self::Http(question) => http::ask(stream, question).await,
+            Self::Grpc { authority, service } => grpc::ask(stream, authority, service).await,
+            Self::Postgres(check, keys) => postgres::ask(stream, check, keys).await,
+            Self::Redis(check) => redis::ask(stream, check).await,
+        }
+    }
 }
 
 /// Asks once; what went wrong is a text for people.
@@ -69,13 +84,7 @@ async fn attempt(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut stream = connect::open(endpoint, timeout).await?;
-    match question {
-        Question::Tcp { send, expect } => tcp::ask(&mut stream, send, expect).await,
-        Question::Http(question) => http::ask(&mut stream, question).await,
-        Question::Grpc { authority, service } => grpc::ask(&mut stream, authority, service).await,
-        Question::Postgres(check, keys) => postgres::ask(&mut stream, check, keys).await,
-        Question::Redis(check) => redis::ask(&mut stream, check).await,
-    }
+    question.ask(&mut stream).await
 }
 
 /// Whether what went wrong is an answer, if not the right one.

@@ -378,3 +378,122 @@ async fn checks_end_with_their_endpoint_and_with_their_runner() {
     server.requests.close();
     server.task.abort();
 }
+
+#[test]
+fn pauses_follow_the_health_and_are_not_in_step() {
+    let check = CheckSettings {
+        interval: Duration::from_secs(10),
+        fast_interval: Duration::from_secs(1),
+        down_interval: Some(Duration::from_secs(30)),
+        rise: 2,
+        fall: 2,
+        ..CheckSettings::default()
+    };
+    let mut streak = Streak::new(Health::Unknown, check.rise, check.fall);
+    let mut pauses = Vec::new();
+    for passed in [true, false, false, false, true, true] {
+        streak.note(passed);
+        pauses.push(pause_of(&check, &streak).as_secs());
+    }
+    assert_eq!(pauses, [10, 1, 30, 30, 1, 10]);
+    let usual = CheckSettings::default();
+    let mut streak = Streak::new(Health::Down, 2, 2);
+    streak.note(false);
+    assert_eq!(pause_of(&usual, &streak), usual.fast_interval);
+    for percent in [0, 10, 50] {
+        let mut random = Random::from_seed(u64::from(percent));
+        let pauses: Vec<f64> = (0..1_000)
+            .map(|_| jittered(Duration::from_secs(1), percent, &mut random).as_secs_f64())
+            .collect();
+        let share = f64::from(percent) / 100.0;
+        let bounds = 1.0 - share - 1e-6..=1.0 + share + 1e-6;
+        assert!(pauses.iter().all(|pause| bounds.contains(pause)));
+        let mean = pauses.iter().sum::<f64>() / 1_000.0;
+        assert!(
+            (mean - 1.0).abs() < 0.05 * share + 1e-6,
+            "{percent}: {mean}"
+        );
+    }
+}
+
+/// Endpoints that came up at the same moment are not asked at the same moment again.
+#[test]
+fn the_first_steady_interval_parts_them() {
+    let check = CheckSettings::default();
+    let mut streak = Streak::new(Health::Unknown, check.rise, check.fall);
+    streak.note(true);
+    let mut random = Random::from_seed(1);
+    let pauses: Vec<(f64, f64)> = (0..1_000)
+        .map(|_| {
+            let mut rhythm = Rhythm { in_step: true };
+            let mut next = || rhythm.pause(&check, &streak, &mut random).as_secs_f64();
+            (next(), next())
+        })
+        .collect();
+    for quarter in [0.0, 0.5, 1.0, 1.5] {
+        let bounds = quarter..quarter + 0.5;
+        let inside = pauses.iter().filter(|(first, _)| bounds.contains(first));
+        assert!((150..350).contains(&inside.count()), "{quarter}");
+    }
+    assert!(
+        pauses
+            .iter()
+            .all(|(_, second)| (1.8..=2.2).contains(second))
+    );
+}
+
+/// Answers of each protocol with bytes changed, left out and put in: whatever comes, a check ends
+/// with a result.
+#[tokio::test]
+async fn what_a_server_sends_never_ends_but_in_a_result() {
+    use crate::settings::{CheckKind, Role};
+    use outgrow_core::settings::Secret;
+
+    const ANSWERS: [&[u8]; 7] = [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd",
+        b"+OK\r\n+PONG\r\n$37\r\nrole:slave\r\nmaster_link_status:up\r\n1\r\n\r\n",
+        b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0R\0\0\0\x1a\0\0\0\x0br=x,s=AAAA,i=4096",
+        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\0\0\0\x0b\0\x01\0\0\0\x01t",
+        b"E\0\0\0\x10C57P03\0Mx\0\0\0",
+        b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88",
+    ];
+    let settings = |kind| CheckSettings {
+        kind: Some(kind),
+        body: "xyz".to_owned(),
+        expect: "xyz".to_owned(),
+        role: Role::Replica,
+        user: "u".to_owned(),
+        password: Secret::new("pw"),
+        ..CheckSettings::default()
+    };
+    let kinds = [
+        CheckKind::Http,
+        CheckKind::Tcp,
+        CheckKind::Grpc,
+        CheckKind::Postgres,
+        CheckKind::Redis,
+    ];
+    let checks = kinds.map(settings);
+    for seed in 0..2_000 {
+        let mut random = Random::from_seed(seed);
+        let mut answer = ANSWERS[random.below(ANSWERS.len())].to_vec();
+        for _ in 0..random.below(6) {
+            let place = random.below(answer.len().max(1)).min(answer.len());
+            match random.below(3) {
+                0 if place < answer.len() => answer[place] = random.below(256) as u8,
+                1 if place < answer.len() => drop(answer.remove(place)),
+                _ => answer.insert(place, random.below(256) as u8),
+            }
+        }
+        for check in &checks {
+            let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            theirs.write_all(&answer).await.unwrap();
+            theirs.shutdown().await.unwrap();
+            let question = Question::new(check, "a");
+            let asked = tokio::time::timeout(LONG, question.ask(&mut ours)).await;
+            let result = asked.unwrap_or_else(|_| panic!("seed {seed}: it waits for ever"));
+            assert!(check.kind() != CheckKind::Tcp || result.is_err(), "{seed}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 
 use super::{Health, Member, Service};
+use crate::event::EjectionCause;
 
 /// What is known about one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Recollection {
     pub reason: Option<String>,
     /// For how long it gets no requests yet because it failed too many.
     pub ejected_for: Option<Duration>,
+    /// By which rule it is ejected, and what it did.
+    pub ejected_because: Option<(EjectionCause, String)>,
     /// Ejections in a row.
     pub ejections_in_a_row: u32,
 }
@@ -52,6 +55,7 @@ impl Member {
             health: self.health,
             reason: self.reason.clone(),
             ejected_for: self.history.until().map(|until| until.since(now)),
+            ejected_because: self.ejected.clone(),
             ejections_in_a_row: self.history.in_a_row(),
         }
     }
@@ -93,6 +97,8 @@ mod tests {
         assert_eq!(new.used(at(1)), [1, 4], "4 was not asked yet");
         let states = new.web.state(at(1)).endpoints;
         assert_eq!(states[1].reason.as_deref(), Some("status 503"));
+        let why = states[2].ejected_because.as_deref();
+        assert_eq!(why, Some("failed too many requests in a row"));
         assert_eq!(new.events(), Vec::<String>::new(), "nothing happened");
         new.registry.tick(at(6));
         assert_eq!(new.used(at(6)), [1, 3, 4]);

@@ -83,7 +83,7 @@ pub(crate) struct Member {
     /// Known to be dead.
     pub(crate) failed: bool,
     pub(crate) history: History,
-    /// Why it is ejected; `None` when another process ejected it.
+    /// Why it is ejected; `None` when an earlier process that told no reason ejected it.
     pub(crate) ejected: Option<(EjectionCause, String)>,
     /// How long its checks took.
     pub(super) times: Times,

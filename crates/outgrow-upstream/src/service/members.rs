@@ -119,6 +119,7 @@ impl Members {
             && member.history.until().is_none()
         {
             member.history = History::resumed(known.ejections_in_a_row, now + left);
+            member.ejected.clone_from(&known.ejected_because);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outgrow_core::Ticks;
 use outgrow_fleet::protocol::{DataMessage, Hello, InstanceReport};
-use outgrow_upstream::{Health, Recollection, Registry};
+use outgrow_upstream::{EjectionCause, Health, Recollection, Registry};
 use serde::{Deserialize, Serialize};
 
 use super::instances::Instances;
@@ -33,6 +33,9 @@ struct Entry {
     /// nothing else in common.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ejected_until_ms: Option<u64>,
+    /// By which rule, and what it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ejected_because: Option<(String, String)>,
     #[serde(default)]
     ejections: u32,
     /// The pid of the instance: another one at the same address is another one.
@@ -103,6 +106,9 @@ impl Entry {
             up: known.health == Health::Up,
             reason: known.reason,
             ejected_until_ms: known.ejected_for.map(until),
+            ejected_because: known
+                .ejected_because
+                .map(|(cause, why)| (cause.as_str().to_owned(), why)),
             ejections: known.ejections_in_a_row,
             pid,
         }
@@ -116,6 +122,10 @@ impl Entry {
             health: if self.up { Health::Up } else { Health::Down },
             reason: self.reason.clone(),
             ejected_for: self.ejected_until_ms.map(left),
+            ejected_because: self
+                .ejected_because
+                .as_ref()
+                .and_then(|(cause, why)| Some((EjectionCause::named(cause)?, why.clone()))),
             ejections_in_a_row: self.ejections,
         })
     }

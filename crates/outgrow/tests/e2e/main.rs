@@ -6,6 +6,7 @@
 
 mod apps;
 mod checks;
+mod compared;
 mod deploy;
 mod discover;
 mod http;

@@ -124,6 +124,7 @@ impl House {
             health: Health::Up,
             reason: None,
             ejected_for: None,
+            ejected_because: None,
             ejections_in_a_row: 0,
         };
         self.web().recall(&up, now);

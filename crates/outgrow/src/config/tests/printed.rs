@@ -154,7 +154,7 @@ fn without_a_file_the_option_is_the_place() {
     };
     let problems = line.configuration().unwrap_err();
     let expected = "\
---listen: \"8080\" is not an address: the port is missing
+--listen: \"8080\" is not an address: the host is missing; 0.0.0.0 is every IPv4 address, [::] every address
   hint: write for example \"127.0.0.1:8080\" or \"unix:/run/app.sock\"
 ";
     assert_eq!(print(None, &problems, Look::Plain), expected);

@@ -9,7 +9,7 @@ fn rules_inside_of_listeners_are_told() {
         &["1:listener.x: `address` is missing | add it, for example: address = \"0.0.0.0:8080\""],
     );
     let table = [
-        ("8080", "the port is missing"),
+        ("8080", "the host is missing"),
         (":8080", "the host is missing"),
         ("localhost:http", "the port must be a number up to 65535"),
         ("localhost:65536", "the port must be a number up to 65535"),
