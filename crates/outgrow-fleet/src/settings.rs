@@ -261,7 +261,7 @@ fn check_instances(settings: &InstanceSettings, table: &mut TableReader<'_, '_>)
 }
 
 /// Every field but the command.
-const INSTANCE_FIELDS: [&str; 13] = [
+const INSTANCE_FIELDS: [&str; 14] = [
     "instances",
     "directory",
     "environment",
@@ -274,6 +274,7 @@ const INSTANCE_FIELDS: [&str; 13] = [
     "restart_backoff_max",
     "crash_loop",
     "crash_loop_window",
+    "deploy",
     "live",
 ];
 

@@ -197,8 +197,11 @@ impl Service {
             if members.settings.check != settings.check {
                 members.forget_times();
             }
+            let other_rules = members.settings.outlier != settings.outlier
+                || members.settings.weights != settings.weights;
             members.settings = Arc::clone(&settings);
-            if members.settings.outlier != settings.outlier {
+            // Not when only endpoints come and go, as discovery lets them.
+            if other_rules {
                 members.forget_intervals();
             }
             let by_address: HashMap<&Address, &settings::Endpoint> = settings
