@@ -159,10 +159,7 @@ impl Histogram {
     /// Counts one value.
     #[inline]
     pub fn record(&self, micros: u64) {
-        let cells = self
-            .cells
-            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
-        let cell = &cells[bucket_of(micros)];
+        let cell = &self.cells()[bucket_of(micros)];
         cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let sum = self.sum_micros.load(Ordering::Relaxed);
         self.sum_micros
@@ -171,11 +168,15 @@ impl Histogram {
 
     /// Counts one value where several threads do so.
     pub fn record_shared(&self, micros: u64) {
-        let cells = self
-            .cells
-            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
-        cells[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        self.cells()[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// The counts, made when the first value comes.
+    #[inline]
+    fn cells(&self) -> &[AtomicU64] {
+        self.cells
+            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
     }
 
     /// Adds this histogram's counts to `total`.

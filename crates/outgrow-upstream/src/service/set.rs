@@ -29,8 +29,6 @@ pub struct EndpointSet {
     tables: Box<[LevelTable]>,
     /// How the share of one that came up grows.
     slow_start: Curve,
-    /// Whether response times are looked at, so that they are worth keeping.
-    pub uses_response_times: bool,
 }
 
 /// An endpoint that may get requests, as a set is compiled from it.
@@ -94,7 +92,6 @@ impl EndpointSet {
             expected: false,
             levels,
             tables,
-            uses_response_times: algorithm.uses_latency(),
         }
     }
 

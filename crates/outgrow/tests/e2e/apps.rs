@@ -127,16 +127,7 @@ fn get(outgrow: &Outgrow, path: &str) -> http::Response {
 
 /// Visitors notice neither the death of an instance nor a reload.
 fn survives(outgrow: Outgrow, path: &str) {
-    let request = CustomRequest {
-        name: path.to_owned(),
-        method: "GET".to_owned(),
-        target: path.to_owned(),
-        headers: Vec::new(),
-        body: None,
-        idempotent: true,
-        status: 200,
-        expected: None,
-    };
+    let request = CustomRequest::get(path);
     let plan = Plan {
         shoppers: 4,
         pace: Pace::Think(Duration::from_millis(20)),

@@ -215,16 +215,7 @@ fn a_canary_is_compared_with_what_runs() {
     let config = config(&folder, limits).replace(&command, "exec python3 app.py");
     let outgrow = Outgrow::start(&config).expect("outgrow starts");
     wait_ready(&outgrow, 3);
-    let request = CustomRequest {
-        name: "/".to_owned(),
-        method: "GET".to_owned(),
-        target: "/".to_owned(),
-        headers: Vec::new(),
-        body: None,
-        idempotent: true,
-        status: 200,
-        expected: None,
-    };
+    let request = CustomRequest::get("/");
     let plan = Plan {
         shoppers: 6,
         pace: Pace::Think(Duration::from_millis(5)),

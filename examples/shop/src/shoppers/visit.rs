@@ -52,6 +52,22 @@ pub struct CustomRequest {
     pub expected: Option<Bytes>,
 }
 
+impl CustomRequest {
+    /// A GET of `target`, counted under it, that is right with 200 and any body.
+    pub fn get(target: &str) -> Self {
+        Self {
+            name: target.to_owned(),
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: None,
+            idempotent: true,
+            status: 200,
+            expected: None,
+        }
+    }
+}
+
 impl Kind {
     /// The name under which it is counted.
     pub fn name(&self) -> Cow<'static, str> {
