@@ -66,19 +66,28 @@ pub fn exchange(
     let mut writer = client.stream.try_clone()?;
     let deadline = Instant::now() + limit;
     thread::scope(|scope| {
-        scope.spawn(move || {
+        // Whether a write met the reset: the system tells of it once only.
+        let writing = scope.spawn(move || {
             for (place, piece) in pieces.iter().enumerate() {
                 if place > 0 && !pause.is_zero() {
                     thread::sleep(pause);
                 }
-                if Instant::now() >= deadline || writer.write_all(piece).is_err() {
-                    return;
+                if Instant::now() >= deadline {
+                    return false;
+                }
+                if let Err(error) = writer.write_all(piece) {
+                    return error.kind() == io::ErrorKind::ConnectionReset;
                 }
             }
+            false
         });
-        let exchanged = client.receive_to_end(deadline.saturating_duration_since(Instant::now()));
+        let mut exchanged =
+            client.receive_to_end(deadline.saturating_duration_since(Instant::now()));
         // Wakes a writer that the other side does not read from.
         let _closed = client.stream.shutdown(Shutdown::Both);
+        if let (Ok(true), Ok(exchange)) = (writing.join(), &mut exchanged) {
+            exchange.end = End::Reset;
+        }
         exchanged
     })
 }
