@@ -99,6 +99,9 @@ fn tests(nextest: &mut Command, workspace: &Workspace, filters: &[String], allow
         .args(["--config-file", "xtask/nextest.toml"])
         .args(filters)
         .env(binary::VARIABLE, binary::path(workspace));
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty()) {
+        nextest.args(["--profile", "ci"]);
+    }
     if allow_missing {
         nextest.env(ALLOW_MISSING_VARIABLE, "1");
     }

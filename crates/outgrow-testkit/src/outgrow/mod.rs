@@ -31,6 +31,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long processes that were told to end may still be seen.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
+/// How long what is written may take to get through the processes and pipes of a busy machine.
+const TOLD_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a new data process may take to be ready.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(30);
@@ -256,6 +258,16 @@ impl Outgrow {
             waited,
             stderr: self.stderr(),
         })
+    }
+
+    /// Waits until it has written these words to standard error, and returns all that it has
+    /// written: what it says of a thing comes a moment after the thing.
+    ///
+    /// # Errors
+    /// When it does not say so within ten seconds.
+    pub fn wait_told(&self, words: &str) -> Result<String, OutgrowError> {
+        let told = |outgrow: &Self| Some(outgrow.stderr()).filter(|text| text.contains(words));
+        self.wait(&format!("the words {words:?}"), TOLD_LIMIT, told)
     }
 
     /// Its processes at this moment.

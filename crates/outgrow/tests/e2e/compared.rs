@@ -121,8 +121,7 @@ fn who_answers_much_later_is_left_out() {
          reason=\"slow_responses\"}} 1"
     );
     assert!(metrics.contains(&line), "{metrics}");
-    let stderr = outgrow.stderr();
-    assert!(stderr.contains("outlier.slow_responses"), "{stderr}");
+    outgrow.wait_told("outlier.slow_responses").expect("told");
 }
 
 #[test]
@@ -137,5 +136,5 @@ fn a_slow_check_is_told_with_what_to_change() {
     let advice = advice.unwrap_or_else(|error| panic!("{error}\n{}", outgrow.stderr()));
     assert!(advice.starts_with("the check takes 1"), "{advice}");
     assert!(advice.contains("/livez"), "{advice}");
-    assert!(outgrow.stderr().contains("app: the check takes 1"));
+    outgrow.wait_told("app: the check takes 1").expect("told");
 }

@@ -223,35 +223,26 @@ fn a_canary_is_compared_with_what_runs() {
         ..Plan::new(outgrow.address("public").expect("an address"))
     };
     let shoppers = Shoppers::start(plan).expect("shoppers");
-    let round = |version: &str| {
+    let round = |version: &str, told: &str| {
         folder.write("version", version).expect("written");
-        let output = deploy(&outgrow);
-        let log = outgrow.stderr();
-        (output.status.success(), log)
+        let good = deploy(&outgrow).status.success();
+        let log = outgrow.wait_told(told).expect("told");
+        (good, log)
     };
 
-    let (good, log) = round("second");
-    assert!(
-        good && log.contains("the new version is not worse"),
-        "{log}"
-    );
+    let (good, log) = round("second", "the new version is not worse");
+    assert!(good, "{log}");
     let before = wait_ready(&outgrow, 3);
     let failed = shoppers.totals().all().failed;
     assert_eq!(failed, 0, "{}", shoppers.totals().complaints(20));
 
-    let (good, log) = round("errors");
-    assert!(
-        !good && log.contains("requests failed, of the old version"),
-        "{log}"
-    );
+    let (good, log) = round("errors", "requests failed, of the old version");
+    assert!(!good, "{log}");
     assert_eq!(wait_ready(&outgrow, 3), before, "the old ones stay");
 
     let failed = shoppers.totals().all().failed;
-    let (good, log) = round("slow");
-    assert!(
-        !good && log.contains("slower than the old version"),
-        "{log}"
-    );
+    let (good, log) = round("slow", "slower than the old version");
+    assert!(!good, "{log}");
     assert_eq!(wait_ready(&outgrow, 3), before, "the old ones stay");
     let totals = shoppers.stop();
     assert_eq!(totals.all().failed, failed, "{}", totals.complaints(20));

@@ -293,7 +293,8 @@ fn a_reload_with_mistakes_changes_nothing() {
     );
     serves(&running);
     // By the watch on the file too it was refused, and says so once more in the log.
-    says(&running.stderr(), &["the running configuration stays"]);
+    let told = running.wait_told("the running configuration stays");
+    told.expect("told");
     running
         .reload(&FIXED.replace("\"fixed\"", "\"better\""))
         .expect("a reload");

@@ -69,10 +69,8 @@ fn the_file_is_broken_just_before_the_keeper_becomes_the_new_binary() {
     let binary = wrapper(folder, &breaks);
     outgrow.upgrade(Some(&binary)).expect("an upgrade");
     outgrow
-        .wait("the keeper has become the new one", SOON, |outgrow| {
-            outgrow.stderr().contains("the keeper is of").then_some(())
-        })
-        .expect("it does");
+        .wait_told("the keeper is of")
+        .expect("it has become the new one");
     assert_eq!(outgrow.pids().keeper, keeper);
     serves(&outgrow, "stays");
     kill_data(&outgrow);
@@ -104,8 +102,8 @@ fn a_data_process_comes_back_though_the_file_cannot_be_put_in_force() {
         assert!(refused.is_err(), "{what} was taken");
         kill_data(&outgrow);
         serves(&outgrow, "stays");
-        let stderr = outgrow.stderr();
-        assert!(stderr.contains(told), "{what}: {stderr}");
+        let all = outgrow.wait_told(told);
+        all.unwrap_or_else(|error| panic!("{what}: {error}"));
         // Not even the addresses that could be bound are held any longer.
         if let Some(free) = outgrow.address("free") {
             let given_back = |_: &Outgrow| Client::connect(free).is_err().then_some(());
@@ -182,8 +180,9 @@ fn instances_have_the_open_files_that_the_user_set() {
         .binary(&wrapper)
         .start()
         .expect("outgrow starts");
-    let stdout = outgrow.stdout();
-    assert!(stdout.contains("app.1 | 512\n"), "{stdout}");
+    let told = |outgrow: &Outgrow| outgrow.stdout().contains("app.1 | 512\n").then_some(());
+    let told = outgrow.wait("the limit", SOON, told);
+    told.unwrap_or_else(|error| panic!("{error}\n{}", outgrow.stdout()));
 }
 
 /// A connection that keeps a draining process alive.

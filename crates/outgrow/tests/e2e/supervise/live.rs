@@ -17,11 +17,6 @@ fn live(path: &str) -> String {
     )
 }
 
-fn wait_log(outgrow: &Outgrow, words: &str) {
-    let seen = |outgrow: &Outgrow| outgrow.stderr().contains(words).then_some(());
-    outgrow.wait(words, SOON, seen).expect("it says so");
-}
-
 fn restarts(outgrow: &Outgrow) -> Vec<u64> {
     let count = |instance: &serde_json::Value| instance["restarts"].as_u64().expect("a number");
     instances(outgrow).iter().map(count).collect()
@@ -32,9 +27,13 @@ fn a_mistyped_path_restarts_nobody() {
     let outgrow = start(&shop::config(2, &live("/mistyped")));
     wait_ready(&outgrow, 2);
     for name in ["shop.1", "shop.2"] {
-        wait_log(&outgrow, &format!("{name} does not answer (status 404)"));
+        outgrow
+            .wait_told(&format!("{name} does not answer (status 404)"))
+            .expect("it says so");
     }
-    assert!(outgrow.stderr().contains("is [service.shop.live] right?"));
+    outgrow
+        .wait_told("is [service.shop.live] right?")
+        .expect("a question");
     assert_eq!(restarts(&outgrow), [0, 0]);
     let metrics = outgrow.admin_get("/metrics").expect("metrics").text();
     let held = "outgrow_instance_restart_held{instance=\"shop.1\"} 1";
@@ -48,7 +47,7 @@ fn all_that_hang_are_restarted_one_after_the_other() {
     for pid in &before {
         processes::signal(*pid, Signal::STOP).expect("stopped");
     }
-    wait_log(&outgrow, "is ready again");
+    outgrow.wait_told("is ready again").expect("it says so");
     let replaced = |outgrow: &Outgrow| {
         let ready = shop::ready_pids(outgrow);
         let all_new = ready.iter().all(|pid| !before.contains(pid));
