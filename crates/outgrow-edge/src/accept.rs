@@ -238,10 +238,10 @@ fn start(
     match listener.tls.clone() {
         None => {
             let peer = Peer::new(address, trusted, false);
-            tokio::spawn(async move {
-                connection::serve(worker, listener, stream, peer).await;
-                drop(open);
-            });
+            // Boxed here, since the runtime moves what it is given several times.
+            tokio::spawn(Box::pin(connection::serve(
+                worker, listener, stream, peer, open,
+            )));
         }
         Some(tls) => {
             let peer = Peer::new(address, trusted, true);

@@ -27,14 +27,16 @@ enum Next {
     Http2,
 }
 
-/// Serves a connection until it ends. What it is (HTTP/1.1 or HTTP/2 by prior knowledge) is seen
-/// from its first bytes.
+/// Serves a connection until it ends, and then lets go of `counted`. What it is (HTTP/1.1 or HTTP/2
+/// by prior knowledge) is seen from its first bytes.
 pub(crate) async fn serve<T: Transport + 'static>(
     worker: Arc<Worker>,
     listener: Arc<ListenerPlan>,
     io: T,
     peer: Peer,
+    counted: impl Send,
 ) {
+    let _counted = counted;
     let mut timer = Timer::new(&worker.wheel);
     let blocks = Arc::clone(&worker.blocks);
     let mut connection = ServerConnection::new(io, blocks, listener.limits);
@@ -58,7 +60,8 @@ pub(crate) async fn serve<T: Transport + 'static>(
                 let began = incoming.buffer.bytes().to_vec();
                 // Its block is not needed for as long as the connection lives.
                 drop(incoming);
-                crate::http2::serve(worker, listener, io, began, peer).await;
+                // Boxed, so that HTTP/1.1 connections are not as large as its state.
+                Box::pin(crate::http2::serve(worker, listener, io, began, peer)).await;
                 return;
             }
         }

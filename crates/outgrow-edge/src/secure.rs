@@ -32,8 +32,15 @@ pub(crate) async fn serve(
         }
     };
     if stream.alpn() == Some(b"h2") {
-        crate::http2::serve(worker, listener, stream, Vec::new(), peer).await;
+        Box::pin(crate::http2::serve(
+            worker,
+            listener,
+            stream,
+            Vec::new(),
+            peer,
+        ))
+        .await;
     } else {
-        connection::serve(worker, listener, stream, peer).await;
+        Box::pin(connection::serve(worker, listener, stream, peer, ())).await;
     }
 }

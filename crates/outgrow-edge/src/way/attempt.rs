@@ -46,7 +46,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Some(connection) => connection,
             None => {
                 let connected = connect(endpoint, target.timeouts.connect, now, retries.deadline);
-                connected.await.map_err(|fault| (fault, false))?
+                // Boxed, as is all that is rare: the state of every request is moved as it begins.
+                Box::pin(connected).await.map_err(|fault| (fault, false))?
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
@@ -72,7 +73,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             }
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
-                self.tunnel(context, connection)
+                Box::pin(self.tunnel(context, connection))
                     .await
                     .map_err(|fault| (fault, reused))
             }
