@@ -80,7 +80,7 @@ const NEEDS: [Need; 15] = [
     Need {
         program: "ip",
         how: How::Debian("iproute2"),
-        why: "end-to-end tests that run outgrow as pid 1 in namespaces of its own",
+        why: "end-to-end tests with several boxes, and with outgrow as pid 1, in namespaces",
     },
     Need {
         program: "strace",

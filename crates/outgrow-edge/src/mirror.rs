@@ -16,7 +16,7 @@ use outgrow_message::{
     Block, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
 };
 use outgrow_net::Timer;
-use outgrow_upstream::{Freshness, Outcome, Wish};
+use outgrow_upstream::{Freshness, Opening, Outcome, Wish};
 
 use crate::backend::{Backend, Chooser};
 use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundings, UpstreamSide};
@@ -201,8 +201,11 @@ impl Copy {
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let timeout = backend.timeouts.connect;
-                match outgrow_upstream::connect(endpoint, timeout, now).await {
+                let opening = Opening {
+                    connect: backend.timeouts.connect,
+                    unacknowledged: backend.timeouts.unacknowledged,
+                };
+                match outgrow_upstream::connect(endpoint, opening, now).await {
                     Ok(connection) => connection,
                     Err(fault) => {
                         endpoint.report(Outcome::Fault(fault), worker.now());

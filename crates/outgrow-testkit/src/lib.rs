@@ -3,6 +3,7 @@
 //! none; everything listens on port 0 of loopback and is stopped on drop.
 //!
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
+//! - [`boxes::Boxes`]: network namespaces as machines on a switch
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
 //! - [`consul::FakeConsul`]: a fake of Consul's health endpoint
 //! - [`dns::DnsServer`]: names that change, and answers that lie
@@ -19,6 +20,7 @@
 
 pub mod apps;
 pub mod backend;
+pub mod boxes;
 pub mod consul;
 pub mod databases;
 pub mod dns;

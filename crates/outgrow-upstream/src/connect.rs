@@ -16,6 +16,7 @@ use std::time::Duration;
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_net::Stream;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::endpoint::Endpoint;
@@ -29,7 +30,20 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
 /// "Connection Attempt Delay" that RFC 8305 section 5 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Makes a connection that may take `timeout` to stand. It belongs to the calling runtime.
+/// From one question whether the peer's machine is still there to the next.
+const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the steps of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Until it stands.
+    pub connect: Duration,
+    /// Until the peer's machine acknowledges what was sent. On a connection on which nothing is
+    /// sent the machine is asked for a sign after as long. Zero: as long as the system tries.
+    pub unacknowledged: Duration,
+}
+
+/// Makes a connection. It belongs to the calling runtime.
 ///
 /// A failure is not counted here: the caller reports it like any other ([`Endpoint::report`]).
 ///
@@ -38,11 +52,13 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// [`Cause::ConnectFailed`]; nothing was sent in any case.
 pub async fn connect(
     endpoint: &Endpoint,
-    timeout: Duration,
+    opening: Opening,
     now: Ticks,
 ) -> Result<Connection, Fault> {
+    let timeout = opening.connect;
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok(stream)) => {
+            watch_peer(&stream, opening.unacknowledged);
             endpoint.count_connect();
             return Ok(Connection {
                 stream,
@@ -125,6 +141,24 @@ async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(Stream::Tcp(stream))
+}
+
+/// Has the system tell when the peer's machine is gone: such a one sends nothing, not even an end.
+fn watch_peer(stream: &Stream, unacknowledged: Duration) {
+    let Stream::Tcp(stream) = stream else {
+        return;
+    };
+    let socket = SockRef::from(stream);
+    if unacknowledged.is_zero() {
+        return;
+    }
+    let keep_alive = TcpKeepalive::new()
+        // In whole seconds.
+        .with_time(unacknowledged.max(KEEP_ALIVE_AGAIN))
+        .with_interval(KEEP_ALIVE_AGAIN);
+    // Where the system refuses, its own times are in force.
+    let _ = socket.set_tcp_keepalive(&keep_alive);
+    let _ = socket.set_tcp_user_timeout(Some(unacknowledged));
 }
 
 async fn open_unix(path: &Path) -> io::Result<Stream> {
@@ -226,7 +260,11 @@ mod tests {
         registry.apply(&services, Ticks(1));
         let endpoint = registry.service("db").unwrap().endpoints().load().all[0].clone();
         endpoint.set_socket_addresses(vec![hole, good]);
-        let connected = connect(&endpoint, Duration::from_secs(1), Ticks(1)).await;
+        let opening = Opening {
+            connect: Duration::from_secs(1),
+            unacknowledged: Duration::ZERO,
+        };
+        let connected = connect(&endpoint, opening, Ticks(1)).await;
         connected.expect("the other address is tried");
         assert_eq!(endpoint.socket_addresses(), [good, hole], "and preferred");
         // The resolver tells them in its own order, again and again.

@@ -25,7 +25,7 @@ pub mod service;
 pub mod settings;
 pub mod state;
 
-pub use connect::connect;
+pub use connect::{Opening, connect};
 pub use endpoint::{Endpoint, EndpointId, Outcome};
 pub use event::{EjectionCause, Event, Subject};
 pub use permit::Permit;

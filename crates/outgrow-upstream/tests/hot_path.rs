@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use outgrow_core::settings::Address;
 use outgrow_core::{Random, Ticks};
 use outgrow_upstream::settings::{Balance, Endpoint, ServiceSettings};
-use outgrow_upstream::{Freshness, Outcome, Registry, Wish, connect};
+use outgrow_upstream::{Freshness, Opening, Outcome, Registry, Wish, connect};
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -35,7 +35,11 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
     registry.apply(&BTreeMap::from([("web".to_owned(), settings)]), Ticks(1));
     let service = registry.service("web").expect("it was applied");
     for endpoint in &service.endpoints().load().all {
-        let connection = connect(endpoint, Duration::from_secs(5), Ticks(1))
+        let opening = Opening {
+            connect: Duration::from_secs(5),
+            unacknowledged: Duration::ZERO,
+        };
+        let connection = connect(endpoint, opening, Ticks(1))
             .await
             .expect("it listens");
         endpoint.release(0, connection, Ticks(1), None);

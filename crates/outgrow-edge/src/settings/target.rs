@@ -73,6 +73,8 @@ impl RouteTimeouts {
             first_byte: self.first_byte.unwrap_or(service.first_byte),
             stream_idle: self.stream_idle.unwrap_or(service.stream_idle),
             request: self.request.unwrap_or(service.request),
+            // Connections belong to no route.
+            unacknowledged: service.unacknowledged,
         }
     }
 }

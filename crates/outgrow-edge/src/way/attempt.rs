@@ -8,7 +8,8 @@ use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::Known;
-use outgrow_upstream::{Connection, Endpoint, Freshness, Outcome, Permit};
+use outgrow_upstream::settings::ServiceTimeouts;
+use outgrow_upstream::{Connection, Endpoint, Freshness, Opening, Outcome, Permit};
 
 use super::retry::Retries;
 use super::{Target, Way};
@@ -45,7 +46,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let connected = connect(endpoint, target.timeouts.connect, now, retries.deadline);
+                let connected = connect(endpoint, target.timeouts, now, retries.deadline);
                 // Boxed, as is all that is rare: the state of every request is moved as it begins.
                 Box::pin(connected).await.map_err(|fault| (fault, false))?
             }
@@ -207,14 +208,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 /// A new connection, for which there is time until `deadline` at most.
 async fn connect(
     endpoint: &Endpoint,
-    timeout: Duration,
+    timeouts: &ServiceTimeouts,
     now: Ticks,
     deadline: Ticks,
 ) -> Result<Connection, Fault> {
     let left = deadline.since(now);
-    let connected = outgrow_upstream::connect(endpoint, timeout.min(left), now).await;
+    let opening = Opening {
+        connect: timeouts.connect.min(left),
+        unacknowledged: timeouts.unacknowledged,
+    };
+    let connected = outgrow_upstream::connect(endpoint, opening, now).await;
     match connected {
-        Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeout => {
+        Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeouts.connect => {
             Err(too_late(Phase::Connect))
         }
         connected => connected,

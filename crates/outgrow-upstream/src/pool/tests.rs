@@ -9,9 +9,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::Opening;
 use crate::endpoint::Endpoint;
 use crate::registry::Registry;
 use crate::settings::{self, ServiceSettings};
+
+fn within(connect: Duration) -> Opening {
+    Opening {
+        connect,
+        unacknowledged: Duration::ZERO,
+    }
+}
 
 fn at(millis: u64) -> Ticks {
     Ticks::ZERO + Duration::from_millis(millis)
@@ -42,7 +50,7 @@ async fn listening() -> (Registry, Arc<Endpoint>, TcpListener) {
 
 /// A connection and the server's end of it.
 async fn connected(endpoint: &Endpoint, listener: &TcpListener) -> (Connection, TcpStream) {
-    let connection = crate::connect(endpoint, Duration::from_secs(5), at(1))
+    let connection = crate::connect(endpoint, within(Duration::from_secs(5)), at(1))
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
@@ -207,7 +215,8 @@ fn take_over_between_threads(address: Address, may_be_late: bool, accept: impl F
         scope.spawn(move || {
             runtime().block_on(async {
                 for number in 1..=2 {
-                    let connecting = crate::connect(first, Duration::from_secs(5), at(number));
+                    let connecting =
+                        crate::connect(first, within(Duration::from_secs(5)), at(number));
                     first.release(0, connecting.await.unwrap(), at(number), None);
                 }
                 released.send(()).unwrap();
@@ -288,7 +297,9 @@ async fn failures_to_connect_have_their_cause() {
 
     async fn failure(address: Address, timeout: Duration) -> Cause {
         let (_registry, endpoint) = endpoint(address, 1);
-        let fault = crate::connect(&endpoint, timeout, at(1)).await.unwrap_err();
+        let fault = crate::connect(&endpoint, within(timeout), at(1))
+            .await
+            .unwrap_err();
         assert_eq!(fault.side, Side::Upstream);
         assert_eq!((fault.phase, fault.sent), (Phase::Connect, Sent::None));
         assert!(fault.another_may_help() && fault.blames_endpoint());
@@ -312,7 +323,7 @@ async fn failures_to_connect_have_their_cause() {
     let mut waiting = Vec::new();
     let cause = loop {
         let (registry, endpoint) = endpoint(socket.clone(), 1);
-        match crate::connect(&endpoint, Duration::from_millis(50), at(1)).await {
+        match crate::connect(&endpoint, within(Duration::from_millis(50)), at(1)).await {
             Ok(connection) => waiting.push((registry, connection)),
             Err(fault) => break fault.cause,
         }

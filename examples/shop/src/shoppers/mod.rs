@@ -56,6 +56,10 @@ pub enum Pace {
 pub struct Plan {
     /// Where the shop is reached.
     pub address: SocketAddr,
+    /// Other addresses of the same shop, as a name with several has: one after the other is tried
+    /// when no connection can be made, beginning with the one that was reached last, each for at
+    /// most a second. Default: none.
+    pub others: Vec<SocketAddr>,
     /// The Host field. Default: the address.
     pub host: String,
     /// Shoppers, each with one connection. Default 8.
@@ -84,6 +88,7 @@ impl Plan {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            others: Vec::new(),
             host: address.to_string(),
             shoppers: 8,
             pace: Pace::Think(Duration::ZERO),

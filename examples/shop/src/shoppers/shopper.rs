@@ -21,12 +21,16 @@ use crate::content::scatter;
 /// Pause after a connection could not be made, so that a shop that is away is
 /// not asked thousands of times a second.
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How long one of several addresses is tried before the next one.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 struct Shopper {
     floor: Arc<Floor>,
     wire: Option<Wire>,
     /// Had a connection before, which was closed between two requests.
     lost: bool,
+    /// The place of the address that was reached last.
+    reached: usize,
 }
 
 /// A request of the plan.
@@ -41,6 +45,7 @@ pub(super) async fn run(floor: Arc<Floor>, place: usize, mut stopped: watch::Rec
         floor: Arc::clone(&floor),
         wire: None,
         lost: false,
+        reached: 0,
     };
     let mut first = true;
     loop {
@@ -146,15 +151,36 @@ impl Shopper {
                 }
             }
         }
-        let limit = deadline.saturating_duration_since(Instant::now());
-        let wire = Wire::connect(self.floor.plan.address, limit)
-            .await
-            .map_err(|error| Outcome::Failed(Reason::Connect, error.to_string()))?;
+        let wire = self.connect(deadline).await?;
         let mut tally = self.floor.tally();
         tally.totals.connects += 1;
         tally.totals.reconnects += u64::from(std::mem::take(&mut self.lost));
         drop(tally);
         Ok(wire)
+    }
+
+    /// A connection to the first address that can be reached; the last one's error when none can.
+    async fn connect(&mut self, deadline: Instant) -> Result<Wire, Outcome> {
+        let plan = &self.floor.plan;
+        let count = plan.others.len() + 1;
+        let mut failure = Outcome::Failed(Reason::Connect, "no time left".into());
+        for turn in 0..count {
+            let place = (self.reached + turn) % count;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let limit = if count == 1 { left } else { left.min(ATTEMPT) };
+            let address = match place.checked_sub(1) {
+                Some(other) => plan.others[other],
+                None => plan.address,
+            };
+            match Wire::connect(address, limit).await {
+                Ok(wire) => {
+                    self.reached = place;
+                    return Ok(wire);
+                }
+                Err(error) => failure = Outcome::Failed(Reason::Connect, error.to_string()),
+            }
+        }
+        Err(failure)
     }
 }
 
