@@ -5,7 +5,7 @@ use std::sync::Arc;
 use outgrow_message::RequestHead;
 
 use crate::plan::{Plan, RoutePlan};
-use crate::router::Captures;
+use crate::router::{Captures, Router};
 
 /// What the route's path captured, and a text that is made of the request: a rewritten path, a
 /// redirect's target, the methods that would have been allowed.
@@ -19,20 +19,26 @@ pub(crate) struct Matched {
 }
 
 impl Matched {
-    /// Finds the route of a request.
+    /// Finds the route of a request that came to this listener.
     #[inline]
-    pub(crate) fn route(&mut self, plan: &Plan, request: &RequestHead) -> Option<Arc<RoutePlan>> {
+    pub(crate) fn route(
+        &mut self,
+        plan: &Plan,
+        listener: &str,
+        request: &RequestHead,
+    ) -> Option<Arc<RoutePlan>> {
         self.only_method = false;
-        let Some(index) = plan.router.find(request, &mut self.captures) else {
-            self.none(plan, request);
+        let router = plan.routers.of(listener);
+        let Some(index) = router.find(request, &mut self.captures) else {
+            self.none(router, request);
             return None;
         };
         plan.routes.get(index).cloned()
     }
 
     #[cold]
-    fn none(&mut self, plan: &Plan, request: &RequestHead) {
-        if let Some(methods) = plan.router.allowed(request) {
+    fn none(&mut self, router: &Router, request: &RequestHead) {
+        if let Some(methods) = router.allowed(request) {
             self.only_method = true;
             self.text.clear();
             self.text.extend_from_slice(methods.as_bytes());

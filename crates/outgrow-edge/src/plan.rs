@@ -17,14 +17,14 @@ use crate::backend::{Backend, Backends, Picking};
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
 use crate::rewrite::{Redirect, Rewrite};
-use crate::router::Router;
+use crate::router::Routers;
 use crate::settings::{HeaderEdits, ListenerTimeouts};
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// From a request to an index of `routes`.
-    pub router: Router,
+    pub routers: Routers,
     /// The routes.
     pub routes: Vec<Arc<RoutePlan>>,
 }

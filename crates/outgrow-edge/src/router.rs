@@ -12,6 +12,7 @@
 //! services are checked in the binary.
 
 mod by_length;
+mod by_listener;
 mod captures;
 mod conditions;
 mod index;
@@ -25,9 +26,12 @@ use std::cmp::Reverse;
 
 use outgrow_message::RequestHead;
 
-use crate::settings::{HostPattern, PathPattern, RouteConditions, RouteSettings, Segment};
+use crate::settings::{
+    HostPattern, ListenerName, PathPattern, RouteConditions, RouteSettings, Segment,
+};
 
 use by_length::ByLength;
+pub use by_listener::Routers;
 pub use captures::Captures;
 pub use conditions::Failed;
 use conditions::{Conditions, Verdict};
@@ -44,6 +48,8 @@ pub struct Rule<'r> {
     pub hosts: &'r [HostPattern],
     /// The path.
     pub path: &'r PathPattern,
+    /// The listeners; empty: any. Known to [`same_rank`] and to [`Routers`] only.
+    pub listeners: &'r [ListenerName],
     /// What else is asked of the request.
     pub conditions: RouteConditions<'r>,
     /// Its rank among those of the same host and path; higher first.
@@ -56,6 +62,7 @@ impl<'r> Rule<'r> {
         Self {
             hosts: &route.host,
             path: &route.path,
+            listeners: &route.listener,
             conditions: route.conditions(),
             priority: route.priority,
         }
@@ -116,8 +123,13 @@ impl Router {
     /// Compiles the rules. Of two that match the same the first one stays; that there are none is
     /// checked before.
     pub fn compile<'r>(rules: impl IntoIterator<Item = Rule<'r>>) -> Self {
+        Self::compile_some(rules.into_iter().enumerate())
+    }
+
+    /// The same for some of many rules, each with the index that is given for it.
+    pub fn compile_some<'r>(rules: impl IntoIterator<Item = (usize, Rule<'r>)>) -> Self {
         let mut router = Self::default();
-        for (index, rule) in rules.into_iter().enumerate() {
+        for (index, rule) in rules {
             let candidate = Candidate {
                 index,
                 priority: rule.priority,

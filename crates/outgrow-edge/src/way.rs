@@ -58,9 +58,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let Exchange {
             request, matched, ..
         } = &mut *self.exchange;
-        let (mut context, route) = self
-            .worker
-            .begin(start, |plan| matched.route(plan, request));
+        let (mut context, route) = self.worker.begin(start, |plan| {
+            matched.route(plan, &self.listener.name, request)
+        });
         context.protocol = protocol_of(request.version);
         if self.worker.shared.drain() != Drain::No {
             self.down.close_after();

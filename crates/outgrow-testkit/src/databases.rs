@@ -107,6 +107,14 @@ pub fn has_postgres() -> bool {
 /// # Errors
 /// When it does not start; says what it wrote.
 pub fn postgres(access: &str) -> io::Result<Server> {
+    postgres_at(ports::free(1)?[0], access)
+}
+
+/// The same at an address of this machine's (or box's) own; its superuser is reached as before.
+///
+/// # Errors
+/// As [`postgres`].
+pub fn postgres_at(address: SocketAddr, access: &str) -> io::Result<Server> {
     let (folder, data) = postgres_folder()?;
     let mut command = as_postgres("initdb")?;
     command.args(["--username=postgres", "--auth=trust", "--no-sync", "-D"]);
@@ -115,7 +123,7 @@ pub fn postgres(access: &str) -> io::Result<Server> {
         data.join("pg_hba.conf"),
         format!("local all all trust\n{access}\n"),
     )?;
-    start_postgres(folder, &data)
+    start_postgres(folder, &data, address)
 }
 
 impl Server {
@@ -144,7 +152,7 @@ impl Server {
             .args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()])
             .args(["-U", "replicator", "-R", "--no-sync", "-c", "fast", "-D"]);
         run(command.arg(&data))?;
-        start_postgres(folder, &data)
+        start_postgres(folder, &data, ports::free(1)?[0])
     }
 }
 
@@ -157,14 +165,14 @@ fn postgres_folder() -> io::Result<(Folder, PathBuf)> {
     Ok((folder, data))
 }
 
-fn start_postgres(folder: Folder, data: &Path) -> io::Result<Server> {
-    let address = ports::free(1)?[0];
+fn start_postgres(folder: Folder, data: &Path, address: SocketAddr) -> io::Result<Server> {
     let mut command = as_postgres("postgres")?;
     command
         .arg("-D")
         .arg(data)
         .args(["-p", &address.port().to_string()])
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+        .args(["-c", &format!("listen_addresses={}", address.ip())])
+        .args(["-c", "fsync=off"])
         .args(["-c", "shared_buffers=8MB", "-c", "autovacuum=off", "-k"])
         .arg(folder.path());
     Server::start(command, address, folder)

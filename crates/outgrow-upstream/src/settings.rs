@@ -80,14 +80,6 @@ outgrow_core::settings! {
         /// Until a connection to an endpoint stands. After it another endpoint is tried once;
         /// then 504.
         pub connect: Duration = Duration::from_secs(2), in MILLI..=HOUR;
-        /// How long what was sent to an endpoint may stay without an acknowledgement by its
-        /// machine. After it the connection has failed, and a request that may be repeated goes to
-        /// another endpoint: a machine that lost its power or its network says nothing at all. A
-        /// slow application does not count, its machine acknowledges. Where nothing is sent, as in
-        /// the middle of a response, the machine is asked for a sign after this time, and has failed
-        /// after twice of it. Not for Unix sockets. `"0s"`: for as long as the system tries, about
-        /// 15 minutes, and it is not asked.
-        pub unacknowledged: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
         /// How long a request waits in the queue. After it: 503.
         pub queue: Duration = Duration::from_secs(5), in MILLI..=HOUR;
         /// From the last byte of the request until the head of the response. After it: 504.
@@ -98,6 +90,14 @@ outgrow_core::settings! {
         /// The whole exchange; `"0s"`: no limit. After it: 504, or the response is cut off.
         /// Upgraded connections (WebSocket) are not counted.
         pub request: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+        /// How long what was sent to an endpoint may stay without an acknowledgement by its
+        /// machine. After it the connection has failed, and a request that may be repeated goes to
+        /// another endpoint: a machine that lost its power or its network says nothing at all. A
+        /// slow application does not count, its machine acknowledges. Where nothing is sent, as in
+        /// the middle of a response, the machine is asked for a sign after this time, and has failed
+        /// after twice of it. Not for Unix sockets. `"0s"`: for as long as the system tries, about
+        /// 15 minutes, and it is not asked.
+        pub unacknowledged: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
     }
 }
 

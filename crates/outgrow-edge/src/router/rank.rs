@@ -25,7 +25,13 @@ pub fn same_rank<'r>(one: &Rule<'r>, other: &Rule<'r>) -> Option<Option<&'r Host
         )
     };
     let equal = one.path.shape() == other.path.shape() && rank(one) == rank(other);
-    (equal && can_meet(one, other)).then_some(host)
+    let at_one_listener = one.listeners.is_empty()
+        || other.listeners.is_empty()
+        || one
+            .listeners
+            .iter()
+            .any(|name| other.listeners.contains(name));
+    (equal && at_one_listener && can_meet(one, other)).then_some(host)
 }
 
 /// Whether a request could fulfil the conditions of both.

@@ -10,6 +10,7 @@ mod header;
 mod host;
 mod listener;
 mod mirror;
+mod named;
 mod path;
 mod request_key;
 mod route;
@@ -33,9 +34,10 @@ pub use listener::{
     CertificateSettings, ListenerSettings, ListenerTimeouts, ListenerTls, Protocol,
 };
 pub use mirror::{MirrorSettings, Share, ShareError};
+pub use named::{ListenerName, ServiceName};
 pub use path::{ExactPath, PARAMETER_LIMIT, PathPattern, PathPatternError, SEGMENT_LIMIT, Segment};
 pub use request_key::{RequestKey, RequestKeyError};
-pub use route::{RespondSettings, RouteSettings, ServiceName};
+pub use route::{RespondSettings, RouteSettings};
 pub use service::{AffinitySettings, Gone, StickySettings};
 pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
 pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use outgrow_core::settings::{
-    ByteSize, Kind, MapKey, Name, Node, OneOrMany, Reader, Setting, TableReader,
-};
+use outgrow_core::settings::{ByteSize, OneOrMany, TableReader};
 
 use super::{
-    FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName, MethodName,
+    FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName, ListenerName, MethodName,
     MirrorSettings, PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions,
-    RouteTimeouts, ShareSettings, SplitBy, ValuePattern, rules,
+    RouteTimeouts, ServiceName, ShareSettings, SplitBy, ValuePattern, rules,
 };
 
 outgrow_core::settings! {
@@ -27,6 +25,8 @@ outgrow_core::settings! {
         /// The host, or a list of hosts: exact, or `*.example` for every name below `example`
         /// (not `example` itself). Port and case do not count. Left out: any host.
         pub host: OneOrMany<HostPattern> = OneOrMany::default(), shown = "any host";
+        /// The listener, or a list of listeners, at which the request came. Left out: any.
+        pub listener: OneOrMany<ListenerName> = OneOrMany::default(), shown = "any listener";
         /// The path: a prefix by segment (`/api` matches `/api` and `/api/users` and not `/apis`),
         /// or `{ exact = "/api" }` for the whole path. A segment `{name}` is a parameter: it stands
         /// for one segment of any text. At most 32 segments and 8 parameters.
@@ -129,42 +129,6 @@ outgrow_core::settings! {
         pub body: String = String::new();
         /// Header fields of the answer.
         pub headers: BTreeMap<HeaderName, HeaderText> = BTreeMap::new();
-    }
-}
-
-/// The name of a service, as a route writes it. That there is one is checked in the binary.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName(pub Name);
-
-impl ServiceName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl Setting for ServiceName {
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        let text = reader.string(node, "the name of a service", "\"web\"")?;
-        match Name::from_key(text) {
-            Ok(name) => Some(Self(name)),
-            Err(reason) => {
-                let hint = "name a table [service.NAME]".to_owned();
-                reader.wrong_value(node, text, reason, hint);
-                None
-            }
-        }
-    }
-
-    fn kind() -> Kind {
-        Kind::Text {
-            name: "the name of a service",
-            examples: &["web"],
-        }
-    }
-
-    fn text(&self) -> Option<String> {
-        self.0.as_str().to_owned().text()
     }
 }
 

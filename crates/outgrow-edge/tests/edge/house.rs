@@ -12,7 +12,7 @@ use outgrow_core::settings::{Address, Network};
 use outgrow_core::{Clock, Snapshot};
 use outgrow_edge::backend::{Backend, Backends};
 use outgrow_edge::rewrite::Rewrite;
-use outgrow_edge::router::{Router, Rule};
+use outgrow_edge::router::Routers;
 use outgrow_edge::settings::{AccessFormat, HeaderEdits, ListenerTimeouts, RouteSettings, SplitBy};
 use outgrow_edge::split::Split;
 use outgrow_edge::{
@@ -140,7 +140,7 @@ impl House {
             cells: shared.metrics.route("app"),
         };
         let plan = Plan {
-            router: Router::compile([Rule::of(&options.route)]),
+            routers: Routers::compile([&options.route]),
             routes: vec![Arc::new(route)],
         };
         shared.plan.publish(Arc::new(plan));

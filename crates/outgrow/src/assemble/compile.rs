@@ -9,7 +9,7 @@ use outgrow_core::settings::ByteSize;
 use outgrow_edge::backend::{Backend, Backends};
 use outgrow_edge::mirror::Mirror;
 use outgrow_edge::rewrite::{Redirect, Rewrite};
-use outgrow_edge::router::{Router, Rule};
+use outgrow_edge::router::Routers;
 use outgrow_edge::settings::{
     ListenerSettings, Protocol, RouteSettings, RouteTimeouts, ServiceName,
 };
@@ -61,7 +61,7 @@ pub(super) fn plan(
     shared: &Shared,
     cookie_secret: &[u8; 32],
 ) -> Plan {
-    let router = Router::compile(config.route.values().map(Rule::of));
+    let routers = Routers::compile(config.route.values());
     let routes = config
         .route
         .iter()
@@ -76,7 +76,7 @@ pub(super) fn plan(
             ))
         })
         .collect();
-    Plan { router, routes }
+    Plan { routers, routes }
 }
 
 fn route_plan(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use outgrow_core::settings::Name;
 
 use super::source::{ConfigSource, look};
 use crate::config::{self, Question};
@@ -25,6 +26,9 @@ pub struct ExplainArgs {
     /// A cookie of the request, as NAME=VALUE; may be repeated.
     #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = cookie)]
     cookies: Vec<String>,
+    /// The listener at which the request comes; the first one that the URL reaches when left out.
+    #[arg(short, long, value_name = "NAME")]
+    listener: Option<String>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -56,7 +60,17 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         method: args.method.clone(),
         headers: args.headers.clone(),
         cookies: args.cookies.clone(),
+        listener: args.listener.clone(),
     };
+    if let Some(listener) = &args.listener
+        && !config.listener.keys().any(|name| name.as_str() == listener)
+    {
+        let known: Vec<&str> = config.listener.keys().map(Name::as_str).collect();
+        let known = known.join(", ");
+        return super::complain(&format!(
+            "there is no listener {listener}; there are: {known}"
+        ));
+    }
     match config::explain(&config, &question) {
         Ok(explanation) if args.json => super::print(&format!("{}\n", explanation.to_json())),
         Ok(explanation) => super::print(&explanation.to_string()),

@@ -7,6 +7,7 @@ use std::path::Path;
 use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
 use outgrow_edge::router::{Rule, same_rank};
 use outgrow_edge::settings::RouteSettings;
+use outgrow_upstream::settings::CheckKind;
 
 use super::{Config, Surroundings};
 
@@ -26,35 +27,57 @@ pub(super) fn check(
     check.matches(config);
 }
 
-/// Routes name services that there are. Told of the file's tree, not of what the rooms made of it,
-/// so that it is told beside whatever else is wrong.
+/// Routes name services and listeners that there are. Told of the file's tree, not of what the rooms
+/// made of it, so that it is told beside whatever else is wrong.
 pub(super) fn check_names(root: &Node, reader: &mut Reader) {
     let tables = |name: &str| match root.entry(name).map(|entry| &entry.node.value) {
         Some(Value::Table(entries)) => entries.as_slice(),
         _ => &[],
     };
-    let known: Vec<&str> = tables("service")
-        .iter()
-        .map(|entry| entry.key.as_str())
-        .collect();
+    let keys = |name| {
+        tables(name)
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .collect()
+    };
+    let (services, listeners): (Vec<&str>, Vec<&str>) = (keys("service"), keys("listener"));
     for route in tables("route") {
-        for (key, node) in named_services(&route.node) {
-            let Value::String { text: service, .. } = &node.value else {
+        let services = named_services(&route.node)
+            .into_iter()
+            .map(|one| (one, "service", &services));
+        let listeners = named_listeners(&route.node)
+            .into_iter()
+            .map(|one| (one, "listener", &listeners));
+        for ((key, node), kind, known) in services.chain(listeners) {
+            let Value::String { text: name, .. } = &node.value else {
                 continue;
             };
             // What is no name at all was told already.
-            if known.contains(&service.as_str()) || Name::new(service).is_none() {
+            if known.contains(&name.as_str()) || Name::new(name).is_none() {
                 continue;
             }
-            let hint = match nearest(service, known.iter().copied()) {
+            let hint = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None if known.is_empty() => format!("add a table [service.{service}]"),
+                None if known.is_empty() => format!("add a table [{kind}.{name}]"),
                 None => format!("there are: {}", known.join(", ")),
             };
             let path = format!("route.{}.{key}", route.key);
-            let message = format!("there is no service {service:?}");
+            let message = format!("there is no {kind} {name:?}");
             reader.push(Problem::error(node.span, path, message).with_hint(hint));
         }
+    }
+}
+
+/// Where a route names listeners: one, or a list.
+fn named_listeners(route: &Node) -> Vec<(String, &Node)> {
+    let key = "listener".to_owned();
+    match route.entry(&key).map(|entry| &entry.node) {
+        Some(node) if matches!(node.value, Value::String { .. }) => vec![(key, node)],
+        Some(Node {
+            value: Value::Array(nodes),
+            ..
+        }) => nodes.iter().map(|node| (key.clone(), node)).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -189,13 +212,16 @@ impl Check<'_> {
 
     /// Services are named by routes.
     fn services(&mut self, config: &Config) {
-        for name in config.service.keys() {
+        for (name, service) in &config.service {
             let routed = config.route.values().any(|route| {
                 let mirror = route.mirror.as_ref().map(|mirror| &mirror.service);
                 let mut services = route.services().map(|(service, _)| service).chain(mirror);
                 services.any(|service| service.as_str() == name.as_str())
             });
-            if !routed {
+            // Databases are only looked at.
+            let kind = service.upstream.check.as_ref().and_then(|check| check.kind);
+            let is_watched = matches!(kind, Some(CheckKind::Postgres | CheckKind::Redis));
+            if !routed && !is_watched {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");
@@ -250,7 +276,8 @@ impl Check<'_> {
                 let conditions = route.conditions();
                 let (message, hint) = if conditions.methods.is_empty() && conditions.count() == 0 {
                     let hint = "which one would win is not said by the order in the file; change \
-                                host or path of one, or give one a condition or a higher priority";
+                                host, path or listener of one, or give one a condition or a \
+                                higher priority";
                     (same, hint)
                 } else {
                     let message =

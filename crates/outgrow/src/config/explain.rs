@@ -9,10 +9,8 @@ mod url;
 
 use outgrow_core::settings::{ByteSize, Name};
 use outgrow_edge::rewrite::{Redirect, Rewrite};
-use outgrow_edge::router::{
-    Captures, Considered, Failed, Router, Rule, host_matches, path_matches,
-};
-use outgrow_edge::settings::RouteSettings;
+use outgrow_edge::router::{Captures, Considered, Failed, Routers, host_matches, path_matches};
+use outgrow_edge::settings::{ListenerName, ListenerSettings, RouteSettings};
 use outgrow_edge::split::Split;
 use outgrow_message::{Method, RequestHead};
 
@@ -31,6 +29,8 @@ pub struct Question {
     pub headers: Vec<(String, String)>,
     /// Cookies, as `name=value`.
     pub cookies: Vec<String>,
+    /// The listener at which it comes; none: the first one that the URL reaches.
+    pub listener: Option<String>,
 }
 
 /// What happens to a request.
@@ -105,15 +105,21 @@ pub struct ShareTold {
 /// Says what happens to a request.
 pub fn explain(config: &Config, question: &Question) -> Result<Explanation, UrlError> {
     let url = Url::parse(&question.url)?;
-    let listeners: Vec<(Name, Result<(), String>)> = config
-        .listener
-        .iter()
-        .map(|(name, listener)| (name.clone(), url.reaches(listener)))
-        .collect();
+    let reaches = |(name, listener): (&Name, &ListenerSettings)| {
+        let verdict = match &question.listener {
+            Some(asked) if asked != name.as_str() => Err(format!("{asked} is asked about")),
+            _ => url.reaches(listener),
+        };
+        (name.clone(), verdict)
+    };
+    let listeners: Vec<(Name, Result<(), String>)> = config.listener.iter().map(reaches).collect();
+    let reached = listeners.iter().find(|(_, verdict)| verdict.is_ok());
+    let reached = reached.map_or("", |(name, _)| name.as_str());
     let request = head(question, &url);
     let names: Vec<&Name> = config.route.keys().collect();
     let routes: Vec<&RouteSettings> = config.route.values().collect();
-    let router = Router::compile(routes.iter().map(|route| Rule::of(route)));
+    let routers = Routers::compile(routes.iter().copied());
+    let router = routers.of(reached);
     let considered = router.consider(&request);
     let winner = considered.iter().find(|each| each.failed.is_empty());
     let verdicts = routes.iter().enumerate().map(|(index, route)| {
@@ -121,7 +127,7 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, UrlE
         let known = considered.iter().find(|each| each.index == index);
         (
             names[index].clone(),
-            why_not(route, &request, known, winner),
+            why_not(route, reached, &request, known, winner),
         )
     });
     let outcome = if listeners.iter().all(|(_, verdict)| verdict.is_err()) {
@@ -183,11 +189,20 @@ fn head(question: &Question, url: &Url) -> RequestHead {
 /// Why a route is not the one; `winner` is the name of the one that is and whether it is this.
 fn why_not(
     route: &RouteSettings,
+    listener: &str,
     request: &RequestHead,
     considered: Option<&Considered>,
     winner: Option<(&Name, bool)>,
 ) -> Result<(), String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let named: Vec<&str> = route.listener.iter().map(ListenerName::as_str).collect();
+    if !named.is_empty() && !named.contains(&listener) {
+        let named = named.join(", ");
+        return Err(match listener {
+            "" => format!("it is for listener {named}"),
+            listener => format!("it is for listener {named}, and this comes to {listener}"),
+        });
+    }
     let host = request.text(request.authority);
     let hosts = &route.host;
     if !hosts.is_empty() && !hosts.iter().any(|pattern| host_matches(pattern, host)) {

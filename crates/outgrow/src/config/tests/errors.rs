@@ -113,6 +113,10 @@ fn rules_between_tables_are_told() {
         &["3:route.x.service: there is no service \"other\" | there are: web"],
     );
     check(
+        "[route.x]\npath = \"/x\"\nlistener = [\"public\", \"pubilc\"]\nservice = \"web\"\n",
+        &["3:route.x.listener: there is no listener \"pubilc\" | did you mean \"public\"?"],
+    );
+    check(
         "[listener.x]\naddress = \"0.0.0.0:8080\"\n",
         &["2:listener.x.address: 0.0.0.0:8080 is taken by listener public"],
     );

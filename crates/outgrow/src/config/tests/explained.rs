@@ -198,3 +198,41 @@ fn wrong_urls_are_told() {
     assert_eq!(error("http://a:0/"), UrlError::Port);
     assert!(matches!(error("http://a/%zz"), UrlError::Path(_)));
 }
+
+#[test]
+fn routes_of_other_listeners_are_told_apart() {
+    let text = "\
+[listener.inner]
+address = \"127.0.0.1:8081\"
+[listener.public]
+address = \"127.0.0.1:8080\"
+[route.all]
+listener = \"public\"
+respond = { status = 200 }
+[route.own]
+listener = \"inner\"
+respond = { status = 204 }
+";
+    let expected = "\
+GET a.test:8081/
+  + listener inner
+  - listener public: listens at port 8080, the URL has 8081
+  - route all: it is for listener public, and this comes to inner
+  + route own
+→ a fixed answer with status 204
+";
+    assert_eq!(explained(text, "http://a.test:8081/"), expected);
+    let config = load_text(text).unwrap().config;
+    let question = Question {
+        listener: Some("public".to_owned()),
+        ..asked("/", "GET")
+    };
+    let told = explain(&config, &question).unwrap();
+    assert_eq!(told.outcome, Outcome::Respond(200));
+    let same = text.replace("listener = \"inner\"", "listener = [\"inner\", \"public\"]");
+    let problems = load_text(&same).unwrap_err();
+    assert!(
+        problems[0].message.contains("route all matches the same"),
+        "{problems:?}"
+    );
+}

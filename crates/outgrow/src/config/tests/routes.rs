@@ -75,7 +75,7 @@ fn paths_conditions_and_ranks_of_routes_are_told() {
         "",
         "",
         &[
-            "5:route.y: route x matches the same: any host /x | which one would win is not said by the order in the file; change host or path",
+            "5:route.y: route x matches the same: any host /x | which one would win is not said by the order in the file; change host, path or listener",
         ],
     );
     pair(

@@ -3,6 +3,8 @@
 //!
 //! Not here: what one machine can show.
 
+mod stages;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
