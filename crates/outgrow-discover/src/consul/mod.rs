@@ -103,7 +103,7 @@ async fn ask(
     let question = Question {
         target: &target,
         fields,
-        body: None,
+        ..Question::default()
     };
     let patience = if *index == 0 {
         PATIENCE

@@ -126,6 +126,7 @@ impl Session<'_> {
             target: "/v3/watch",
             fields: &fields,
             body: Some(&question),
+            ..Question::default()
         };
         let mut answer = http::ask(self.server, &question, PATIENCE).await?;
         answer.must_be_good().await?;
@@ -176,6 +177,7 @@ impl Session<'_> {
             target,
             fields: &fields,
             body: Some(body),
+            ..Question::default()
         };
         let (_, answer) = http::ask_whole(self.server, &question, PATIENCE, ANSWER).await?;
         Ok(answer)
