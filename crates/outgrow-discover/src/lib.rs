@@ -30,5 +30,5 @@ pub mod settings;
 
 pub use discovery::{Discovery, Report, State, Surroundings};
 pub use found::{Discovered, Found, LIMIT};
-pub use lease::Leadership;
+pub use lease::{BootTime, Leadership};
 pub use registration::Registration;

@@ -21,8 +21,10 @@ use tokio::task::JoinHandle;
 use super::control::{Parts, Request};
 use super::discover::{self, Discoveries};
 use super::instances::{DeployView, Instances, Known};
+use super::leader::LeaderView;
 use super::readiness::NodeReadiness;
-use super::{listeners, log, numbers};
+use super::register::{self, Registrations};
+use super::{boxes, listeners, log, numbers};
 
 /// How often the instances' processor time and memory are read.
 const SAMPLE: Duration = Duration::from_secs(2);
@@ -48,6 +50,9 @@ pub(super) struct View {
     instances: Mutex<Vec<InstanceView>>,
     deploys: Mutex<BTreeMap<String, DeployView>>,
     discoveries: Arc<Mutex<Discoveries>>,
+    registrations: Arc<Mutex<Registrations>>,
+    leader: Mutex<Option<LeaderView>>,
+    box_name: String,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
@@ -70,8 +75,9 @@ impl View {
     pub(super) fn new(
         parts: &Parts,
         asks: mpsc::Sender<Request>,
-        discoveries: Arc<Mutex<Discoveries>>,
+        sources: (Arc<Mutex<Discoveries>>, Arc<Mutex<Registrations>>),
     ) -> Arc<Self> {
+        let (discoveries, registrations) = sources;
         let view = Arc::new(Self {
             shared: Arc::clone(&parts.edge.shared),
             registry: Arc::clone(&parts.registry),
@@ -81,6 +87,9 @@ impl View {
             instances: Mutex::default(),
             deploys: Mutex::default(),
             discoveries,
+            registrations,
+            leader: Mutex::default(),
+            box_name: parts.box_name.clone(),
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
@@ -207,6 +216,27 @@ impl View {
             .states(self.shared.clock.now())
     }
 
+    /// What can be told of what others are told, by service.
+    pub(super) fn registrations(&self) -> BTreeMap<String, outgrow_discover::registration::State> {
+        self.registrations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .states(self.shared.clock.now())
+    }
+
+    /// Shows how it is with the leader lease.
+    pub(super) fn set_leader(&self, leader: Option<LeaderView>) {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+    }
+
+    /// The leader lease, when there is one.
+    pub(super) fn leader_view(&self) -> Option<LeaderView> {
+        self.leader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     fn ask(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
@@ -285,18 +315,23 @@ impl Source for View {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let discoveries = self.discoveries();
+        let (discoveries, registrations) = (self.discoveries(), self.registrations());
+        let leader = self.leader().map(|(_, told)| told);
         let states = self.registry.state(now);
         let services: Vec<Value> = states
             .iter()
             .map(|state| {
                 let name = &state.name;
-                service(state, deploys.get(name), discoveries.get(name))
+                let mut told = service(state, deploys.get(name), discoveries.get(name));
+                told["registration"] = registrations.get(name).map(register::told).into();
+                told
             })
             .collect();
         let instances: Vec<Value> = self.instances().iter().map(instance).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "box": self.box_name,
+            "leader": leader,
             "keeper": { "pid": self.keeper, "data_restarts": self.data_restarts },
             "data": {
                 "pid": std::process::id(),
@@ -319,6 +354,11 @@ impl Source for View {
     fn endpoints(&self, name: &str) -> Option<Value> {
         let state = self.registry.service(name)?.state(self.shared.clock.now());
         Some(discover::look_up(&state))
+    }
+
+    fn leader(&self) -> Option<(bool, Value)> {
+        let (view, now) = (self.leader_view()?, boxes::boot_clock());
+        Some((view.is_held(now), view.told(now)))
     }
 
     fn reload(&self) -> Action<'_> {
