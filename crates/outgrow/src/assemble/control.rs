@@ -98,6 +98,8 @@ pub(super) struct Control {
     discoveries: Arc<Mutex<Discoveries>>,
     /// Read by the view as well.
     registrations: Arc<Mutex<Registrations>>,
+    /// When they were last told what is usable.
+    registered: Ticks,
     leader: Leader,
     /// Where it is told why instances are not ready.
     solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
@@ -167,7 +169,7 @@ impl Control {
         }
         let registrations = Registrations::new(parts.box_name.clone());
         let registrations = Arc::new(Mutex::new(registrations));
-        let leader = Leader::from_keeper(&parts.hello, &parts.box_name);
+        let leader = Leader::from_keeper(&parts.hello, &parts.config, &parts.box_name);
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let view = View::new(&parts, asks, sources);
         let watch = std::mem::take(&mut parts.watch);
@@ -180,6 +182,7 @@ impl Control {
             instances,
             discoveries,
             registrations,
+            registered: Ticks::ZERO,
             leader,
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
@@ -220,6 +223,7 @@ impl Control {
         self.listeners
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
+        self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
         // Only what is in force is worth keeping.

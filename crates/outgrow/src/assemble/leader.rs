@@ -21,7 +21,7 @@ use self::command::Running;
 use self::phase::{Phase, Situation, Step};
 pub(super) use self::view::LeaderView;
 use super::{boxes, log};
-use crate::config;
+use crate::config::{self, Config};
 
 /// Under which name the keeper holds how far it is.
 const KEY: &str = "leader";
@@ -66,21 +66,29 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// Nothing is asked for yet; with what the process before this one knew.
-    pub(super) fn from_keeper(hello: &Hello, box_name: &str) -> Self {
+    /// Nothing is asked for yet; with what the process before this one knew, which is told until
+    /// then.
+    pub(super) fn from_keeper(hello: &Hello, config: &Config, box_name: &str) -> Self {
         let kept = hello.kept.get(KEY).cloned();
-        let kept = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let kept = kept.unwrap_or_default();
+        let table = config.leader.clone();
+        let is_same = |table: &config::Leader| table.lease.registry() == kept.lease;
+        let until = kept.until.filter(|_| table.as_ref().is_some_and(is_same));
         Self {
             box_name: box_name.to_owned(),
             is_upgrade: hello.upgrade,
-            table: None,
+            table,
             next: None,
             leadership: None,
-            kept: kept.unwrap_or_default(),
+            kept,
             told: None,
             wait_until: BootTime::default(),
             running: None,
-            last: Standing::default(),
+            last: Standing {
+                until: until.map(BootTime),
+                ..Standing::default()
+            },
             leaving: false,
             is_stopping: false,
             changes: 0,
@@ -149,7 +157,7 @@ impl Leader {
             is_asked: has_answered || self.leaving,
         };
         self.finish_command();
-        self.follow(&situation, standing.holder.as_deref());
+        self.follow(situation, standing.holder.as_deref());
         if self.leaving && self.kept.phase == Phase::Lost {
             self.give_back();
         }
@@ -160,7 +168,7 @@ impl Leader {
         self.message()
     }
 
-    fn follow(&mut self, situation: &Situation, holder: Option<&str>) {
+    fn follow(&mut self, situation: Situation, holder: Option<&str>) {
         let Some(step) = self.kept.phase.step(situation) else {
             return;
         };

@@ -1,5 +1,7 @@
 //! The metrics: from cells to families.
 
+mod boxes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +11,6 @@ use outgrow_edge::metrics::{PerWorker, RouteCells, total};
 use outgrow_upstream::EjectionCause;
 use serde_json::{Value, json};
 
-use super::boxes;
 use super::view::View;
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -22,7 +23,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(listener_families(view));
     families.extend(service_families(view));
     families.extend(discovery_families(view));
-    families.extend(box_families(view));
+    families.extend(boxes::families(view));
     families.extend(process_families(view));
     families.extend(instance_families(view));
     families
@@ -253,57 +254,6 @@ fn discovery_families(view: &View) -> Vec<MetricFamily> {
             changes,
         ),
     ]
-}
-
-/// What this box tells others, and whether it is the one of them.
-fn box_families(view: &View) -> Vec<MetricFamily> {
-    let (mut age, mut failing) = (Numbers::new(), Numbers::new());
-    let (mut entries, mut failures) = (Numbers::new(), Numbers::new());
-    for (service, state) in view.registrations() {
-        let labels = [("service", service.as_str())];
-        if let Some(since) = state.age {
-            age.push(Sample::number(&labels, since.as_secs_f64()));
-        }
-        failing.push(Sample::number(&labels, state.problem.is_some()));
-        entries.push(Sample::number(&labels, state.entries));
-        failures.push(Sample::number(&labels, state.failures));
-    }
-    let mut families = vec![
-        MetricFamily::gauge(
-            names::REGISTRATION_AGE,
-            "Seconds since the registry last confirmed what is registered of a service.",
-            age,
-        ),
-        MetricFamily::gauge(
-            names::REGISTRATION_FAILING,
-            "1 while the registry fails; it is tried again.",
-            failing,
-        ),
-        MetricFamily::gauge(
-            names::REGISTRATION_ENTRIES,
-            "Entries that are registered.",
-            entries,
-        ),
-        MetricFamily::counter(
-            names::REGISTRATION_FAILURES,
-            "Answers of the registry that failed.",
-            failures,
-        ),
-    ];
-    if let Some(leader) = view.leader_view() {
-        let is_held = leader.is_held(boxes::boot_clock());
-        families.push(MetricFamily::gauge(
-            names::LEADER,
-            "1 while this box holds the leader lease.",
-            [Sample::number(&[], is_held)],
-        ));
-        families.push(MetricFamily::counter(
-            names::LEADER_CHANGES,
-            "How often this box gained or lost the leader lease.",
-            [Sample::number(&[], leader.changes)],
-        ));
-    }
-    families
 }
 
 fn process_families(view: &View) -> Vec<MetricFamily> {

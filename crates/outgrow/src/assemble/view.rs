@@ -1,5 +1,7 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
+mod boxes;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +26,7 @@ use super::instances::{DeployView, Instances, Known};
 use super::leader::LeaderView;
 use super::readiness::NodeReadiness;
 use super::register::{self, Registrations};
-use super::{boxes, listeners, log, numbers};
+use super::{listeners, log, numbers};
 
 /// How often the instances' processor time and memory are read.
 const SAMPLE: Duration = Duration::from_secs(2);
@@ -216,27 +218,6 @@ impl View {
             .states(self.shared.clock.now())
     }
 
-    /// What can be told of what others are told, by service.
-    pub(super) fn registrations(&self) -> BTreeMap<String, outgrow_discover::registration::State> {
-        self.registrations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .states(self.shared.clock.now())
-    }
-
-    /// Shows how it is with the leader lease.
-    pub(super) fn set_leader(&self, leader: Option<LeaderView>) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
-    }
-
-    /// The leader lease, when there is one.
-    pub(super) fn leader_view(&self) -> Option<LeaderView> {
-        self.leader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
     fn ask(
         &self,
         make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
@@ -357,8 +338,7 @@ impl Source for View {
     }
 
     fn leader(&self) -> Option<(bool, Value)> {
-        let (view, now) = (self.leader_view()?, boxes::boot_clock());
-        Some((view.is_held(now), view.told(now)))
+        self.leader_told()
     }
 
     fn reload(&self) -> Action<'_> {

@@ -5,6 +5,7 @@
 //! Not here: what a room can show alone (parsers, balancing, the keeper's own tests).
 
 mod apps;
+mod boxes;
 mod checks;
 mod compared;
 mod deploy;

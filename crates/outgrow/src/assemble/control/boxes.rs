@@ -44,8 +44,12 @@ impl Control {
     }
 
     pub(super) async fn step_boxes(&mut self, now: Ticks) {
-        let (registry, config) = (&self.parts.registry, &self.parts.config);
-        self.registrations().step(registry, config, now);
+        // A flood of events is not worth a look each.
+        if now.since(self.registered) >= STEP / 2 {
+            self.registered = now;
+            let (registry, config) = (&self.parts.registry, &self.parts.config);
+            self.registrations().step(registry, config, now);
+        }
         if let Some(message) = self.leader.step() {
             self.tell(&message).await;
         }

@@ -57,7 +57,7 @@ impl Phase {
         }
     }
 
-    pub(super) fn step(self, now: &Situation) -> Option<Step> {
+    pub(super) fn step(self, now: Situation) -> Option<Step> {
         match (self, now.is_held) {
             (Self::Unknown | Self::Lost, true) => Some(Step::Gain),
             (Self::Unknown, false) if now.is_asked && now.is_known => Some(Step::Lose),
@@ -91,7 +91,7 @@ mod tests {
                 is_known,
                 is_asked,
             };
-            assert_eq!(phase.step(&situation), expected, "{phase:?} {situation:?}");
+            assert_eq!(phase.step(situation), expected, "{phase:?} {situation:?}");
         };
         let (gain, lose) = (Some(Step::Gain), Some(Step::Lose));
         // At the start of everything: nothing before the first answer, then one of the two.
