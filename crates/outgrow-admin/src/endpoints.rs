@@ -26,6 +26,7 @@ pub(crate) enum What {
     Index,
     Live,
     Ready,
+    Leader,
     Metrics,
     State,
     Service,
@@ -35,7 +36,7 @@ pub(crate) enum What {
     Stop,
 }
 
-const ENDPOINTS: [Endpoint; 10] = [
+const ENDPOINTS: [Endpoint; 11] = [
     Endpoint {
         path: "/",
         what: What::Index,
@@ -50,6 +51,11 @@ const ENDPOINTS: [Endpoint; 10] = [
         path: "/readyz",
         what: What::Ready,
         about: "200 while traffic should come here, else 503 with the reason; needs no token",
+    },
+    Endpoint {
+        path: "/leader",
+        what: What::Leader,
+        about: "200 while this box holds the leader lease, else 503 with who does; needs no token",
     },
     Endpoint {
         path: "/metrics",
@@ -98,7 +104,7 @@ impl What {
 
     /// Whether it is for probes, which have no token.
     fn is_open(self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+        matches!(self, Self::Live | Self::Ready | Self::Leader)
     }
 }
 
@@ -160,6 +166,14 @@ pub(crate) async fn answer(source: &dyn Source, what: What, path: &[u8], body: &
             Readiness::NotReady { reason } => {
                 Answer::made(503, Content::Text, format!("{reason}\n").into_bytes())
             }
+        },
+        What::Leader => match source.leader() {
+            Some((is_held, told)) => Answer::json(if is_held { 200 } else { 503 }, &told),
+            None => Answer::problem(
+                404,
+                "there is no leader lease",
+                "add a table [leader] to the configuration",
+            ),
         },
         What::Metrics => {
             let text = exposition::write(&source.families());

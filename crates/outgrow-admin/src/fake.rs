@@ -88,6 +88,11 @@ impl Source for FakeSource {
         (service == "shop").then(|| json!({ "service": "shop", "endpoints": [] }))
     }
 
+    fn leader(&self) -> Option<(bool, Value)> {
+        let is_held = !self.draining.load(Ordering::SeqCst);
+        Some((is_held, json!({ "holder": "box" })))
+    }
+
     fn reload(&self) -> Action<'_> {
         Box::pin(async {
             self.note("reload");

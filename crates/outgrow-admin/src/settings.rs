@@ -10,8 +10,8 @@ outgrow_core::settings! {
         pub listen: AdminListen = AdminListen::At(Address::tcp("127.0.0.1", 9900));
         /// What callers must send as `Authorization: Bearer TOKEN`; empty: nothing, which is
         /// possible only when other machines cannot reach the listener. Then everybody on this
-        /// machine may look, but only the user that runs outgrow, and root, may act. `/livez` and
-        /// `/readyz` need no token.
+        /// machine may look, but only the user that runs outgrow, and root, may act. `/livez`,
+        /// `/readyz` and `/leader` need no token.
         pub token: Secret = Secret::default();
     }
 }

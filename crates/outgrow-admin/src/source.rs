@@ -46,6 +46,9 @@ pub trait Source: Send + Sync {
     /// Where a service answers, with weights and health; `None` when there is no such service.
     fn endpoints(&self, service: &str) -> Option<Value>;
 
+    /// Whether this box holds the leader lease, with more about it; `None` when there is none.
+    fn leader(&self) -> Option<(bool, Value)>;
+
     /// Reads the configuration anew and takes it over, if it is valid.
     fn reload(&self) -> Action<'_>;
 

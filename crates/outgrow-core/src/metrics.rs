@@ -66,6 +66,18 @@ pub mod names {
     pub const DISCOVERY_FAILURES: &str = "outgrow_discovery_failures_total";
     /// How often the endpoints became others, by service.
     pub const DISCOVERY_CHANGES: &str = "outgrow_discovery_changes_total";
+    /// Seconds since the registry last confirmed what is registered, by service.
+    pub const REGISTRATION_AGE: &str = "outgrow_registration_age_seconds";
+    /// 1 while the registry fails, by service.
+    pub const REGISTRATION_FAILING: &str = "outgrow_registration_failing";
+    /// Entries that are registered, by service.
+    pub const REGISTRATION_ENTRIES: &str = "outgrow_registration_entries";
+    /// Answers of the registry that failed, by service.
+    pub const REGISTRATION_FAILURES: &str = "outgrow_registration_failures_total";
+    /// 1 while this box holds the leader lease.
+    pub const LEADER: &str = "outgrow_leader";
+    /// How often it gained or lost it.
+    pub const LEADER_CHANGES: &str = "outgrow_leader_changes_total";
     /// Bytes of buffers in use.
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.

@@ -15,7 +15,7 @@ use crate::settings::{DiscoverSettings, Source};
 use crate::{consul, dns, etcd, file};
 
 /// Longest text of a problem, in characters: sources may say anything.
-const PROBLEM_CHARACTERS: usize = 200;
+pub(crate) const PROBLEM_CHARACTERS: usize = 200;
 
 /// Reads a file of at most so many bytes; called where it may block.
 pub type ReadFile = fn(&Path, usize) -> io::Result<Vec<u8>>;

@@ -1,8 +1,11 @@
-//! A fake Consul: the health endpoint alone, with blocking queries as Consul's
-//! documents describe them. It is no Consul, and says nothing about a real one.
+//! A fake Consul: the health endpoint with blocking queries, and an agent that
+//! takes registrations, as Consul's documents describe them. It is no Consul,
+//! and says nothing about a real one.
+
+mod agent;
 
 use std::{
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -13,6 +16,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+use self::agent::Agent;
+
+/// Longest body of a question.
+const BODY: usize = 1 << 20;
 
 /// How often it is looked whether the server is to end.
 const LOOK: Duration = Duration::from_millis(20);
@@ -38,6 +46,7 @@ struct State {
     mood: Mood,
     token: String,
     targets: Vec<String>,
+    agent: Agent,
 }
 
 /// The fake; it ends when it is dropped.
@@ -62,6 +71,7 @@ impl FakeConsul {
             mood: Mood::Good,
             token: token.to_owned(),
             targets: Vec::new(),
+            agent: Agent::default(),
         };
         let fake = Self {
             address: listener.local_addr()?,
@@ -106,6 +116,19 @@ impl FakeConsul {
         self.change(|state| state.index = 1);
     }
 
+    /// What is registered by its agent, passing or not.
+    pub fn registered(&self) -> Vec<Value> {
+        self.lock().agent.services()
+    }
+
+    /// As an agent that lost its state.
+    pub fn forget_registered(&self) {
+        self.change(|state| {
+            state.agent.forget();
+            state.index += 1;
+        });
+    }
+
     /// What was asked for so far: paths with queries.
     pub fn targets(&self) -> Vec<String> {
         self.lock().targets.clone()
@@ -134,10 +157,12 @@ fn serve(
     ended: &AtomicBool,
 ) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let first = lines.next().transpose()?.unwrap_or_default();
+    let is_put = first.starts_with("PUT ");
     let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut token = String::new();
+    let (mut token, mut length) = (String::new(), 0);
     for line in lines {
         let line = line?;
         if line.is_empty() {
@@ -146,7 +171,12 @@ fn serve(
         if let Some(value) = line.strip_prefix("X-Consul-Token: ") {
             value.clone_into(&mut token);
         }
+        if let Some(value) = line.strip_prefix("Content-Length: ") {
+            length = value.parse().unwrap_or(0);
+        }
     }
+    let mut body = vec![0; BODY.min(length)];
+    reader.read_exact(&mut body)?;
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.targets.push(target.clone());
     let asked = query(&target, "index=").and_then(|index| index.parse().ok());
@@ -158,6 +188,9 @@ fn serve(
         && Instant::now() < until
         && !ended.load(Ordering::Relaxed)
     {
+        if state.agent.has_changed() {
+            state.index += 1;
+        }
         let waited = changed.wait_timeout(state, LOOK);
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
@@ -168,8 +201,15 @@ fn serve(
         ("403 Forbidden", "Permission denied".to_owned())
     } else if state.mood == Mood::Failing {
         ("500 Internal Server Error", "No cluster leader".to_owned())
+    } else if is_put {
+        let done = state.agent.put(&target, &body);
+        state.index += u64::from(state.agent.has_changed());
+        state.index += u64::from(target.starts_with("/v1/agent/service/"));
+        changed.notify_all();
+        done.unwrap_or(("404 Not Found", "Invalid URL path".to_owned()))
     } else {
-        let entries: Vec<Value> = state.instances.iter().map(entry).collect();
+        let mut entries: Vec<Value> = state.instances.iter().map(entry).collect();
+        entries.extend(state.agent.passing());
         ("200 OK", Value::from(entries).to_string())
     };
     let index = match state.mood {

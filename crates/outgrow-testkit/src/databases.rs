@@ -82,7 +82,14 @@ pub fn has_redis() -> bool {
 /// # Errors
 /// When it does not start; says what it wrote.
 pub fn redis(settings: &[&str]) -> io::Result<Server> {
-    let address = ports::free(1)?[0];
+    redis_at(ports::free(1)?[0], settings)
+}
+
+/// The same at this address: for one that starts again, without what it knew.
+///
+/// # Errors
+/// As [`redis`].
+pub fn redis_at(address: SocketAddr, settings: &[&str]) -> io::Result<Server> {
     let folder = Folder::new("redis")?;
     let mut command = Command::new("redis-server");
     command
@@ -127,6 +134,18 @@ pub fn postgres_at(address: SocketAddr, access: &str) -> io::Result<Server> {
 }
 
 impl Server {
+    /// Has it draw no breath, and then again.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn suspend(&self, suspended: bool) -> io::Result<()> {
+        let signal = match suspended {
+            true => rustix::process::Signal::STOP,
+            false => rustix::process::Signal::CONT,
+        };
+        crate::processes::signal(self.child.id(), signal)
+    }
+
     /// Has Postgres execute a statement, as the superuser.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! folder of its own. It is spoken to over its JSON gateway.
 
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -116,6 +116,14 @@ impl Etcd {
         }
     }
 
+    /// Has it start with nothing, after [`Etcd::kill`].
+    ///
+    /// # Errors
+    /// When its folder cannot be removed.
+    pub fn forget(&self) -> io::Result<()> {
+        fs::remove_dir_all(self.folder.path().join("data"))
+    }
+
     /// Where clients are served.
     pub fn address(&self) -> SocketAddr {
         self.client
@@ -129,6 +137,21 @@ impl Etcd {
         let question = json!({ "key": base64(key), "value": base64(value) });
         self.ask("/v3/kv/put", &question)
             .map(|answer| revision(&answer))
+    }
+
+    /// The keys that begin with these letters, with their values.
+    ///
+    /// # Errors
+    /// As [`Etcd::put`].
+    pub fn list(&self, prefix: &str) -> Result<Vec<(String, String)>, EtcdError> {
+        let question = json!({ "key": base64(prefix), "range_end": base64(&behind(prefix)) });
+        let answer = self.ask("/v3/kv/range", &question)?;
+        let text = |pair: &Value, name: &str| unbase64(pair[name].as_str().unwrap_or_default());
+        let pairs = answer["kvs"].as_array().cloned().unwrap_or_default();
+        let pairs = pairs.iter();
+        Ok(pairs
+            .map(|pair| (text(pair, "key"), text(pair, "value")))
+            .collect())
     }
 
     /// Removes a key.
@@ -189,6 +212,34 @@ impl Drop for Etcd {
 fn revision(answer: &Value) -> u64 {
     let revision = answer["header"]["revision"].as_str();
     revision.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The first text behind all that begin with this one; for texts that end in ASCII.
+fn behind(prefix: &str) -> String {
+    let mut text = prefix.to_owned();
+    let last = text.pop().map_or('\0', |last| char::from(last as u8 + 1));
+    text.push(last);
+    text
+}
+
+fn unbase64(text: &str) -> String {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let letters: Vec<u8> = text.bytes().filter(|letter| *letter != b'=').collect();
+    let mut bytes = Vec::new();
+    for group in letters.chunks(4) {
+        let bits = group
+            .iter()
+            .fold(0, |bits, one| bits << 6 | u32::from(value(*one)));
+        let bits = bits << (6 * (4 - group.len()));
+        bytes.extend(&bits.to_be_bytes()[1..group.len()]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// As etcd's gateway wants bytes.

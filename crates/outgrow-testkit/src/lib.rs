@@ -5,7 +5,7 @@
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`boxes::Boxes`]: network namespaces as machines on a switch
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
-//! - [`consul::FakeConsul`]: a fake of Consul's health endpoint
+//! - [`consul::FakeConsul`]: a fake of Consul's health endpoint and its agent
 //! - [`dns::DnsServer`]: names that change, and answers that lie
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses

@@ -1,8 +1,9 @@
-//! `[process]`: how the data process itself runs.
+//! `[process]`: how the data process itself runs; and what `[leader]` has besides the lease.
 
 use std::time::Duration;
 
-use outgrow_core::settings::ByteSize;
+use outgrow_core::settings::{ByteSize, Name};
+use outgrow_fleet::settings::Command;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -11,6 +12,9 @@ outgrow_core::settings! {
     pub struct ProcessSettings {
         /// Threads that carry traffic. Changed by an upgrade, not by a reload.
         pub workers: Option<u16> = None, in Some(1)..=Some(256), shown = "number of cores";
+        /// The name of this box in registries, which get a random part with it. Changed by an
+        /// upgrade, not by a reload.
+        pub name: Option<Name> = None, shown = "the host's name";
         /// The zone that this process is in: endpoints of the same `zone` are used first.
         pub zone: String = String::new();
         /// Bytes of requests and responses that may be buffered at a time, all workers together.
@@ -26,5 +30,24 @@ outgrow_core::settings! {
         /// they are closed.
         pub upgrade_drain_timeout: Duration = Duration::from_secs(3_600),
             in Duration::ZERO..=DAY * 7;
+    }
+}
+
+outgrow_core::settings! {
+    /// What is done when the lease is gained and lost: commands, run one after the other, with
+    /// `OUTGROW_LEADER` (the lease's name) and `OUTGROW_BOX` (this box in the registry) in their
+    /// environment. A text is run by `/bin/sh -c`; a list is a program and its arguments.
+    pub struct LeaderCommands {
+        /// Run when this box gains the lease. It may be run again while it is held (after a crash
+        /// in the middle of it), so doing it twice must be as good as once. One that fails is
+        /// told, and the lease stays held.
+        pub gained: Option<Command> = None;
+        /// Run when the lease is lost or about to be given back, and once at the start of
+        /// everything unless the lease is gained at once: what a killed outgrow left is undone so.
+        /// To be over before another box gains the lease it must take less than a third of `ttl`.
+        pub lost: Option<Command> = None;
+        /// How long one may take. After it its process group is killed.
+        pub command_timeout: Duration = Duration::from_secs(10),
+            in Duration::from_millis(100)..=Duration::from_secs(600);
     }
 }

@@ -158,6 +158,7 @@ async fn each_endpoint_answers() {
     check("GET /livez", "", 200, "\r\n\r\nok\n").await;
     check("GET /livez?verbose", "", 200, "\r\n\r\nok\n").await;
     check("GET /readyz", "", 200, "\r\n\r\nok\n").await;
+    check("GET /leader", "", 200, "\"holder\": \"box\"").await;
     check("GET /metrics", "", 200, "text/plain; version=0.0.4").await;
     check("GET /state", "", 200, "\"services\": []").await;
     check("POST /reload", "", 422, "outgrow.toml:3: unknown key").await;

@@ -134,6 +134,16 @@ impl MapKey for Name {
     }
 }
 
+impl std::str::FromStr for Name {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text).ok_or("it has 1 to 64 of letters, digits, - _ .")
+    }
+}
+
+crate::text_setting!(Name, "a name", ["web-1"]);
+
 impl fmt::Display for Name {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)

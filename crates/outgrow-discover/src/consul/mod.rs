@@ -103,7 +103,7 @@ async fn ask(
     let question = Question {
         target: &target,
         fields,
-        body: None,
+        ..Question::default()
     };
     let patience = if *index == 0 {
         PATIENCE
@@ -135,7 +135,7 @@ fn target(settings: &ConsulSettings, index: u64) -> String {
 }
 
 /// Percent-encoded but for what never needs it (RFC 3986 section 2.3).
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -13,23 +13,23 @@ const KEYS: usize = 2 * LIMIT;
 
 /// One key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) key: Vec<u8>,
-    pub(super) value: Vec<u8>,
+pub(crate) struct Pair {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 /// Everything below a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listing {
-    pub(super) revision: u64,
-    pub(super) pairs: Vec<Pair>,
+pub(crate) struct Listing {
+    pub(crate) revision: u64,
+    pub(crate) pairs: Vec<Pair>,
     /// How many keys there are in all.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 /// What one line of a watch says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
+pub(crate) enum Watched {
     /// Nothing that changes anything.
     Nothing,
     /// Keys have another value, or, without one, are gone.
@@ -59,13 +59,13 @@ pub(super) fn watch(prefix: &str, revision: u64) -> Vec<u8> {
 }
 
 /// The question for a token.
-pub(super) fn authenticate(user: &str, password: &str) -> Vec<u8> {
+pub(crate) fn authenticate(user: &str, password: &str) -> Vec<u8> {
     let question = json!({ "name": user, "password": password });
     question.to_string().into_bytes()
 }
 
 /// The first key behind all that begin with `prefix`; a single zero is behind everything.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < 0xff {
@@ -77,7 +77,7 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the answer to [`authenticate`].
-pub(super) fn read_token(bytes: &[u8]) -> Result<String, String> {
+pub(crate) fn read_token(bytes: &[u8]) -> Result<String, String> {
     let answer = parse(bytes)?;
     let token = answer.get("token").and_then(Value::as_str);
     token
@@ -86,7 +86,7 @@ pub(super) fn read_token(bytes: &[u8]) -> Result<String, String> {
 }
 
 /// Reads the answer to [`range`].
-pub(super) fn read_range(bytes: &[u8]) -> Result<Listing, String> {
+pub(crate) fn read_range(bytes: &[u8]) -> Result<Listing, String> {
     let answer = parse(bytes)?;
     let revision = answer.pointer("/header/revision").and_then(number);
     let revision = revision.ok_or("there is no revision in the answer")?;
@@ -109,7 +109,7 @@ pub(super) fn read_range(bytes: &[u8]) -> Result<Listing, String> {
 }
 
 /// Reads one line of the answer to [`watch`].
-pub(super) fn read_watch(line: &[u8]) -> Result<Watched, String> {
+pub(crate) fn read_watch(line: &[u8]) -> Result<Watched, String> {
     let answer = parse(line)?;
     if let Some(error) = answer.get("error") {
         let message = error.get("message").and_then(Value::as_str);
@@ -150,7 +150,7 @@ pub(super) fn read_watch(line: &[u8]) -> Result<Watched, String> {
 
 /// The endpoint that a value says: an address, etcd's own form for endpoints
 /// (`{"Addr": "10.0.0.1:80"}`), or a table as in `endpoints`.
-pub(super) fn endpoint(value: &[u8]) -> Option<Found> {
+pub(crate) fn endpoint(value: &[u8]) -> Option<Found> {
     let text = std::str::from_utf8(value).ok()?.trim();
     if !text.starts_with('{') {
         return text.parse().ok().map(Found::at);
@@ -169,18 +169,18 @@ pub(super) fn endpoint(value: &[u8]) -> Option<Found> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("the answer is not JSON: {error}"))
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => text.parse().ok(),
         value => value.as_u64(),
     }
 }
 
-fn pair(value: &Value) -> Result<Pair, String> {
+pub(super) fn pair(value: &Value) -> Result<Pair, String> {
     let bytes = |name: &str| match value.get(name) {
         None => Ok(Vec::new()),
         Some(Value::String(text)) => decode(text).ok_or(format!("`{name}` is not Base64")),

@@ -6,10 +6,12 @@
 //! lost (compaction, a restored cluster) comes right by itself.
 
 mod base64;
+pub(crate) mod cluster;
 #[cfg(test)]
 mod live;
-mod messages;
+pub(crate) mod messages;
 mod view;
+pub(crate) mod writing;
 
 use std::time::Duration;
 
@@ -53,10 +55,7 @@ outgrow_core::settings! {
 }
 
 fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
-    if settings.servers.is_empty() || settings.servers.len() > 16 {
-        let hint = "write for example servers = [\"http://127.0.0.1:2379\"]";
-        table.problem("servers", "there are 1 to 16 servers", hint);
-    }
+    cluster::check_servers(&settings.servers, table);
     if settings.prefix.is_empty() || settings.prefix.len() > 1_024 {
         let hint = "write for example prefix = \"/services/app/\"";
         table.problem("prefix", "a prefix has 1 to 1024 bytes", hint);
@@ -126,6 +125,7 @@ impl Session<'_> {
             target: "/v3/watch",
             fields: &fields,
             body: Some(&question),
+            ..Question::default()
         };
         let mut answer = http::ask(self.server, &question, PATIENCE).await?;
         answer.must_be_good().await?;
@@ -176,6 +176,7 @@ impl Session<'_> {
             target,
             fields: &fields,
             body: Some(body),
+            ..Question::default()
         };
         let (_, answer) = http::ask_whole(self.server, &question, PATIENCE, ANSWER).await?;
         Ok(answer)
@@ -184,12 +185,12 @@ impl Session<'_> {
 
 /// Cuts what a watch sends into lines.
 #[derive(Debug, Default)]
-struct Lines {
+pub(crate) struct Lines {
     begun: Vec<u8>,
 }
 
 impl Lines {
-    fn take(&mut self, piece: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
+    pub(crate) fn take(&mut self, piece: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
         let mut lines = Vec::new();
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {

@@ -62,8 +62,10 @@ pub(crate) struct Question<'q> {
     pub(crate) target: &'q str,
     /// Field lines; those of the exchange itself are added.
     pub(crate) fields: &'q [(&'q str, &'q str)],
-    /// With it the method is POST, and it is JSON.
+    /// JSON.
     pub(crate) body: Option<&'q [u8]>,
+    /// Left out: POST with a body, GET without one.
+    pub(crate) method: Option<&'static str>,
 }
 
 /// An answer whose head was read.
@@ -112,11 +114,12 @@ fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
         text.bytes()
             .all(|byte| byte.is_ascii_graphic() || byte == b' ')
     };
-    let method = if question.body.is_some() {
+    let by_body = if question.body.is_some() {
         "POST"
     } else {
         "GET"
     };
+    let method = question.method.unwrap_or(by_body);
     let mut head = format!(
         "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: outgrow\r\nAccept: application/json\r\n\
          Connection: close\r\n",

@@ -27,7 +27,7 @@ async fn answered(bytes: &[u8], size: usize) -> Result<Vec<u8>, Problem> {
     let question = Question {
         target: "/v1/x?a=1",
         fields: &[("X-Token", "secret")],
-        body: None,
+        ..Question::default()
     };
     let patience = Duration::from_secs(5);
     let (answer, asked) = tokio::join!(ask_whole(&server, &question, patience, 64), serve);
@@ -89,4 +89,33 @@ async fn what_is_wrong_is_told_and_bounded() {
         "status 403: ACL not",
     )
     .await;
+}
+
+#[test]
+fn the_method_follows_from_the_body_unless_it_is_said() {
+    let server = Server::loopback(8_500);
+    let check = |method, body: Option<&[u8]>, expected: &str, end: &str| {
+        let question = Question {
+            target: "/v1/x",
+            body,
+            method,
+            ..Question::default()
+        };
+        let text = super::write(&server, &question).expect("a question");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.starts_with(expected) && text.ends_with(end), "{text}");
+    };
+    check(None, None, "GET /v1/x HTTP/1.1\r\n", "\r\n\r\n");
+    check(
+        None,
+        Some(b"{}"),
+        "POST /v1/x HTTP/1.1\r\n",
+        "Content-Length: 2\r\n\r\n{}",
+    );
+    check(
+        Some("PUT"),
+        Some(b""),
+        "PUT /v1/x HTTP/1.1\r\n",
+        "Content-Length: 0\r\n\r\n",
+    );
 }

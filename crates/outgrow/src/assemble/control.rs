@@ -1,10 +1,14 @@
 //! The loop in which everything but traffic happens: what the keeper says, what the checks find,
 //! what the admin listener is asked for, files that change, instances that come and go. How a
-//! reload and a drain go, and what is said of endpoints, is in their own files.
+//! reload and a drain go, what is said of endpoints, and what other boxes are told, is in their own
+//! files.
 
+mod boxes;
 mod drain;
 mod events;
 mod reload;
+
+pub(super) use self::boxes::longest_leaving;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -28,7 +32,9 @@ use super::certificates::Certificates;
 use super::discover::Discoveries;
 use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
+use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
+use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
 use super::{compile, listeners, log, prepare, start};
@@ -62,6 +68,8 @@ pub(super) struct Parts {
     pub(super) tickets: Arc<TicketKeys>,
     /// Signs the sticky cookies of services that have no secret of their own.
     pub(super) cookie_secret: [u8; 32],
+    /// How this box is called in registries.
+    pub(super) box_name: String,
     pub(super) edge: Edge,
 }
 
@@ -88,6 +96,11 @@ pub(super) struct Control {
     instances: Instances,
     /// Read by the view as well.
     discoveries: Arc<Mutex<Discoveries>>,
+    /// Read by the view as well.
+    registrations: Arc<Mutex<Registrations>>,
+    /// When they were last told what is usable.
+    registered: Ticks,
+    leader: Leader,
     /// Where it is told why instances are not ready.
     solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
     /// Whether something happened since the keeper was last told of everybody's health.
@@ -115,11 +128,15 @@ type Solution = (Puzzle, Option<Diagnosis>);
 /// A drain under way.
 struct Draining {
     reason: DrainReason,
-    /// When the listeners stop.
+    began: Ticks,
+    /// When the listeners stop, unless others have to be waited for.
     stops_at: Ticks,
-    /// When connections are closed.
-    ends_at: Ticks,
-    stopped: bool,
+    /// When the registries had nothing of this box any more.
+    withdrawn: Option<Ticks>,
+    /// How long connections may stay open after that.
+    limit: Duration,
+    /// When connections are closed, once the listeners have stopped.
+    ends_at: Option<Ticks>,
 }
 
 impl Control {
@@ -150,7 +167,11 @@ impl Control {
                 service.recall(endpoint, now);
             }
         }
-        let view = View::new(&parts, asks, Arc::clone(&discoveries));
+        let registrations = Registrations::new(parts.box_name.clone());
+        let registrations = Arc::new(Mutex::new(registrations));
+        let leader = Leader::from_keeper(&parts.hello, &parts.config, &parts.box_name);
+        let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
+        let view = View::new(&parts, asks, sources);
         let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
             parts,
@@ -160,6 +181,9 @@ impl Control {
             listeners: Listeners::default(),
             instances,
             discoveries,
+            registrations,
+            registered: Ticks::ZERO,
+            leader,
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
             health_told: Ticks::ZERO,
@@ -199,6 +223,7 @@ impl Control {
         self.listeners
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
+        self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
         // Only what is in force is worth keeping.
@@ -209,6 +234,8 @@ impl Control {
             .map_err(|error| error.to_string())?;
         // Of an address that the configuration before this one had.
         self.release_unused().await;
+        // Not before this process is the one that serves: the one before it may go on instead.
+        self.configure_boxes();
         if self.parts.hello.generation == 1 {
             self.greet();
         } else {
@@ -269,6 +296,7 @@ impl Control {
                         // The keeper was killed: its shims end the instances, and nobody would
                         // look after this process.
                         log::warn("the keeper is gone: ending");
+                        self.leave_boxes().await;
                         self.parts.edge.drain(Drain::Now).await;
                         self.end().await;
                         return ExitCode::FAILURE;
@@ -351,6 +379,7 @@ impl Control {
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
         self.discoveries().step(&self.parts.registry, now);
+        self.step_boxes(now).await;
         if self.drain.is_some() {
             self.show_instances();
             self.tell_in_flight().await;

@@ -3,17 +3,20 @@
 //! [`control`] is the one loop in which everything but traffic happens.
 
 mod access;
+mod boxes;
 mod certificates;
 mod compile;
 mod control;
 mod discover;
 mod handover;
 mod instances;
+mod leader;
 mod listeners;
 mod log;
 mod numbers;
 mod prepare;
 mod readiness;
+mod register;
 mod start;
 mod view;
 mod watch;

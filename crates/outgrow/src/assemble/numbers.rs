@@ -1,5 +1,7 @@
 //! The metrics: from cells to families.
 
+mod boxes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,6 +23,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(listener_families(view));
     families.extend(service_families(view));
     families.extend(discovery_families(view));
+    families.extend(boxes::families(view));
     families.extend(process_families(view));
     families.extend(instance_families(view));
     families

@@ -15,7 +15,7 @@ use outgrow_upstream::Registry;
 use super::control::{Control, Parts};
 use super::listeners::Sockets;
 use super::prepare::{self, Preparation};
-use super::{certificates, log};
+use super::{boxes, certificates, control, log};
 use crate::cli::ConfigSource;
 use crate::config::Config;
 
@@ -97,6 +97,7 @@ async fn start(
         log::warn(warning);
     }
     let config = prepared.config;
+    let box_name = boxes::name(&config, sender, &hello).await?;
     let workers = prepare::workers(&config, cores);
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(workers));
@@ -117,6 +118,7 @@ async fn start(
         records,
         tickets,
         cookie_secret,
+        box_name,
         edge,
     })
 }
@@ -175,7 +177,7 @@ pub(super) async fn say_limits(sender: &Sender, config: &Config) -> Result<(), C
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let process = &config.process;
     let limits = DataMessage::SetLimits {
-        stop_drain_ms: millis(process.drain_delay + process.drain_timeout),
+        stop_drain_ms: millis(control::longest_leaving(config) + process.drain_timeout),
         upgrade_drain_ms: millis(process.upgrade_drain_timeout),
     };
     sender.send(&limits).await

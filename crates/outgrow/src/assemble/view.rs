@@ -1,5 +1,7 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
+mod boxes;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +23,9 @@ use tokio::task::JoinHandle;
 use super::control::{Parts, Request};
 use super::discover::{self, Discoveries};
 use super::instances::{DeployView, Instances, Known};
+use super::leader::LeaderView;
 use super::readiness::NodeReadiness;
+use super::register::{self, Registrations};
 use super::{listeners, log, numbers};
 
 /// How often the instances' processor time and memory are read.
@@ -48,6 +52,9 @@ pub(super) struct View {
     instances: Mutex<Vec<InstanceView>>,
     deploys: Mutex<BTreeMap<String, DeployView>>,
     discoveries: Arc<Mutex<Discoveries>>,
+    registrations: Arc<Mutex<Registrations>>,
+    leader: Mutex<Option<LeaderView>>,
+    box_name: String,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
@@ -70,8 +77,9 @@ impl View {
     pub(super) fn new(
         parts: &Parts,
         asks: mpsc::Sender<Request>,
-        discoveries: Arc<Mutex<Discoveries>>,
+        sources: (Arc<Mutex<Discoveries>>, Arc<Mutex<Registrations>>),
     ) -> Arc<Self> {
+        let (discoveries, registrations) = sources;
         let view = Arc::new(Self {
             shared: Arc::clone(&parts.edge.shared),
             registry: Arc::clone(&parts.registry),
@@ -81,6 +89,9 @@ impl View {
             instances: Mutex::default(),
             deploys: Mutex::default(),
             discoveries,
+            registrations,
+            leader: Mutex::default(),
+            box_name: parts.box_name.clone(),
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
             refused_reloads: AtomicU64::new(0),
@@ -285,18 +296,23 @@ impl Source for View {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let discoveries = self.discoveries();
+        let (discoveries, registrations) = (self.discoveries(), self.registrations());
+        let leader = self.leader().map(|(_, told)| told);
         let states = self.registry.state(now);
         let services: Vec<Value> = states
             .iter()
             .map(|state| {
                 let name = &state.name;
-                service(state, deploys.get(name), discoveries.get(name))
+                let mut told = service(state, deploys.get(name), discoveries.get(name));
+                told["registration"] = registrations.get(name).map(register::told).into();
+                told
             })
             .collect();
         let instances: Vec<Value> = self.instances().iter().map(instance).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "box": self.box_name,
+            "leader": leader,
             "keeper": { "pid": self.keeper, "data_restarts": self.data_restarts },
             "data": {
                 "pid": std::process::id(),
@@ -319,6 +335,10 @@ impl Source for View {
     fn endpoints(&self, name: &str) -> Option<Value> {
         let state = self.registry.service(name)?.state(self.shared.clock.now());
         Some(discover::look_up(&state))
+    }
+
+    fn leader(&self) -> Option<(bool, Value)> {
+        self.leader_told()
     }
 
     fn reload(&self) -> Action<'_> {

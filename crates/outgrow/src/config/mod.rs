@@ -11,6 +11,7 @@ mod check;
 mod command_line;
 mod explain;
 mod interpolate;
+mod leader;
 mod print;
 mod reference;
 mod schema;
@@ -29,6 +30,7 @@ use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 
 pub use command_line::CommandLine;
 pub use explain::{Question, explain};
+pub use leader::Leader;
 pub use print::{Look, Source, print};
 pub use reference::reference;
 pub use schema::schema;
@@ -47,6 +49,8 @@ outgrow_core::settings! {
     pub struct Config {
         /// How the process itself runs.
         pub process: ProcessSettings = ProcessSettings::default();
+        /// The lease that one of several boxes holds.
+        pub leader: Option<Leader> = None;
         /// The admin listener.
         pub admin: AdminSettings = AdminSettings::default();
         /// The records of requests.

@@ -3,9 +3,10 @@
 use outgrow_core::settings::{
     FieldDescription, Kind, Node, Reader, Setting, Table, TableDescription, TableReader,
 };
+use outgrow_discover::registration::{RegisterAddress, RegisterSettings};
 use outgrow_discover::settings::DiscoverSettings;
 use outgrow_edge::settings::AffinitySettings;
-use outgrow_fleet::settings::InstanceSettings;
+use outgrow_fleet::settings::{InstanceListen, InstanceSettings};
 use outgrow_upstream::settings::ServiceSettings;
 
 /// A service: where it answers, and the instances that are run for it.
@@ -17,6 +18,8 @@ pub struct Service {
     pub affinity: AffinitySettings,
     /// Where its endpoints are learned from, when they are not in the file.
     pub discover: Option<DiscoverSettings>,
+    /// Where others are told that this box serves it.
+    pub register: Option<RegisterSettings>,
     /// The instances, when the service has a `command`.
     pub instances: Option<InstanceSettings>,
 }
@@ -25,17 +28,26 @@ impl Table for Service {
     fn describe() -> TableDescription {
         let mut description = ServiceSettings::describe();
         description.name = "Service";
-        description.fields.push(FieldDescription {
-            name: "discover",
-            doc: "Where the endpoints are learned from, instead of a list. A service has one of \
-                  `endpoints`, `command` and `discover`."
-                .to_owned(),
-            kind: DiscoverSettings::kind(),
+        let table = |name: &'static str, doc: &str, kind: Kind| FieldDescription {
+            name,
+            doc: doc.to_owned(),
+            kind,
             default: None,
             default_is_words: false,
             range: None,
             required: false,
-        });
+        };
+        description.fields.push(table(
+            "discover",
+            "Where the endpoints are learned from, instead of a list. A service has one of \
+             `endpoints`, `command` and `discover`.",
+            DiscoverSettings::kind(),
+        ));
+        description.fields.push(table(
+            "register",
+            "Where others are told that this box serves the service.",
+            RegisterSettings::kind(),
+        ));
         let affinity = AffinitySettings::describe().fields;
         description.fields.extend(affinity);
         description
@@ -48,19 +60,42 @@ impl Table for Service {
         let before = table.reader().count();
         let upstream = ServiceSettings::read_fields(table);
         let discover = table.read::<DiscoverSettings>("discover");
+        let register = table.read::<RegisterSettings>("register");
         let affinity = AffinitySettings::read_fields(table);
         let instances = InstanceSettings::read_fields(table);
         if table.reader().count() == before {
             check_source(&upstream, &instances, table);
+            check_register(register.as_ref(), &instances, table);
         }
         let instances = instances.command.is_some().then_some(instances);
         Self {
             upstream,
             affinity,
             discover,
+            register,
             instances,
         }
     }
+}
+
+/// Only instances that outgrow runs have ports of their own that others could be told.
+fn check_register(
+    register: Option<&RegisterSettings>,
+    instances: &InstanceSettings,
+    table: &mut TableReader<'_, '_>,
+) {
+    let Some(RegisterAddress::Instances(host)) = register.map(|register| &register.address) else {
+        return;
+    };
+    let message = match (&instances.command, instances.listen) {
+        (None, _) => format!("{host} has no port, and only a `command` has instances with ports"),
+        (Some(_), InstanceListen::Socket) => {
+            format!("{host} has no port, and neither have instances that listen at sockets")
+        }
+        (Some(_), InstanceListen::Port) => return,
+    };
+    let hint = format!("write the address of a listener, for example address = \"{host}:8080\"");
+    table.problem("register", message, hint);
 }
 
 /// A service has its endpoints from exactly one source.
@@ -109,12 +144,14 @@ impl Setting for Service {
         let affinity = self.affinity.text().and_then(strip);
         let discover = self.discover.as_ref().and_then(Setting::text);
         let discover = discover.map(|text| format!("discover = {text}"));
+        let register = self.register.as_ref().and_then(Setting::text);
+        let register = register.map(|text| format!("register = {text}"));
         let instances = self
             .instances
             .as_ref()
             .and_then(Setting::text)
             .and_then(strip);
-        let parts: Vec<String> = [upstream, discover, affinity, instances]
+        let parts: Vec<String> = [upstream, discover, register, affinity, instances]
             .into_iter()
             .flatten()
             .collect();

@@ -22,7 +22,7 @@ use crate::shop::SOON;
 /// Users that ask at a time.
 const USERS: usize = 3;
 
-fn backends(count: usize) -> Vec<Recorder> {
+pub(crate) fn backends(count: usize) -> Vec<Recorder> {
     let start = |number: usize| {
         let answer = response(number.to_string());
         Recorder::start(Script::answer(answer)).expect("a backend")
@@ -30,7 +30,7 @@ fn backends(count: usize) -> Vec<Recorder> {
     (0..count).map(start).collect()
 }
 
-fn config(discover: &str) -> String {
+pub(crate) fn config(discover: &str) -> String {
     format!(
         r#"
 [listener.public]
@@ -45,14 +45,14 @@ service = "app"
 }
 
 /// Requests without a pause.
-struct Load {
+pub(crate) struct Load {
     ended: Arc<AtomicBool>,
     good: Arc<AtomicU64>,
     users: Vec<thread::JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn start(outgrow: &Outgrow) -> Self {
+    pub(crate) fn start(outgrow: &Outgrow) -> Self {
         let (ended, good) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let url = outgrow.url("public", "/");
         let user = |_| {
@@ -76,7 +76,7 @@ impl Load {
     }
 
     /// How many were answered; none may have failed.
-    fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.ended.store(true, Ordering::Relaxed);
         for user in self.users {
             let failed = user.join().expect("a user");
@@ -86,14 +86,14 @@ impl Load {
     }
 }
 
-fn service(outgrow: &Outgrow) -> Value {
+pub(crate) fn service(outgrow: &Outgrow) -> Value {
     let state = outgrow.admin_get("/state").expect("the state");
     let state = state.json().expect("JSON");
     state["services"][0].clone()
 }
 
 /// Waits until the service has exactly these endpoints that are not draining.
-fn wait_endpoints(outgrow: &Outgrow, expected: &[SocketAddr]) {
+pub(crate) fn wait_endpoints(outgrow: &Outgrow, expected: &[SocketAddr]) {
     let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
     expected.sort();
     let waited = outgrow.wait("the endpoints", SOON, |outgrow| {

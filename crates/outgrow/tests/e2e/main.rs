@@ -12,6 +12,7 @@ mod deploy;
 mod discover;
 mod http;
 mod limits;
+mod machines;
 mod misuse;
 mod moments;
 mod shop;

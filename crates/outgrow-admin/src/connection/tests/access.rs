@@ -30,7 +30,7 @@ async fn the_token_is_asked_for() {
     check(upgrade, twice, 401).await;
     check("GET /nothing", "", 401).await;
     check("GET /", "", 401).await;
-    for open in ["GET /livez", "GET /readyz"] {
+    for open in ["GET /livez", "GET /readyz", "GET /leader"] {
         let (answer, _) = ask_with(guarded(), open, "", "").await;
         assert_eq!(status_of(&answer), 200);
     }

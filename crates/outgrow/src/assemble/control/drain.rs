@@ -26,12 +26,17 @@ impl Control {
             return;
         }
         self.view.set_draining(true);
-        let stops_at = now + delay;
+        match reason {
+            DrainReason::Stop => self.begin_leaving(),
+            DrainReason::Upgrade => self.hand_boxes_over(),
+        }
         self.drain = Some(Draining {
             reason,
-            stops_at,
-            ends_at: stops_at + limit,
-            stopped: false,
+            began: now,
+            stops_at: now + delay,
+            withdrawn: None,
+            limit,
+            ends_at: None,
         });
     }
 
@@ -46,11 +51,12 @@ impl Control {
     }
 
     pub(super) async fn go_on_draining(&mut self, now: Ticks) {
+        let has_left = self.has_left(now);
         let Some(drain) = &mut self.drain else { return };
-        if drain.stopped || now < drain.stops_at {
+        if drain.ends_at.is_some() || now < drain.stops_at || !has_left {
             return;
         }
-        drain.stopped = true;
+        drain.ends_at = Some(now + drain.limit);
         let how = match drain.reason {
             DrainReason::Stop => Drain::Now,
             DrainReason::Upgrade => Drain::Gently,
@@ -85,6 +91,7 @@ impl Control {
             return false;
         };
         let shared = &self.parts.edge.shared;
-        drain.stopped && (shared.connections() == 0 || shared.clock.now() >= drain.ends_at)
+        let is_over = |end: Ticks| shared.connections() == 0 || shared.clock.now() >= end;
+        drain.ends_at.is_some_and(is_over)
     }
 }

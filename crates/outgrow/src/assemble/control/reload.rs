@@ -89,6 +89,7 @@ impl Control {
         self.instances.configure(&config, self.parts.cores);
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
+        self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;
         self.view.serve(&self.parts)?;

@@ -92,6 +92,7 @@ fn mutated_configurations_never_panic() {
         include_str!("language.toml"),
         include_str!("../../../../../examples/static-endpoints.toml"),
         include_str!("../../../../../examples/discover.toml"),
+        include_str!("../../../../../examples/edge-pair.toml"),
         include_str!("../../../../../examples/tls.toml"),
     ];
     let (mut right, mut wrong) = (0, 0);

@@ -95,6 +95,38 @@ fn rules_inside_of_listeners_are_told() {
 }
 
 #[test]
+fn rules_of_the_leader_lease_are_told() {
+    check(
+        "[leader]\n",
+        &["1:leader: no registry is written | add etcd"],
+    );
+    check(
+        "[leader]\nredis = { }\netcd = { servers = [\"http://a:1\"] }\n",
+        &["2:leader.redis: there is `etcd` as well"],
+    );
+    check(
+        "[leader]\nredis = { server = \"unix:/run/redis\", user = \"u\" }\nttl = \"1s\"\n\
+         gained = \"\"\nlots = \"x\"\n",
+        &[
+            "2:leader.redis.server: unix:/run/redis is not the host and port",
+            "2:leader.redis.user: a user without a password cannot log in",
+            "3:leader.ttl: \"1s\" is outside of what is possible",
+            "4:leader.gained: the command is empty",
+            "5:leader.lots: unknown key \"lots\" | did you mean `lost`?",
+        ],
+    );
+    check(
+        "[leader]\nredis = { }\nname = \"\"\n",
+        &["3:leader.name: a name has 1 to 512"],
+    );
+    check("[leader]\nredis = { }\n", &[]);
+    check(
+        "[process]\nname = \"a b\"\n",
+        &["2:process.name: \"a b\" is not a name"],
+    );
+}
+
+#[test]
 fn rules_inside_of_services_are_told() {
     let route = "[route.x]\npath = \"/x\"\nservice = \"x\"\n[service.x]\n";
     let check = |more: &str, expected: &[&str]| check(&format!("{route}{more}"), expected);
@@ -132,6 +164,38 @@ fn rules_inside_of_services_are_told() {
             "8:service.x.discover.nameservers: ns:53 is not the IP address and port of a server",
             "9:service.x.discover.ttl_min: the shortest time is longer than the longest",
         ],
+    );
+    let register = |more: &str| format!("endpoints = [\"a:1\"]\n[service.x.register]\n{more}\n");
+    let etcd = "etcd = { servers = [\"http://a:1\"], prefix = \"/x/\" }";
+    check(
+        &register("address = \"10.0.0.1:80\""),
+        &["6:service.x.register: no registry is written | add etcd"],
+    );
+    check(
+        &register(&format!(
+            "address = \"a:1\"\n{etcd}\nconsul = {{ service = \"x\" }}"
+        )),
+        &["9:service.x.register.consul: there is `etcd` as well"],
+    );
+    check(
+        &register(&format!("address = \"0.0.0.0:80\"\n{etcd}")),
+        &[
+            "7:service.x.register.address: \"0.0.0.0:80\" is not where others reach this box: others \
+             cannot connect to every address",
+        ],
+    );
+    check(
+        &register(&format!("address = \"10.0.0.1\"\n{etcd}")),
+        &["6:service.x.register: 10.0.0.1 has no port, and only a `command`"],
+    );
+    check(
+        "command = \"x\"\nlisten = \"socket\"\nregister = { address = \"10.0.0.1\", consul = { \
+         service = \"x\" } }\n",
+        &["7:service.x.register: 10.0.0.1 has no port, and neither have instances"],
+    );
+    check(
+        "command = \"x\"\nregister = { address = \"10.0.0.1\", consul = { service = \"x\" } }\n",
+        &[],
     );
     check(
         "endpoints = [\"a:1\"]\ninstances = 1\nlive = { hang = true }\n",

@@ -44,7 +44,7 @@ http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler)
 ";
 
 /// A folder with the obedient application in it.
-fn obedient() -> Folder {
+pub(crate) fn obedient() -> Folder {
     let folder = Folder::new("obedient").expect("a folder");
     folder.write("app.py", OBEDIENT).expect("written");
     folder

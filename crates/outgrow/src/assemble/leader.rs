@@ -1,0 +1,298 @@
+//! The leader lease brought together with what follows from it: `gained` and `lost` are run so that
+//! what they do agrees with who holds the lease, and the keeper holds how far that is for the next
+//! data process.
+//!
+//! Whether the lease is held is asked with the time of the moment, at each step and by whoever reads
+//! the state: never taken from what was true a moment ago.
+
+mod command;
+mod phase;
+mod view;
+
+use std::time::Duration;
+
+use outgrow_core::WallTime;
+use outgrow_discover::lease::{News, Standing};
+use outgrow_discover::{BootTime, Leadership};
+use outgrow_fleet::protocol::{DataMessage, Hello};
+use serde::{Deserialize, Serialize};
+
+use self::command::Running;
+use self::phase::{Phase, Situation, Step};
+pub(super) use self::view::LeaderView;
+use super::{boxes, log};
+use crate::config::{self, Config};
+
+/// Under which name the keeper holds how far it is.
+const KEY: &str = "leader";
+/// How long the giving back may take beyond the command before nobody waits for it any more.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+
+/// What the next data process is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Which lease it is about.
+    lease: String,
+    identity: String,
+    phase: Phase,
+    /// Until when it is held, in nanoseconds since the machine was started.
+    until: Option<u64>,
+    /// Since when, in milliseconds since 1970.
+    since_ms: Option<u64>,
+}
+
+/// The lease and what was done about it.
+#[derive(Debug)]
+pub(super) struct Leader {
+    box_name: String,
+    /// Whether another data process may have renewed the lease since the keeper told of it.
+    is_upgrade: bool,
+    table: Option<config::Leader>,
+    /// What a reload wants once the lease that was is given back.
+    next: Option<config::Leader>,
+    leadership: Option<Leadership>,
+    kept: Kept,
+    told: Option<Kept>,
+    /// Until when the first answer is waited for before what was gained is taken for lost.
+    wait_until: BootTime,
+    running: Option<Running>,
+    /// What was known last of a lease that is not asked for any more.
+    last: Standing,
+    /// Whether it is to be given back.
+    leaving: bool,
+    /// Whether everything stops.
+    is_stopping: bool,
+    changes: u64,
+}
+
+impl Leader {
+    /// Nothing is asked for yet; with what the process before this one knew, which is told until
+    /// then.
+    pub(super) fn from_keeper(hello: &Hello, config: &Config, box_name: &str) -> Self {
+        let kept = hello.kept.get(KEY).cloned();
+        let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let kept = kept.unwrap_or_default();
+        let table = config.leader.clone();
+        let is_same = |table: &config::Leader| table.lease.registry() == kept.lease;
+        let until = kept.until.filter(|_| table.as_ref().is_some_and(is_same));
+        Self {
+            box_name: box_name.to_owned(),
+            is_upgrade: hello.upgrade,
+            table,
+            next: None,
+            leadership: None,
+            kept,
+            told: None,
+            wait_until: BootTime::default(),
+            running: None,
+            last: Standing {
+                until: until.map(BootTime),
+                ..Standing::default()
+            },
+            leaving: false,
+            is_stopping: false,
+            changes: 0,
+        }
+    }
+
+    /// Brings it to what a configuration says. A lease that is not wanted any more, or is another
+    /// one, is given back first.
+    pub(super) fn configure(&mut self, wanted: Option<&config::Leader>) {
+        match (&self.leadership, wanted) {
+            (None, None) => {}
+            (None, Some(wanted)) => self.begin(wanted.clone()),
+            (Some(running), Some(wanted))
+                if *running.settings() == wanted.lease && !self.leaving =>
+            {
+                self.table = Some(wanted.clone());
+            }
+            _ => {
+                self.next = wanted.cloned();
+                self.leaving = true;
+            }
+        }
+    }
+
+    fn begin(&mut self, table: config::Leader) {
+        let now = boxes::boot_clock();
+        let lease = table.lease.registry();
+        if self.kept.lease != lease || self.kept.identity.is_empty() {
+            let identity = format!("{}/{}", self.box_name, boxes::random_part());
+            self.kept = Kept {
+                lease,
+                identity,
+                ..Kept::default()
+            };
+        }
+        // What was under way may have been done, or not, or half.
+        self.kept.phase = self.kept.phase.recalled();
+        let until = self.kept.until.map(BootTime);
+        if self.is_upgrade {
+            self.wait_until = now + table.lease.ttl / 3;
+        }
+        let identity = &self.kept.identity;
+        self.leadership = Leadership::start(&table.lease, identity, until, boxes::boot_clock);
+        self.table = Some(table);
+        self.leaving = false;
+    }
+
+    /// What follows from how it is now. To be called a few times a second; gives what the keeper is
+    /// to be told.
+    pub(super) fn step(&mut self) -> Option<DataMessage> {
+        let now = boxes::boot_clock();
+        let leadership = self.leadership.as_mut()?;
+        let name = leadership.settings().registry();
+        match leadership.news() {
+            Some(News::Fails(problem)) => log::warn(&format!("leader: {name}: {problem}")),
+            Some(News::Answers) => log::info(&format!("leader: {name} answers again")),
+            None => {}
+        }
+        let standing = leadership.standing();
+        let is_held = !self.leaving && leadership.is_held(now);
+        let has_answered = standing.answered.is_some() || standing.failures > 0;
+        let situation = Situation {
+            is_held,
+            is_known: self.leaving || has_answered || now >= self.wait_until,
+            // That a fresh box does not hold it is nothing to act upon before it has asked.
+            is_asked: has_answered || self.leaving,
+        };
+        self.finish_command();
+        self.follow(situation, standing.holder.as_deref());
+        if self.leaving && self.kept.phase == Phase::Lost {
+            self.give_back();
+        }
+        self.kept.until = match self.leaving {
+            true => None,
+            false => standing.until.map(|until| until.0),
+        };
+        self.message()
+    }
+
+    fn follow(&mut self, situation: Situation, holder: Option<&str>) {
+        let Some(step) = self.kept.phase.step(situation) else {
+            return;
+        };
+        let name = self.kept.lease.clone();
+        let commands = self.table.as_ref().map(|table| table.commands.clone());
+        let commands = commands.unwrap_or_default();
+        // One that is still running undoes nothing by going on.
+        self.running = None;
+        let (command, word) = match step {
+            Step::Gain => {
+                self.changes += 1;
+                self.kept.since_ms = Some(WallTime::now().0 / 1_000_000);
+                log::info(&format!("leader: this box holds {name} now"));
+                self.kept.phase = Phase::Gaining;
+                (commands.gained, "gained")
+            }
+            Step::Lose => {
+                if self.kept.since_ms.take().is_some() {
+                    self.changes += 1;
+                    let why = match holder {
+                        _ if self.leaving => "it is given back".to_owned(),
+                        Some(holder) if holder != self.kept.identity => {
+                            format!("{holder} holds it")
+                        }
+                        _ => "it could not be renewed in time".to_owned(),
+                    };
+                    log::warn(&format!("leader: this box holds {name} no more: {why}"));
+                }
+                self.kept.phase = Phase::Losing;
+                (commands.lost, "lost")
+            }
+        };
+        let lease = self.table.as_ref().map_or("", |table| &table.lease.name);
+        let environment = [("OUTGROW_LEADER", lease), ("OUTGROW_BOX", &self.box_name)];
+        self.running = command
+            .map(|command| Running::start(word, &command, &environment, commands.command_timeout));
+        self.finish_command();
+    }
+
+    /// Takes note of a command that has ended; without one what it was for is done at once.
+    fn finish_command(&mut self) {
+        if self.running.as_ref().is_none_or(Running::is_over) {
+            self.running = None;
+            self.kept.phase = self.kept.phase.done();
+        }
+    }
+
+    fn give_back(&mut self) {
+        let Some(leadership) = &self.leadership else {
+            return;
+        };
+        leadership.give_back();
+        if !leadership.standing().is_given_back {
+            return;
+        }
+        self.last = leadership.standing();
+        self.leadership = None;
+        if !self.is_stopping {
+            self.table = None;
+        }
+        // What was asked to be given back may still be on its way: the next one is another.
+        self.kept = Kept::default();
+        if let Some(next) = self.next.take() {
+            self.begin(next);
+        }
+    }
+
+    /// For the keeper, when something is new.
+    fn message(&mut self) -> Option<DataMessage> {
+        if self.told.as_ref() == Some(&self.kept) {
+            return None;
+        }
+        self.told = Some(self.kept.clone());
+        Some(DataMessage::Keep {
+            key: KEY.to_owned(),
+            value: serde_json::to_value(&self.kept).unwrap_or_default(),
+        })
+    }
+
+    /// Everything stops: `lost` is run, then the lease is given back.
+    pub(super) fn stop(&mut self) {
+        self.next = None;
+        self.leaving = true;
+        self.is_stopping = true;
+    }
+
+    /// Whether it is given back, or there is none.
+    pub(super) fn is_given_back(&self) -> bool {
+        self.leadership.is_none()
+    }
+
+    /// How long that may take.
+    pub(super) fn patience(config: Option<&config::Leader>) -> Duration {
+        config.map_or(Duration::ZERO, |leader| {
+            leader.commands.command_timeout + GIVE_BACK
+        })
+    }
+
+    /// Leaves it to the next data process, which holds on under the same identity.
+    pub(super) fn leave(&mut self) {
+        if let Some(leadership) = self.leadership.take() {
+            self.last = leadership.standing();
+        }
+        self.running = None;
+    }
+
+    /// For the state.
+    pub(super) fn view(&self) -> Option<LeaderView> {
+        let table = self.table.as_ref()?;
+        let standing = match &self.leadership {
+            Some(leadership) => leadership.standing(),
+            None => self.last.clone(),
+        };
+        Some(LeaderView {
+            lease: table.lease.registry(),
+            identity: self.kept.identity.clone(),
+            until: standing.until.filter(|_| !self.leaving),
+            holder: standing.holder,
+            since_ms: self.kept.since_ms,
+            phase: self.kept.phase,
+            answered: standing.answered,
+            problem: standing.problem,
+            failures: standing.failures,
+            changes: self.changes,
+        })
+    }
+}

@@ -1,0 +1,391 @@
+//! The leader lease: commands write into one journal, and whoever says that it holds is counted all
+//! the time.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use outgrow_testkit::databases;
+use outgrow_testkit::etcd::Etcd;
+use outgrow_testkit::folder::Folder;
+use outgrow_testkit::http;
+use outgrow_testkit::outgrow::Outgrow;
+use outgrow_testkit::processes;
+use rustix::process::Signal;
+
+use crate::shop::SOON;
+
+const TTL: Duration = Duration::from_secs(3);
+
+/// Where the commands of all boxes write.
+struct Journal {
+    folder: Folder,
+}
+
+impl Journal {
+    fn new() -> Self {
+        let folder = Folder::new("leader").expect("a folder");
+        folder.write("journal", "").expect("written");
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path()).expect("a journal");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until these are the last lines.
+    fn wait(&self, outgrow: &Outgrow, last: &[&str]) {
+        let waited = outgrow.wait(&format!("{last:?}"), SOON, |_| {
+            let lines = self.lines();
+            let is_it = lines.ends_with(&last.iter().map(ToString::to_string).collect::<Vec<_>>());
+            is_it.then_some(())
+        });
+        waited.unwrap_or_else(|error| panic!("{:?}: {error}", self.lines()));
+    }
+
+    /// A box of this name, with its lease at `registry`.
+    fn start(&self, name: &str, registry: &str) -> Outgrow {
+        let journal = self.path();
+        let journal = journal.display();
+        let config = format!(
+            r#"
+[process]
+name = "{name}"
+[listener.public]
+address = "%public%"
+[route.app]
+respond = {{ status = 200, body = "ok" }}
+[leader]
+{registry}
+ttl = "3s"
+gained = "echo gained by $OUTGROW_LEADER; echo gained {name} >> {journal}"
+lost = ["/bin/sh", "-c", "echo lost {name} >> {journal}"]
+"#
+        );
+        Outgrow::start(&config).expect("outgrow starts")
+    }
+
+    /// At no moment had two boxes gained it and not lost it; a box that is killed whole is written
+    /// in by the test.
+    fn check(&self) {
+        let mut holder: Option<String> = None;
+        for line in self.lines() {
+            let (word, name) = line.split_once(' ').expect("a word and a name");
+            match (word, &holder) {
+                ("gained", None) => holder = Some(name.to_owned()),
+                ("gained", Some(other)) => {
+                    panic!("{name} gained it from {other}: {:?}", self.lines())
+                }
+                (_, Some(other)) if other == name => holder = None,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn etcd_at(address: SocketAddr) -> String {
+    format!("etcd = {{ servers = [\"http://{address}\"] }}")
+}
+
+fn is_leader(outgrow: &Outgrow) -> bool {
+    let answer = outgrow.admin_get("/leader");
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+fn wait_leader(outgrow: &Outgrow) -> Duration {
+    let begin = Instant::now();
+    let waited = outgrow.wait("it holds the lease", SOON, |one| {
+        is_leader(one).then_some(())
+    });
+    waited.expect("the lease");
+    begin.elapsed()
+}
+
+fn metric(outgrow: &Outgrow, name: &str) -> String {
+    let text = outgrow.admin_get("/metrics").expect("metrics").text();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{name} ")));
+    line.expect(name)
+        .rsplit(' ')
+        .next()
+        .expect("a value")
+        .to_owned()
+}
+
+/// Asks all the time who holds: one, another and the one again, so that two did at one moment if all
+/// three say yes.
+struct Watcher {
+    ended: Arc<AtomicBool>,
+    thread: thread::JoinHandle<(u64, Vec<String>)>,
+}
+
+impl Watcher {
+    fn start(boxes: &[&Outgrow]) -> Self {
+        let urls: Vec<String> = boxes
+            .iter()
+            .map(|one| one.url("admin", "/leader"))
+            .collect();
+        let ended = Arc::<AtomicBool>::default();
+        let until = Arc::clone(&ended);
+        let thread = thread::spawn(move || {
+            let holds = |url: &String| http::get(url).is_ok_and(|answer| answer.status == 200);
+            let (mut looks, mut wrong) = (0, Vec::new());
+            while !until.load(Ordering::Relaxed) {
+                for (at, one) in urls.iter().enumerate() {
+                    for other in &urls[at + 1..] {
+                        looks += 1;
+                        if holds(one) && holds(other) && holds(one) {
+                            wrong.push(format!("{one} and {other}"));
+                        }
+                    }
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            (looks, wrong)
+        });
+        Self { ended, thread }
+    }
+
+    fn end(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        let (looks, wrong) = self.thread.join().expect("a thread");
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert!(looks > 100, "{looks} looks");
+    }
+}
+
+#[test]
+fn the_lease_outlives_data_processes_and_moves_at_once_on_a_stop() {
+    let mut etcd = Etcd::start().expect("etcd");
+    let journal = Journal::new();
+    let a = journal.start("a", &etcd_at(etcd.address()));
+    wait_leader(&a);
+    let told = a
+        .wait_told("leader: gained: gained by outgrow/leader")
+        .expect("told");
+    assert!(told.contains("leader: gained has run"), "{told}");
+    let b = journal.start("b", &etcd_at(etcd.address()));
+    // A fresh box undoes what a killed one may have left.
+    journal.wait(&b, &["gained a", "lost b"]);
+    let answer = b.admin_get("/leader").expect("an answer");
+    assert_eq!(answer.status, 503);
+    let holder = answer.json().expect("JSON")["holder"].clone();
+    assert!(
+        holder.as_str().expect("a holder").starts_with("a-"),
+        "{holder}"
+    );
+    let watcher = Watcher::start(&[&a, &b]);
+    for round in 0..3 {
+        let data = a.pids().data[0];
+        a.kill9(data).expect("killed");
+        let back = a.wait("another data process holds on", SOON, |a| {
+            let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
+            (is_other && is_leader(a)).then_some(())
+        });
+        back.unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+    a.upgrade(None).expect("an upgrade");
+    wait_leader(&a);
+    // Longer than a lease lasts that nobody renews.
+    thread::sleep(TTL * 2);
+    assert!(is_leader(&a));
+    assert_eq!(
+        journal.lines(),
+        ["gained a", "lost b"],
+        "nothing was run again"
+    );
+    assert_eq!(metric(&a, "outgrow_leader"), "1");
+    assert_eq!(metric(&b, "outgrow_leader"), "0");
+    // Without its registry it is lost in time.
+    etcd.kill();
+    let begin = Instant::now();
+    journal.wait(&a, &["lost b", "lost a"]);
+    assert!(begin.elapsed() < TTL, "{:?}", begin.elapsed());
+    assert!(!is_leader(&a));
+    etcd.start_again().expect("etcd again");
+    let (first, second) = loop {
+        if is_leader(&a) {
+            break (a, b);
+        }
+        if is_leader(&b) {
+            break (b, a);
+        }
+        assert!(begin.elapsed() < SOON, "nobody gains it");
+        thread::sleep(Duration::from_millis(10));
+    };
+    // A stop runs `lost`, gives it back, and the other one has it at once.
+    let begin = Instant::now();
+    first.signal(Signal::TERM).expect("told to stop");
+    wait_leader(&second);
+    let took = begin.elapsed();
+    assert!(took < TTL / 2, "{took:?}");
+    watcher.end();
+    first.stop().expect("stopped");
+    journal.check();
+    assert_eq!(metric(&second, "outgrow_leader"), "1");
+    second.stop().expect("stopped");
+    journal.check();
+    assert!(journal.lines().last().expect("a line").starts_with("lost"));
+    assert!(
+        etcd.list("outgrow/leader").expect("keys").is_empty(),
+        "given back"
+    );
+}
+
+#[test]
+fn a_killed_keeper_gives_back_and_a_killed_box_costs_its_time() {
+    let etcd = Etcd::start().expect("etcd");
+    let journal = Journal::new();
+    let registry = etcd_at(etcd.address());
+    let a = journal.start("a", &registry);
+    wait_leader(&a);
+    let b = journal.start("b", &registry);
+    journal.wait(&b, &["gained a", "lost b"]);
+    // The data process sees that its keeper is gone: it loses in order.
+    let begin = Instant::now();
+    a.kill9(a.pids().keeper).expect("killed");
+    wait_leader(&b);
+    assert!(begin.elapsed() < TTL, "{:?}", begin.elapsed());
+    journal.wait(&b, &["lost b", "lost a", "gained b"]);
+    let c = journal.start("c", &registry);
+    journal.wait(&c, &["gained b", "lost c"]);
+    // All of it at once: nobody is left to lose anything.
+    let pids = b.pids();
+    processes::signal(pids.keeper, Signal::STOP).expect("stopped");
+    for pid in pids.data.iter().chain([&pids.keeper]) {
+        b.kill9(*pid).expect("killed");
+    }
+    let begin = Instant::now();
+    let lines = format!("{}\n", journal.lines().join("\n")) + "killed b\n";
+    fs::write(journal.path(), lines).expect("written");
+    wait_leader(&c);
+    let took = begin.elapsed();
+    assert!(took < TTL + Duration::from_secs(1), "{took:?}");
+    journal.wait(&c, &["killed b", "gained c"]);
+    journal.check();
+    c.stop().expect("stopped");
+}
+
+#[test]
+fn a_process_that_was_stopped_knows_at_once_that_it_lost() {
+    let etcd = Etcd::start().expect("etcd");
+    let journal = Journal::new();
+    let a = journal.start("a", &etcd_at(etcd.address()));
+    wait_leader(&a);
+    let b = journal.start("b", &etcd_at(etcd.address()));
+    let data = a.pids().data[0];
+    processes::signal(data, Signal::STOP).expect("stopped");
+    let took = wait_leader(&b);
+    assert!(took < TTL + Duration::from_secs(1), "{took:?}");
+    processes::signal(data, Signal::CONT).expect("going on");
+    // The first answer after it: no moment of belief.
+    assert!(!is_leader(&a));
+    journal.wait(&a, &["gained b", "lost a"]);
+    assert!(is_leader(&b));
+    a.stop().expect("stopped");
+    b.stop().expect("stopped");
+}
+
+#[test]
+fn in_redis_it_is_held_by_one_and_lost_in_time() {
+    let mut redis = databases::redis(&["--requirepass", "good"]).expect("redis");
+    let journal = Journal::new();
+    let address = redis.address();
+    let registry = format!("redis = {{ server = \"{address}\", password = \"good\" }}");
+    let a = journal.start("a", &registry);
+    wait_leader(&a);
+    let b = journal.start("b", &registry);
+    journal.wait(&b, &["gained a", "lost b"]);
+    let watcher = Watcher::start(&[&a, &b]);
+    let data = a.pids().data[0];
+    a.kill9(data).expect("killed");
+    let back = a.wait("another data process holds on", SOON, |a| {
+        let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
+        (is_other && is_leader(a)).then_some(())
+    });
+    back.expect("another data process");
+    a.upgrade(None).expect("an upgrade");
+    thread::sleep(TTL * 2);
+    assert_eq!(journal.lines(), ["gained a", "lost b"]);
+    let begin = Instant::now();
+    a.signal(Signal::TERM).expect("told to stop");
+    wait_leader(&b);
+    assert!(begin.elapsed() < TTL * 2 / 3, "{:?}", begin.elapsed());
+    a.stop().expect("stopped");
+    redis.kill();
+    let begin = Instant::now();
+    journal.wait(&b, &["gained b", "lost b"]);
+    assert!(begin.elapsed() < TTL, "{:?}", begin.elapsed());
+    let told = b.wait_told("could not be renewed in time").expect("told");
+    assert!(!told.contains("good"), "a password is told: {told}");
+    let redis = databases::redis_at(address, &["--requirepass", "good"]).expect("redis again");
+    wait_leader(&b);
+    watcher.end();
+    journal.check();
+    b.stop().expect("stopped");
+    drop(redis);
+}
+
+#[test]
+fn commands_are_bounded_and_reloads_move_the_lease() {
+    let etcd = Etcd::start().expect("etcd");
+    let config = |leader: &str| {
+        format!(
+            r#"
+[listener.public]
+address = "%public%"
+[route.app]
+respond = {{ status = 200, body = "ok" }}
+{leader}
+"#
+        )
+    };
+    let registry = etcd_at(etcd.address());
+    let slow = format!(
+        "[leader]\n{registry}\nttl = \"3s\"\ncommand_timeout = \"300ms\"\n\
+         gained = \"sleep 1000 & sleep 1000\"\nlost = \"exit 3\""
+    );
+    let mut outgrow = Outgrow::start(&config(&slow)).expect("outgrow starts");
+    outgrow
+        .wait_told("leader: gained was killed: it took longer")
+        .expect("told");
+    assert!(is_leader(&outgrow));
+    let sleeping = || {
+        outgrow
+            .all_processes()
+            .iter()
+            .any(|one| one.command.iter().any(|word| word.contains("sleep")))
+    };
+    assert!(!sleeping(), "the whole group is killed");
+    assert!(etcd.list("outgrow/leader").expect("keys").len() == 1);
+    // Another lease: the first one is lost and given back.
+    let other = slow.replace("ttl", "name = \"other\"\nttl");
+    outgrow.reload(&config(&other)).expect("reloaded");
+    outgrow
+        .wait_told("leader: lost failed: exit status: 3")
+        .expect("told");
+    let moved = outgrow.wait("the other lease", SOON, |_| {
+        let left = etcd.list("outgrow/leader").expect("keys");
+        (left.is_empty() && etcd.list("other").expect("keys").len() == 1).then_some(())
+    });
+    moved.expect("the other lease");
+    wait_leader(&outgrow);
+    // None at all.
+    outgrow.reload(&config("")).expect("reloaded");
+    let gone = outgrow.wait("no lease", SOON, |outgrow| {
+        let status = outgrow.admin_get("/leader").ok()?.status;
+        (status == 404 && etcd.list("other").ok()?.is_empty()).then_some(())
+    });
+    gone.expect("no lease");
+    outgrow.stop().expect("stopped");
+}

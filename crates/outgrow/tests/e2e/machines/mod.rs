@@ -1,0 +1,130 @@
+//! Several boxes (network namespaces): edges and applications on machines of their own, and what it
+//! costs when one of them says nothing any more.
+//!
+//! Not here: what one machine can show.
+
+mod stages;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use outgrow_shop::shoppers::{Pace, Plan, Shoppers, Totals};
+use outgrow_testkit::boxes::Boxes;
+use outgrow_testkit::outgrow::Outgrow;
+use outgrow_testkit::wait;
+
+use crate::shop;
+
+/// How long anything may take on the way back to normal.
+const LIMIT: Duration = Duration::from_secs(40);
+/// Where a box serves its own instances.
+const INNER: u16 = 8_081;
+/// Where an edge serves clients.
+const PUBLIC: u16 = 8_080;
+
+/// Starts an outgrow in a box and waits until it is ready.
+fn start(boxes: &Boxes, index: u8, config: &str) -> Outgrow {
+    boxes.inside(index, || Outgrow::start(config).expect("outgrow starts"))
+}
+
+/// A box that serves the shop with two instances for the other boxes.
+fn application() -> String {
+    shop::config(2, "").replace("%public%", &format!("0.0.0.0:{INNER}"))
+}
+
+fn at(boxes: &Boxes, index: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(boxes.address(index), port)
+}
+
+/// Shoppers in a box.
+fn shoppers(boxes: &Boxes, index: u8, plan: Plan) -> Shoppers {
+    boxes.inside(index, || Shoppers::start(plan).expect("shoppers"))
+}
+
+/// Eight shoppers who give up after ten seconds.
+fn plan(addresses: &[SocketAddr]) -> Plan {
+    Plan {
+        others: addresses[1..].to_vec(),
+        host: "shop.test".to_owned(),
+        pace: Pace::Think(Duration::from_millis(8)),
+        time_limit: Duration::from_secs(10),
+        ..Plan::new(addresses[0])
+    }
+}
+
+/// The longest time in which no request was answered, from now on, until `count` more are.
+fn longest_silence(shoppers: &Shoppers, count: u64) -> Duration {
+    let ok = || shoppers.totals().all().ok;
+    let (begun, mut known) = (ok(), ok());
+    let (mut since, mut longest) = (Instant::now(), Duration::ZERO);
+    let seen = wait::until("requests are answered", LIMIT, || {
+        let now = ok();
+        if now > known {
+            longest = longest.max(since.elapsed());
+            (known, since) = (now, Instant::now());
+        }
+        (now >= begun + count).then_some(())
+    });
+    seen.expect("answers");
+    longest
+}
+
+fn failed(totals: &Totals) -> u64 {
+    totals.all().failed
+}
+
+#[test]
+fn a_machine_that_goes_silent_costs_no_request() {
+    let boxes = Boxes::new(4).expect("boxes");
+    let applications = [1, 2].map(|index| start(&boxes, index, &application()));
+    let endpoints = [1, 2].map(|index| format!("\"{}\"", at(&boxes, index, INNER)));
+    let edge = format!(
+        "[listener.public]\naddress = \"0.0.0.0:{PUBLIC}\"\n\
+         [service.shop]\nendpoints = [{}]\ntimeouts = {{ unacknowledged = \"2s\" }}\n\
+         [service.shop.check]\npath = \"/readyz\"\ninterval = \"1s\"\ntimeout = \"1s\"\n\
+         [route.shop]\nservice = \"shop\"\nidempotency_key = true\n",
+        endpoints.join(", ")
+    );
+    let edge = start(&boxes, 0, &edge);
+    let shoppers = shoppers(&boxes, 3, plan(&[at(&boxes, 0, PUBLIC)]));
+    longest_silence(&shoppers, 500);
+    assert_eq!(
+        failed(&shoppers.totals()),
+        0,
+        "{}",
+        shoppers.totals().complaints(9)
+    );
+
+    boxes.cut(2).expect("cut");
+    let silence = longest_silence(&shoppers, 2_000);
+    let after = shoppers.totals();
+    eprintln!(
+        "silent machine: longest silence {silence:?}, truncated {}",
+        after.all().truncated
+    );
+    assert_eq!(
+        failed(&after),
+        0,
+        "{}{}",
+        after.complaints(20),
+        edge.stderr()
+    );
+    assert!(after.all().truncated <= 8, "{}", after.complaints(20));
+
+    boxes.join(2).expect("joined");
+    let back = || {
+        let state = boxes.inside(0, || shop::state(&edge));
+        let endpoints = state["services"][0]["endpoints"].as_array()?.clone();
+        endpoints
+            .iter()
+            .all(|one| one["usable"] == true)
+            .then_some(())
+    };
+    wait::until("both are used again", LIMIT, back).expect("back");
+    longest_silence(&shoppers, 500);
+    let totals = shoppers.stop();
+    assert_eq!(failed(&totals), 0, "{}", totals.complaints(20));
+    for outgrow in applications.into_iter().chain([edge]) {
+        outgrow.stop().expect("a clean stop");
+    }
+}
