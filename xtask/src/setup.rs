@@ -26,7 +26,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 16] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -81,6 +81,11 @@ const NEEDS: [Need; 15] = [
         program: "ip",
         how: How::Debian("iproute2"),
         why: "end-to-end tests with several boxes, and with outgrow as pid 1, in namespaces",
+    },
+    Need {
+        program: "arping",
+        how: How::Debian("iputils-arping"),
+        why: "end-to-end tests with an address that floats between boxes",
     },
     Need {
         program: "strace",

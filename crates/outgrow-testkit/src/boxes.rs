@@ -125,6 +125,18 @@ impl Boxes {
         ip(&["-n", &switch, "link", "set", &cable(index), "up"])
     }
 
+    /// Takes the floating address from a box that had it when it died.
+    ///
+    /// # Errors
+    /// When `ip` cannot be run.
+    pub fn forget_floating(&self, index: u8) -> io::Result<()> {
+        let (name, address) = (self.name(index), format!("{}/32", self.floating()));
+        let mut ip = Command::new("ip");
+        let words = ["-n", &name, "address", "delete", &address, "dev", "eth0"];
+        // It may not have had it.
+        ip.args(words).output().map(drop)
+    }
+
     fn switch(&self) -> String {
         format!("{}-switch", self.mark)
     }

@@ -17,6 +17,8 @@ pub struct Holder {
     ttl: Duration,
     /// How often one who does not hold asks.
     look: Duration,
+    /// Whether what is held stays so while the registry does not answer.
+    keeps: bool,
     until: Option<BootTime>,
     due: BootTime,
     holder: Option<String>,
@@ -28,10 +30,18 @@ impl Holder {
         Self {
             ttl,
             look,
+            keeps: false,
             until,
             due: BootTime::default(),
             holder: None,
         }
+    }
+
+    /// The same of one that stays held while the registry does not answer.
+    #[must_use]
+    pub fn keeping(mut self, keeps: bool) -> Self {
+        self.keeps = keeps;
+        self
     }
 
     /// How long a question may take.
@@ -76,6 +86,9 @@ impl Holder {
 
     /// It did not answer, or not what can be understood.
     pub fn failed(&mut self, now: BootTime) {
+        if self.keeps && self.believes(now) {
+            self.until = Some(now + self.ttl * 2 / 3);
+        }
         self.due = now + self.ttl / 12;
     }
 
@@ -117,6 +130,25 @@ mod tests {
             !holder.believes(at(111)),
             "the registry's word counts at once"
         );
+    }
+
+    #[test]
+    fn what_is_kept_stays_until_the_registry_says_otherwise() {
+        let mut holder = Holder::new(TTL, Duration::from_secs(1), None).keeping(true);
+        // What was never held is not kept.
+        holder.failed(at(1));
+        assert!(!holder.believes(at(1)));
+        holder.confirmed("me", at(100));
+        for second in 0..60 {
+            holder.failed(at(105 + 7 * second));
+        }
+        assert!(holder.believes(at(525)));
+        holder.refused("other", at(526));
+        assert!(!holder.believes(at(526)));
+        // A process that was asleep for longer knows nothing.
+        holder.confirmed("me", at(600));
+        holder.failed(at(608));
+        assert!(!holder.believes(at(608)));
     }
 
     #[test]

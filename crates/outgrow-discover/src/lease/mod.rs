@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::holder::Holder;
-pub use self::settings::LeaseSettings;
+pub use self::settings::{LeaseSettings, WhenUnreachable};
 pub use self::time::{BootClock, BootTime};
 
 /// What a driver tells.
@@ -80,7 +80,8 @@ impl Leadership {
         clock: BootClock,
     ) -> Option<Self> {
         let registry = driver::Registry::new(settings, identity)?;
-        let holder = Holder::new(settings.ttl, registry.look(settings.ttl), until);
+        let holder = Holder::new(settings.ttl, registry.look(settings.ttl), until)
+            .keeping(settings.when_unreachable == WhenUnreachable::Keep);
         let first = Standing {
             until,
             ..Standing::default()

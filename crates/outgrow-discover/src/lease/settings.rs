@@ -25,6 +25,21 @@ outgrow_core::settings! {
         /// it; a box that could not renew it takes it for lost after two thirds, so that `lost`
         /// has the last third before another box gains it.
         pub ttl: Duration = SECOND * 10, in SECOND * 2..=SECOND * 600;
+        /// What the one that holds it does when the registry cannot be reached.
+        pub when_unreachable: WhenUnreachable = WhenUnreachable::GiveUp;
+    }
+}
+
+outgrow_core::choice! {
+    /// What the one that holds a lease does when the registry cannot be reached.
+    pub enum WhenUnreachable {
+        /// It takes the lease for lost: at no moment two boxes hold it.
+        GiveUp = "give_up",
+        /// It keeps it until the registry says that it is another one's. For what must not be
+        /// without a holder, as a floating address: nobody else can gain it while the registry is
+        /// away. But a box that alone is cut off from the registry keeps it beside the one that
+        /// gains it.
+        Keep = "keep",
     }
 }
 

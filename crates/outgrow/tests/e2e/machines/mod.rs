@@ -3,7 +3,9 @@
 //!
 //! Not here: what one machine can show.
 
+mod registry;
 mod stages;
+mod three;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
