@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::Spawned;
 use crate::moment::Moment;
+use crate::protocol::limits::{Grant, LimitsReport};
 use crate::protocol::{Exit, InstanceReport, InstanceSpec, InstanceState};
 use crate::supervise::backoff::Backoff;
 
@@ -58,6 +59,15 @@ pub(super) struct Record {
     pub(super) last_exit: Option<String>,
     /// The shim said that no process is left.
     pub(super) ended: bool,
+    /// The control groups of this run.
+    #[serde(default)]
+    pub(super) grant: Option<Grant>,
+    /// What came of its limits.
+    #[serde(default)]
+    pub(super) limited: Option<LimitsReport>,
+    /// The memory limit at which this run was killed.
+    #[serde(default)]
+    pub(super) over_memory: Option<u64>,
 }
 
 impl Record {
@@ -79,6 +89,9 @@ impl Record {
             exit: None,
             last_exit: None,
             ended: false,
+            grant: None,
+            limited: None,
+            over_memory: None,
         }
     }
 
@@ -120,6 +133,7 @@ impl Record {
             shim: shim.map(|shim| shim.pid),
             address: self.address.clone(),
             last_exit: self.last_exit.clone(),
+            limits: self.limited.clone(),
         }
     }
 }

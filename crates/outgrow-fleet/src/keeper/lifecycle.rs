@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::instance::{Phase, Wanted};
 use super::instances::{Context, Entry, Instances};
-use super::strays;
+use super::{limits, strays};
 use crate::processes::{Processes, signal_process};
 use crate::protocol::shim::ToShim;
 use crate::protocol::{Exit, InstanceId, InstanceState};
@@ -37,13 +37,17 @@ impl Instances {
         record.wanted = Wanted::Run;
         record.started = context.now;
         (record.pid, record.exit, record.ended) = (None, None, false);
+        (record.over_memory, record.limited) = (None, None);
+        record.grant = limits::grant(record, context.house);
         record.phase = Phase::Starting {
             give_up: context.now.after(START_LIMIT),
         };
         let started = context
             .launcher
             .plan(&record.spec, run, &taken)
-            .and_then(|plan| {
+            .and_then(|mut plan| {
+                plan.shim.limits = record.spec.limits;
+                plan.shim.grant.clone_from(&record.grant);
                 record.address = Some(plan.address);
                 record.key = plan.key;
                 let mut spawned = context
@@ -162,9 +166,13 @@ impl Instances {
             return;
         };
         record.pid = None;
+        limits::end(record);
         let exit = record.exit.take();
         if let Some(exit) = &exit {
-            record.last_exit = Some(exit.to_string());
+            record.last_exit = Some(match record.over_memory {
+                Some(limit) => limits::killed_for_memory(limit),
+                None => exit.to_string(),
+            });
         }
         let name = record.spec.name.clone();
         match record.wanted {

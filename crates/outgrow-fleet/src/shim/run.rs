@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::command;
+use super::enclosure::Enclosure;
 use super::output::{Stream, format_line};
 use super::source::Source;
 use crate::events::{drain, signal_pipe, timespec};
@@ -58,6 +58,7 @@ pub(super) struct Shim {
     main: u32,
     main_ended: bool,
     phase: Phase,
+    enclosure: Enclosure,
 }
 
 impl Shim {
@@ -76,7 +77,11 @@ impl Shim {
             // The keeper's own higher limit does the command no harm either.
             let _ = rustix::process::setrlimit(Resource::Nofile, limit);
         }
-        let (main, pipes) = match command::spawn(&spec) {
+        let (started, enclosure, limited) = Enclosure::start(&spec);
+        if let Some(limited) = limited {
+            tell(&mut Some(&mut channel), &limited);
+        }
+        let (main, pipes) = match started {
             Ok(running) => {
                 tell(
                     &mut Some(&mut channel),
@@ -86,8 +91,11 @@ impl Shim {
             }
             Err(message) => {
                 log.error(&message);
-                let exit = Exit::SpawnFailed { message };
-                tell(&mut Some(&mut channel), &FromShim::Exited { exit });
+                let exited = FromShim::Exited {
+                    exit: Exit::SpawnFailed { message },
+                    over_memory: None,
+                };
+                tell(&mut Some(&mut channel), &exited);
                 (0, [None, None])
             }
         };
@@ -106,6 +114,7 @@ impl Shim {
             main,
             main_ended: main == 0,
             phase: Phase::Running,
+            enclosure,
         })
     }
 
@@ -194,7 +203,9 @@ impl Shim {
             (None, Some(signal)) => Exit::Signal { signal },
             (None, None) => Exit::Signal { signal: 0 },
         };
-        tell(&mut self.channel.as_mut(), &FromShim::Exited { exit });
+        let over_memory = self.enclosure.over_memory(status);
+        let exited = FromShim::Exited { exit, over_memory };
+        tell(&mut self.channel.as_mut(), &exited);
         // Unasked: what is left of it must not stay. While it is being stopped
         // the others keep their grace: a shell that ends at SIGTERM before the
         // server that it started must not take the server's grace away.
@@ -311,6 +322,10 @@ impl Shim {
                         Decoded::Message(ToShim::Stop { grace_ms }) => {
                             self.stop(Duration::from_millis(grace_ms));
                         }
+                        Decoded::Message(ToShim::Limit { limits, grant }) if !self.main_ended => {
+                            let limited = self.enclosure.change(limits, grant);
+                            tell(&mut self.channel.as_mut(), &limited);
+                        }
                         Decoded::Message(_) => {}
                         Decoded::Ignored(line) => self.log.warn(&format!("the keeper sent {line}")),
                     }
@@ -367,6 +382,9 @@ impl Shim {
             {
                 let _ = std::fs::remove_dir(directory);
             }
+        }
+        if self.channel.is_none() {
+            self.enclosure.remove();
         }
         if code == 0 {
             tell(&mut self.channel.as_mut(), &FromShim::Ended {});

@@ -274,6 +274,7 @@ impl Instances {
             shim: None,
             address: None,
             last_exit: None,
+            limits: None,
         };
         self.known.insert(spec.id, Known::new(report, now));
         DataMessage::StartInstance { spec }
@@ -288,12 +289,20 @@ impl Instances {
                 continue;
             };
             if template.should_update(spec) {
-                *spec = template.instance(*id, spec.slot);
+                *spec = InstanceSpec {
+                    limits: spec.limits,
+                    ..template.instance(*id, spec.slot)
+                };
                 messages.push(DataMessage::UpdateInstance {
                     id: *id,
                     stop_grace_ms: spec.stop_grace_ms,
                     restart: spec.restart,
                 });
+            }
+            if let Some(limits) = template.limits_for(spec) {
+                spec.limits = limits;
+                self.changed = true;
+                messages.push(DataMessage::LimitInstance { id: *id, limits });
             }
         }
         messages
