@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::launch::Spawned;
+use super::limits;
 use crate::moment::Moment;
 use crate::protocol::limits::{Grant, LimitsReport};
 use crate::protocol::{Exit, InstanceReport, InstanceSpec, InstanceState};
@@ -68,6 +69,9 @@ pub(super) struct Record {
     /// The memory limit at which this run was killed.
     #[serde(default)]
     pub(super) over_memory: Option<u64>,
+    /// What a shell said of the command that it could not run.
+    #[serde(default)]
+    pub(super) said: Option<String>,
 }
 
 impl Record {
@@ -92,7 +96,18 @@ impl Record {
             grant: None,
             limited: None,
             over_memory: None,
+            said: None,
         }
+    }
+
+    /// How this run ended, in words.
+    pub(super) fn how_it_ended(&self) -> Option<String> {
+        let exit = self.exit.as_ref()?;
+        Some(match (self.over_memory, &self.said) {
+            (Some(limit), _) => limits::killed_for_memory(limit),
+            (None, Some(said)) => format!("{exit}: {said}"),
+            (None, None) => exit.to_string(),
+        })
     }
 
     /// When something is due.

@@ -291,7 +291,12 @@ impl Instances {
                     .log
                     .info(&format!("{name} is started (pid {pid}, {address})"));
             }
-            FromShim::Exited { exit, over_memory } => {
+            FromShim::Exited {
+                exit,
+                over_memory,
+                said,
+            } => {
+                record.said = said;
                 record.exit = Some(exit);
                 record.over_memory = over_memory;
                 record.pid = None;

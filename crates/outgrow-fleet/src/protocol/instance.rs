@@ -147,6 +147,17 @@ pub enum Exit {
     ShimLost,
 }
 
+impl Exit {
+    /// Whether the command was not there or could not be executed: the same start will hardly do
+    /// better a moment later.
+    pub fn is_no_start(&self) -> bool {
+        matches!(
+            self,
+            Self::SpawnFailed { .. } | Self::Code { code: 126 | 127 }
+        )
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

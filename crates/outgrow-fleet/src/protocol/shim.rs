@@ -81,6 +81,10 @@ pub enum FromShim {
         /// The memory limit in bytes, when a process of it was killed for it.
         #[serde(default)]
         over_memory: Option<u64>,
+        /// The last line that a shell wrote to standard error, when it says that there is no such
+        /// command.
+        #[serde(default)]
+        said: Option<String>,
     },
     /// Limits have been written, as far as they could be.
     Limited {

@@ -18,9 +18,9 @@ use crate::events::{drain, signal_pipe, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::processes::{Processes, signal_group, signal_process};
-use crate::protocol::Exit;
 use crate::protocol::channel::{Channel, Received};
 use crate::protocol::shim::{FromShim, ShimSpec, ToShim};
+use crate::protocol::{Command, Exit};
 use crate::protocol::{Decoded, decode};
 
 /// Between two rounds of SIGKILL: a process that forks while it is killed is
@@ -94,6 +94,7 @@ impl Shim {
                 let exited = FromShim::Exited {
                     exit: Exit::SpawnFailed { message },
                     over_memory: None,
+                    said: None,
                 };
                 tell(&mut Some(&mut channel), &exited);
                 (0, [None, None])
@@ -204,7 +205,11 @@ impl Shim {
             (None, None) => Exit::Signal { signal: 0 },
         };
         let over_memory = self.enclosure.over_memory(status);
-        let exited = FromShim::Exited { exit, over_memory };
+        let exited = FromShim::Exited {
+            said: self.said(&exit),
+            exit,
+            over_memory,
+        };
         tell(&mut self.channel.as_mut(), &exited);
         // Unasked: what is left of it must not stay. While it is being stopped
         // the others keep their grace: a shell that ends at SIGTERM before the
@@ -212,6 +217,18 @@ impl Shim {
         if matches!(self.phase, Phase::Running) {
             self.start_killing(Moment::now());
         }
+    }
+
+    /// What a shell said of the command that it could not run.
+    fn said(&mut self, exit: &Exit) -> Option<String> {
+        let is_shell = matches!(self.spec.command, Command::Shell(_));
+        if !is_shell || !exit.is_no_start() {
+            return None;
+        }
+        let [_, stderr] = &mut self.sources;
+        while stderr.outlet.has_room() && stderr.read(&self.spec) {}
+        let line = String::from_utf8_lossy(&stderr.last).trim().to_owned();
+        (!line.is_empty()).then_some(line)
     }
 
     /// Does what is due; `false` when nothing helps any more.

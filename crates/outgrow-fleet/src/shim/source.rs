@@ -10,12 +10,17 @@ use crate::protocol::shim::ShimSpec;
 /// How many bytes of output are read at once.
 const READ_SIZE: usize = 16 * 1024;
 
+/// How much of the last line is remembered, in bytes.
+const LAST_LIMIT: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) pipe: Option<File>,
     pub(super) stream: Stream,
     pub(super) cutter: LineCutter,
     pub(super) outlet: Outlet,
+    /// The beginning of the last line.
+    pub(super) last: Vec<u8>,
 }
 
 impl Source {
@@ -30,6 +35,7 @@ impl Source {
             stream,
             cutter: LineCutter::default(),
             outlet,
+            last: Vec::new(),
         })
     }
 
@@ -46,7 +52,10 @@ impl Source {
             }
             Ok(count) => {
                 let (outlet, stream) = (&mut self.outlet, self.stream);
+                let last = &mut self.last;
                 self.cutter.push(&buffer[..count], |line| {
+                    last.clear();
+                    last.extend_from_slice(&line[..line.len().min(LAST_LIMIT)]);
                     outlet.push(format_line(spec.log_format, &spec.name, stream, line));
                 });
                 true

@@ -117,6 +117,7 @@ impl Instances {
             return;
         };
         known.needed_until = now + PRESUMED;
+        known.inherited_shim = known.report.shim;
         if let (Some(recollection), Some(service)) = (recollection, registry.service(&service)) {
             service.recall(&recollection, now);
             known.was_ready = true;

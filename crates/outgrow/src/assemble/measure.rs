@@ -55,10 +55,14 @@ pub(super) struct MachineUsed {
 
 impl Measurements {
     /// Takes a look at an instance; how many more of its processes were killed for memory than at
-    /// the one before.
-    fn note(&mut self, shim: u32, look: Look) -> u64 {
+    /// the one before. Those of one that is `inherited` may have been told of by who was before.
+    fn note(&mut self, shim: u32, look: Look, inherited: bool) -> u64 {
         let looks = self.instances.entry(shim).or_default();
-        let before = looks.back().and_then(|before| before.usage.oom_kills);
+        let before = match looks.back() {
+            Some(before) => before.usage.oom_kills,
+            None if inherited => look.usage.oom_kills,
+            None => Some(0),
+        };
         push(looks, look);
         let more = look.usage.oom_kills.zip(before);
         more.map_or(0, |(now, before)| now.saturating_sub(before))
@@ -109,6 +113,7 @@ fn push<T>(looks: &mut VecDeque<T>, look: T) {
 struct Subject {
     name: String,
     shim: u32,
+    inherited: bool,
     grant: Option<Grant>,
     memory_limit: Option<u64>,
 }
@@ -125,6 +130,7 @@ pub(super) async fn measure(view: Arc<View>) {
                 Some(Subject {
                     name: report.spec.name.clone(),
                     shim: report.shim?,
+                    inherited: view.known.inherited_shim == report.shim,
                     grant: limits.and_then(|limits| limits.grant.clone()),
                     memory_limit: limits.and_then(|limits| limits.in_force.memory_bytes),
                 })
@@ -168,7 +174,7 @@ fn take(view: &View, machine: Machine, looks: Vec<(Subject, Option<Look>)>) {
         measured.retain(&shims);
         for (subject, look) in looks {
             let Some(look) = look else { continue };
-            let more = measured.note(subject.shim, look);
+            let more = measured.note(subject.shim, look, subject.inherited);
             if more > 0 {
                 killed.push((subject, more));
             }
@@ -179,8 +185,8 @@ fn take(view: &View, machine: Machine, looks: Vec<(Subject, Option<Look>)>) {
             .memory_limit
             .map_or_else(String::new, |limit| format!(" of {}", people_bytes(limit)));
         log::warn(&format!(
-            "{}: {more} of its processes were killed: it used more than its memory limit{limit} \
-             (resources.memory)",
+            "{}: processes killed because it used more than its memory limit{limit} \
+             (resources.memory): {more}",
             subject.name
         ));
     }
@@ -208,13 +214,13 @@ mod tests {
     fn processor_time_is_that_of_the_last_seconds() {
         let begin = Instant::now();
         let mut measured = Measurements::default();
-        measured.note(7, look(begin, 0, 9_000, 0));
+        measured.note(7, look(begin, 0, 9_000, 0), false);
         let rate = |measured: &Measurements| measured.of(7).unwrap().cpu_thousandths;
         assert_eq!(rate(&measured), None, "one look is no time");
-        measured.note(7, look(begin, 2_000, 10_000, 0));
+        measured.note(7, look(begin, 2_000, 10_000, 0), false);
         assert_eq!(rate(&measured), Some(500));
         for second in 2..8 {
-            measured.note(7, look(begin, second * 2_000, 10_000, 0));
+            measured.note(7, look(begin, second * 2_000, 10_000, 0), false);
         }
         assert_eq!(rate(&measured), Some(0), "what was before is forgotten");
         measured.retain(&[8]);
@@ -225,9 +231,11 @@ mod tests {
     fn processes_killed_since_the_last_look_are_counted() {
         let begin = Instant::now();
         let mut measured = Measurements::default();
-        assert_eq!(measured.note(7, look(begin, 0, 0, 3)), 0, "from before");
-        assert_eq!(measured.note(7, look(begin, 10, 0, 3)), 0);
-        assert_eq!(measured.note(7, look(begin, 20, 0, 5)), 2);
-        assert_eq!(measured.note(8, look(begin, 30, 0, 1)), 0);
+        let mut more =
+            |shim, at, kills, inherited| measured.note(shim, look(begin, at, 0, kills), inherited);
+        assert_eq!(more(7, 0, 3, true), 0, "told by who was before");
+        assert_eq!(more(7, 10, 3, true), 0);
+        assert_eq!(more(7, 20, 5, true), 2);
+        assert_eq!(more(8, 30, 1, false), 1, "before the first look");
     }
 }
