@@ -158,12 +158,9 @@ fn some_avg10(pressure: &str) -> Option<f64> {
     let line = pressure
         .lines()
         .find_map(|line| line.strip_prefix("some "))?;
-    let words = line.split_ascii_whitespace();
-    let percent: f64 = words
-        .filter_map(|word| word.strip_prefix("avg10="))
-        .next()?
-        .parse()
-        .ok()?;
+    let mut words = line.split_ascii_whitespace();
+    let percent = words.find_map(|word| word.strip_prefix("avg10="))?;
+    let percent: f64 = percent.parse().ok()?;
     Some(percent / 100.0)
 }
 

@@ -6,11 +6,8 @@
 //! machine: so all processes of ours go to the leaf `main` first. With other processes in the group
 //! that is not possible; they are not touched.
 //!
-//! What one outgrow leaves behind when all of it is killed is removed by the next one that is
-//! started in the same group (`sweep`): its name tells the keeper's pid and time of start. A group
-//! that still holds a process is never removed: the kernel refuses.
-//!
-//! Which limits there are and how they are written is in `group`.
+//! Which limits there are and how they are written is in `group`; what is left behind when all of
+//! an outgrow is killed, in `leftovers`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,17 +17,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Base, Layout};
-use crate::processes::{Processes, start_of};
+use super::leftovers;
+use crate::processes::Processes;
 use crate::protocol::limits::{Controller, Grant, Place, Version};
 
-/// What the names of our groups begin with.
-const PREFIX: &str = "outgrow-";
 /// The leaf for outgrow's own processes.
 const MAIN: &str = "main";
 /// How often the processes of a group are looked for again: they may fork while they are moved.
 const MOVE_ROUNDS: usize = 16;
-/// The most groups that are looked at when leftovers are removed.
-const SWEEP_LIMIT: usize = 10_000;
 
 /// Outgrow's own groups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +54,7 @@ impl House {
             Ok(layout) => layout,
             Err(problem) => return Self::impossible(&problem),
         };
-        let Some(name) = own_name() else {
+        let Some(name) = leftovers::own_name() else {
             return Self::impossible("/proc cannot be read");
         };
         Self::in_layout(&layout, &name)
@@ -152,7 +146,9 @@ impl House {
                 }
                 let pid = std::process::id().to_string();
                 let _ = write(&hall.base.join("cgroup.procs"), &pid);
-                let _ = fs::remove_dir(&hall.outside);
+            }
+            for group in leftovers::subdirectories(&hall.directory) {
+                let _ = fs::remove_dir(group);
             }
             let _ = fs::remove_dir(&hall.directory);
         }
@@ -316,86 +312,4 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
 fn own_processes(processes: &Processes, keeper: u32) -> Vec<u32> {
     let below = processes.descendants(keeper).into_iter().map(|one| one.pid);
     std::iter::once(keeper).chain(below).collect()
-}
-
-/// The name of this keeper's group: its pid namespace, pid and time of start, which an exec does not
-/// change.
-fn own_name() -> Option<String> {
-    let pid = std::process::id();
-    Some(format!(
-        "{PREFIX}{}-{pid}-{}",
-        pid_namespace()?,
-        start_of(pid)?
-    ))
-}
-
-/// The number of our pid namespace: pids of another one say nothing here.
-fn pid_namespace() -> Option<u64> {
-    let link = fs::read_link("/proc/self/ns/pid").ok()?;
-    let text = link.to_str()?;
-    text.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// Removes what outgrows that are gone have left in our group; how many groups went.
-pub(crate) fn sweep() -> usize {
-    let (Ok(layout), Some(namespace)) = (super::layout(), pid_namespace()) else {
-        return 0;
-    };
-    let mut bases: Vec<&Path> = Vec::new();
-    for base in Controller::ALL
-        .iter()
-        .filter_map(|controller| layout.of(*controller).as_ref().ok())
-    {
-        if !bases.contains(&base.directory.as_path()) {
-            bases.push(&base.directory);
-        }
-    }
-    bases
-        .into_iter()
-        .map(|base| sweep_in(base, &|name| is_dead(name, namespace, &|pid| start_of(pid))))
-        .sum()
-}
-
-pub(super) fn sweep_in(base: &Path, is_dead: &dyn Fn(&str) -> bool) -> usize {
-    let mut removed = 0;
-    for directory in subdirectories(base) {
-        let name = directory.file_name().and_then(|name| name.to_str());
-        if !name.is_some_and(is_dead) {
-            continue;
-        }
-        for group in subdirectories(&directory) {
-            removed += usize::from(fs::remove_dir(group).is_ok());
-        }
-        removed += usize::from(fs::remove_dir(directory).is_ok());
-    }
-    removed
-}
-
-/// Whether it is the name of a group whose keeper is gone. `start_of` tells when a process was
-/// started.
-pub(super) fn is_dead(name: &str, namespace: u64, start_of: &dyn Fn(u32) -> Option<u64>) -> bool {
-    let Some(rest) = name.strip_prefix(PREFIX) else {
-        return false;
-    };
-    let parts: Vec<Option<u64>> = rest.split('-').map(|part| part.parse().ok()).collect();
-    let [Some(of), Some(pid), Some(start)] = parts[..] else {
-        return false;
-    };
-    let Ok(pid) = u32::try_from(pid) else {
-        return false;
-    };
-    of == namespace && start_of(pid) != Some(start)
-}
-
-fn subdirectories(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    entries
-        .take(SWEEP_LIMIT)
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            entry.file_type().ok()?.is_dir().then(|| entry.path())
-        })
-        .collect()
 }

@@ -3,6 +3,7 @@
 //! Where what is:
 //! - `parse`, `layout`: what `/proc` says about them, v1, v2 and both at once: pure.
 //! - `house`: the keeper's own group with those of the instances in it.
+//! - `leftovers`: what killed ones have left.
 //! - `group`: the groups of one instance.
 //! - `around`: what the groups around outgrow allow it.
 //!
@@ -12,6 +13,7 @@ mod around;
 pub(crate) mod group;
 pub(crate) mod house;
 mod layout;
+pub(crate) mod leftovers;
 mod parse;
 #[cfg(test)]
 mod tests;

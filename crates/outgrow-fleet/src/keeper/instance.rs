@@ -148,7 +148,10 @@ impl Record {
             shim: shim.map(|shim| shim.pid),
             address: self.address.clone(),
             last_exit: self.last_exit.clone(),
-            limits: self.limited.clone(),
+            limits: self.limited.clone().map(|limited| LimitsReport {
+                grant: self.grant.clone(),
+                ..limited
+            }),
         }
     }
 }

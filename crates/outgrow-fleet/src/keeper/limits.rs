@@ -53,7 +53,8 @@ impl Record {
         self.limited = Some(LimitsReport {
             in_force,
             problems,
-            grant: self.grant.clone(),
+            // Added where it is told, so that a successor is not handed it twice.
+            grant: None,
         });
     }
 }

@@ -19,7 +19,7 @@ use super::resume::Possessions;
 use super::signals::Signals;
 use super::stop::Stage;
 use super::{KeeperError, KeeperOptions, resume};
-use crate::cgroup::house;
+use crate::cgroup::leftovers;
 use crate::events::{drain, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
@@ -78,7 +78,7 @@ impl Keeper {
                 possessions
             }
             None => {
-                let removed = house::sweep();
+                let removed = leftovers::sweep();
                 if removed > 0 {
                     log.info(&format!(
                         "{removed} control groups that an outgrow which is gone had left are removed"

@@ -26,7 +26,12 @@ impl Enclosure {
         let Some(grant) = spec.grant.as_ref().filter(|_| spec.limits.is_any()) else {
             return (command::spawn(spec), Self::default(), None);
         };
-        let mut outcome = group::apply(grant, spec.limits, Limits::default());
+        // The shim itself counts while it is inside.
+        let roomy = Limits {
+            processes: spec.limits.processes.map(|count| count.saturating_add(1)),
+            ..spec.limits
+        };
+        let mut outcome = group::apply(grant, roomy, Limits::default());
         let refuse = |problems: &[String]| {
             (spec.limits.required && !problems.is_empty()).then(|| {
                 format!(
@@ -42,6 +47,9 @@ impl Enclosure {
                 Some(refusal) => Err(refusal),
                 None => command::spawn(spec),
             });
+            if spec.limits.processes.is_some() {
+                outcome = group::apply(grant, spec.limits, outcome.in_force);
+            }
             if !problems.is_empty() {
                 outcome.in_force = Limits::default();
                 outcome.problems.extend(problems);

@@ -225,10 +225,7 @@ impl Shim {
         if !is_shell || !exit.is_no_start() {
             return None;
         }
-        let [_, stderr] = &mut self.sources;
-        while stderr.outlet.has_room() && stderr.read(&self.spec) {}
-        let line = String::from_utf8_lossy(&stderr.last).trim().to_owned();
-        (!line.is_empty()).then_some(line)
+        self.sources[1].last_line(&self.spec)
     }
 
     /// Does what is due; `false` when nothing helps any more.

@@ -20,7 +20,7 @@ pub(super) struct Source {
     pub(super) cutter: LineCutter,
     pub(super) outlet: Outlet,
     /// The beginning of the last line.
-    pub(super) last: Vec<u8>,
+    last: Vec<u8>,
 }
 
 impl Source {
@@ -37,6 +37,13 @@ impl Source {
             outlet,
             last: Vec::new(),
         })
+    }
+
+    /// The last line of all that has been written so far.
+    pub(super) fn last_line(&mut self, spec: &ShimSpec) -> Option<String> {
+        while self.outlet.has_room() && self.read(spec) {}
+        let line = String::from_utf8_lossy(&self.last).trim().to_owned();
+        (!line.is_empty()).then_some(line)
     }
 
     /// Reads once; `false` when there is nothing to read for now or for ever.

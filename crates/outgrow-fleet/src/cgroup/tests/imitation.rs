@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::group::{self, apply, usage};
-use super::super::house::{House, hall_v2, is_dead, sweep_in};
+use super::super::house::{House, hall_v2};
 use super::super::layout::{Base, Layout};
+use super::super::leftovers::{is_dead, sweep_in};
 use crate::protocol::limits::{Controller, Grant, Limits, Version};
 
 /// A directory that is removed with it.

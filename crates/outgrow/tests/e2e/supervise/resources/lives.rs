@@ -1,7 +1,5 @@
 //! What limits do to instances, and that they stay with them.
 
-use std::time::Duration;
-
 use outgrow_testkit::{outgrow::Outgrow, processes};
 use serde_json::{Value, json};
 
@@ -15,12 +13,20 @@ use crate::shop::SOON;
 #[test]
 fn an_instance_gets_its_share_of_processor_time_and_no_more() {
     let folder = greedy();
-    let mut outgrow = start(&greedy_config(&folder, "resources = { cpu = 0.5 }"));
+    let mut outgrow = start(&greedy_config(&folder, "resources = { cpu = 0.3 }"));
     let pid = one_pid(&outgrow);
-    wait_limits(&outgrow, "enforced", "cpu_cores", json!(0.5));
+    wait_limits(&outgrow, "enforced", "cpu_cores", json!(0.3));
     ask(&outgrow, "/burn");
-    let half = share(pid);
-    assert!(half < 0.6, "{half} of a core");
+    let first = share(pid);
+    assert!(first < 0.4, "{first} of a core");
+    // While it runs.
+    outgrow
+        .reload(&greedy_config(&folder, "resources = { cpu = 0.1 }"))
+        .expect("a reload");
+    wait_limits(&outgrow, "enforced", "cpu_cores", json!(0.1));
+    let second = share(pid);
+    assert!(second < 0.15, "{second} of a core");
+    // On a machine with much to do it might not have got more than 0.3.
     let throttled = |outgrow: &Outgrow| {
         let time = instance(outgrow)["limits"]["throttled_ms"].as_u64();
         time.filter(|time| *time > 0)
@@ -28,13 +34,6 @@ fn an_instance_gets_its_share_of_processor_time_and_no_more() {
     outgrow
         .wait("it is held back", SOON, throttled)
         .expect("told");
-    // While it runs.
-    outgrow
-        .reload(&greedy_config(&folder, "resources = { cpu = 0.2 }"))
-        .expect("a reload");
-    wait_limits(&outgrow, "enforced", "cpu_cores", json!(0.2));
-    let fifth = share(pid);
-    assert!(fifth < 0.27, "{fifth} of a core");
     assert_eq!(one_pid(&outgrow), pid, "it is the same one");
     let groups = groups(pid);
     stop_clean(outgrow, &groups);
@@ -240,13 +239,6 @@ fn a_group_of_another_outgrow_that_lives_is_left_alone() {
     assert_ne!(own, others);
     stop_clean(other, &others);
     assert!(own.iter().all(|group| group.exists()));
-    // Its limits still hold.
-    assert_eq!(ask(&one, "/eat")["PID"], pid.to_string());
-    assert!(share_of_nothing(pid) < Duration::from_secs(60));
+    assert_eq!(one_pid(&one), pid);
     stop_clean(one, &own);
-}
-
-/// How long an instance that does nothing has used a processor.
-fn share_of_nothing(pid: u32) -> Duration {
-    Duration::from_millis(super::ticks(pid) * 10)
 }

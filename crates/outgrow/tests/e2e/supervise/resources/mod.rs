@@ -134,7 +134,7 @@ fn ticks(pid: u32) -> u64 {
 /// that several periods of the kernel's quota are in it. A busy machine makes it smaller, never
 /// larger.
 fn share(pid: u32) -> f64 {
-    const ENOUGH: u64 = 60;
+    const ENOUGH: u64 = 40;
     let (begin, before) = (Instant::now(), ticks(pid));
     let limit = Duration::from_secs(60);
     let used = || Some(ticks(pid) - before).filter(|used| *used >= ENOUGH);
