@@ -158,10 +158,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         }
     }
     let mut complete = true;
-    let controllers: Vec<&str> = LIMITED
-        .into_iter()
-        .filter(|controller| !may_limit(controller))
-        .collect();
+    let controllers = missing_controllers();
     if !controllers.is_empty() {
         complete = false;
         eprintln!(
@@ -184,6 +181,14 @@ pub(crate) fn run() -> anyhow::Result<bool> {
 
 /// The controllers of the limits that instances can have.
 const LIMITED: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// Those of them with which we cannot make control groups.
+pub(crate) fn missing_controllers() -> Vec<&'static str> {
+    LIMITED
+        .into_iter()
+        .filter(|controller| !may_limit(controller))
+        .collect()
+}
 
 /// Whether a control group with this controller can be made below the one that we are in.
 fn may_limit(controller: &str) -> bool {
