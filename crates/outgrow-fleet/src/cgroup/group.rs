@@ -142,10 +142,13 @@ fn shown_bytes(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "no limit".to_owned(), people_bytes)
 }
 
-/// Bytes as people write them, rounded to a tenth where they are not whole.
+/// Bytes as people write them: as in a file where that is short, else rounded to a tenth.
 pub fn people_bytes(bytes: u64) -> String {
+    const SHORT_DIGITS: usize = 4;
     let whole = ByteSize(bytes).to_string();
-    if !whole.ends_with(|last: char| last.is_ascii_digit()) || bytes < 1 << 10 {
+    let digits = whole.bytes().take_while(u8::is_ascii_digit).count();
+    let has_unit = digits < whole.len();
+    if digits <= SHORT_DIGITS && (has_unit || bytes < 1 << 10) {
         return whole;
     }
     let units = [

@@ -202,3 +202,18 @@ fn numbers_are_read() {
     assert_eq!(keyed(control, "oom_kill"), Some(1));
     assert_eq!(keyed("", "oom_kill"), None);
 }
+
+#[test]
+fn bytes_are_short_for_people() {
+    let check = |bytes: u64, expected: &str| {
+        assert_eq!(super::people_bytes(bytes), expected);
+    };
+    check(0, "0");
+    check(1_000, "1000");
+    check(1_500, "1.5KiB");
+    check(512 << 20, "512MiB");
+    check(5_048 << 20, "5048MiB");
+    check(34_508 << 10, "33.7MiB");
+    check(24_684_084 << 10, "23.5GiB");
+    check(60_000_000, "57.2MiB");
+}
