@@ -3,6 +3,8 @@
 //! A test part that cannot run is a failure, not a skip; `--allow-missing` is for machines where the
 //! rest is wanted all the same. Deliberately not here: the bench's peers (`bench/peers.rs`).
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command;
@@ -161,6 +163,15 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         }
     }
     let mut complete = true;
+    let controllers = missing_controllers();
+    if !controllers.is_empty() {
+        complete = false;
+        eprintln!(
+            "missing: control groups that can be written, for {} (for tests of the limits of \
+             instances); run as root, or in a session with Delegate=yes",
+            controllers.join(", ")
+        );
+    }
     for need in missing() {
         complete = false;
         eprintln!(
@@ -171,6 +182,49 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         );
     }
     Ok(complete)
+}
+
+/// The controllers of the limits that instances can have.
+const LIMITED: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// Those of them with which we cannot make control groups.
+pub(crate) fn missing_controllers() -> Vec<&'static str> {
+    LIMITED
+        .into_iter()
+        .filter(|controller| !may_limit(controller))
+        .collect()
+}
+
+/// Whether a control group with this controller can be made below the one that we are in.
+fn may_limit(controller: &str) -> bool {
+    let Some(own) = own_group(controller) else {
+        return false;
+    };
+    let trial = own.join(format!("outgrow-xtask-{}", std::process::id()));
+    let made = fs::create_dir(&trial).is_ok();
+    made && fs::remove_dir(&trial).is_ok()
+}
+
+/// Our group in the hierarchy that has the controller, where distributions mount it.
+fn own_group(controller: &str) -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let lines = || text.lines().map(|line| line.splitn(3, ':').skip(1));
+    let top = Path::new("/sys/fs/cgroup");
+    for mut parts in lines() {
+        let (names, path) = (parts.next()?, parts.next()?);
+        if names.split(',').any(|name| name == controller) {
+            return Some(top.join(names).join(path.trim_start_matches('/')));
+        }
+    }
+    for mut parts in lines() {
+        let (names, path) = (parts.next()?, parts.next()?);
+        let group = top.join(path.trim_start_matches('/'));
+        let offered = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+        if names.is_empty() && offered.split_whitespace().any(|name| name == controller) {
+            return Some(group);
+        }
+    }
+    None
 }
 
 /// Installs Debian packages when we are root and apt-get is there; what fails is said, not fatal.

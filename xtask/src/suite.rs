@@ -14,6 +14,9 @@ use crate::{binary, command, setup, tidy};
 /// Set when `--allow-missing` was given: a test may then skip what the machine lacks.
 const ALLOW_MISSING_VARIABLE: &str = "OUTGROW_ALLOW_MISSING";
 
+/// Which tests can run where control groups cannot be written.
+const WITHOUT_LIMITS: &str = "not (test(supervise::resources::) | test(cgroup::tests::real::))";
+
 /// Steps that have run, and which of them failed.
 struct Steps {
     began: Instant,
@@ -104,5 +107,9 @@ fn tests(nextest: &mut Command, workspace: &Workspace, filters: &[String], allow
     }
     if allow_missing {
         nextest.env(ALLOW_MISSING_VARIABLE, "1");
+        if !setup::missing_controllers().is_empty() {
+            eprintln!("skipped: the tests of limits, for want of control groups");
+            nextest.args(["-E", WITHOUT_LIMITS]);
+        }
     }
 }

@@ -100,6 +100,28 @@ pub mod names {
     pub const INSTANCE_RESTARTS: &str = "outgrow_instance_restarts_total";
     /// 1 while the liveness check fails and the restart is held back, by instance.
     pub const INSTANCE_HELD: &str = "outgrow_instance_restart_held";
+    /// Cores that it may use, by instance.
+    pub const INSTANCE_CPU_LIMIT: &str = "outgrow_instance_cpu_limit_cores";
+    /// Bytes that it may use, by instance.
+    pub const INSTANCE_MEMORY_LIMIT: &str = "outgrow_instance_memory_limit_bytes";
+    /// 1 when all limits are enforced, by instance that has some.
+    pub const INSTANCE_LIMITS_ENFORCED: &str = "outgrow_instance_limits_enforced";
+    /// Time held back at the processor limit, by instance.
+    pub const INSTANCE_THROTTLED: &str = "outgrow_instance_cpu_throttled_seconds_total";
+    /// Processes killed at the memory limit, by instance.
+    pub const INSTANCE_OOM_KILLS: &str = "outgrow_instance_oom_kills_total";
+    /// Cores that outgrow and what it runs may use.
+    pub const MACHINE_CORES: &str = "outgrow_machine_cores";
+    /// The share of all processors in use.
+    pub const MACHINE_CPU_USED: &str = "outgrow_machine_cpu_used_ratio";
+    /// Bytes of memory that there are.
+    pub const MACHINE_MEMORY: &str = "outgrow_machine_memory_bytes";
+    /// Bytes of memory that can be had.
+    pub const MACHINE_MEMORY_AVAILABLE: &str = "outgrow_machine_memory_available_bytes";
+    /// The share of time in which something waited, by resource.
+    pub const MACHINE_PRESSURE: &str = "outgrow_machine_pressure_ratio";
+    /// How many more instances would fit, by service.
+    pub const SERVICE_ROOM: &str = "outgrow_service_room_instances";
 }
 
 /// A number that only grows. One writer.

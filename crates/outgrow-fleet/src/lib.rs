@@ -7,17 +7,21 @@
 //! - `shim`: what `outgrow shim` starts, one per instance.
 //! - `protocol`: the words they use, and how packets carry them.
 //! - `client`: the data process's end (the only place with tokio).
+//! - `cgroup`: the limits of instances, and what outgrow itself is allowed.
 //! - `supervise`: which instances should be started and stopped, and when again
 //!   after an exit: pure.
 //! - `resources`, `diagnose`: what `/proc` says about an instance.
+//! - `machine`: what it says about the machine.
 //!
 //! What an instance answers to requests is deliberately not known here:
 //! readiness and liveness are the upstream room's checks.
 
+pub mod cgroup;
 pub mod client;
 pub mod diagnose;
 mod events;
 pub mod keeper;
+pub mod machine;
 pub mod moment;
 mod orphans;
 mod processes;

@@ -3,6 +3,8 @@
 //! The same table has the upstream room's fields (`outgrow_upstream::settings`); the binary reads
 //! both from it.
 
+mod resources;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use outgrow_core::settings::{
     Kind, MapKey, Node, Reader, RequestPath, Secret, Setting, TableReader, Value,
 };
+
+pub use self::resources::{ResourceSettings, Workers};
 
 const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -31,6 +35,16 @@ outgrow_core::settings! {
         pub directory: PathBuf = PathBuf::from(".");
         /// Variables added to the environment of the instances, which is otherwise outgrow's own.
         pub environment: BTreeMap<EnvironmentName, Secret> = BTreeMap::new();
+        /// How many worker processes or threads an instance shall have; it is told by
+        /// `workers_variable`. `"auto"`: as many as its `resources.cpu`, rounded up; without that
+        /// limit as many as there are cores for each instance, at least 1. A change replaces the
+        /// instances. Left out: nothing is told.
+        pub workers: Option<Workers> = None;
+        /// The variable that tells `workers`. `WEB_CONCURRENCY` is read by Gunicorn, Uvicorn, Puma
+        /// and others.
+        pub workers_variable: EnvironmentName = EnvironmentName("WEB_CONCURRENCY".to_owned());
+        /// What each instance may use at most.
+        pub resources: ResourceSettings = ResourceSettings::default();
         /// How an instance is told where to listen.
         pub listen: InstanceListen = InstanceListen::Port;
         /// A fixed port, only with `instances = 1`; 0: a free one is chosen for each instance.
@@ -119,6 +133,20 @@ outgrow_core::choice! {
 }
 
 impl InstanceSettings {
+    /// What `workers` comes to on a machine with so many cores.
+    pub fn workers_on(&self, cores: usize) -> Option<u32> {
+        Some(match self.workers? {
+            Workers::Count(count) => count.into(),
+            Workers::Auto => match self.resources.cpu {
+                Some(cpu) => cpu.as_thousandths().div_ceil(1_000),
+                None => {
+                    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+                    (cores / u32::from(self.instances_on(cores as usize)).max(1)).max(1)
+                }
+            },
+        })
+    }
+
     /// How many instances run on a machine with so many cores.
     pub fn instances_on(&self, cores: usize) -> u16 {
         let by_cores = u16::try_from(cores).unwrap_or(u16::MAX).clamp(2, 1_024);
@@ -220,6 +248,31 @@ impl MapKey for EnvironmentName {
     }
 }
 
+impl Setting for EnvironmentName {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = reader.string(node, "the name of a variable", "\"WEB_CONCURRENCY\"")?;
+        match Self::from_key(text) {
+            Ok(name) => Some(name),
+            Err(reason) => {
+                let hint = "write for example \"WEB_CONCURRENCY\"".to_owned();
+                reader.wrong_value(node, text, reason, hint);
+                None
+            }
+        }
+    }
+
+    fn kind() -> Kind {
+        Kind::Text {
+            name: "name of a variable",
+            examples: &["WEB_CONCURRENCY"],
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        self.0.text()
+    }
+}
+
 fn check_instances(settings: &InstanceSettings, table: &mut TableReader<'_, '_>) {
     let Some(command) = &settings.command else {
         return check_without_command(table);
@@ -252,6 +305,7 @@ fn check_instances(settings: &InstanceSettings, table: &mut TableReader<'_, '_>)
         };
         table.problem(key, message, "set it at least as long as restart_backoff");
     }
+    resources::check_workers(settings, table);
     for (name, value) in &settings.environment {
         if value.expose().contains('\0') {
             let message = format!("the value of {} has a NUL byte", name.as_str());
@@ -261,10 +315,13 @@ fn check_instances(settings: &InstanceSettings, table: &mut TableReader<'_, '_>)
 }
 
 /// Every field but the command.
-const INSTANCE_FIELDS: [&str; 14] = [
+const INSTANCE_FIELDS: [&str; 17] = [
     "instances",
     "directory",
     "environment",
+    "workers",
+    "workers_variable",
+    "resources",
     "listen",
     "port",
     "start_timeout",

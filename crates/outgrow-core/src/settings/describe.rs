@@ -55,6 +55,8 @@ pub enum Kind {
     Size,
     /// A whole number from 0 to 100.
     Percent,
+    /// A number from 0 with at most three digits after the point.
+    Decimal,
     /// Text of a certain form.
     Text {
         /// What it is called: `address`.

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod choice;
 pub mod collection;
+pub mod decimal;
 pub mod describe;
 pub mod network;
 pub mod node;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use address::{Address, AddressError};
 pub use collection::{MapKey, Name, OneOrMany};
+pub use decimal::Decimal;
 pub use describe::{ChoiceDescription, FieldDescription, Kind, TableDescription};
 pub use network::Network;
 pub use node::{Entry, Node, Span, Value};

@@ -42,7 +42,7 @@ pub enum Value {
     },
     /// A whole number.
     Integer(i128),
-    /// A number with a fraction; no setting takes one yet, so the text is all that is kept.
+    /// A number with a fraction, as it was written.
     Float(String),
     /// `true` or `false`.
     Boolean(bool),

@@ -93,6 +93,9 @@ impl Keeper {
                 stop_grace_ms,
                 restart,
             } => self.instances.update(id, stop_grace_ms, restart),
+            DataMessage::LimitInstance { id, limits } => {
+                self.with_instances(|instances, context| instances.limit(id, limits, context));
+            }
             DataMessage::Upgrade { binary } => self.upgrade(binary),
             DataMessage::Stop {} => self.stop(),
             DataMessage::Keep { key, value } => self.keep(key, value),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::House;
 use crate::moment::Moment;
 use crate::processes::Processes;
 use crate::supervise::backoff::Backoff;
@@ -45,6 +46,9 @@ pub(super) struct Facts {
     pub(super) start_data_at: Option<Moment>,
     pub(super) kept: BTreeMap<String, serde_json::Value>,
     pub(super) limits: Limits,
+    /// The control groups, once an instance had a limit.
+    #[serde(default)]
+    pub(super) house: Option<House>,
 }
 
 impl Facts {
@@ -59,6 +63,7 @@ impl Facts {
             start_data_at: Some(Moment::now()),
             kept: BTreeMap::new(),
             limits: Limits::default(),
+            house: None,
         }
     }
 }

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::launch::Spawned;
+use super::limits;
 use crate::moment::Moment;
+use crate::protocol::limits::{Grant, LimitsReport};
 use crate::protocol::{Exit, InstanceReport, InstanceSpec, InstanceState};
 use crate::supervise::backoff::Backoff;
 
@@ -58,6 +60,18 @@ pub(super) struct Record {
     pub(super) last_exit: Option<String>,
     /// The shim said that no process is left.
     pub(super) ended: bool,
+    /// The control groups of this run.
+    #[serde(default)]
+    pub(super) grant: Option<Grant>,
+    /// What came of its limits.
+    #[serde(default)]
+    pub(super) limited: Option<LimitsReport>,
+    /// The memory limit at which this run was killed.
+    #[serde(default)]
+    pub(super) over_memory: Option<u64>,
+    /// What a shell said of the command that it could not run.
+    #[serde(default)]
+    pub(super) said: Option<String>,
 }
 
 impl Record {
@@ -79,7 +93,21 @@ impl Record {
             exit: None,
             last_exit: None,
             ended: false,
+            grant: None,
+            limited: None,
+            over_memory: None,
+            said: None,
         }
+    }
+
+    /// How this run ended, in words.
+    pub(super) fn how_it_ended(&self) -> Option<String> {
+        let exit = self.exit.as_ref()?;
+        Some(match (self.over_memory, &self.said) {
+            (Some(limit), _) => limits::killed_for_memory(limit),
+            (None, Some(said)) => format!("{exit}: {said}"),
+            (None, None) => exit.to_string(),
+        })
     }
 
     /// When something is due.
@@ -120,6 +148,10 @@ impl Record {
             shim: shim.map(|shim| shim.pid),
             address: self.address.clone(),
             last_exit: self.last_exit.clone(),
+            limits: self.limited.clone().map(|limited| LimitsReport {
+                grant: self.grant.clone(),
+                ..limited
+            }),
         }
     }
 }

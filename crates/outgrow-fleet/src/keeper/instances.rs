@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::instance::{Phase, Record, Wanted};
 use super::launch::{Launcher, Spawned};
 use super::lifecycle::{CLEAR_LIMIT, CLEAR_ROUND, SHIM_MARGIN};
+use crate::cgroup::House;
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::protocol::channel::{Channel, Received};
@@ -30,6 +31,8 @@ pub(super) struct Context<'a> {
     /// Whether every child that is not known can only be an orphan of an
     /// instance.
     pub(super) adopt: bool,
+    /// Outgrow's control groups; made when the first limit is wanted.
+    pub(super) house: &'a mut Option<House>,
 }
 
 #[derive(Debug)]
@@ -288,8 +291,14 @@ impl Instances {
                     .log
                     .info(&format!("{name} is started (pid {pid}, {address})"));
             }
-            FromShim::Exited { exit } => {
+            FromShim::Exited {
+                exit,
+                over_memory,
+                said,
+            } => {
+                record.said = said;
                 record.exit = Some(exit);
+                record.over_memory = over_memory;
                 record.pid = None;
                 // While it is being stopped the others of its group still have
                 // the grace.
@@ -298,6 +307,9 @@ impl Instances {
                     _ => context.now.after(SHIM_MARGIN),
                 };
                 record.phase = Phase::Exited { kill_at };
+            }
+            FromShim::Limited { in_force, problems } => {
+                record.limited(in_force, problems, context.log);
             }
             FromShim::Ended {} => {
                 record.ended = true;

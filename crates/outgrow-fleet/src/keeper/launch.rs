@@ -19,7 +19,7 @@ use crate::LogFormat;
 use crate::processes::signal_process;
 use crate::protocol::channel::{self, Channel};
 use crate::protocol::shim::ShimSpec;
-use crate::protocol::{Command, InstanceSpec, Listen};
+use crate::protocol::{Command, InstanceSpec, Limits, Listen};
 
 /// The longest path of a Unix socket in bytes.
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -153,6 +153,8 @@ fn shim_spec(
         orphan_grace_ms: grace.min(ORPHAN_GRACE_LIMIT).as_millis() as u64,
         open_files: None,
         socket,
+        limits: Limits::default(),
+        grant: None,
     }
 }
 

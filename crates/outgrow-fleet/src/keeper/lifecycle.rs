@@ -8,10 +8,10 @@ use rustix::process::Signal;
 
 use super::instance::{Phase, Wanted};
 use super::instances::{Context, Entry, Instances};
-use super::strays;
+use super::{limits, strays};
 use crate::processes::{Processes, signal_process};
 use crate::protocol::shim::ToShim;
-use crate::protocol::{Exit, InstanceId, InstanceState};
+use crate::protocol::{Exit, InstanceId, InstanceState, RestartPolicy};
 
 /// How long a shim may take from its start to the command's.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -37,13 +37,17 @@ impl Instances {
         record.wanted = Wanted::Run;
         record.started = context.now;
         (record.pid, record.exit, record.ended) = (None, None, false);
+        (record.over_memory, record.limited, record.said) = (None, None, None);
+        record.grant = limits::grant(record, context.house);
         record.phase = Phase::Starting {
             give_up: context.now.after(START_LIMIT),
         };
         let started = context
             .launcher
             .plan(&record.spec, run, &taken)
-            .and_then(|plan| {
+            .and_then(|mut plan| {
+                plan.shim.limits = record.spec.limits;
+                plan.shim.grant.clone_from(&record.grant);
                 record.address = Some(plan.address);
                 record.key = plan.key;
                 let mut spawned = context
@@ -162,10 +166,11 @@ impl Instances {
             return;
         };
         record.pid = None;
-        let exit = record.exit.take();
-        if let Some(exit) = &exit {
-            record.last_exit = Some(exit.to_string());
+        limits::end(record);
+        if let Some(how) = record.how_it_ended() {
+            record.last_exit = Some(how);
         }
+        let no_start = record.exit.take().is_some_and(|exit| exit.is_no_start());
         let name = record.spec.name.clone();
         match record.wanted {
             Wanted::Stop => {
@@ -179,9 +184,12 @@ impl Instances {
                 // A restart that was asked for, since it hangs or never got
                 // ready, is no better than an exit: what is the same after each
                 // start must not be started for ever without a pause.
-                let verdict = record
-                    .backoff
-                    .exited(&record.spec.restart, record.started, now);
+                // What is not there will not be there at once: that is told first of all.
+                let policy = RestartPolicy {
+                    first_at_once: record.spec.restart.first_at_once && !no_start,
+                    ..record.spec.restart
+                };
+                let verdict = record.backoff.exited(&policy, record.started, now);
                 if wanted == Wanted::Restart && verdict.delay.is_zero() {
                     return self.launch(id, context);
                 }
@@ -199,7 +207,8 @@ impl Instances {
                          {reason}; next try in {delay} ms"
                     )
                 } else {
-                    format!("{name} ended: {reason}; started again in {delay} ms")
+                    let what = if no_start { "cannot run" } else { "ended" };
+                    format!("{name} {what}: {reason}; started again in {delay} ms")
                 };
                 context.log.warn(&line);
                 self.push_report(id, now);

@@ -13,6 +13,7 @@ mod instance;
 mod instances;
 mod launch;
 mod lifecycle;
+mod limits;
 mod listeners;
 mod ports;
 mod resume;

@@ -19,6 +19,7 @@ use super::resume::Possessions;
 use super::signals::Signals;
 use super::stop::Stage;
 use super::{KeeperError, KeeperOptions, resume};
+use crate::cgroup::leftovers;
 use crate::events::{drain, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
@@ -76,7 +77,15 @@ impl Keeper {
                 log.info(&format!("the keeper is of version {version} now"));
                 possessions
             }
-            None => Possessions::of_a_first_keeper()?,
+            None => {
+                let removed = leftovers::sweep();
+                if removed > 0 {
+                    log.info(&format!(
+                        "{removed} control groups that an outgrow which is gone had left are removed"
+                    ));
+                }
+                Possessions::of_a_first_keeper()?
+            }
         };
         facts::raise_open_files();
         let seed = u64::from_str_radix(&super::token()?, 16).unwrap_or(0);
@@ -114,6 +123,9 @@ impl Keeper {
             self.advance();
             if let Some(code) = self.advance_stop() {
                 self.launcher.directory.remove();
+                if let Some(house) = &self.facts.house {
+                    house.leave();
+                }
                 return Ok(code);
             }
             self.tell_reports();
@@ -279,6 +291,7 @@ impl Keeper {
             now: Moment::now(),
             others: self.data.iter().map(|data| data.pid).collect(),
             adopt: self.facts.adopt,
+            house: &mut self.facts.house,
         };
         act(&mut self.instances, &mut context);
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limits, LimitsReport};
+
 /// Names one instance for its whole life, restarts included. Chosen by the
 /// data process; never used again for another specification.
 #[derive(
@@ -106,6 +108,9 @@ pub struct InstanceSpec {
     /// When it is started again after an exit.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// What it may use at most.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 const fn default_stop_grace_ms() -> u64 {
@@ -140,6 +145,17 @@ pub enum Exit {
     },
     /// Its shim was killed; what was left of it has been killed as well.
     ShimLost,
+}
+
+impl Exit {
+    /// Whether the command was not there or could not be executed: the same start will hardly do
+    /// better a moment later.
+    pub fn is_no_start(&self) -> bool {
+        matches!(
+            self,
+            Self::SpawnFailed { .. } | Self::Code { code: 126 | 127 }
+        )
+    }
 }
 
 impl fmt::Display for Exit {
@@ -226,6 +242,9 @@ pub struct InstanceReport {
     pub address: Option<String>,
     /// How it ended the last time, in words.
     pub last_exit: Option<String>,
+    /// What came of its limits; `None` where it has none, and until its shim has said so.
+    #[serde(default)]
+    pub limits: Option<LimitsReport>,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 
 pub mod channel;
 pub mod instance;
+pub mod limits;
 pub mod shim;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use instance::{
     Command, Exit, InstanceId, InstanceReport, InstanceSpec, InstanceState, Listen, RestartPolicy,
 };
+pub use limits::{Limits, LimitsReport};
 
 /// The version of this protocol. Raised only when the two sides could
 /// misunderstand each other in spite of the rules above.
@@ -86,6 +88,13 @@ pub enum DataMessage {
         stop_grace_ms: u64,
         /// When it is started again after an exit.
         restart: RestartPolicy,
+    },
+    /// Change what an instance may use, while it runs and for its next starts.
+    LimitInstance {
+        /// Which.
+        id: InstanceId,
+        /// From now on.
+        limits: Limits,
     },
     /// The data process serves.
     Ready {

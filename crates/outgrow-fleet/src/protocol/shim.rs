@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::instance::{Command, Exit};
+use super::limits::{Grant, Limits};
 use crate::LogFormat;
 
 /// Keeper to shim.
@@ -19,6 +20,13 @@ pub enum ToShim {
     Stop {
         /// In milliseconds; 0 = SIGKILL at once.
         grace_ms: u64,
+    },
+    /// Change what the instance may use.
+    Limit {
+        /// From now on.
+        limits: Limits,
+        /// Where that is written.
+        grant: Grant,
     },
     /// A message that this version does not know.
     #[serde(other)]
@@ -49,6 +57,12 @@ pub struct ShimSpec {
     pub open_files: Option<u64>,
     /// The Unix socket that the instance makes: removed when it has ended.
     pub socket: Option<String>,
+    /// What the instance may use at most.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where that is written; `None` without limits.
+    #[serde(default)]
+    pub grant: Option<Grant>,
 }
 
 /// Shim to keeper.
@@ -64,6 +78,20 @@ pub enum FromShim {
     Exited {
         /// How it ended.
         exit: Exit,
+        /// The memory limit in bytes, when a process of it was killed for it.
+        #[serde(default)]
+        over_memory: Option<u64>,
+        /// The last line that a shell wrote to standard error, when it says that there is no such
+        /// command.
+        #[serde(default)]
+        said: Option<String>,
+    },
+    /// Limits have been written, as far as they could be.
+    Limited {
+        /// What holds now.
+        in_force: Limits,
+        /// Why not all holds.
+        problems: Vec<String>,
     },
     /// No process of the instance is left; the shim exits now.
     Ended {},

@@ -101,6 +101,7 @@ mod tests {
 
     use super::*;
     use crate::LogFormat;
+    use crate::protocol::Limits;
 
     fn failure(words: &[&str], directory: Option<&str>) -> String {
         let spec = ShimSpec {
@@ -113,6 +114,8 @@ mod tests {
             orphan_grace_ms: 0,
             open_files: None,
             socket: None,
+            limits: Limits::default(),
+            grant: None,
         };
         spawn(&spec).unwrap_err()
     }

@@ -7,6 +7,7 @@
 //! keeper's. It exits when no process of the instance is left.
 
 mod command;
+mod enclosure;
 mod output;
 mod run;
 mod source;
@@ -56,7 +57,8 @@ fn receive_spec(channel: &mut Channel) -> Result<Option<ShimSpec>, ChannelError>
                 match decode::<ToShim>(&record.bytes, unknown) {
                     Decoded::Message(ToShim::Start(spec)) => return Ok(Some(*spec)),
                     Decoded::Message(ToShim::Stop { .. }) => return Ok(None),
-                    Decoded::Message(ToShim::Unknown) | Decoded::Ignored(_) => {}
+                    Decoded::Message(ToShim::Limit { .. } | ToShim::Unknown)
+                    | Decoded::Ignored(_) => {}
                 }
             }
             Received::Closed => return Ok(None),

@@ -11,16 +11,16 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::command;
+use super::enclosure::Enclosure;
 use super::output::{Stream, format_line};
 use super::source::Source;
 use crate::events::{drain, signal_pipe, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::processes::{Processes, signal_group, signal_process};
-use crate::protocol::Exit;
 use crate::protocol::channel::{Channel, Received};
 use crate::protocol::shim::{FromShim, ShimSpec, ToShim};
+use crate::protocol::{Command, Exit};
 use crate::protocol::{Decoded, decode};
 
 /// Between two rounds of SIGKILL: a process that forks while it is killed is
@@ -58,6 +58,7 @@ pub(super) struct Shim {
     main: u32,
     main_ended: bool,
     phase: Phase,
+    enclosure: Enclosure,
 }
 
 impl Shim {
@@ -76,7 +77,11 @@ impl Shim {
             // The keeper's own higher limit does the command no harm either.
             let _ = rustix::process::setrlimit(Resource::Nofile, limit);
         }
-        let (main, pipes) = match command::spawn(&spec) {
+        let (started, enclosure, limited) = Enclosure::start(&spec);
+        if let Some(limited) = limited {
+            tell(&mut Some(&mut channel), &limited);
+        }
+        let (main, pipes) = match started {
             Ok(running) => {
                 tell(
                     &mut Some(&mut channel),
@@ -86,8 +91,12 @@ impl Shim {
             }
             Err(message) => {
                 log.error(&message);
-                let exit = Exit::SpawnFailed { message };
-                tell(&mut Some(&mut channel), &FromShim::Exited { exit });
+                let exited = FromShim::Exited {
+                    exit: Exit::SpawnFailed { message },
+                    over_memory: None,
+                    said: None,
+                };
+                tell(&mut Some(&mut channel), &exited);
                 (0, [None, None])
             }
         };
@@ -106,6 +115,7 @@ impl Shim {
             main,
             main_ended: main == 0,
             phase: Phase::Running,
+            enclosure,
         })
     }
 
@@ -194,13 +204,28 @@ impl Shim {
             (None, Some(signal)) => Exit::Signal { signal },
             (None, None) => Exit::Signal { signal: 0 },
         };
-        tell(&mut self.channel.as_mut(), &FromShim::Exited { exit });
+        let over_memory = self.enclosure.over_memory(status);
+        let exited = FromShim::Exited {
+            said: self.said(&exit),
+            exit,
+            over_memory,
+        };
+        tell(&mut self.channel.as_mut(), &exited);
         // Unasked: what is left of it must not stay. While it is being stopped
         // the others keep their grace: a shell that ends at SIGTERM before the
         // server that it started must not take the server's grace away.
         if matches!(self.phase, Phase::Running) {
             self.start_killing(Moment::now());
         }
+    }
+
+    /// What a shell said of the command that it could not run.
+    fn said(&mut self, exit: &Exit) -> Option<String> {
+        let is_shell = matches!(self.spec.command, Command::Shell(_));
+        if !is_shell || !exit.is_no_start() {
+            return None;
+        }
+        self.sources[1].last_line(&self.spec)
     }
 
     /// Does what is due; `false` when nothing helps any more.
@@ -311,6 +336,10 @@ impl Shim {
                         Decoded::Message(ToShim::Stop { grace_ms }) => {
                             self.stop(Duration::from_millis(grace_ms));
                         }
+                        Decoded::Message(ToShim::Limit { limits, grant }) if !self.main_ended => {
+                            let limited = self.enclosure.change(limits, grant);
+                            tell(&mut self.channel.as_mut(), &limited);
+                        }
                         Decoded::Message(_) => {}
                         Decoded::Ignored(line) => self.log.warn(&format!("the keeper sent {line}")),
                     }
@@ -367,6 +396,9 @@ impl Shim {
             {
                 let _ = std::fs::remove_dir(directory);
             }
+        }
+        if self.channel.is_none() {
+            self.enclosure.remove();
         }
         if code == 0 {
             tell(&mut self.channel.as_mut(), &FromShim::Ended {});

@@ -10,12 +10,17 @@ use crate::protocol::shim::ShimSpec;
 /// How many bytes of output are read at once.
 const READ_SIZE: usize = 16 * 1024;
 
+/// How much of the last line is remembered, in bytes.
+const LAST_LIMIT: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) pipe: Option<File>,
     pub(super) stream: Stream,
     pub(super) cutter: LineCutter,
     pub(super) outlet: Outlet,
+    /// The beginning of the last line.
+    last: Vec<u8>,
 }
 
 impl Source {
@@ -30,7 +35,15 @@ impl Source {
             stream,
             cutter: LineCutter::default(),
             outlet,
+            last: Vec::new(),
         })
+    }
+
+    /// The last line of all that has been written so far.
+    pub(super) fn last_line(&mut self, spec: &ShimSpec) -> Option<String> {
+        while self.outlet.has_room() && self.read(spec) {}
+        let line = String::from_utf8_lossy(&self.last).trim().to_owned();
+        (!line.is_empty()).then_some(line)
     }
 
     /// Reads once; `false` when there is nothing to read for now or for ever.
@@ -46,7 +59,10 @@ impl Source {
             }
             Ok(count) => {
                 let (outlet, stream) = (&mut self.outlet, self.stream);
+                let last = &mut self.last;
                 self.cutter.push(&buffer[..count], |line| {
+                    last.clear();
+                    last.extend_from_slice(&line[..line.len().min(LAST_LIMIT)]);
                     outlet.push(format_line(spec.log_format, &spec.name, stream, line));
                 });
                 true

@@ -3,10 +3,12 @@
 //! started with, not how its end is handled. It must be the same in every data
 //! process, also of another version, or an upgrade would replace everything.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::reconcile::DesiredService;
-use crate::protocol::{Command, InstanceId, InstanceSpec, Listen, RestartPolicy};
+use crate::protocol::{Command, InstanceId, InstanceSpec, Limits, Listen, RestartPolicy};
 use crate::settings::{self, InstanceListen, InstanceSettings};
 
 /// What every instance of one service is started with.
@@ -24,7 +26,7 @@ pub struct Template {
 struct Identity<'a> {
     command: &'a Command,
     directory: &'a Option<String>,
-    environment: &'a std::collections::BTreeMap<String, String>,
+    environment: &'a BTreeMap<String, String>,
     listen: Listen,
     port: u16,
     /// Left out where it is 0, so that instances of a binary that did not know it stay.
@@ -54,11 +56,15 @@ impl Template {
             settings::Command::Shell(line) => Command::Shell(line.clone()),
             settings::Command::Program(words) => Command::Words(words.clone()),
         };
-        let environment = settings
+        let mut environment: BTreeMap<String, String> = settings
             .environment
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), value.expose().to_owned()))
             .collect();
+        if let Some(workers) = settings.workers_on(cores) {
+            let name = settings.workers_variable.as_str().to_owned();
+            environment.insert(name, workers.to_string());
+        }
         let listen = match settings.listen {
             InstanceListen::Port => Listen::Port,
             InstanceListen::Socket => Listen::Socket,
@@ -84,6 +90,7 @@ impl Template {
                 // One crash is an accident: a delay would only cost capacity.
                 first_at_once: true,
             },
+            limits: settings.resources.limits(),
         };
         spec.hash = hash(&spec, revision);
         let count = u32::from(settings.instances_on(cores));
@@ -116,6 +123,7 @@ impl Template {
                 id: InstanceId(0),
                 name: String::new(),
                 slot: 0,
+                limits: self.spec.limits,
                 ..running.clone()
             },
             ..self.clone()
@@ -146,6 +154,15 @@ impl Template {
     }
 }
 
+impl Template {
+    /// What a running instance of the same hash should be limited to, if that is something else
+    /// than it is (`DataMessage::LimitInstance`).
+    pub fn limits_for(&self, running: &InstanceSpec) -> Option<Limits> {
+        let differs = running.hash == self.spec.hash && running.limits != self.spec.limits;
+        differs.then_some(self.spec.limits)
+    }
+}
+
 /// FNV-1a over the JSON of the identity: the same for ever, unlike std's hashes.
 fn hash(spec: &InstanceSpec, revision: u64) -> u64 {
     let identity = Identity {
@@ -167,7 +184,10 @@ fn hash(spec: &InstanceSpec, revision: u64) -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use outgrow_core::settings::{ByteSize, Decimal, MapKey};
+
     use super::*;
+    use crate::settings::{EnvironmentName, Workers};
 
     fn settings() -> InstanceSettings {
         InstanceSettings {
@@ -240,5 +260,60 @@ mod tests {
         check(|settings| settings.stop_grace = Duration::ZERO, false, true);
         check(|settings| settings.crash_loop = 9, false, true);
         check(|settings| settings.instances = Some(9), false, false);
+        check(
+            |settings| settings.workers = Some(Workers::Count(3)),
+            true,
+            false,
+        );
+        check(
+            |settings| settings.resources.cpu = Some(Decimal::thousandths(500)),
+            false,
+            false,
+        );
+    }
+
+    #[test]
+    fn limits_are_changed_in_what_runs() {
+        let base = template(&settings());
+        let running = base.instance(InstanceId(1), 1);
+        assert_eq!(base.limits_for(&running), None);
+        let mut changed = settings();
+        changed.resources.memory = Some(ByteSize::mib(64));
+        let changed = template(&changed);
+        let wanted = Limits {
+            memory_bytes: Some(64 << 20),
+            ..Limits::default()
+        };
+        assert_eq!(changed.limits_for(&running), Some(wanted));
+        assert_eq!(changed.hash(), base.hash());
+        let other = InstanceSpec { hash: 7, ..running };
+        assert_eq!(changed.limits_for(&other), None, "it is replaced anyway");
+    }
+
+    #[test]
+    fn workers_are_told_in_the_environment() {
+        let check = |change: fn(&mut InstanceSettings), name: &str, expected: Option<&str>| {
+            let mut settings = settings();
+            change(&mut settings);
+            let spec = template(&settings).instance(InstanceId(1), 1);
+            assert_eq!(spec.environment.get(name).map(String::as_str), expected);
+        };
+        check(|_| {}, "WEB_CONCURRENCY", None);
+        let four = |settings: &mut InstanceSettings| settings.workers = Some(Workers::Count(4));
+        check(four, "WEB_CONCURRENCY", Some("4"));
+        // Four cores and four instances.
+        let auto = |settings: &mut InstanceSettings| settings.workers = Some(Workers::Auto);
+        check(auto, "WEB_CONCURRENCY", Some("1"));
+        let limited = |settings: &mut InstanceSettings| {
+            settings.workers = Some(Workers::Auto);
+            settings.resources.cpu = Some(Decimal::thousandths(2_500));
+            settings.workers_variable = EnvironmentName::from_key("PROCS").unwrap();
+        };
+        check(limited, "PROCS", Some("3"));
+        let few = |settings: &mut InstanceSettings| {
+            settings.workers = Some(Workers::Auto);
+            settings.instances = Some(1);
+        };
+        check(few, "WEB_CONCURRENCY", Some("4"));
     }
 }

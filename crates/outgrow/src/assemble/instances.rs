@@ -117,6 +117,7 @@ impl Instances {
             return;
         };
         known.needed_until = now + PRESUMED;
+        known.inherited_shim = known.report.shim;
         if let (Some(recollection), Some(service)) = (recollection, registry.service(&service)) {
             service.recall(&recollection, now);
             known.was_ready = true;
@@ -274,6 +275,7 @@ impl Instances {
             shim: None,
             address: None,
             last_exit: None,
+            limits: None,
         };
         self.known.insert(spec.id, Known::new(report, now));
         DataMessage::StartInstance { spec }
@@ -288,12 +290,20 @@ impl Instances {
                 continue;
             };
             if template.should_update(spec) {
-                *spec = template.instance(*id, spec.slot);
+                *spec = InstanceSpec {
+                    limits: spec.limits,
+                    ..template.instance(*id, spec.slot)
+                };
                 messages.push(DataMessage::UpdateInstance {
                     id: *id,
                     stop_grace_ms: spec.stop_grace_ms,
                     restart: spec.restart,
                 });
+            }
+            if let Some(limits) = template.limits_for(spec) {
+                spec.limits = limits;
+                self.changed = true;
+                messages.push(DataMessage::LimitInstance { id: *id, limits });
             }
         }
         messages

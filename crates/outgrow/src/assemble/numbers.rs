@@ -11,7 +11,9 @@ use outgrow_edge::metrics::{PerWorker, RouteCells, total};
 use outgrow_upstream::EjectionCause;
 use serde_json::{Value, json};
 
-use super::view::View;
+use super::measure::Used;
+use super::resources;
+use super::view::{InstanceView, View};
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -25,7 +27,9 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));
     families.extend(process_families(view));
-    families.extend(instance_families(view));
+    let instances = view.instances();
+    families.extend(instance_families(&instances));
+    families.extend(resources::families(view.machine().as_ref(), &instances));
     families
 }
 
@@ -318,10 +322,10 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
     ]
 }
 
-fn instance_families(view: &View) -> Vec<MetricFamily> {
+fn instance_families(instances: &[InstanceView]) -> Vec<MetricFamily> {
     let (mut cpu, mut memory) = (Numbers::new(), Numbers::new());
     let (mut restarts, mut held) = (Numbers::new(), Numbers::new());
-    for instance in view.instances() {
+    for instance in instances {
         let report = &instance.known.report;
         let labels = [("instance", report.spec.name.as_str())];
         // While one replaces another of the same name, the one that stays is told.
@@ -330,9 +334,9 @@ fn instance_families(view: &View) -> Vec<MetricFamily> {
         }
         restarts.push(Sample::number(&labels, report.restarts));
         held.push(Sample::number(&labels, u64::from(instance.known.held)));
-        if let Some(used) = instance.resources {
-            cpu.push(Sample::number(&labels, used.cpu.as_secs_f64()));
-            memory.push(Sample::number(&labels, used.resident_bytes));
+        if let Some(Used { resources, .. }) = instance.used {
+            cpu.push(Sample::number(&labels, resources.cpu.as_secs_f64()));
+            memory.push(Sample::number(&labels, resources.resident_bytes));
         }
     }
     vec![

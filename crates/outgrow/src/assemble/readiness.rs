@@ -134,6 +134,7 @@ service = "app"
         let surroundings = Surroundings {
             environment: &|_| None,
             readable: &|_| Ok(()),
+            machine: None,
         };
         let mut config = load(CONFIG, &surroundings).expect("good").config;
         let registry = Registry::new(1);

@@ -14,7 +14,6 @@ use outgrow_admin::{
 use outgrow_core::Snapshot;
 use outgrow_edge::{RecordWriter, Shared};
 use outgrow_fleet::protocol::InstanceState;
-use outgrow_fleet::resources::{self, Resources};
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -24,12 +23,11 @@ use super::control::{Parts, Request};
 use super::discover::{self, Discoveries};
 use super::instances::{DeployView, Instances, Known};
 use super::leader::LeaderView;
+use super::measure::{self, MachineUsed, Measurements, Used};
 use super::readiness::NodeReadiness;
 use super::register::{self, Registrations};
-use super::{listeners, log, numbers};
+use super::{listeners, log, numbers, resources};
 
-/// How often the instances' processor time and memory are read.
-const SAMPLE: Duration = Duration::from_secs(2);
 /// How long answers of the admin listener may take when this process is about to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How long an action may take before the one who asked is told that it goes on without them.
@@ -39,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub(super) struct InstanceView {
     pub(super) known: Known,
-    pub(super) resources: Option<Resources>,
+    pub(super) used: Option<Used>,
 }
 
 /// The state that the admin listener reads.
@@ -49,7 +47,8 @@ pub(super) struct View {
     pub(super) records: Arc<RecordWriter>,
     asks: mpsc::Sender<Request>,
     plan: Arc<Snapshot<AdminPlan>>,
-    instances: Mutex<Vec<InstanceView>>,
+    instances: Mutex<Vec<Known>>,
+    pub(super) measured: Mutex<Measurements>,
     deploys: Mutex<BTreeMap<String, DeployView>>,
     discoveries: Arc<Mutex<Discoveries>>,
     registrations: Arc<Mutex<Registrations>>,
@@ -87,6 +86,7 @@ impl View {
             asks,
             plan: Arc::new(Snapshot::new(AdminPlan::new(&parts.config.admin))),
             instances: Mutex::default(),
+            measured: Mutex::default(),
             deploys: Mutex::default(),
             discoveries,
             registrations,
@@ -100,7 +100,7 @@ impl View {
             data_restarts: parts.hello.data_restarts,
             serving: Mutex::default(),
         });
-        tokio::spawn(sample_resources(Arc::clone(&view)));
+        tokio::spawn(measure::measure(Arc::clone(&view)));
         view
     }
 
@@ -163,23 +163,11 @@ impl View {
 
     /// Shows these instances.
     pub(super) fn set_instances(&self, instances: &Instances) {
-        let mut views = self
+        *self.deploys.lock().unwrap_or_else(PoisonError::into_inner) = instances.standings();
+        *self
             .instances
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::take(&mut *views);
-        let resources_of = |known: &Known| {
-            let same = |view: &&InstanceView| view.known.report.pid == known.report.pid;
-            old.iter().find(same).and_then(|view| view.resources)
-        };
-        *self.deploys.lock().unwrap_or_else(PoisonError::into_inner) = instances.standings();
-        *views = instances
-            .all()
-            .map(|known| InstanceView {
-                resources: resources_of(known),
-                known: known.clone(),
-            })
-            .collect();
+            .unwrap_or_else(PoisonError::into_inner) = instances.all().cloned().collect();
     }
 
     /// `/readyz` fails from now on.
@@ -204,10 +192,25 @@ impl View {
 
     /// The instances as they are now.
     pub(super) fn instances(&self) -> Vec<InstanceView> {
-        self.instances
+        let known = self
+            .instances
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .clone();
+        let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = |known: Known| InstanceView {
+            used: known.report.shim.and_then(|shim| measured.of(shim)),
+            known,
+        };
+        known.into_iter().map(view).collect()
+    }
+
+    /// What the machine does.
+    pub(super) fn machine(&self) -> Option<MachineUsed> {
+        self.measured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .machine()
     }
 
     /// What can be told of the sources of endpoints, by service.
@@ -247,38 +250,6 @@ impl View {
     }
 }
 
-/// Reads what the instances use, on a thread that may block.
-async fn sample_resources(view: Arc<View>) {
-    loop {
-        tokio::time::sleep(SAMPLE).await;
-        let shims: Vec<u32> = view
-            .instances()
-            .iter()
-            .filter_map(|view| view.known.report.shim)
-            .collect();
-        if shims.is_empty() {
-            continue;
-        }
-        let asked = shims.clone();
-        let Ok(Ok(samples)) = tokio::task::spawn_blocking(move || resources::sample(&asked)).await
-        else {
-            continue;
-        };
-        let mut views = view
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (shim, resources) in shims.into_iter().zip(samples) {
-            for view in views
-                .iter_mut()
-                .filter(|view| view.known.report.shim == Some(shim))
-            {
-                view.resources = resources;
-            }
-        }
-    }
-}
-
 impl Source for View {
     fn ready(&self) -> Readiness {
         let services = self.registry.services();
@@ -299,16 +270,18 @@ impl Source for View {
         let (discoveries, registrations) = (self.discoveries(), self.registrations());
         let leader = self.leader().map(|(_, told)| told);
         let states = self.registry.state(now);
+        let (views, machine) = (self.instances(), self.machine());
         let services: Vec<Value> = states
             .iter()
             .map(|state| {
                 let name = &state.name;
                 let mut told = service(state, deploys.get(name), discoveries.get(name));
                 told["registration"] = registrations.get(name).map(register::told).into();
+                told["room"] = resources::service_room(name, machine.as_ref(), &views);
                 told
             })
             .collect();
-        let instances: Vec<Value> = self.instances().iter().map(instance).collect();
+        let instances: Vec<Value> = views.iter().map(instance).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "box": self.box_name,
@@ -326,6 +299,7 @@ impl Source for View {
                 "refused_reloads": self.refused_reloads.load(Ordering::Relaxed),
                 "uptime_ms": now.0 / 1_000_000,
             },
+            "machine": resources::machine(machine.as_ref(), &views),
             "services": services,
             "instances": instances,
             "routes": numbers::routes(self),
@@ -441,8 +415,10 @@ fn instance(view: &InstanceView) -> Value {
         "pid": report.pid,
         "restarts": report.restarts,
         "last_exit": report.last_exit,
-        "cpu_ms": view.resources.map(|used| used.cpu.as_millis() as u64),
-        "memory_bytes": view.resources.map(|used| used.resident_bytes),
-        "processes": view.resources.map(|used| used.processes),
+        "cpu_ms": view.used.map(|used| used.resources.cpu.as_millis() as u64),
+        "cpu_cores": view.used.and_then(|used| used.cpu_thousandths).map(|cpu| cpu as f64 / 1e3),
+        "memory_bytes": view.used.map(|used| used.resources.resident_bytes),
+        "processes": view.used.map(|used| used.resources.processes),
+        "limits": resources::limits(view),
     })
 }

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod deploy;
 mod explain;
+mod resources;
 mod run;
 mod source;
 
@@ -52,6 +53,8 @@ enum Command {
     Stop(ask::AdminArgs),
     /// Show the state of a running outgrow as JSON.
     State(ask::AdminArgs),
+    /// Show what instances may use and use, and what the machine has left.
+    Resources(resources::ResourcesArgs),
     /// Print the manual of the configuration file (Markdown).
     Reference,
     /// Print the JSON Schema of the configuration file, for editors.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Deploy(args) => deploy::deploy(&args),
         Command::Stop(args) => ask::stop(&args),
         Command::State(args) => ask::state(&args),
+        Command::Resources(args) => resources::resources(&args),
     }
 }
 

@@ -96,6 +96,7 @@ fn load_file(
     let surroundings = Surroundings {
         environment: &environment,
         readable: &readable,
+        machine: Some(outgrow_fleet::machine::size()),
     };
     let source = Some(Source { name: &name, text });
     match config::load(text, &surroundings) {

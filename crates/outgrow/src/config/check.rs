@@ -1,5 +1,7 @@
 //! The rules between tables. Rules inside of one table are with the table, in its room.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,6 +27,7 @@ pub(super) fn check(
     check.services(config);
     check.sources(config, surroundings);
     check.matches(config);
+    check.overcommitted(config, surroundings.machine);
 }
 
 /// Routes name services and listeners that there are. Told of the file's tree, not of what the rooms

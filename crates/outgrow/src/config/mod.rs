@@ -27,6 +27,7 @@ use std::path::Path;
 use outgrow_admin::settings::AdminSettings;
 use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
+use outgrow_fleet::machine::Size;
 
 pub use command_line::CommandLine;
 pub use explain::{Question, explain};
@@ -71,6 +72,8 @@ pub struct Surroundings<'s> {
     pub environment: &'s dyn Fn(&str) -> Option<String>,
     /// Whether a file can be read, or else why not.
     pub readable: &'s dyn Fn(&Path) -> Result<(), String>,
+    /// How large the machine is, if that is known.
+    pub machine: Option<Size>,
 }
 
 /// A configuration that can be run.

@@ -151,6 +151,7 @@ fn words(kind: &Kind) -> String {
         Kind::Secret => "text, never shown".to_owned(),
         Kind::Duration => "duration".to_owned(),
         Kind::Size => "size".to_owned(),
+        Kind::Decimal => "number".to_owned(),
         Kind::Percent => "percent, 0 to 100".to_owned(),
         Kind::Text { name, examples } => {
             let examples: Vec<String> = examples

@@ -73,6 +73,15 @@ fn kind(kind_: &Kind, range: Option<(&str, &str)>, tables: &mut Map<String, Json
             or_environment(integer(low, high))
         }
         Kind::Percent => or_environment(integer(0, 100)),
+        Kind::Decimal => {
+            let bound = |text: &str| text.parse::<f64>().ok();
+            let low = range.and_then(|(low, _)| bound(low)).unwrap_or(0.0);
+            let mut schema = json!({ "type": "number", "minimum": low });
+            if let Some(high) = range.and_then(|(_, high)| bound(high)) {
+                schema["maximum"] = json!(high);
+            }
+            or_environment(schema)
+        }
         Kind::String | Kind::Secret => json!({ "type": "string" }),
         Kind::Duration => text_of_form(r"\d+ *(ms|s|m|h|d)"),
         Kind::Size => json!({ "anyOf": [
@@ -134,7 +143,11 @@ fn json_of(toml: &str) -> Option<Json> {
 /// A tree as JSON, for the schema's defaults and for checking files against it.
 pub(super) fn json_of_node(node: &Node) -> Json {
     match &node.value {
-        Value::String { text, .. } | Value::Float(text) | Value::Datetime(text) => json!(text),
+        Value::String { text, .. } | Value::Datetime(text) => json!(text),
+        Value::Float(text) => match text.replace('_', "").parse::<f64>() {
+            Ok(number) => json!(number),
+            Err(_) => json!(text),
+        },
         Value::Integer(number) => json!(i64::try_from(*number).unwrap_or(i64::MAX)),
         Value::Boolean(value) => json!(value),
         Value::Array(items) => Json::Array(items.iter().map(json_of_node).collect()),

@@ -54,6 +54,8 @@ pub(in super::super) struct Known {
     pub(super) proven: bool,
     /// Restarts before this process knew it.
     pub(super) failures_before: u32,
+    /// The shim of the run that was there before this process was.
+    pub(in super::super) inherited_shim: Option<u32>,
 }
 
 impl Known {
@@ -77,6 +79,7 @@ impl Known {
             settled: false,
             proven: false,
             failures_before: 0,
+            inherited_shim: None,
         }
     }
 

@@ -27,6 +27,7 @@ fn parsed(tables: &str) -> Config {
     let surroundings = Surroundings {
         environment: &|_| None,
         readable: &|_| Ok(()),
+        machine: None,
     };
     load(&text, &surroundings)
         .expect("a good configuration")

@@ -106,6 +106,7 @@ mod tests {
         let surroundings = Surroundings {
             environment: &environment,
             readable: &readable,
+            machine: None,
         };
         match config::load(text, &surroundings) {
             Ok(loaded) => Ok(loaded.config),

@@ -6,6 +6,7 @@ mod explained;
 mod garbage;
 mod loaded;
 mod printed;
+mod resources;
 mod routes;
 mod rules;
 mod schema_validator;
@@ -27,6 +28,7 @@ fn with_surroundings<R>(run: impl FnOnce(&Surroundings<'_>) -> R) -> R {
     run(&Surroundings {
         environment: &environment,
         readable: &readable,
+        machine: None,
     })
 }
 

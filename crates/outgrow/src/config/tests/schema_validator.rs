@@ -31,8 +31,8 @@ pub(super) fn misfit(schema: &Json, value: &Json, root: &Json, path: &str) -> Op
             (!has_type(value, rule.as_str()?)).then(|| format!("{path}: not {rule}: {value}"))
         }
         "const" => (value != rule).then(|| format!("{path}: not {rule}")),
-        "minimum" => (value.as_i64()? < rule.as_i64()?).then(|| format!("{path}: below {rule}")),
-        "maximum" => (value.as_i64()? > rule.as_i64()?).then(|| format!("{path}: above {rule}")),
+        "minimum" => (value.as_f64()? < rule.as_f64()?).then(|| format!("{path}: below {rule}")),
+        "maximum" => (value.as_f64()? > rule.as_f64()?).then(|| format!("{path}: above {rule}")),
         "required" => {
             let missing = |key: &&Json| value.get(key.as_str().unwrap_or_default()).is_none();
             let key = rule.as_array()?.iter().find(missing)?;
@@ -68,6 +68,7 @@ fn has_type(value: &Json, name: &str) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         _ => false,
     }

@@ -228,3 +228,31 @@ fn the_number_of_instances_can_be_changed() {
         204
     );
 }
+
+#[test]
+fn a_command_that_is_not_there_is_named() {
+    let check = |command: &str, words: &[&str]| {
+        let config = format!(
+            "{}\n[service.no]\ncommand = {command}\ninstances = 1\n\n[route.no]\npath = \"/no\"\n\
+             service = \"no\"\n",
+            shop::config(1, "")
+        );
+        let mut outgrow = start(&shop::config(1, ""));
+        outgrow.reload(&config).expect("a reload");
+        for words in words {
+            outgrow.wait_told(words).expect("told");
+        }
+        outgrow.stop().expect("everything has ended");
+    };
+    check(
+        "[\"outgrow-no-such-command\"]",
+        &["no.1 cannot run: command not found: outgrow-no-such-command is in no directory of PATH"],
+    );
+    check(
+        "\"outgrow-no-such-command --port {port}\"",
+        &[
+            "no.1 cannot run: exit code 127",
+            "outgrow-no-such-command: not found",
+        ],
+    );
+}

@@ -7,6 +7,7 @@ mod ends;
 mod handover;
 mod health;
 mod live;
+mod resources;
 mod surroundings;
 
 use std::{fs, path::Path};

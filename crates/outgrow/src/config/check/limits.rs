@@ -1,0 +1,63 @@
+//! Limits of all instances together against the machine: more than there is may be meant (not all
+//! are busy at a time), but somebody should know.
+
+use outgrow_core::settings::Problem;
+use outgrow_fleet::cgroup::people_bytes;
+use outgrow_fleet::machine::Size;
+
+use super::Check;
+use crate::config::Config;
+
+impl Check<'_> {
+    /// Tells when the limits of all services together are more than the machine has.
+    pub(super) fn overcommitted(&mut self, config: &Config, machine: Option<Size>) {
+        let Some(machine) = machine else { return };
+        let cores = usize::try_from(machine.cpu_thousandths.div_ceil(1_000)).unwrap_or(usize::MAX);
+        let (mut cpu, mut memory) = (0_u64, 0_u64);
+        let mut last = None;
+        for (name, service) in &config.service {
+            let Some(settings) = &service.instances else {
+                continue;
+            };
+            let count = u64::from(settings.instances_on(cores));
+            let limits = settings.resources.limits();
+            let sum = |limit: Option<u64>| limit.unwrap_or(0).saturating_mul(count);
+            cpu = cpu.saturating_add(sum(limits.cpu_thousandths.map(u64::from)));
+            memory = memory.saturating_add(sum(limits.memory_bytes));
+            if limits.is_any() {
+                last = Some(name.as_str());
+            }
+        }
+        let Some(last) = last else { return };
+        if cpu > machine.cpu_thousandths {
+            let (all, there) = (cores_text(cpu), cores_text(machine.cpu_thousandths));
+            let message = format!(
+                "the processor limits of all instances together are {all} cores, and there are \
+                 {there}"
+            );
+            self.too_much(last, "cpu", message);
+        }
+        if let Some(there) = machine.memory_bytes.filter(|there| memory > *there) {
+            let (all, there) = (people_bytes(memory), people_bytes(there));
+            let message = format!(
+                "the memory limits of all instances together are {all}, and there are {there}: \
+                 the machine may run out of memory before an instance reaches its limit"
+            );
+            self.too_much(last, "memory", message);
+        }
+    }
+
+    fn too_much(&mut self, service: &str, key: &str, message: String) {
+        let path = ["service", service, "resources", key];
+        let written = self.root.find(&path).is_some();
+        let path = if written { &path[..] } else { &path[..3] };
+        let problem = Problem::warning(self.span(path), path.join("."), message);
+        let hint = "lower a limit or the number of instances, unless they are never busy together";
+        self.reader.push(problem.with_hint(hint));
+    }
+}
+
+fn cores_text(thousandths: u64) -> String {
+    let number = u32::try_from(thousandths).unwrap_or(u32::MAX);
+    outgrow_core::settings::Decimal::thousandths(number).to_string()
+}
