@@ -2,6 +2,7 @@
 //! blocking and on threads of its own, so a test needs no runtime and disturbs
 //! none; everything listens on port 0 of loopback and is stopped on drop.
 //!
+//! - [`authority::Authority`]: certificates that nobody else trusts
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
 //! - [`consul::FakeConsul`]: a fake of Consul's health endpoint
@@ -18,6 +19,7 @@
 //! (`outgrow_shop::shoppers`).
 
 pub mod apps;
+pub mod authority;
 pub mod backend;
 pub mod consul;
 pub mod databases;

@@ -18,8 +18,8 @@ use outgrow_core::settings::{Secret, TableReader};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::discovery::Reporter;
-use crate::http::{self, Answer, Problem, Question, Server};
+use crate::discovery::{Reporter, Surroundings};
+use crate::http::{Answer, Client, Problem, Question, RegistryTls, Server, check_use};
 
 use self::messages::Watched;
 use self::view::View;
@@ -41,7 +41,7 @@ outgrow_core::settings! {
     /// as in `endpoints`.
     #[check = check]
     pub struct EtcdSettings {
-        /// The servers of the cluster, `http://host:port`; when one fails the next one is asked.
+        /// The servers of the cluster, `http://host:port` or `https://host:port`; when one fails the next one is asked.
         pub servers: Vec<Server> = Vec::new(), required = true;
         /// What the keys begin with, for example `"/services/app/"`.
         pub prefix: String = "/services/app/".to_owned(), required = true;
@@ -49,10 +49,14 @@ outgrow_core::settings! {
         pub user: String = String::new();
         /// The user's password.
         pub password: Secret = Secret::default();
+        /// How servers with `https://` are verified, and what is shown to them. The name in a
+        /// client's certificate is no user to etcd over this interface: with users, write one.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
 fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
+    check_use(settings.tls.as_ref(), &settings.servers, table);
     if settings.servers.is_empty() || settings.servers.len() > 16 {
         let hint = "write for example servers = [\"http://127.0.0.1:2379\"]";
         table.problem("servers", "there are 1 to 16 servers", hint);
@@ -64,7 +68,8 @@ fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
 }
 
 /// Reads and watches until it is dropped.
-pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
+pub(crate) async fn run(settings: EtcdSettings, surroundings: Surroundings, reporter: Reporter) {
+    let client = Client::new(settings.tls.as_ref(), surroundings);
     let mut random = Random::from_system();
     let mut backoff = Backoff::default();
     let mut place = random.below(settings.servers.len());
@@ -73,6 +78,7 @@ pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
             return;
         };
         let mut session = Session {
+            client: &client,
             server,
             settings: &settings,
             reporter: &reporter,
@@ -97,6 +103,7 @@ pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
 
 /// One reading with the watch that follows.
 struct Session<'s> {
+    client: &'s Client,
     server: &'s Server,
     settings: &'s EtcdSettings,
     reporter: &'s Reporter,
@@ -127,7 +134,7 @@ impl Session<'_> {
             fields: &fields,
             body: Some(&question),
         };
-        let mut answer = http::ask(self.server, &question, PATIENCE).await?;
+        let mut answer = self.client.ask(self.server, &question, PATIENCE).await?;
         answer.must_be_good().await?;
         self.watch(&mut answer, &mut view).await
     }
@@ -177,7 +184,10 @@ impl Session<'_> {
             fields: &fields,
             body: Some(body),
         };
-        let (_, answer) = http::ask_whole(self.server, &question, PATIENCE, ANSWER).await?;
+        let asked = self
+            .client
+            .ask_whole(self.server, &question, PATIENCE, ANSWER);
+        let (_, answer) = asked.await?;
         Ok(answer)
     }
 }

@@ -68,7 +68,11 @@ impl Discoveries {
         self.running
             .retain(|name, running| wanted(name) == Some(running.settings()));
         let kept = std::mem::take(&mut self.kept);
-        let surroundings = Surroundings { clock, read_file };
+        let surroundings = Surroundings {
+            clock,
+            read_file,
+            variable: |name| std::env::var(name).ok(),
+        };
         for (name, service) in &config.service {
             let (name, Some(settings)) = (name.as_str(), &service.discover) else {
                 continue;
