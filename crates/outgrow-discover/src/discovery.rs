@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::belief::Belief;
 use crate::found::{Discovered, Found};
 use crate::settings::{DiscoverSettings, Source};
-use crate::{consul, dns, etcd, file};
+use crate::{consul, dns, etcd, file, kubernetes};
 
 /// Longest text of a problem, in characters: sources may say anything.
 const PROBLEM_CHARACTERS: usize = 400;
@@ -180,6 +180,9 @@ impl Discovery {
             }
             Source::Consul(settings) => tokio::spawn(consul::run(settings, surroundings, reporter)),
             Source::Etcd(settings) => tokio::spawn(etcd::run(settings, surroundings, reporter)),
+            Source::Kubernetes(settings) => {
+                tokio::spawn(kubernetes::run(settings, surroundings, reporter))
+            }
             Source::File(path) => tokio::spawn(file::run(path, surroundings, reporter)),
         };
         Some(Self {

@@ -20,6 +20,7 @@ pub mod etcd;
 pub mod file;
 pub mod found;
 pub mod http;
+pub mod kubernetes;
 pub mod settings;
 
 pub use discovery::{Discovery, Report, State, Surroundings};

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::discovery::{Reporter, Surroundings};
-use crate::http::{Client, Problem, Question, RegistryTls, Server, check_use};
+use crate::http::{Client, Problem, Question, RegistryTls, Server, check_use, encoded};
 
 /// For how long a question is left open while nothing changes.
 const WAIT: Duration = Duration::from_secs(20);
@@ -139,17 +139,4 @@ fn target(settings: &ConsulSettings, index: u64) -> String {
         target.push_str(&format!("&index={index}&wait={}s", WAIT.as_secs()));
     }
     target
-}
-
-/// Percent-encoded but for what never needs it (RFC 3986 section 2.3).
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

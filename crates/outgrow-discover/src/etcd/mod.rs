@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::discovery::{Reporter, Surroundings};
-use crate::http::{Answer, Client, Problem, Question, RegistryTls, Server, check_use};
+use crate::http::{Answer, Client, Lines, Problem, Question, RegistryTls, Server, check_use};
 
 use self::messages::Watched;
 use self::view::View;
@@ -140,7 +140,7 @@ impl Session<'_> {
     }
 
     async fn watch(&self, answer: &mut Answer, view: &mut View) -> Result<(), Problem> {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(ANSWER);
         let mut to_tell: Option<Instant> = None;
         loop {
             let until = to_tell.unwrap_or_else(|| Instant::now() + QUIET);
@@ -189,31 +189,5 @@ impl Session<'_> {
             .ask_whole(self.server, &question, PATIENCE, ANSWER);
         let (_, answer) = asked.await?;
         Ok(answer)
-    }
-}
-
-/// Cuts what a watch sends into lines.
-#[derive(Debug, Default)]
-struct Lines {
-    begun: Vec<u8>,
-}
-
-impl Lines {
-    fn take(&mut self, piece: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
-        let mut lines = Vec::new();
-        let mut rest = piece;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.begun.extend(&rest[..end]);
-            let line = std::mem::take(&mut self.begun);
-            if !line.trim_ascii().is_empty() {
-                lines.push(line);
-            }
-            rest = &rest[end + 1..];
-        }
-        self.begun.extend(rest);
-        if self.begun.len() > ANSWER {
-            return Err(Problem::Length);
-        }
-        Ok(lines)
     }
 }

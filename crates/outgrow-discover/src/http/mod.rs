@@ -2,6 +2,7 @@
 //! TLS, read by the strict engine of `outgrow-http`, with a bound on everything. No redirects, no
 //! connections kept: what is asked here is asked seldom, or answered for a long time.
 
+mod lines;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub(crate) use self::lines::Lines;
 pub use self::server::{Server, ServerError};
 pub use self::trust::RegistryTls;
 use self::trust::Trust;
@@ -139,7 +141,7 @@ impl Client {
     ) -> Result<(ResponseHead, Vec<u8>), Problem> {
         let mut answer = self.ask(server, question, patience).await?;
         answer.must_be_good().await?;
-        let body = timeout(patience, answer.rest(limit)).await??;
+        let body = answer.whole(patience, limit).await?;
         Ok((answer.head, body))
     }
 
@@ -300,6 +302,15 @@ impl Answer {
         }
     }
 
+    /// All of the body, of at most `limit` bytes.
+    pub(crate) async fn whole(
+        &mut self,
+        patience: Duration,
+        limit: usize,
+    ) -> Result<Vec<u8>, Problem> {
+        timeout(patience, self.rest(limit)).await?
+    }
+
     /// All that is left of the body.
     async fn rest(&mut self, limit: usize) -> Result<Vec<u8>, Problem> {
         let mut body = Vec::new();
@@ -345,4 +356,17 @@ impl Answer {
 async fn read_more(stream: &mut dyn Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     bytes.reserve(PIECE);
     stream.read_buf(bytes).await
+}
+
+/// Percent-encoded but for what never needs it (RFC 3986 section 2.3).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
