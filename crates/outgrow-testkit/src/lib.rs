@@ -9,6 +9,7 @@
 //! - [`dns::DnsServer`]: names that change, and answers that lie
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
+//! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas
@@ -28,6 +29,7 @@ pub mod etcd;
 pub mod faults;
 pub mod folder;
 pub mod http;
+pub mod kubernetes;
 pub mod outgrow;
 pub mod ports;
 pub mod processes;

@@ -71,6 +71,10 @@ pub(crate) fn of(error: io::Error, name: &str, roots_name: &str, has_identity: b
 pub(crate) fn of_read(error: io::Error, has_identity: bool) -> io::Error {
     match reason(&error).and_then(|reason| of_alert(reason, has_identity)) {
         Some(refusal) => io::Error::new(error.kind(), refusal),
+        // Without a last word (close_notify): what came may not be all.
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            io::Error::new(error.kind(), "the connection was cut off")
+        }
         None => error,
     }
 }
