@@ -162,7 +162,7 @@ async fn slices_are_listed_once_and_watched() {
     let target = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=\
                   kubernetes.io%2Fservice-name%3Dapp";
     let asked = test.server.asked();
-    assert_eq!(asked[0].target, format!("{target}&limit=50"));
+    assert_eq!(asked[0].target, format!("{target}&limit=20"));
     assert_eq!(asked[0].token, "first");
     test.put("app-b", &[2, 3]);
     test.wait(&[1, 2, 3]).await;
@@ -269,13 +269,13 @@ async fn long_lists_come_in_pages_also_when_one_is_forgotten() {
     let asked = test.server.asked();
     let lists: Vec<_> = asked
         .iter()
-        .filter(|one| one.target.contains("limit=50"))
+        .filter(|one| one.target.contains("limit=20"))
         .collect();
-    assert_eq!(lists.len(), 3, "{lists:?}");
+    assert_eq!(lists.len(), 6, "{lists:?}");
     assert!(
         lists[1]
             .target
-            .ends_with("&limit=50&continue=220%2Fapp-050"),
+            .ends_with("&limit=20&continue=220%2Fapp-020"),
         "{lists:?}"
     );
     assert_eq!(test.failures(), 0);

@@ -47,9 +47,9 @@ const SOON: Duration = Duration::from_secs(1);
 /// Changes that come within this time are told together.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// Slices of a page: with 1000 endpoints each, which the API allows, they are within the limit.
-const PAGE: usize = 50;
+const PAGE: usize = 20;
 /// Most pages that are read.
-const PAGES: usize = 32;
+const PAGES: usize = 64;
 
 /// Lists and watches until it is dropped.
 pub(crate) async fn run(

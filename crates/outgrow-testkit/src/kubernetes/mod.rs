@@ -3,6 +3,7 @@
 //! bookmarks, 410, selectors), a token, and TLS by an authority of the test. It is
 //! no API server, and says nothing about a real one.
 
+pub mod real;
 mod serve;
 mod tls;
 
