@@ -30,32 +30,42 @@ pub(super) fn run(
     let server = server
         .canonicalize()
         .with_context(|| format!("--suite: there is no {}", server.display()))?;
-    let tests = ["nextest", "run", "-p", "outgrow", "--test", "e2e"];
     let tests = [
-        &tests[..],
-        &["--config-file", "xtask/nextest.toml", "--no-fail-fast"],
-    ]
-    .concat();
+        "nextest",
+        "run",
+        "-p",
+        "outgrow",
+        "--test",
+        "e2e",
+        "--config-file",
+        "xtask/nextest.toml",
+    ];
     // Nothing is to be built, or fetched, in the namespace.
     let mut build = command::cargo();
     build
         .current_dir(&workspace.root)
-        .args(&tests)
+        .args(tests)
         .arg("--no-run");
     command::must(&mut build)?;
     let mut run = Command::new("unshare");
     run.current_dir(&workspace.root)
         .args(["--map-root-user", "--net", "sh", "-c", PREPARE, "sh"])
         .arg(command::cargo().get_program())
-        .args(&tests)
+        .args(tests)
         .args([
+            "--no-fail-fast",
             "--run-ignored",
             "only",
             "--status-level",
             "fail",
             "api_server",
         ])
-        .args(["--failure-output", "never", "--final-status-level", "all"])
+        .args([
+            "--failure-output",
+            "immediate",
+            "--final-status-level",
+            "all",
+        ])
         .env(binary::VARIABLE, outgrow)
         .env(VARIABLE, server);
     let output = run.output().context("cannot start unshare")?;

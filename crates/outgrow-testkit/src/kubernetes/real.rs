@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long it may take to be ready: it makes its own objects first.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 /// Who may do everything, and who may do nothing yet; each is the token of the user of its name.
 const TOKENS: &str = "admin,admin,1,system:masters\noutgrow,outgrow,2\n";
 
@@ -92,6 +92,8 @@ impl ApiServer {
         let arguments = [
             ("etcd-servers", format!("http://{}", self.etcd.address())),
             ("bind-address", self.address.ip().to_string()),
+            // It wants one that is not of loopback, and does nothing with it here.
+            ("advertise-address", "10.9.0.1".to_owned()),
             ("secure-port", self.address.port().to_string()),
             ("endpoint-reconciler-type", "none".to_owned()),
             ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
@@ -102,7 +104,7 @@ impl ApiServer {
             ("token-auth-file", own("tokens")),
             ("authorization-mode", "RBAC".to_owned()),
             ("service-account-issuer", "https://issuer.test".to_owned()),
-            ("service-account-key-file", own("account.key")),
+            ("service-account-key-file", issued("server.pem")),
             ("service-account-signing-key-file", own("account.key")),
         ];
         let log = std::fs::File::create(self.folder.path().join("log"))?;
