@@ -215,8 +215,8 @@ async fn a_version_that_is_forgotten_is_listed_anew() {
         let before = test.asked("limit=");
         match mood {
             Mood::Failing => {
-                test.wait_problem("status 500: etcdserver: request timed out")
-                    .await
+                let expected = "status 500: etcdserver: request timed out";
+                test.wait_problem(expected).await;
             }
             _ => test.wait_asked("limit=", before + 1).await,
         }

@@ -55,8 +55,9 @@ fn discover(server: &ApiServer, tls: &str) -> String {
     let ca = server.authority().ca_file().expect("a file");
     config(&format!(
         "[service.app.discover.kubernetes]\nservice = \"app\"\nnamespace = \"shop\"\n\
-         port = \"http\"\nserver = \"https://{}\"\n{tls}ca = {ca:?}\n",
-        server.address()
+         port = \"http\"\nserver = \"https://{}\"\n{tls}ca = \"{}\"\n",
+        server.address(),
+        ca.display()
     ))
 }
 
