@@ -124,7 +124,7 @@ fn rules_of_registries_are_told() {
     );
     check(
         &etcd("servers = [\"https://a:1\"], tls = { insecure = true }"),
-        &["5:service.x.discover.etcd.tls.insecure: there is no key \"insecure\""],
+        &["5:service.x.discover.etcd.tls.insecure: unknown key \"insecure\" | known here: ca"],
     );
     check(
         "consul = { service = \"a\", server = \"https://a:1\", tls = { ca = \"missing.pem\" } }\n",
