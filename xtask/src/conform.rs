@@ -1,4 +1,5 @@
-//! `cargo xtask conform NAME`: public conformance suites against a fresh outgrow.
+//! `cargo xtask conform NAME`: public conformance suites against a fresh outgrow, and outgrow against
+//! a real Kubernetes API server.
 //!
 //! Outgrow stands in front of a backend of ours that answers as the suites expect. A suite's files
 //! are never part of this repository: they are a checkout that `--suite` names or that is cloned at
@@ -8,6 +9,7 @@ mod backend;
 mod checkout;
 mod h1spec;
 mod h2spec;
+mod kubernetes;
 mod target;
 
 use std::fs;
@@ -77,23 +79,23 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let checkout = arguments.parsed::<PathBuf>("--suite")?;
     let given = arguments.parsed("--binary")?;
     arguments.finish()?;
-    let names = SUITES.map(|suite| suite.name).join(", ");
+    let names = format!(
+        "{}, {}",
+        SUITES.map(|suite| suite.name).join(", "),
+        kubernetes::NAME
+    );
     let name = name.with_context(|| format!("which suite? there are {names}"))?;
-    let suite = SUITES
-        .iter()
-        .find(|suite| suite.name == name)
-        .with_context(|| format!("there is no suite `{name}`; there are {names}"))?;
     let workspace = Workspace::load()?;
-    let folder = workspace.target.join("conform");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let checkout = suite.source.bring(&folder.join(&name), checkout)?;
-    let binary = binary::given_or_built(&workspace, given)?;
-    let backend = Backend::start()?;
-    let target = Target::start(&binary, &folder, suite.listener, backend.address())?;
-    let verdict = (suite.run)(&folder, &checkout, &target).with_context(|| {
-        let said = target.last_lines();
-        format!("{name} did not run to its end; outgrow said: {said}")
-    })?;
+    let verdict = if name == kubernetes::NAME {
+        let binary = binary::given_or_built(&workspace, given)?;
+        kubernetes::run(&workspace, checkout, &binary)?
+    } else {
+        let suite = SUITES
+            .iter()
+            .find(|suite| suite.name == name)
+            .with_context(|| format!("there is no suite `{name}`; there are {names}"))?;
+        run_suite(suite, &workspace, checkout, given)?
+    };
     for failure in &verdict.failures {
         println!("{}: {}", failure.case, failure.reason);
     }
@@ -106,5 +108,24 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+fn run_suite(
+    suite: &Suite,
+    workspace: &Workspace,
+    checkout: Option<PathBuf>,
+    given: Option<PathBuf>,
+) -> anyhow::Result<Verdict> {
+    let name = suite.name;
+    let folder = workspace.target.join("conform");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let checkout = suite.source.bring(&folder.join(name), checkout)?;
+    let binary = binary::given_or_built(workspace, given)?;
+    let backend = Backend::start()?;
+    let target = Target::start(&binary, &folder, suite.listener, backend.address())?;
+    (suite.run)(&folder, &checkout, &target).with_context(|| {
+        let said = target.last_lines();
+        format!("{name} did not run to its end; outgrow said: {said}")
     })
 }

@@ -42,10 +42,11 @@ cargo xtask COMMAND
       Ours and the peers' CPU time per request, interleaved in one run.
   bench balance [--rounds 5] [--seconds 3] [--scenarios a,b] [--binary PATH] [--json]
       Our ways of choosing an endpoint beside power of two choices, in the same way.
-  conform h1spec|h2spec [--suite PATH] [--binary PATH]
+  conform h1spec|h2spec|kubernetes [--suite PATH] [--binary PATH]
       A public suite against a fresh outgrow; each failure with its reason. PATH is a checkout of the
       suite, which is cloned otherwise. h1spec runs on deno (in the PATH, else by npm); h2spec is the
-      one in the PATH, else built of the checkout with Debian's Go and its libraries.
+      one in the PATH, else built of the checkout with Debian's Go and its libraries. kubernetes
+      is discovery from a real API server: PATH is the binary of a kube-apiserver.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge [--for 60s] [--binary PATH]

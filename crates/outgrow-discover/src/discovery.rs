@@ -12,13 +12,16 @@ use tokio::task::JoinHandle;
 use crate::belief::Belief;
 use crate::found::{Discovered, Found};
 use crate::settings::{DiscoverSettings, Source};
-use crate::{consul, dns, etcd, file};
+use crate::{consul, dns, etcd, file, kubernetes};
 
 /// Longest text of a problem, in characters: sources may say anything.
-pub(crate) const PROBLEM_CHARACTERS: usize = 200;
+pub(crate) const PROBLEM_CHARACTERS: usize = 400;
 
 /// Reads a file of at most so many bytes; called where it may block.
 pub type ReadFile = fn(&Path, usize) -> io::Result<Vec<u8>>;
+
+/// The value of a variable of the environment, when it is set.
+pub type Variable = fn(&str) -> Option<String>;
 
 /// The ways to the outside that are not a source's own.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +30,30 @@ pub struct Surroundings {
     pub clock: Clock,
     /// How files are read.
     pub read_file: ReadFile,
+    /// How the environment is read.
+    pub variable: Variable,
 }
 
 impl Surroundings {
+    /// For tests: no file can be read, and no variable is set.
+    #[cfg(test)]
+    pub(crate) fn without_files(clock: Clock) -> Self {
+        Self {
+            clock,
+            read_file: |_, _| Err(io::ErrorKind::NotFound.into()),
+            variable: |_| None,
+        }
+    }
+
+    /// For tests: files are read.
+    #[cfg(test)]
+    pub(crate) fn with_files(clock: Clock) -> Self {
+        Self {
+            read_file: |path, _| std::fs::read(path),
+            ..Self::without_files(clock)
+        }
+    }
+
     /// Reads a file without keeping anybody else waiting.
     pub(crate) async fn read(&self, path: PathBuf, limit: usize) -> io::Result<Vec<u8>> {
         let read_file = self.read_file;
@@ -154,8 +178,11 @@ impl Discovery {
             Source::Dns(target) => {
                 tokio::spawn(async move { dns::run(target, &own, surroundings, reporter).await })
             }
-            Source::Consul(settings) => tokio::spawn(consul::run(settings, reporter)),
-            Source::Etcd(settings) => tokio::spawn(etcd::run(settings, reporter)),
+            Source::Consul(settings) => tokio::spawn(consul::run(settings, surroundings, reporter)),
+            Source::Etcd(settings) => tokio::spawn(etcd::run(settings, surroundings, reporter)),
+            Source::Kubernetes(settings) => {
+                tokio::spawn(kubernetes::run(settings, surroundings, reporter))
+            }
             Source::File(path) => tokio::spawn(file::run(path, surroundings, reporter)),
         };
         Some(Self {

@@ -24,6 +24,7 @@ pub mod etcd;
 pub mod file;
 pub mod found;
 pub mod http;
+pub mod kubernetes;
 pub mod lease;
 pub mod registration;
 pub mod settings;

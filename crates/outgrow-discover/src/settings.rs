@@ -1,11 +1,13 @@
 //! `[service.NAME.discover]`: one source, and the rules common to all of them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::consul::ConsulSettings;
 use crate::etcd::EtcdSettings;
+use crate::http::RegistryTls;
+use crate::kubernetes::KubernetesSettings;
 use outgrow_core::settings::{Address, TableReader, address::is_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,7 +18,7 @@ pub(crate) const NAMESERVERS: usize = 8;
 
 outgrow_core::settings! {
     /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv`, `file`,
-    /// `etcd` and `consul`.
+    /// `etcd`, `consul` and `kubernetes`.
     /// What stays in an answer keeps its health and its connections; what is gone gets no new
     /// requests and finishes those it has. A source that fails changes nothing: what it told last
     /// stays, and its age is shown in the state and the metrics. Changes are taken over at most
@@ -38,6 +40,8 @@ outgrow_core::settings! {
         pub etcd: Option<EtcdSettings> = None;
         /// A service in Consul.
         pub consul: Option<ConsulSettings> = None;
+        /// A service in Kubernetes.
+        pub kubernetes: Option<KubernetesSettings> = None;
         /// The servers that are asked for names, `IP:port`, tried in order; at most 8. Left out:
         /// those of `/etc/resolv.conf`.
         pub nameservers: Vec<Address> = Vec::new();
@@ -64,6 +68,8 @@ pub enum Source {
     Etcd(EtcdSettings),
     /// A service in Consul.
     Consul(ConsulSettings),
+    /// A service in Kubernetes.
+    Kubernetes(KubernetesSettings),
 }
 
 /// A name to be looked up.
@@ -83,6 +89,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(formatter, "file {}", path.display()),
             Self::Etcd(etcd) => write!(formatter, "etcd {}", etcd.prefix),
             Self::Consul(consul) => write!(formatter, "consul {}", consul.service),
+            Self::Kubernetes(kubernetes) => write!(formatter, "kubernetes {kubernetes}"),
         }
     }
 }
@@ -99,13 +106,32 @@ impl DiscoverSettings {
         }
         let etcd = || self.etcd.clone().map(Source::Etcd);
         let consul = || self.consul.clone().map(Source::Consul);
+        let kubernetes = || self.kubernetes.clone().map(Source::Kubernetes);
         let file = self.file.clone().map(Source::File);
-        file.or_else(etcd).or_else(consul)
+        file.or_else(etcd).or_else(consul).or_else(kubernetes)
+    }
+
+    /// The files that its source reads, each with its key below this table. They may come later.
+    pub fn files(&self) -> Vec<(Vec<&'static str>, &Path)> {
+        let mut files = Vec::new();
+        files.extend(self.file.as_deref().map(|file| (vec!["file"], file)));
+        let etcd = self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls));
+        let consul = self.consul.as_ref().map(|consul| ("consul", &consul.tls));
+        let kubernetes = self.kubernetes.as_ref();
+        if let Some(token) = kubernetes.and_then(|one| one.token_file.as_deref()) {
+            files.push((vec!["kubernetes", "token_file"], token));
+        }
+        let kubernetes = kubernetes.map(|kubernetes| ("kubernetes", &kubernetes.tls));
+        for (source, tls) in [etcd, consul, kubernetes].into_iter().flatten() {
+            let named = tls.iter().flat_map(RegistryTls::files);
+            files.extend(named.map(|(key, file)| (vec![source, "tls", key], file)));
+        }
+        files
     }
 }
 
 fn check(settings: &DiscoverSettings, table: &mut TableReader<'_, '_>) {
-    let sources = ["dns", "srv", "file", "etcd", "consul"];
+    let sources = ["dns", "srv", "file", "etcd", "consul", "kubernetes"];
     let written: Vec<&str> = sources.into_iter().filter(|key| table.has(key)).collect();
     match written.as_slice() {
         [_] => {}

@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    authority::Authority,
     folder::Folder,
     http::{self, HttpError},
     ports,
@@ -50,6 +51,8 @@ pub struct Etcd {
     folder: Folder,
     client: SocketAddr,
     peer: SocketAddr,
+    /// Where clients are served over TLS, and the arguments for it.
+    encrypted: Option<(SocketAddr, Vec<String>)>,
     child: Option<Child>,
 }
 
@@ -59,15 +62,44 @@ impl Etcd {
     /// # Errors
     /// When there is none, or it does not answer.
     pub fn start() -> Result<Self, EtcdError> {
+        let mut etcd = Self::new()?;
+        etcd.start_again()?;
+        Ok(etcd)
+    }
+
+    /// The same with TLS for clients at an address of its own, [`Etcd::encrypted`]: its certificate
+    /// is for 127.0.0.1, and clients must have one of the same authority. The test itself goes on
+    /// without TLS.
+    ///
+    /// # Errors
+    /// As [`Etcd::start`].
+    pub fn start_with_tls(authority: &Authority) -> Result<Self, EtcdError> {
+        let mut etcd = Self::new()?;
+        let (certificate, key) = authority.files("etcd", &authority.issue(&["127.0.0.1"])?)?;
+        let arguments = [
+            ("--cert-file", certificate),
+            ("--key-file", key),
+            ("--trusted-ca-file", authority.ca_file()?),
+        ];
+        let mut arguments: Vec<String> = arguments
+            .iter()
+            .map(|(name, file)| format!("{name}={}", file.display()))
+            .collect();
+        arguments.push("--client-cert-auth".to_owned());
+        etcd.encrypted = Some((ports::free(1)?[0], arguments));
+        etcd.start_again()?;
+        Ok(etcd)
+    }
+
+    fn new() -> Result<Self, EtcdError> {
         let free = ports::free(2)?;
-        let mut etcd = Self {
+        Ok(Self {
             folder: Folder::new("etcd")?,
             client: free[0],
             peer: free[1],
+            encrypted: None,
             child: None,
-        };
-        etcd.start_again()?;
-        Ok(etcd)
+        })
     }
 
     /// Starts it after [`Etcd::kill`], with all that it knew.
@@ -75,10 +107,16 @@ impl Etcd {
     /// # Errors
     /// As [`Etcd::start`].
     pub fn start_again(&mut self) -> Result<(), EtcdError> {
-        let (client, peer) = (
+        let (mut client, peer) = (
             format!("http://{}", self.client),
             format!("http://{}", self.peer),
         );
+        let mut arguments: &[String] = &[];
+        if let Some((address, more)) = &self.encrypted {
+            // That with TLS is the first: etcd's gateway asks its own server at the first one.
+            client = format!("https://{address},{client}");
+            arguments = more;
+        }
         let child = Command::new("etcd")
             .args(["--name", "test", "--data-dir"])
             .arg(self.folder.path().join("data"))
@@ -95,6 +133,7 @@ impl Etcd {
                 &peer,
             ])
             .args(["--initial-cluster", &format!("test={peer}")])
+            .args(arguments)
             // The folder is gone soon: nothing needs to be durable.
             .arg("--unsafe-no-fsync")
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
@@ -127,6 +166,11 @@ impl Etcd {
     /// Where clients are served.
     pub fn address(&self) -> SocketAddr {
         self.client
+    }
+
+    /// Where clients are served over TLS, if they are.
+    pub fn encrypted(&self) -> Option<SocketAddr> {
+        self.encrypted.as_ref().map(|(address, _)| *address)
     }
 
     /// Writes a key; gives the revision.

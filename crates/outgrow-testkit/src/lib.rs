@@ -2,6 +2,7 @@
 //! blocking and on threads of its own, so a test needs no runtime and disturbs
 //! none; everything listens on port 0 of loopback and is stopped on drop.
 //!
+//! - [`authority::Authority`]: certificates that nobody else trusts
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`boxes::Boxes`]: network namespaces as machines on a switch
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
@@ -9,6 +10,7 @@
 //! - [`dns::DnsServer`]: names that change, and answers that lie
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
+//! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas
@@ -19,6 +21,7 @@
 //! (`outgrow_shop::shoppers`).
 
 pub mod apps;
+pub mod authority;
 pub mod backend;
 pub mod boxes;
 pub mod consul;
@@ -28,6 +31,7 @@ pub mod etcd;
 pub mod faults;
 pub mod folder;
 pub mod http;
+pub mod kubernetes;
 pub mod outgrow;
 pub mod ports;
 pub mod processes;

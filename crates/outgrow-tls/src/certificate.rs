@@ -14,7 +14,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use crate::problem::{TlsProblem, TlsWarning};
 
 /// A certificate and its key as PEM, with the names by which messages speak of them.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CertificateText {
     /// The server's certificate, then the intermediate ones.
     pub certificate: Vec<u8>,
@@ -80,6 +80,32 @@ pub(crate) fn load(
         });
     }
     let not_after = check_time(&first, &text.certificate_name, now, warnings);
+    let certified = pair(chain, key, text, provider)?;
+    Ok(Loaded {
+        key: Arc::new(certified),
+        facts: CertificateFacts {
+            source_name: text.certificate_name.clone(),
+            names,
+            not_after,
+        },
+    })
+}
+
+/// Reads a chain and its key, and whether they belong together; that of a client, which need not
+/// name a host.
+pub(crate) fn load_pair(
+    text: &CertificateText,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsProblem> {
+    pair(read_chain(text)?, read_key(text)?, text, provider)
+}
+
+fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    text: &CertificateText,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsProblem> {
     let key = provider
         .key_provider
         .load_private_key(key)
@@ -89,14 +115,7 @@ pub(crate) fn load(
         })?;
     let certified = CertifiedKey::new(chain, key);
     check_match(&certified, text)?;
-    Ok(Loaded {
-        key: Arc::new(certified),
-        facts: CertificateFacts {
-            source_name: text.certificate_name.clone(),
-            names,
-            not_after,
-        },
-    })
+    Ok(certified)
 }
 
 fn read_chain(text: &CertificateText) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
@@ -129,7 +148,7 @@ fn read_key(text: &CertificateText) -> Result<PrivateKeyDer<'static>, TlsProblem
     }
 }
 
-fn has_text(text: &[u8], part: &[u8]) -> bool {
+pub(crate) fn has_text(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 

@@ -41,10 +41,7 @@ impl Test {
             ..DiscoverSettings::default()
         };
         let clock = Clock::start();
-        let surroundings = Surroundings {
-            clock,
-            read_file: |_, _| Err(std::io::ErrorKind::NotFound.into()),
-        };
+        let surroundings = Surroundings::without_files(clock);
         let discovery = Discovery::start(&settings, surroundings).expect("a source");
         Self {
             consul,

@@ -11,8 +11,8 @@ use outgrow_core::settings::{Secret, TableReader};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::discovery::Reporter;
-use crate::http::{self, Problem, Question, Server};
+use crate::discovery::{Reporter, Surroundings};
+use crate::http::{Client, Problem, Question, RegistryTls, Server, check_use, encoded};
 
 /// For how long a question is left open while nothing changes.
 const WAIT: Duration = Duration::from_secs(20);
@@ -39,10 +39,13 @@ outgrow_core::settings! {
         pub datacenter: String = String::new();
         /// The token (`X-Consul-Token`), when one is needed.
         pub token: Secret = Secret::default();
+        /// How an agent with `https://` is verified.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
 fn check(settings: &ConsulSettings, table: &mut TableReader<'_, '_>) {
+    check_use(settings.tls.as_ref(), [&settings.server], table);
     let names = [
         ("service", &settings.service),
         ("tag", &settings.tag),
@@ -65,13 +68,14 @@ fn check(settings: &ConsulSettings, table: &mut TableReader<'_, '_>) {
 }
 
 /// Asks until it is dropped.
-pub(crate) async fn run(settings: ConsulSettings, reporter: Reporter) {
+pub(crate) async fn run(settings: ConsulSettings, surroundings: Surroundings, reporter: Reporter) {
+    let client = Client::new(settings.tls.as_ref(), surroundings);
     let mut random = Random::from_system();
     let mut backoff = Backoff::default();
     let mut index = 0;
     loop {
         let began = Instant::now();
-        let pause = match ask(&settings, &mut index, &reporter).await {
+        let pause = match ask(&client, &settings, &mut index, &reporter).await {
             Ok(true) => {
                 backoff.succeeded();
                 PACE.saturating_sub(began.elapsed())
@@ -89,6 +93,7 @@ pub(crate) async fn run(settings: ConsulSettings, reporter: Reporter) {
 }
 
 async fn ask(
+    client: &Client,
     settings: &ConsulSettings,
     index: &mut u64,
     reporter: &Reporter,
@@ -110,7 +115,9 @@ async fn ask(
     } else {
         WAIT + PATIENCE
     };
-    let (head, body) = http::ask_whole(&settings.server, &question, patience, ANSWER).await?;
+    let (head, body) = client
+        .ask_whole(&settings.server, &question, patience, ANSWER)
+        .await?;
     let header = head.fields.get_named(b"X-Consul-Index");
     *index = health::next_index(*index, header).map_err(Problem::Content)?;
     let discovered = health::read(&body).map_err(Problem::Content)?;
@@ -132,17 +139,4 @@ fn target(settings: &ConsulSettings, index: u64) -> String {
         target.push_str(&format!("&index={index}&wait={}s", WAIT.as_secs()));
     }
     target
-}
-
-/// Percent-encoded but for what never needs it (RFC 3986 section 2.3).
-pub(crate) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -1,9 +1,7 @@
 //! The driver against a server that changes, lies, and is silent.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use outgrow_core::Clock;
@@ -23,10 +21,6 @@ struct Test {
     discovery: Discovery,
 }
 
-fn no_files(_: &Path, _: usize) -> io::Result<Vec<u8>> {
-    Err(io::ErrorKind::NotFound.into())
-}
-
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
@@ -42,10 +36,7 @@ impl Test {
             ..settings
         };
         let clock = Clock::start();
-        let surroundings = Surroundings {
-            clock,
-            read_file: no_files,
-        };
+        let surroundings = Surroundings::without_files(clock);
         let discovery = Discovery::start(&settings, surroundings).expect("a source");
         Self {
             server,
@@ -201,10 +192,7 @@ async fn a_second_server_answers_for_one_that_is_silent() {
         ..DiscoverSettings::default()
     };
     let clock = Clock::start();
-    let surroundings = Surroundings {
-        clock,
-        read_file: no_files,
-    };
+    let surroundings = Surroundings::without_files(clock);
     server.set_ttl(0);
     let discovery = Discovery::start(&settings, surroundings).expect("a source");
     let mut test = Test {

@@ -7,7 +7,8 @@ use outgrow_core::Random;
 use outgrow_core::settings::{Secret, TableReader};
 
 use super::{ANSWER, messages};
-use crate::http::{self, Answer, Problem, Question, Server};
+use crate::discovery::Surroundings;
+use crate::http::{Answer, Client, Problem, Question, RegistryTls, Server};
 
 /// Most servers of a cluster.
 const SERVERS: usize = 16;
@@ -15,6 +16,7 @@ const SERVERS: usize = 16;
 /// The servers, and who asks.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    client: Client,
     servers: Vec<Server>,
     user: String,
     password: Secret,
@@ -24,8 +26,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Begins at any of the servers.
-    pub(crate) fn new(servers: &[Server], user: &str, password: &Secret) -> Self {
+    pub(crate) fn new(
+        servers: &[Server],
+        tls: Option<&RegistryTls>,
+        user: &str,
+        password: &Secret,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
+            client: Client::new(tls, surroundings),
             servers: servers.to_vec(),
             user: user.to_owned(),
             password: password.clone(),
@@ -79,7 +88,9 @@ impl Cluster {
             body: Some(body),
             ..Question::default()
         };
-        let (_, answer) = http::ask_whole(self.server()?, &question, patience, ANSWER).await?;
+        let server = self.server()?;
+        let asked = self.client.ask_whole(server, &question, patience, ANSWER);
+        let (_, answer) = asked.await?;
         Ok(answer)
     }
 
@@ -97,7 +108,7 @@ impl Cluster {
             body: Some(body),
             ..Question::default()
         };
-        let mut answer = http::ask(self.server()?, &question, patience).await?;
+        let mut answer = self.client.ask(self.server()?, &question, patience).await?;
         answer.must_be_good().await?;
         Ok(answer)
     }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use outgrow_core::Clock;
 use outgrow_core::settings::Secret;
+use outgrow_testkit::authority::Authority;
 use outgrow_testkit::etcd::Etcd;
 
 use super::EtcdSettings;
 use crate::discovery::{Discovery, Surroundings};
+use crate::http::RegistryTls;
 use crate::settings::DiscoverSettings;
 
 /// Longer than any of it may take.
@@ -27,16 +29,38 @@ impl Test {
             prefix: "/app/".to_owned(),
             user: user.to_owned(),
             password: Secret::new(password),
+            tls: None,
         };
+        Self::with(etcd)
+    }
+
+    /// With TLS, and with what of it is different from what is right.
+    fn over_tls(etcd: &Etcd, authority: &Authority, edit: impl FnOnce(&mut RegistryTls)) -> Self {
+        let ours = authority.issue(&["outgrow"]).expect("a certificate");
+        let (certificate, key) = authority.files("outgrow", &ours).expect("files");
+        let mut tls = RegistryTls {
+            ca: Some(authority.ca_file().expect("a file")),
+            certificate: Some(certificate),
+            key: Some(key),
+            server_name: String::new(),
+        };
+        edit(&mut tls);
+        let server = format!("https://{}", etcd.encrypted().expect("TLS"));
+        Self::with(EtcdSettings {
+            servers: vec![server.parse().expect("a server")],
+            prefix: "/app/".to_owned(),
+            tls: Some(tls),
+            ..EtcdSettings::default()
+        })
+    }
+
+    fn with(etcd: EtcdSettings) -> Self {
         let settings = DiscoverSettings {
             etcd: Some(etcd),
             ..DiscoverSettings::default()
         };
         let clock = Clock::start();
-        let surroundings = Surroundings {
-            clock,
-            read_file: |_, _| Err(std::io::ErrorKind::NotFound.into()),
-        };
+        let surroundings = Surroundings::with_files(clock);
         let discovery = Discovery::start(&settings, surroundings).expect("a source");
         Self { clock, discovery }
     }
@@ -65,6 +89,23 @@ impl Test {
             }
         };
         tokio::time::timeout(LIMIT, wait).await.expect("in time");
+    }
+}
+
+impl Test {
+    async fn wait_told(&mut self, expected: &str) {
+        let wait = async {
+            loop {
+                let problem = self.discovery.state(self.clock.now()).problem;
+                if problem.is_some_and(|problem| problem.contains(expected)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, wait).await;
+        let state = self.discovery.state(self.clock.now());
+        assert!(waited.is_ok(), "{expected}: {state:?}");
     }
 }
 
@@ -115,4 +156,83 @@ async fn a_password_is_used_and_a_wrong_one_told() {
         test.wait_problem(true).await;
         assert!(test.discovery.is_awaited());
     }
+}
+
+#[tokio::test]
+async fn keys_are_followed_over_tls_and_certificates_may_be_replaced() {
+    let authority = Authority::new().expect("an authority");
+    let mut etcd = Etcd::start_with_tls(&authority).expect("etcd");
+    etcd.put("/app/a", "10.0.0.1:80").expect("put");
+    let mut test = Test::over_tls(&etcd, &authority, |_| {});
+    test.wait(&["10.0.0.1:80"]).await;
+    etcd.put("/app/b", "10.0.0.2:80").expect("put");
+    test.wait(&["10.0.0.1:80", "10.0.0.2:80"]).await;
+    assert_eq!(test.discovery.state(test.clock.now()).failures, 0);
+    // A key that does not belong to the certificate yet, as in the middle of a replacement.
+    let new = authority.issue(&["outgrow"]).expect("a certificate");
+    let (certificate, _) = authority.files("outgrow", &new).expect("files");
+    let old = authority.issue(&["outgrow"]).expect("a certificate");
+    std::fs::write(&certificate, old.certificate).expect("written");
+    etcd.kill();
+    etcd.start_again().expect("etcd again");
+    test.wait_told("the key does not belong to the certificate")
+        .await;
+    authority.files("outgrow", &new).expect("files");
+    etcd.delete("/app/a").expect("deleted");
+    test.wait(&["10.0.0.2:80"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_believed_and_a_client_that_is_not_are_told() {
+    let authority = Authority::new().expect("an authority");
+    let etcd = Etcd::start_with_tls(&authority).expect("etcd");
+    let other = Authority::new().expect("an authority");
+    let check = async |edit: &dyn Fn(&mut RegistryTls), expected: &str| {
+        let mut test = Test::over_tls(&etcd, &authority, edit);
+        test.wait_told(expected).await;
+        assert!(test.discovery.is_awaited());
+    };
+    check(
+        &|tls| tls.ca = None,
+        "unknown issuer (trusted are those of the system)",
+    )
+    .await;
+    let foreign = other.ca_file().expect("a file");
+    check(&|tls| tls.ca = Some(foreign.clone()), "unknown issuer").await;
+    check(
+        &|tls| tls.server_name = "etcd.internal".to_owned(),
+        "the certificate is not for etcd.internal, but for 127.0.0.1",
+    )
+    .await;
+    check(
+        &|tls| tls.ca = Some("/nowhere/ca.pem".into()),
+        "tls.ca /nowhere/ca.pem cannot be read",
+    )
+    .await;
+    check(
+        &|tls| (tls.certificate, tls.key) = (None, None),
+        "client certificate",
+    )
+    .await;
+    let stranger = other.issue(&["outgrow"]).expect("a certificate");
+    let (certificate, key) = other.files("outgrow", &stranger).expect("files");
+    check(
+        &|tls| {
+            tls.certificate = Some(certificate.clone());
+            tls.key = Some(key.clone());
+        },
+        "our certificate",
+    )
+    .await;
+    // Plain where TLS is expected.
+    let mut plain = Test::with(EtcdSettings {
+        servers: vec![
+            format!("http://{}", etcd.encrypted().expect("TLS"))
+                .parse()
+                .expect("a server"),
+        ],
+        prefix: "/app/".to_owned(),
+        ..EtcdSettings::default()
+    });
+    plain.wait_told("perhaps it speaks TLS").await;
 }

@@ -20,8 +20,8 @@ use outgrow_core::settings::{Secret, TableReader};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::discovery::Reporter;
-use crate::http::{self, Answer, Problem, Question, Server};
+use crate::discovery::{Reporter, Surroundings};
+use crate::http::{Answer, Client, Lines, Problem, Question, RegistryTls, Server, check_use};
 
 use self::messages::Watched;
 use self::view::View;
@@ -43,7 +43,7 @@ outgrow_core::settings! {
     /// as in `endpoints`.
     #[check = check]
     pub struct EtcdSettings {
-        /// The servers of the cluster, `http://host:port`; when one fails the next one is asked.
+        /// The servers of the cluster, `http://host:port` or `https://host:port`; when one fails the next one is asked.
         pub servers: Vec<Server> = Vec::new(), required = true;
         /// What the keys begin with, for example `"/services/app/"`.
         pub prefix: String = "/services/app/".to_owned(), required = true;
@@ -51,10 +51,14 @@ outgrow_core::settings! {
         pub user: String = String::new();
         /// The user's password.
         pub password: Secret = Secret::default();
+        /// How servers with `https://` are verified, and what is shown to them. The name in a
+        /// client's certificate is no user to etcd over this interface: with users, write one.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
 fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
+    check_use(settings.tls.as_ref(), &settings.servers, table);
     cluster::check_servers(&settings.servers, table);
     if settings.prefix.is_empty() || settings.prefix.len() > 1_024 {
         let hint = "write for example prefix = \"/services/app/\"";
@@ -63,7 +67,8 @@ fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
 }
 
 /// Reads and watches until it is dropped.
-pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
+pub(crate) async fn run(settings: EtcdSettings, surroundings: Surroundings, reporter: Reporter) {
+    let client = Client::new(settings.tls.as_ref(), surroundings);
     let mut random = Random::from_system();
     let mut backoff = Backoff::default();
     let mut place = random.below(settings.servers.len());
@@ -72,6 +77,7 @@ pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
             return;
         };
         let mut session = Session {
+            client: &client,
             server,
             settings: &settings,
             reporter: &reporter,
@@ -96,6 +102,7 @@ pub(crate) async fn run(settings: EtcdSettings, reporter: Reporter) {
 
 /// One reading with the watch that follows.
 struct Session<'s> {
+    client: &'s Client,
     server: &'s Server,
     settings: &'s EtcdSettings,
     reporter: &'s Reporter,
@@ -127,13 +134,13 @@ impl Session<'_> {
             body: Some(&question),
             ..Question::default()
         };
-        let mut answer = http::ask(self.server, &question, PATIENCE).await?;
+        let mut answer = self.client.ask(self.server, &question, PATIENCE).await?;
         answer.must_be_good().await?;
         self.watch(&mut answer, &mut view).await
     }
 
     async fn watch(&self, answer: &mut Answer, view: &mut View) -> Result<(), Problem> {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(ANSWER);
         let mut to_tell: Option<Instant> = None;
         loop {
             let until = to_tell.unwrap_or_else(|| Instant::now() + QUIET);
@@ -178,33 +185,10 @@ impl Session<'_> {
             body: Some(body),
             ..Question::default()
         };
-        let (_, answer) = http::ask_whole(self.server, &question, PATIENCE, ANSWER).await?;
+        let asked = self
+            .client
+            .ask_whole(self.server, &question, PATIENCE, ANSWER);
+        let (_, answer) = asked.await?;
         Ok(answer)
-    }
-}
-
-/// Cuts what a watch sends into lines.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    begun: Vec<u8>,
-}
-
-impl Lines {
-    pub(crate) fn take(&mut self, piece: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
-        let mut lines = Vec::new();
-        let mut rest = piece;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.begun.extend(&rest[..end]);
-            let line = std::mem::take(&mut self.begun);
-            if !line.trim_ascii().is_empty() {
-                lines.push(line);
-            }
-            rest = &rest[end + 1..];
-        }
-        self.begun.extend(rest);
-        if self.begun.len() > ANSWER {
-            return Err(Problem::Length);
-        }
-        Ok(lines)
     }
 }

@@ -1,10 +1,12 @@
-//! A small HTTP/1.1 client for registries: one exchange on a connection of its own, read by the
-//! strict engine of `outgrow-http`, with a bound on everything. No redirects, no connections kept:
-//! what is asked here is asked seldom, or answered for a long time.
+//! A small HTTP/1.1 client for registries: one exchange on a connection of its own, with or without
+//! TLS, read by the strict engine of `outgrow-http`, with a bound on everything. No redirects, no
+//! connections kept: what is asked here is asked seldom, or answered for a long time.
 
+mod lines;
 mod server;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::io;
 use std::time::Duration;
@@ -13,18 +15,24 @@ use outgrow_http::h1::chunk::Decoder;
 use outgrow_http::h1::scan::Scan;
 use outgrow_http::h1::{Limits, Parsed, response};
 use outgrow_message::{BodyLength, Fields, Method, ResponseHead};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use outgrow_tls::Refusal;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub(crate) use self::lines::Lines;
 pub use self::server::{Server, ServerError};
+pub use self::trust::RegistryTls;
+use self::trust::Trust;
+pub(crate) use self::trust::check_use;
+use crate::discovery::Surroundings;
 
 /// How long a connection and the sending of a question may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// What is read at a time.
 const PIECE: usize = 16 * 1024;
-/// Longest beginning of an answer that is repeated in a problem.
-const QUOTED: usize = 120;
+/// Longest beginning of an answer that is kept in a problem.
+const QUOTED: usize = 1_024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +40,9 @@ pub(crate) enum Problem {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// TLS failed.
+    #[error("{0}")]
+    Tls(#[from] Refusal),
     /// It takes too long.
     #[error("no answer in time")]
     Time,
@@ -68,9 +79,14 @@ pub(crate) struct Question<'q> {
     pub(crate) method: Option<&'static str>,
 }
 
+/// What bytes come from and go to.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// An answer whose head was read.
 pub(crate) struct Answer {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     head: ResponseHead,
     bytes: Vec<u8>,
     decoder: Option<Decoder>,
@@ -78,35 +94,94 @@ pub(crate) struct Answer {
     ended: bool,
 }
 
-/// Asks and reads the head of the answer, which may take as long as `patience` after the question
-/// was sent.
-pub(crate) async fn ask(
-    server: &Server,
-    question: &Question<'_>,
-    patience: Duration,
-) -> Result<Answer, Problem> {
-    let text = write(server, question)?;
-    let stream = timeout(CONNECT, async {
-        let mut stream = TcpStream::connect((server.host(), server.port())).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(&text).await?;
-        Ok::<_, io::Error>(stream)
-    });
-    let stream = stream.await??;
-    timeout(patience, Answer::begin(stream)).await?
+/// How the servers of a registry are spoken to.
+#[derive(Debug)]
+pub(crate) struct Client {
+    trust: Trust,
 }
 
-/// Asks and reads the whole answer with status 200, of at most `limit` bytes.
-pub(crate) async fn ask_whole(
-    server: &Server,
-    question: &Question<'_>,
-    patience: Duration,
-    limit: usize,
-) -> Result<(ResponseHead, Vec<u8>), Problem> {
-    let mut answer = ask(server, question, patience).await?;
-    answer.must_be_good().await?;
-    let body = timeout(patience, answer.rest(limit)).await??;
-    Ok((answer.head, body))
+impl Client {
+    /// With what the registry's `tls` table says, if there is one.
+    pub(crate) fn new(tls: Option<&RegistryTls>, surroundings: Surroundings) -> Self {
+        let tls = tls.cloned().unwrap_or_default();
+        Self {
+            trust: Trust::new(tls, surroundings),
+        }
+    }
+
+    /// Asks and reads the head of the answer, which may take as long as `patience` after the
+    /// question was sent.
+    pub(crate) async fn ask(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        patience: Duration,
+    ) -> Result<Answer, Problem> {
+        let text = write(server, question)?;
+        let exchange = async {
+            let mut stream = timeout(CONNECT, self.connect(server)).await??;
+            let sent = async {
+                stream.write_all(&text).await?;
+                stream.flush().await
+            };
+            timeout(CONNECT, sent).await??;
+            timeout(patience, Answer::begin(stream)).await?
+        };
+        exchange.await.map_err(|problem| match problem {
+            Problem::Io(error) => self.explained(error, server),
+            problem => problem,
+        })
+    }
+
+    /// Asks and reads the whole answer with status 200, of at most `limit` bytes.
+    pub(crate) async fn ask_whole(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        patience: Duration,
+        limit: usize,
+    ) -> Result<(ResponseHead, Vec<u8>), Problem> {
+        let mut answer = self.ask(server, question, patience).await?;
+        answer.must_be_good().await?;
+        let body = answer.whole(patience, limit).await?;
+        Ok((answer.head, body))
+    }
+
+    async fn connect(&self, server: &Server) -> Result<Box<dyn Stream>, Problem> {
+        // The files first: a connection that waits for a disk may be closed meanwhile.
+        let tls = match server.is_encrypted() {
+            true => Some(self.trust.load().await?),
+            false => None,
+        };
+        let stream = TcpStream::connect((server.host(), server.port())).await?;
+        stream.set_nodelay(true)?;
+        Ok(match tls {
+            Some(tls) => Box::new(tls.connect(stream, self.trust.name(server)).await?),
+            None => Box::new(stream),
+        })
+    }
+
+    /// What it may mean that a server ends the connection. One that refuses our certificate says
+    /// so, but may close in the same moment, and then its last words are lost.
+    fn explained(&self, error: io::Error, server: &Server) -> Problem {
+        let is_cut = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        );
+        if !is_cut {
+            return Problem::Io(error);
+        }
+        let guess = match (server.is_encrypted(), self.trust.has_identity()) {
+            (false, _) => "perhaps it speaks TLS (https://)",
+            (true, true) => "perhaps our certificate is not accepted",
+            (true, false) => "perhaps a client certificate is wanted (tls.certificate, tls.key)",
+        };
+        Problem::Content(format!(
+            "the server ended the connection without an answer: {guess}"
+        ))
+    }
 }
 
 fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
@@ -148,7 +223,7 @@ fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
 }
 
 impl Answer {
-    async fn begin(mut stream: TcpStream) -> Result<Self, Problem> {
+    async fn begin(mut stream: Box<dyn Stream>) -> Result<Self, Problem> {
         let limits = Limits::default();
         let mut scan = Scan::default();
         let mut head = ResponseHead::default();
@@ -168,7 +243,10 @@ impl Answer {
                 }
                 Parsed::Incomplete => {}
             }
-            if read_more(&mut stream, &mut bytes).await? == 0 {
+            if read_more(&mut *stream, &mut bytes).await? == 0 {
+                if bytes.is_empty() {
+                    return Err(Problem::Io(io::ErrorKind::UnexpectedEof.into()));
+                }
                 return Err(Problem::Malformed("it ends within its head"));
             }
         }
@@ -218,13 +296,22 @@ impl Answer {
             if self.ended {
                 return Ok(None);
             }
-            if read_more(&mut self.stream, &mut self.bytes).await? == 0 {
+            if read_more(&mut *self.stream, &mut self.bytes).await? == 0 {
                 if self.decoder.is_some() || self.left.is_some() {
                     return Err(Problem::Malformed("it is cut off"));
                 }
                 self.ended = true;
             }
         }
+    }
+
+    /// All of the body, of at most `limit` bytes.
+    pub(crate) async fn whole(
+        &mut self,
+        patience: Duration,
+        limit: usize,
+    ) -> Result<Vec<u8>, Problem> {
+        timeout(patience, self.rest(limit)).await?
     }
 
     /// All that is left of the body.
@@ -269,7 +356,20 @@ impl Answer {
     }
 }
 
-async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+async fn read_more(stream: &mut dyn Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     bytes.reserve(PIECE);
     stream.read_buf(bytes).await
+}
+
+/// Percent-encoded but for what never needs it (RFC 3986 section 2.3).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }

@@ -1,4 +1,4 @@
-//! Where a registry answers, as it is written: `http://host:port`.
+//! Where a registry answers, as it is written: `http://host:port` or `https://host:port`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,14 @@ use outgrow_core::settings::{Address, AddressError};
 pub struct Server {
     host: String,
     port: u16,
+    is_encrypted: bool,
 }
 
 /// Why a text is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
-    /// It does not begin with `http://`.
-    #[error("it begins with http:// (TLS to a registry is not there yet)")]
+    /// It begins with neither `http://` nor `https://`.
+    #[error("it begins with http:// or https://")]
     Scheme,
     /// Something follows the port.
     #[error("nothing follows the port")]
@@ -29,8 +30,25 @@ pub enum ServerError {
 impl Server {
     /// A port of this machine.
     pub fn loopback(port: u16) -> Self {
-        let host = "127.0.0.1".to_owned();
-        Self { host, port }
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port,
+            is_encrypted: false,
+        }
+    }
+
+    /// A server that is spoken to over TLS.
+    pub fn encrypted(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            is_encrypted: true,
+        }
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// The name or the address.
@@ -51,7 +69,8 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}", self.authority())
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        write!(formatter, "{scheme}://{}", self.authority())
     }
 }
 
@@ -59,13 +78,23 @@ impl FromStr for Server {
     type Err = ServerError;
 
     fn from_str(text: &str) -> Result<Self, ServerError> {
-        let rest = text.strip_prefix("http://").ok_or(ServerError::Scheme)?;
+        let (is_encrypted, rest) = match text.strip_prefix("http://") {
+            Some(rest) => (false, rest),
+            None => (
+                true,
+                text.strip_prefix("https://").ok_or(ServerError::Scheme)?,
+            ),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {
             return Err(ServerError::Path);
         }
         match rest.parse()? {
-            Address::Tcp { host, port } if port > 0 => Ok(Self { host, port }),
+            Address::Tcp { host, port } if port > 0 => Ok(Self {
+                host,
+                port,
+                is_encrypted,
+            }),
             _ => Err(ServerError::Address(AddressError::Port)),
         }
     }
@@ -89,7 +118,9 @@ mod tests {
         check("http://127.0.0.1:2379", Ok("http://127.0.0.1:2379"));
         check("http://etcd:2379/", Ok("http://etcd:2379"));
         check("http://[::1]:1", Ok("http://[::1]:1"));
-        check("https://etcd:1", Err(ServerError::Scheme));
+        check("https://etcd:1", Ok("https://etcd:1"));
+        check("https://[fd00::1]:6443/", Ok("https://[fd00::1]:6443"));
+        check("HTTPS://etcd:1", Err(ServerError::Scheme));
         check("etcd:1", Err(ServerError::Scheme));
         check("http://etcd:1/v3", Err(ServerError::Path));
         check("http://me@etcd:1", Err(ServerError::Path));

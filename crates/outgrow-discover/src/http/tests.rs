@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::{Problem, Question, Server, ask_whole};
+use outgrow_core::Clock;
+
+use super::{Client, Problem, Question, Server};
+use crate::discovery::Surroundings;
 
 /// What is made of these bytes, sent in pieces of `size`.
 async fn answered(bytes: &[u8], size: usize) -> Result<Vec<u8>, Problem> {
@@ -30,7 +33,9 @@ async fn answered(bytes: &[u8], size: usize) -> Result<Vec<u8>, Problem> {
         ..Question::default()
     };
     let patience = Duration::from_secs(5);
-    let (answer, asked) = tokio::join!(ask_whole(&server, &question, patience, 64), serve);
+    let client = Client::new(None, Surroundings::without_files(Clock::start()));
+    let ask = client.ask_whole(&server, &question, patience, 64);
+    let (answer, asked) = tokio::join!(ask, serve);
     let expected = format!("GET /v1/x?a=1 HTTP/1.1\r\nHost: {at}\r\n");
     assert!(asked.starts_with(&expected), "{asked}");
     assert!(asked.contains("\r\nX-Token: secret\r\n"), "{asked}");
@@ -57,7 +62,7 @@ async fn what_is_wrong_is_told_and_bounded() {
         let problem = answered(bytes, 7).await.expect_err(expected);
         assert!(problem.to_string().contains(expected), "{problem}");
     };
-    check(b"", "ends within its head").await;
+    check(b"", "without an answer: perhaps it speaks TLS").await;
     check(b"HTTP/1.1 200 OK\r\nContent-", "ends within its head").await;
     check(
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",

@@ -10,7 +10,7 @@ use super::holder::Holder;
 use super::settings::LeaseSettings;
 use super::time::BootClock;
 use super::{Standing, etcd, redis};
-use crate::discovery::PROBLEM_CHARACTERS;
+use crate::discovery::{PROBLEM_CHARACTERS, Surroundings};
 
 /// How often it is tried to give it back before that is left to its time.
 const TRIES: usize = 3;
@@ -33,10 +33,14 @@ pub(super) enum Registry {
 }
 
 impl Registry {
-    pub(super) fn new(settings: &LeaseSettings, identity: &str) -> Option<Self> {
+    pub(super) fn new(
+        settings: &LeaseSettings,
+        identity: &str,
+        surroundings: Surroundings,
+    ) -> Option<Self> {
         let name = &settings.name;
         if let Some(own) = &settings.etcd {
-            let lock = etcd::Lock::new(own, name, identity, settings.ttl);
+            let lock = etcd::Lock::new(own, name, identity, settings.ttl, surroundings);
             return Some(Self::Etcd(lock));
         }
         let own = settings.redis.as_ref()?;

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use super::driver::Answer;
 use super::settings::LeaderEtcd;
-use crate::etcd::Lines;
+use crate::discovery::Surroundings;
 use crate::etcd::cluster::{Cluster, is_lease_gone};
 use crate::etcd::messages::{self, Watched};
 use crate::etcd::writing::{self, LeaseId, Verdict};
-use crate::http::Problem;
+use crate::http::{Lines, Problem};
 
 /// How often it is begun anew in one question: a lease that is gone, a key that changed meanwhile.
 const TURNS: usize = 3;
+/// Longest line of a watch, in bytes.
+const WATCHED: usize = 1 << 20;
 /// How long the head of a watch may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From a watch that ended to the next look.
@@ -33,9 +35,21 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    pub(super) fn new(settings: &LeaderEtcd, key: &str, identity: &str, ttl: Duration) -> Self {
+    pub(super) fn new(
+        settings: &LeaderEtcd,
+        key: &str,
+        identity: &str,
+        ttl: Duration,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
-            cluster: Cluster::new(&settings.servers, &settings.user, &settings.password),
+            cluster: Cluster::new(
+                &settings.servers,
+                settings.tls.as_ref(),
+                &settings.user,
+                &settings.password,
+                surroundings,
+            ),
             key: key.to_owned(),
             identity: identity.to_owned(),
             seconds: ttl.as_secs_f64().ceil() as u64,
@@ -155,7 +169,7 @@ impl Lock {
     async fn watch(&self) -> Result<(), Problem> {
         let question = writing::watch_key(&self.key, self.revision);
         let mut answer = self.cluster.open("/v3/watch", &question, PATIENCE).await?;
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(WATCHED);
         while let Some(piece) = answer.piece().await? {
             for line in lines.take(&piece)? {
                 match messages::read_watch(&line).map_err(Problem::Content)? {

@@ -8,6 +8,7 @@ use outgrow_testkit::etcd::Etcd;
 
 use super::settings::{LeaderEtcd, LeaderRedis, LeaseSettings};
 use super::{BootTime, Leadership};
+use crate::discovery::Surroundings;
 
 /// Longer than any of it may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -43,7 +44,8 @@ fn in_redis(server: std::net::SocketAddr) -> LeaseSettings {
 }
 
 fn start(settings: &LeaseSettings, identity: &str) -> Leadership {
-    Leadership::start(settings, identity, None, clock).expect("a registry")
+    let surroundings = Surroundings::without_files(outgrow_core::Clock::start());
+    Leadership::start(settings, identity, None, clock, surroundings).expect("a registry")
 }
 
 /// Waits until this one holds it; at no moment may more than one.
@@ -85,7 +87,13 @@ async fn one_after_the_other(settings: &LeaseSettings, at_once: Duration) {
     // Given back it is not asked for any more.
     stays(&[&one, &two], 1, TTL).await;
     // Another process of the same box goes on, whatever becomes of the first one.
-    let next = Leadership::start(settings, "two", two.standing().until, clock);
+    let next = Leadership::start(
+        settings,
+        "two",
+        two.standing().until,
+        clock,
+        Surroundings::without_files(outgrow_core::Clock::start()),
+    );
     let next = next.expect("a registry");
     assert!(next.is_held(clock()));
     let three = start(settings, "three");

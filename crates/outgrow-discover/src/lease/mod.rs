@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use self::holder::Holder;
 pub use self::settings::{LeaseSettings, WhenUnreachable};
 pub use self::time::{BootClock, BootTime};
+use crate::discovery::Surroundings;
 
 /// What a driver tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,8 +79,9 @@ impl Leadership {
         identity: &str,
         until: Option<BootTime>,
         clock: BootClock,
+        surroundings: Surroundings,
     ) -> Option<Self> {
-        let registry = driver::Registry::new(settings, identity)?;
+        let registry = driver::Registry::new(settings, identity, surroundings)?;
         let holder = Holder::new(settings.ttl, registry.look(settings.ttl), until)
             .keeping(settings.when_unreachable == WhenUnreachable::Keep);
         let first = Standing {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outgrow_core::settings::{Address, Secret, TableReader};
 
 use crate::etcd::cluster::check_servers;
-use crate::http::Server;
+use crate::http::{RegistryTls, Server, check_use};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,12 +47,14 @@ outgrow_core::settings! {
     /// Where the lease is in etcd (version 3.4 or newer).
     #[check = check_etcd]
     pub struct LeaderEtcd {
-        /// The servers of the cluster, `http://host:port`; when one fails the next one is asked.
+        /// The servers of the cluster, `http://host:port` or `https://host:port`; when one fails the next one is asked.
         pub servers: Vec<Server> = Vec::new(), required = true;
         /// The user, when the cluster wants one.
         pub user: String = String::new();
         /// The user's password.
         pub password: Secret = Secret::default();
+        /// How servers with `https://` are verified, and what is shown to them.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
@@ -105,6 +107,7 @@ fn check(settings: &LeaseSettings, table: &mut TableReader<'_, '_>) {
 
 fn check_etcd(settings: &LeaderEtcd, table: &mut TableReader<'_, '_>) {
     check_servers(&settings.servers, table);
+    check_use(settings.tls.as_ref(), &settings.servers, table);
 }
 
 fn check_redis(settings: &LeaderRedis, table: &mut TableReader<'_, '_>) {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::driver::Failure;
 use super::plan::{Entries, Entry};
 use super::settings::RegisterConsul;
-use crate::consul::encoded;
-use crate::http::{self, Problem, Question};
+use crate::discovery::Surroundings;
+use crate::http::{Client, Problem, Question, encoded};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,14 +21,21 @@ const REMOVED_AFTER: Duration = Duration::from_secs(60);
 
 /// Services of one owner.
 pub(super) struct Writer {
+    client: Client,
     settings: RegisterConsul,
     owner: String,
     ttl: Duration,
 }
 
 impl Writer {
-    pub(super) fn new(settings: &RegisterConsul, owner: &str, ttl: Duration) -> Self {
+    pub(super) fn new(
+        settings: &RegisterConsul,
+        owner: &str,
+        ttl: Duration,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
+            client: Client::new(settings.tls.as_ref(), surroundings),
             settings: settings.clone(),
             owner: owner.to_owned(),
             ttl,
@@ -54,9 +61,8 @@ impl Writer {
         };
         let server = &self.settings.server;
         let patience = PATIENCE.min(self.ttl / 3);
-        http::ask_whole(server, &question, patience, ANSWER)
-            .await
-            .map(drop)
+        let asked = self.client.ask_whole(server, &question, patience, ANSWER);
+        asked.await.map(drop)
     }
 
     fn failure(&self, problem: &Problem) -> Failure {

@@ -10,6 +10,7 @@ use super::plan::{Entries, Entry, Step, steps};
 use super::settings::RegisterSettings;
 use super::{Reporter, Wanted, consul, etcd};
 use crate::backoff::Backoff;
+use crate::discovery::Surroundings;
 use crate::http::Problem;
 
 /// The longest pause after a failure: a registry that comes back should know soon.
@@ -39,13 +40,22 @@ pub(super) enum Registry {
 }
 
 impl Registry {
-    pub(super) fn new(settings: &RegisterSettings, owner: &str) -> Option<Self> {
+    pub(super) fn new(
+        settings: &RegisterSettings,
+        owner: &str,
+        surroundings: Surroundings,
+    ) -> Option<Self> {
         if let Some(own) = &settings.etcd {
-            let writer = etcd::Writer::new(own, owner, settings.ttl);
+            let writer = etcd::Writer::new(own, owner, settings.ttl, surroundings);
             return Some(Self::Etcd(writer));
         }
         let own = settings.consul.as_ref()?;
-        Some(Self::Consul(consul::Writer::new(own, owner, settings.ttl)))
+        Some(Self::Consul(consul::Writer::new(
+            own,
+            owner,
+            settings.ttl,
+            surroundings,
+        )))
     }
 
     async fn put(&mut self, name: &str, entry: &Entry) -> Result<(), Failure> {

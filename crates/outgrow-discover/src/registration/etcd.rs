@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::driver::Failure;
 use super::plan::{Entries, Entry, text};
 use super::settings::RegisterEtcd;
+use crate::discovery::Surroundings;
 use crate::etcd::cluster::{Cluster, is_lease_gone};
 use crate::etcd::messages;
 use crate::etcd::writing::{self, LeaseId};
@@ -24,9 +25,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(settings: &RegisterEtcd, owner: &str, ttl: Duration) -> Self {
+    pub(super) fn new(
+        settings: &RegisterEtcd,
+        owner: &str,
+        ttl: Duration,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
-            cluster: Cluster::new(&settings.servers, &settings.user, &settings.password),
+            cluster: Cluster::new(
+                &settings.servers,
+                settings.tls.as_ref(),
+                &settings.user,
+                &settings.password,
+                surroundings,
+            ),
             prefix: format!("{}{owner}/", settings.prefix),
             seconds: ttl.as_secs_f64().ceil() as u64,
             patience: PATIENCE.min(ttl / 3),

@@ -9,6 +9,7 @@ use outgrow_testkit::etcd::Etcd;
 
 use super::settings::{RegisterConsul, RegisterEtcd, RegisterSettings};
 use super::{Entries, Entry, Registration};
+use crate::discovery::Surroundings;
 
 /// Longer than any of it may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -27,7 +28,8 @@ fn settings(etcd: &Etcd) -> RegisterSettings {
 }
 
 fn start(settings: &RegisterSettings, owner: &str) -> Registration {
-    Registration::start(settings, owner, Clock::start()).expect("a registry")
+    Registration::start(settings, owner, Surroundings::without_files(Clock::start()))
+        .expect("a registry")
 }
 
 fn some(list: &[(&str, u16, u32)]) -> Entries {
@@ -192,6 +194,7 @@ async fn a_fake_consul_is_told_all_is_well_in_time() {
             service: "my app".to_owned(),
             tags: vec!["v1".to_owned()],
             token: outgrow_core::settings::Secret::new("secret"),
+            ..RegisterConsul::default()
         }),
         ttl: Duration::from_secs(2),
         ..RegisterSettings::default()

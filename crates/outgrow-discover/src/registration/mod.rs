@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 pub use self::plan::{Entries, Entry};
 pub use self::settings::{RegisterAddress, RegisterSettings};
-use crate::discovery::PROBLEM_CHARACTERS;
+use crate::discovery::{PROBLEM_CHARACTERS, Surroundings};
 
 /// What is to be registered, with a number that grows with every change.
 #[derive(Clone, Debug, Default)]
@@ -115,8 +115,13 @@ impl Registration {
     /// Starts the driver on the runtime of the caller, which must be the control runtime. `owner`
     /// names this box and this run of it: nobody else has the same. `None` when no registry is
     /// written.
-    pub fn start(settings: &RegisterSettings, owner: &str, clock: Clock) -> Option<Self> {
-        let registry = driver::Registry::new(settings, owner)?;
+    pub fn start(
+        settings: &RegisterSettings,
+        owner: &str,
+        surroundings: Surroundings,
+    ) -> Option<Self> {
+        let registry = driver::Registry::new(settings, owner, surroundings)?;
+        let clock = surroundings.clock;
         let (wanted, wants) = watch::channel(Wanted::default());
         let (sender, reports) = watch::channel(Report::default());
         let reporter = Reporter { sender, clock };

@@ -9,7 +9,7 @@ use outgrow_core::settings::address::is_name;
 use outgrow_core::settings::{Address, AddressError, Secret, TableReader};
 
 use crate::etcd::cluster::check_servers;
-use crate::http::Server;
+use crate::http::{RegistryTls, Server, check_use};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ outgrow_core::settings! {
     /// Where to write in etcd (version 3.4 or newer).
     #[check = check_etcd]
     pub struct RegisterEtcd {
-        /// The servers of the cluster, `http://host:port`; when one fails the next one is asked.
+        /// The servers of the cluster, `http://host:port` or `https://host:port`; when one fails the next one is asked.
         pub servers: Vec<Server> = Vec::new(), required = true;
         /// What the keys begin with, for example `"/services/app/"`: the prefix that others
         /// discover.
@@ -55,6 +55,8 @@ outgrow_core::settings! {
         pub user: String = String::new();
         /// The user's password.
         pub password: Secret = Secret::default();
+        /// How servers with `https://` are verified, and what is shown to them.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
@@ -70,6 +72,8 @@ outgrow_core::settings! {
         pub tags: Vec<String> = Vec::new();
         /// The token (`X-Consul-Token`), when one is needed.
         pub token: Secret = Secret::default();
+        /// How servers with `https://` are verified, and what is shown to them.
+        pub tls: Option<RegistryTls> = None;
     }
 }
 
@@ -179,6 +183,7 @@ fn check(settings: &RegisterSettings, table: &mut TableReader<'_, '_>) {
 
 fn check_etcd(settings: &RegisterEtcd, table: &mut TableReader<'_, '_>) {
     check_servers(&settings.servers, table);
+    check_use(settings.tls.as_ref(), &settings.servers, table);
     if settings.prefix.is_empty() || settings.prefix.len() > 1_024 {
         let hint = "write for example prefix = \"/services/app/\"";
         table.problem("prefix", "a prefix has 1 to 1024 bytes", hint);
@@ -186,6 +191,7 @@ fn check_etcd(settings: &RegisterEtcd, table: &mut TableReader<'_, '_>) {
 }
 
 fn check_consul(settings: &RegisterConsul, table: &mut TableReader<'_, '_>) {
+    check_use(settings.tls.as_ref(), [&settings.server], table);
     let is_name = |name: &str| (1..=256).contains(&name.len());
     if !is_name(&settings.service) {
         let hint = "write Consul's name for it";

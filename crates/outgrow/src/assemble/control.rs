@@ -169,7 +169,12 @@ impl Control {
         }
         let registrations = Registrations::new(parts.box_name.clone());
         let registrations = Arc::new(Mutex::new(registrations));
-        let leader = Leader::from_keeper(&parts.hello, &parts.config, &parts.box_name);
+        let leader = Leader::from_keeper(
+            &parts.hello,
+            &parts.config,
+            &parts.box_name,
+            parts.edge.shared.clock,
+        );
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let view = View::new(&parts, asks, sources);
         let watch = std::mem::take(&mut parts.watch);

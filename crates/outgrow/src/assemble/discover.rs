@@ -68,7 +68,7 @@ impl Discoveries {
         self.running
             .retain(|name, running| wanted(name) == Some(running.settings()));
         let kept = std::mem::take(&mut self.kept);
-        let surroundings = Surroundings { clock, read_file };
+        let surroundings = surroundings(clock);
         for (name, service) in &config.service {
             let (name, Some(settings)) = (name.as_str(), &service.discover) else {
                 continue;
@@ -255,6 +255,15 @@ fn present(registry: &Registry, service: &str) -> Vec<Found> {
         zone: endpoint.zone.clone(),
     };
     service.settings().endpoints.iter().map(found).collect()
+}
+
+/// What everything that speaks to registries is given of the outside.
+pub(super) fn surroundings(clock: Clock) -> Surroundings {
+    Surroundings {
+        clock,
+        read_file,
+        variable: |name| std::env::var(name).ok(),
+    }
 }
 
 fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {

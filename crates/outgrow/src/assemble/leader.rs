@@ -11,16 +11,16 @@ mod view;
 
 use std::time::Duration;
 
-use outgrow_core::WallTime;
+use outgrow_core::{Clock, WallTime};
 use outgrow_discover::lease::{News, Standing};
-use outgrow_discover::{BootTime, Leadership};
+use outgrow_discover::{BootTime, Leadership, Surroundings};
 use outgrow_fleet::protocol::{DataMessage, Hello};
 use serde::{Deserialize, Serialize};
 
 use self::command::Running;
 use self::phase::{Phase, Situation, Step};
 pub(super) use self::view::LeaderView;
-use super::{boxes, log};
+use super::{boxes, discover, log};
 use crate::config::{self, Config};
 
 /// Under which name the keeper holds how far it is.
@@ -45,6 +45,7 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Leader {
     box_name: String,
+    surroundings: Surroundings,
     /// Whether another data process may have renewed the lease since the keeper told of it.
     is_upgrade: bool,
     table: Option<config::Leader>,
@@ -68,7 +69,12 @@ pub(super) struct Leader {
 impl Leader {
     /// Nothing is asked for yet; with what the process before this one knew, which is told until
     /// then.
-    pub(super) fn from_keeper(hello: &Hello, config: &Config, box_name: &str) -> Self {
+    pub(super) fn from_keeper(
+        hello: &Hello,
+        config: &Config,
+        box_name: &str,
+        clock: Clock,
+    ) -> Self {
         let kept = hello.kept.get(KEY).cloned();
         let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_value(kept).ok());
         let kept = kept.unwrap_or_default();
@@ -77,6 +83,7 @@ impl Leader {
         let until = kept.until.filter(|_| table.as_ref().is_some_and(is_same));
         Self {
             box_name: box_name.to_owned(),
+            surroundings: discover::surroundings(clock),
             is_upgrade: hello.upgrade,
             table,
             next: None,
@@ -131,7 +138,9 @@ impl Leader {
             self.wait_until = now + table.lease.ttl / 3;
         }
         let identity = &self.kept.identity;
-        self.leadership = Leadership::start(&table.lease, identity, until, boxes::boot_clock);
+        let (lease, surroundings) = (&table.lease, self.surroundings);
+        self.leadership =
+            Leadership::start(lease, identity, until, boxes::boot_clock, surroundings);
         self.table = Some(table);
         self.leaving = false;
     }

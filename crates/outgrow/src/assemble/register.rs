@@ -12,7 +12,7 @@ use outgrow_discover::registration::{
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 
-use super::log;
+use super::{discover, log};
 use crate::config::Config;
 
 /// How long a withdrawal may take before nobody waits for it any more: then the entries' own time
@@ -50,6 +50,7 @@ impl Registrations {
     /// the new one takes the entries over, and what it does not take ends by its own time.
     pub(super) fn configure(&mut self, config: &Config, clock: Clock) {
         let end = clock.now() + LIMIT;
+        let surroundings = discover::surroundings(clock);
         let wanted = |name: &str| config.service.get(name)?.register.as_ref();
         let (staying, others) = std::mem::take(&mut self.running)
             .into_iter()
@@ -64,7 +65,7 @@ impl Registrations {
         for (name, service) in &config.service {
             if let Some(settings) = &service.register
                 && !self.running.contains_key(name.as_str())
-                && let Some(one) = Registration::start(settings, &self.owner, clock)
+                && let Some(one) = Registration::start(settings, &self.owner, surroundings)
             {
                 self.running.insert(name.as_str().to_owned(), one);
             }
@@ -211,6 +212,7 @@ service = "app"
         let surroundings = Surroundings {
             environment: &|_| None,
             readable: &|_| Ok(()),
+            machine: None,
         };
         let config = load(&text, &surroundings).expect("good").config;
         let registry = Registry::new(1);

@@ -228,28 +228,43 @@ impl Check<'_> {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");
-                let problem = Problem::warning(self.span(&path), path.join("."), message);
-                self.reader.push(problem.with_hint(hint));
+                self.warning(&path, message, &hint);
             }
         }
     }
 
-    /// A file of endpoints may come later, but most often its path is wrong.
+    /// A file of endpoints, of a token or of certificates may come later, but most often its path
+    /// is wrong; and what a pod is told may be missing where there is no pod.
     fn sources(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
         for (name, service) in &config.service {
-            let discover = service.discover.as_ref();
-            let Some(file) = discover.and_then(|discover| discover.file.as_ref()) else {
+            let Some(discover) = &service.discover else {
                 continue;
             };
-            if let Err(reason) = (surroundings.readable)(file) {
-                let path = ["service", name.as_str(), "discover", "file"];
-                let message = format!("{} cannot be read: {reason}", file.display());
-                let hint = "the service has no endpoint until it can; the path is relative to the \
-                            directory in which outgrow was started";
-                let problem = Problem::warning(self.span(&path), path.join("."), message);
-                self.reader.push(problem.with_hint(hint));
+            let table = ["service", name.as_str(), "discover"];
+            for (key, file) in discover.files() {
+                if let Err(reason) = (surroundings.readable)(file) {
+                    let path = [&table[..], &key[..]].concat();
+                    let message = format!("{} cannot be read: {reason}", file.display());
+                    let hint = "the service has no endpoint until it can; the path is relative to \
+                                the directory in which outgrow was started";
+                    self.warning(&path, message, hint);
+                }
+            }
+            let kubernetes = discover.kubernetes.as_ref();
+            let is_told = (surroundings.environment)("KUBERNETES_SERVICE_HOST").is_some();
+            if kubernetes.is_some_and(|kubernetes| kubernetes.server.is_none()) && !is_told {
+                let path = [&table[..], &["kubernetes"]].concat();
+                let message = "there is no `server`, and KUBERNETES_SERVICE_HOST is not set";
+                let hint = "outgrow must run in a pod, or add for example server = \
+                            \"https://10.0.0.10:6443\"";
+                self.warning(&path, message.to_owned(), hint);
             }
         }
+    }
+
+    fn warning(&mut self, path: &[&str], message: String, hint: &str) {
+        let problem = Problem::warning(self.span(path), path.join("."), message);
+        self.reader.push(problem.with_hint(hint));
     }
 
     /// No two routes have the same rank for the same request.

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use outgrow_testkit::authority::Authority;
 use outgrow_testkit::backend::{Recorder, Script, response};
 use outgrow_testkit::dns::{Data, DnsServer, Fault};
 use outgrow_testkit::etcd::Etcd;
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::http;
+use outgrow_testkit::kubernetes::{FakeKubernetes, Mood, ready};
 use outgrow_testkit::outgrow::{Launch, Outgrow};
 use outgrow_testkit::{ports, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::shop::SOON;
 
@@ -279,8 +281,129 @@ fn a_registry_dies_and_comes_back_and_no_request_fails() {
     outgrow.stop().expect("stopped");
 }
 
+#[test]
+fn a_registry_over_tls_is_replaced_with_its_certificates_and_no_request_fails() {
+    let backends = backends(2);
+    let at: Vec<SocketAddr> = backends.iter().map(Recorder::address).collect();
+    let authority = Authority::new().expect("an authority");
+    let mut etcd = Etcd::start_with_tls(&authority).expect("etcd");
+    etcd.put("/services/app/0", &at[0].to_string())
+        .expect("put");
+    let ca = authority.ca_file().expect("a file");
+    let issue = || {
+        let ours = authority.issue(&["outgrow"]).expect("a certificate");
+        authority.files("outgrow", &ours).expect("files")
+    };
+    let (certificate, key) = issue();
+    let discover = format!(
+        "[service.app.discover.etcd]\nservers = [\"https://{}\"]\nprefix = \"/services/app/\"\n\
+         tls = {{ ca = {ca:?}, certificate = {certificate:?}, key = {key:?} }}\n",
+        etcd.encrypted().expect("TLS")
+    );
+    let outgrow = Outgrow::start(&config(&discover)).expect("outgrow starts");
+    wait_endpoints(&outgrow, &at[..1]);
+    let load = Load::start(&outgrow);
+    etcd.kill();
+    issue();
+    etcd.start_again().expect("etcd again");
+    etcd.put("/services/app/1", &at[1].to_string())
+        .expect("put");
+    wait_endpoints(&outgrow, &at);
+    etcd.delete("/services/app/0").expect("deleted");
+    wait_endpoints(&outgrow, &at[1..]);
+    assert!(load.end() > 100);
+    outgrow.stop().expect("stopped");
+}
+
+/// Pods on one port, each at an address of its own, with everything that can be said of them.
+fn pods(port: u16, ends: &[u8]) -> Value {
+    let at: Vec<SocketAddr> = ends
+        .iter()
+        .map(|end| ([127, 0, 3, *end], port).into())
+        .collect();
+    ready(&at)
+}
+
+#[test]
+fn pods_come_and_go_and_the_api_server_fails_and_no_request_does() {
+    let port = everywhere();
+    let at = |ends: &[u8]| -> Vec<SocketAddr> {
+        let address = |end: &u8| SocketAddr::from(([127, 0, 3, *end], port));
+        ends.iter().map(address).collect()
+    };
+    let authority = Authority::new().expect("an authority");
+    let server = FakeKubernetes::start(&authority, "first").expect("a fake");
+    let folder = Folder::new("pods").expect("a folder");
+    let token = folder.write("token", "first").expect("a token");
+    server.put("shop", "app", "app-a", pods(port, &[1, 2]));
+    let discover = format!(
+        "[service.app.discover.kubernetes]\nservice = \"app\"\nnamespace = \"shop\"\n\
+         port = \"http\"\nserver = \"https://{}\"\ntoken_file = {token:?}\ntls = {{ ca = {:?} }}\n",
+        server.address(),
+        authority.ca_file().expect("a file"),
+    );
+    let outgrow = Outgrow::start(&config(&discover)).expect("outgrow starts");
+    wait_endpoints(&outgrow, &at(&[1, 2]));
+    let load = Load::start(&outgrow);
+    // More of them, in a second slice; then a rollout: new ones ready, old ones terminating.
+    server.put("shop", "app", "app-b", pods(port, &[3, 4]));
+    wait_endpoints(&outgrow, &at(&[1, 2, 3, 4]));
+    let mut rollout = pods(port, &[1, 2, 5]);
+    for old in 0..2 {
+        let leaves = json!({ "ready": false, "serving": true, "terminating": true });
+        rollout["endpoints"][old]["conditions"] = leaves;
+    }
+    server.put("shop", "app", "app-a", rollout);
+    wait_endpoints(&outgrow, &at(&[3, 4, 5]));
+    server.put("shop", "app", "app-a", pods(port, &[5]));
+    server.delete("shop", "app-b");
+    wait_endpoints(&outgrow, &at(&[5]));
+    // A flood of changes, in which the token is replaced and the watch is cut.
+    for turn in 0..200_u8 {
+        server.put(
+            "shop",
+            "app",
+            "app-b",
+            pods(port, &[turn % 50 + 10, turn % 7 + 70]),
+        );
+        if turn == 50 {
+            std::fs::write(&token, "second").expect("written");
+            server.set_token("second");
+        }
+        if turn % 64 == 63 {
+            server.cut();
+        }
+    }
+    wait_endpoints(&outgrow, &at(&[5, 59, 73]));
+    // Out of order: what is known stays, also in another data process.
+    server.set_mood(Mood::Failing);
+    let told = outgrow.wait("the problem", SOON, |outgrow| {
+        let problem = service(outgrow)["discovery"]["problem"]
+            .as_str()?
+            .to_owned();
+        problem
+            .contains("etcdserver: request timed out")
+            .then_some(())
+    });
+    told.expect("the problem");
+    outgrow.upgrade(None).expect("an upgrade");
+    wait_endpoints(&outgrow, &at(&[5, 59, 73]));
+    // All is forgotten meanwhile.
+    server.delete("shop", "app-b");
+    server.compact();
+    server.put("shop", "app", "app-c", pods(port, &[6, 7]));
+    server.set_mood(Mood::Good);
+    wait_endpoints(&outgrow, &at(&[5, 6, 7]));
+    assert_eq!(
+        service(&outgrow)["discovery"]["source"],
+        "kubernetes shop/app"
+    );
+    assert!(load.end() > 100);
+    outgrow.stop().expect("stopped");
+}
+
 /// A backend at every address of loopback.
-fn everywhere() -> u16 {
+pub(crate) fn everywhere() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {

@@ -127,6 +127,82 @@ fn rules_of_the_leader_lease_are_told() {
 }
 
 #[test]
+fn rules_of_registries_are_told() {
+    let head = "[route.x]\npath = \"/x\"\nservice = \"x\"\n[service.x.discover]\n";
+    let check = |more: &str, expected: &[&str]| check(&format!("{head}{more}"), expected);
+    let etcd = |more: &str| format!("etcd = {{ prefix = \"/a/\", {more} }}\n");
+    check(
+        &etcd("servers = [\"http://a:1\", \"https://b:1\"], tls = {}"),
+        &[],
+    );
+    check(
+        &etcd("servers = [\"http://a:1\"], tls = { ca = \"ca.pem\" }"),
+        &[
+            "5:service.x.discover.etcd.tls: no server is spoken to over TLS | write the server with https://",
+        ],
+    );
+    check(
+        &etcd("servers = [\"ftp://a:1\"]"),
+        &[
+            "5:service.x.discover.etcd.servers.0: \"ftp://a:1\" is not a server's URL: it begins with http:// or https://",
+        ],
+    );
+    check(
+        &etcd("servers = [\"https://a:1\"], tls = { key = \"key.pem\", server_name = \"a b\" }"),
+        &[
+            "5:service.x.discover.etcd.tls.key: there is no `certificate`, and one is of no use without the other",
+            "5:service.x.discover.etcd.tls.server_name: this is no name of a server",
+        ],
+    );
+    check(
+        &etcd("servers = [\"https://a:1\"], tls = { insecure = true }"),
+        &["5:service.x.discover.etcd.tls.insecure: unknown key \"insecure\" | known here: ca"],
+    );
+    check(
+        "consul = { service = \"a\", server = \"https://a:1\", tls = { ca = \"missing.pem\" } }\n",
+        &["5:service.x.discover.consul.tls.ca: warning: missing.pem cannot be read: No such file"],
+    );
+    let kubernetes = |more: &str| format!("kubernetes = {{ service = \"a\", {more} }}\n");
+    let far = "server = \"https://a:1\", namespace = \"b\"";
+    for port in ["8080", "\"8080\"", "\"http\""] {
+        check(&kubernetes(&format!("{far}, port = {port}")), &[]);
+    }
+    check(
+        &kubernetes("port = 0"),
+        &["5:service.x.discover.kubernetes.port: ports are 1 to 65535 | write a number like 8080"],
+    );
+    check(
+        &kubernetes("port = \"Http\", family = \"ipv5\""),
+        &[
+            "5:service.x.discover.kubernetes.port: \"Http\" is not a port",
+            "5:service.x.discover.kubernetes.family: \"ipv5\" is not one of \"ipv4\", \"ipv6\"",
+        ],
+    );
+    check(
+        "kubernetes = { service = \"a.b\" }\n",
+        &["5:service.x.discover.kubernetes.service: this is no name"],
+    );
+    check(
+        &kubernetes(""),
+        &[
+            "5:service.x.discover.kubernetes: warning: there is no `server`, and KUBERNETES_SERVICE_HOST is not set | outgrow must run in a pod",
+        ],
+    );
+    check(
+        &kubernetes("server = \"http://a:1\", token_file = \"t\", tls = {}"),
+        &[
+            "5:service.x.discover.kubernetes.server: with a `server` of its own there is no pod",
+            "5:service.x.discover.kubernetes.token_file: the token would be sent for everybody to read",
+            "5:service.x.discover.kubernetes.tls: no server is spoken to over TLS",
+        ],
+    );
+    check(
+        &kubernetes(&format!("{far}, token_file = \"missing.pem\"")),
+        &["5:service.x.discover.kubernetes.token_file: warning: missing.pem cannot be read"],
+    );
+}
+
+#[test]
 fn rules_inside_of_services_are_told() {
     let route = "[route.x]\npath = \"/x\"\nservice = \"x\"\n[service.x]\n";
     let check = |more: &str, expected: &[&str]| check(&format!("{route}{more}"), expected);
