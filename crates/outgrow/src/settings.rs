@@ -21,7 +21,9 @@ outgrow_core::settings! {
         /// At the limit connections wait to be read from, and new requests get 503.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(8)..=ByteSize::gib(1_024);
         /// On a stop: how long `/readyz` fails before the listeners close, so that whoever sends
-        /// traffic here notices first.
+        /// traffic here notices first. With `register` of a service they stay open until two
+        /// seconds after the registry confirmed the withdrawal as well (seven at most), and with
+        /// `[leader]` until the lease is given back.
         pub drain_delay: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
         /// On a stop: how long requests in flight may take to end. After it their connections are
         /// closed.
@@ -40,7 +42,7 @@ outgrow_core::settings! {
     pub struct LeaderCommands {
         /// Run when this box gains the lease. It may be run again while it is held (after a crash
         /// in the middle of it), so doing it twice must be as good as once. One that fails is
-        /// told, and the lease stays held.
+        /// told, and the lease stays held. What it leaves running behind it nobody looks after.
         pub gained: Option<Command> = None;
         /// Run when the lease is lost or about to be given back, and once at the start of
         /// everything unless the lease is gained at once: what a killed outgrow left is undone so.
