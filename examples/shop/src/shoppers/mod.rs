@@ -56,9 +56,9 @@ pub enum Pace {
 pub struct Plan {
     /// Where the shop is reached.
     pub address: SocketAddr,
-    /// Other addresses of the same shop, as a name with several has: one after the other is tried
-    /// when no connection can be made, beginning with the one that was reached last, each for at
-    /// most a second. Default: none.
+    /// Other addresses of the same shop, as a name with several has: shoppers begin with one after
+    /// the other; when no connection can be made the next one is tried, each for at most a second,
+    /// beginning with the one that was reached last. Default: none.
     pub others: Vec<SocketAddr>,
     /// The Host field. Default: the address.
     pub host: String,

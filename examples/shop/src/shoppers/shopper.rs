@@ -45,7 +45,7 @@ pub(super) async fn run(floor: Arc<Floor>, place: usize, mut stopped: watch::Rec
         floor: Arc::clone(&floor),
         wire: None,
         lost: false,
-        reached: 0,
+        reached: place % (floor.plan.others.len() + 1),
     };
     let mut first = true;
     loop {
