@@ -49,7 +49,7 @@ cargo xtask COMMAND
       is discovery from a real API server: PATH is the binary of a kube-apiserver.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
-  soak edge [--for 60s] [--binary PATH]
+  soak edge|discover [--for T] [--binary PATH]
       Reloads, upgrades and killed processes under load, again and again for that time.
 ";
 

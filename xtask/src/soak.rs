@@ -1,9 +1,10 @@
-//! `cargo xtask soak edge --for T`: faults and load together, again and again until T is over.
+//! `cargo xtask soak NAME --for T`: faults and load together.
 //!
-//! One pass is the long end-to-end test `survive::nothing_is_lost_under_load_for_long` (reloads,
-//! upgrades, killed instances and data processes under shoppers that count); at least one is made,
-//! and a pass that has begun is finished. Deliberately not here: what happens in it and what is
-//! allowed.
+//! `edge`: the long end-to-end test `survive::nothing_is_lost_under_load_for_long` (reloads, upgrades,
+//! killed instances and data processes under shoppers that count), again and again until T is over;
+//! at least one pass is made, and one that has begun is finished. `discover`: all registries are away
+//! for T (`outage::all_registries_are_away_for_long`), once. Deliberately not here: what happens in
+//! them and what is allowed.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,9 +17,34 @@ use crate::arguments::Arguments;
 use crate::workspace::Workspace;
 use crate::{binary, command};
 
-/// The long test of `crates/outgrow/tests/e2e`.
-const TEST: &str = "survive::nothing_is_lost_under_load_for_long";
-const DEFAULT_TIME: Duration = Duration::from_secs(60);
+/// One of the soaks.
+#[derive(Clone, Copy)]
+struct Soak {
+    name: &'static str,
+    /// The long test of `crates/outgrow/tests/e2e`.
+    test: &'static str,
+    /// The time when none is said.
+    time: Duration,
+    /// Whether one pass takes the whole time.
+    is_one: bool,
+}
+
+const SOAKS: [Soak; 2] = [
+    Soak {
+        name: "edge",
+        test: "survive::nothing_is_lost_under_load_for_long",
+        time: Duration::from_secs(60),
+        is_one: false,
+    },
+    Soak {
+        name: "discover",
+        test: "outage::all_registries_are_away_for_long",
+        time: Duration::from_secs(300),
+        is_one: true,
+    },
+];
+/// For how long registries are away, in seconds.
+const OUTAGE_VARIABLE: &str = "OUTGROW_OUTAGE_SECONDS";
 
 /// What all passes came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +58,16 @@ struct Sum {
 
 /// Runs the command.
 pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.word().as_deref() {
-        Some("edge") => {}
-        Some(other) => bail!("there is no soak `{other}`; there is `edge`"),
-        None => bail!("which soak? there is `edge`"),
-    }
+    let names: Vec<String> = SOAKS.map(|soak| format!("`{}`", soak.name)).to_vec();
+    let names = names.join(" and ");
+    let soak = match arguments.word() {
+        Some(name) => SOAKS.into_iter().find(|soak| soak.name == name),
+        None => bail!("which soak? there are {names}"),
+    };
+    let soak = soak.with_context(|| format!("there is no such soak; there are {names}"))?;
     let time = match arguments.value("--for")? {
         Some(text) => duration(&text)?,
-        None => DEFAULT_TIME,
+        None => soak.time,
     };
     let given = arguments.parsed("--binary")?;
     arguments.finish()?;
@@ -55,9 +83,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut sum = Sum::default();
     let mut passes = 0;
     let mut wrong = 0;
-    while passes == 0 || began.elapsed() < time {
+    while passes == 0 || (!soak.is_one && began.elapsed() < time) {
         passes += 1;
-        let (pass, passed) = pass(&workspace, &outgrow)?;
+        let (pass, passed) = pass(soak, time, &workspace, &outgrow)?;
         sum.requests += pass.requests;
         sum.failed += pass.failed;
         sum.lost += pass.lost;
@@ -90,12 +118,18 @@ fn text(sum: Sum) -> String {
 }
 
 /// Runs the test once; its counts, and whether it passed.
-fn pass(workspace: &Workspace, outgrow: &Path) -> anyhow::Result<(Sum, bool)> {
+fn pass(
+    soak: Soak,
+    time: Duration,
+    workspace: &Workspace,
+    outgrow: &Path,
+) -> anyhow::Result<(Sum, bool)> {
     let mut cargo = command::cargo();
     let mut child = cargo
         .current_dir(&workspace.root)
         .args(["test", "--quiet", "-p", "outgrow", "--test", "e2e", "--"])
-        .args(["--ignored", "--exact", "--nocapture", TEST])
+        .args(["--ignored", "--exact", "--nocapture", soak.test])
+        .env(OUTAGE_VARIABLE, time.as_secs().to_string())
         .env(binary::VARIABLE, outgrow)
         .stdout(Stdio::piped())
         .spawn()
@@ -108,7 +142,8 @@ fn pass(workspace: &Workspace, outgrow: &Path) -> anyhow::Result<(Sum, bool)> {
         eprintln!("{line}");
     }
     let passed = child.wait()?.success();
-    let counts = counts.with_context(|| format!("the test {TEST} did not say its counts"))?;
+    let counts =
+        counts.with_context(|| format!("the test {} did not say its counts", soak.test))?;
     Ok((counts, passed))
 }
 

@@ -433,7 +433,7 @@ fn answer_all(mut stream: TcpStream) {
 }
 
 /// Processor time of a process so far, in hundredths of a second.
-fn processor_time(pid: u32) -> u64 {
+pub(crate) fn processor_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let (_, rest) = stat.rsplit_once(')').expect("a name");
     let fields: Vec<&str> = rest.split_whitespace().collect();

@@ -16,6 +16,7 @@ mod limits;
 mod machines;
 mod misuse;
 mod moments;
+mod outage;
 mod shop;
 mod soak;
 mod supervise;
