@@ -50,7 +50,8 @@ cargo xtask COMMAND
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge|discover [--for T] [--binary PATH]
-      Reloads, upgrades and killed processes under load, again and again for that time.
+      edge: reloads, upgrades and killed processes under load, again and again for that time.
+      discover: all registries are away for that time (5m).
 ";
 
 fn main() -> ExitCode {
