@@ -336,20 +336,20 @@ fn any_instance_box_edge_and_the_registry_may_die() {
     // clients waited for. A return: nothing.
     let (nothing, begun, all) = ([[0; 3]; 2], [[0, each, 0]; 2], [[each, each, 0]; 2]);
     three.event("an instance on each box", begun, |three| {
-        three.kill_instances()
+        three.kill_instances();
     });
     three.settle();
 
     let dead = three.follower();
     let lost = [begun[0], all[1]];
     three.event("a box without the address", lost, |three| {
-        three.kill_box(dead)
+        three.kill_box(dead);
     });
     three.event("it comes back", nothing, |three| three.revive(dead, true));
 
     let dead = three.leader();
     three.event("the box with the address", all, |three| {
-        three.kill_box(dead)
+        three.kill_box(dead);
     });
     three.event("it comes back", nothing, |three| three.revive(dead, true));
 
@@ -383,7 +383,7 @@ fn any_instance_box_edge_and_the_registry_may_die() {
         outgrow.stop().expect("a clean stop");
     });
     three.event("it comes back", nothing, |three| {
-        three.revive(stopped, false)
+        three.revive(stopped, false);
     });
 
     // All processes at once, on a machine that lives on: it refuses who knows its address only, for
