@@ -122,12 +122,21 @@ impl DiscoverSettings {
             files.push((vec!["kubernetes", "token_file"], token));
         }
         let kubernetes = kubernetes.map(|kubernetes| ("kubernetes", &kubernetes.tls));
-        for (source, tls) in [etcd, consul, kubernetes].into_iter().flatten() {
-            let named = tls.iter().flat_map(RegistryTls::files);
-            files.extend(named.map(|(key, file)| (vec![source, "tls", key], file)));
-        }
+        files.extend(tls_files([etcd, consul, kubernetes]));
         files
     }
+}
+
+/// The files of `tls` tables, each table with the key of the registry that it is in.
+pub(crate) fn tls_files<'s>(
+    tables: impl IntoIterator<Item = Option<(&'static str, &'s Option<RegistryTls>)>>,
+) -> Vec<(Vec<&'static str>, &'s Path)> {
+    let mut files = Vec::new();
+    for (registry, tls) in tables.into_iter().flatten() {
+        let named = tls.iter().flat_map(RegistryTls::files);
+        files.extend(named.map(|(key, file)| (vec![registry, "tls", key], file)));
+    }
+    files
 }
 
 fn check(settings: &DiscoverSettings, table: &mut TableReader<'_, '_>) {

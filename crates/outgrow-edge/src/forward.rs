@@ -445,6 +445,20 @@ fn memory_fault(phase: Phase) -> Fault {
     Fault::outgrow(phase, Cause::MemoryLimit)
 }
 
+/// Longest body of a request that an endpoint's machine takes before its application reads: less
+/// than the window with which Linux begins (64 KiB).
+const UNREAD: u64 = 16 * 1024;
+
+/// Whether an endpoint that is slow to read may leave a part of such a body unsent. Then its
+/// machine may not be taken for gone by that, and the exchange's own times have to do.
+pub(crate) fn is_long(body: BodyLength) -> bool {
+    match body {
+        BodyLength::Empty => false,
+        BodyLength::Known(length) => length > UNREAD,
+        BodyLength::Unknown => true,
+    }
+}
+
 /// Writes the request's head into the endpoint's side; false when there is no buffer for it.
 pub(crate) fn begin(
     request: &RequestHead,

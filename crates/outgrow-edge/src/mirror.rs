@@ -216,8 +216,15 @@ impl Copy {
         };
         let mut response = ResponseHead::default();
         let host = endpoint.label().as_bytes();
+        let is_long = forward::is_long(self.head.length);
+        if is_long {
+            connection.limit_silence(Duration::ZERO);
+        }
         let attempt = self.attempt(route, backend, host, &mut response, &mut connection.stream);
         let done = attempt.await;
+        if is_long {
+            connection.limit_silence(backend.timeouts.unacknowledged);
+        }
         let now = worker.now();
         match done {
             Ok(reusable) => {

@@ -59,6 +59,7 @@ pub async fn connect(
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok(stream)) => {
             watch_peer(&stream, opening.unacknowledged);
+            limit_silence(&stream, opening.unacknowledged);
             endpoint.count_connect();
             return Ok(Connection {
                 stream,
@@ -158,7 +159,16 @@ fn watch_peer(stream: &Stream, unacknowledged: Duration) {
         .with_interval(KEEP_ALIVE_AGAIN);
     // Where the system refuses, its own times are in force.
     let _ = socket.set_tcp_keepalive(&keep_alive);
-    let _ = socket.set_tcp_user_timeout(Some(unacknowledged));
+}
+
+/// How long what is sent may stay unacknowledged; zero: as long as the system tries. The system
+/// counts a peer whose window is full like one that is silent, although it answers each probe: so
+/// this is for what certainly finds place in the window.
+pub(crate) fn limit_silence(stream: &Stream, unacknowledged: Duration) {
+    if let Stream::Tcp(stream) = stream {
+        // Zero is the system's own time. Where it refuses, that is in force too.
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(unacknowledged));
+    }
 }
 
 async fn open_unix(path: &Path) -> io::Result<Stream> {

@@ -14,6 +14,7 @@ use outgrow_core::Ticks;
 use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
+use crate::connect;
 use crate::endpoint::EndpointId;
 
 #[cfg(test)]
@@ -40,6 +41,11 @@ impl Connection {
     /// The endpoint that it leads to.
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
+    }
+
+    /// How long what is sent from now on may stay unacknowledged; zero: as long as the system tries.
+    pub fn limit_silence(&self, unacknowledged: Duration) {
+        connect::limit_silence(&self.stream, unacknowledged);
     }
 }
 

@@ -93,7 +93,10 @@ outgrow_core::settings! {
         /// How long what was sent to an endpoint may stay without an acknowledgement by its
         /// machine. After it the connection has failed, and a request that may be repeated goes to
         /// another endpoint: a machine that lost its power or its network says nothing at all. A
-        /// slow application does not count, its machine acknowledges. Where nothing is sent, as in
+        /// slow application does not count, its machine acknowledges; but its machine takes only so
+        /// much of what it does not read. So while a request's body of more than 16 KiB, or of
+        /// unknown length, is under way this limit is off and the others have to do, and on an
+        /// upgraded connection it is at least `stream_idle`. Where nothing is sent, as in
         /// the middle of a response, the machine is asked for a sign after this time, and has failed
         /// after twice of it. Not for Unix sockets. `"0s"`: for as long as the system tries, about
         /// 15 minutes, and it is not asked.

@@ -56,7 +56,7 @@ impl Cluster {
         if let Err(problem) = &answer
             && !is_lease_gone(problem)
         {
-            self.give_up();
+            self.next_server();
         }
         answer
     }
@@ -67,7 +67,14 @@ impl Cluster {
         body: &[u8],
         patience: Duration,
     ) -> Result<Vec<u8>, Problem> {
-        if !self.user.is_empty() && self.token.is_none() {
+        if self.token.is_some() {
+            match self.exchange(target, body, patience).await {
+                // Tokens run out, and a server that was started anew knows none.
+                Err(Problem::Status(401, _)) => self.token = None,
+                answer => return answer,
+            }
+        }
+        if !self.user.is_empty() {
             let question = messages::authenticate(&self.user, self.password.expose());
             let answer = self.exchange("/v3/auth/authenticate", &question, patience);
             self.token = Some(messages::read_token(&answer.await?).map_err(Problem::Content)?);
@@ -134,7 +141,8 @@ impl Cluster {
             .collect()
     }
 
-    fn give_up(&mut self) {
+    /// Has the next question asked of another server.
+    pub(crate) fn next_server(&mut self) {
         // It may have been the token.
         self.token = None;
         self.place = (self.place + 1) % self.servers.len().max(1);

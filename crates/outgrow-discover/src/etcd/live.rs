@@ -7,7 +7,8 @@ use outgrow_core::settings::Secret;
 use outgrow_testkit::authority::Authority;
 use outgrow_testkit::etcd::Etcd;
 
-use super::EtcdSettings;
+use super::cluster::Cluster;
+use super::{EtcdSettings, messages};
 use crate::discovery::{Discovery, Surroundings};
 use crate::http::RegistryTls;
 use crate::settings::DiscoverSettings;
@@ -235,4 +236,26 @@ async fn a_server_that_is_not_believed_and_a_client_that_is_not_are_told() {
         ..EtcdSettings::default()
     });
     plain.wait_told("perhaps it speaks TLS").await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_known_any_more_costs_no_failure() {
+    let etcd = Etcd::start().expect("etcd");
+    etcd.demand_password("good").expect("a password");
+    let server = format!("http://{}", etcd.address());
+    let servers = [server.parse().expect("a server")];
+    let surroundings = Surroundings::without_files(Clock::start());
+    let password = Secret::new("good");
+    let mut cluster = Cluster::new(&servers, None, "root", &password, surroundings);
+    let range = messages::range("/app/");
+    // All tokens of the user end with it, although the password stays the same.
+    let change = messages::authenticate("root", "good");
+    for (target, question) in [
+        ("/v3/kv/range", &range),
+        ("/v3/auth/user/changepw", &change),
+        ("/v3/kv/range", &range),
+    ] {
+        let answer = cluster.ask(target, question, LIMIT).await;
+        assert!(answer.is_ok(), "{target}: {answer:?}");
+    }
 }

@@ -21,8 +21,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::discovery::{Reporter, Surroundings};
-use crate::http::{Answer, Client, Lines, Problem, Question, RegistryTls, Server, check_use};
+use crate::http::{Answer, Lines, Problem, RegistryTls, Server, check_use};
 
+use self::cluster::Cluster;
 use self::messages::Watched;
 use self::view::View;
 
@@ -68,20 +69,21 @@ fn check(settings: &EtcdSettings, table: &mut TableReader<'_, '_>) {
 
 /// Reads and watches until it is dropped.
 pub(crate) async fn run(settings: EtcdSettings, surroundings: Surroundings, reporter: Reporter) {
-    let client = Client::new(settings.tls.as_ref(), surroundings);
+    let mut cluster = Cluster::new(
+        &settings.servers,
+        settings.tls.as_ref(),
+        &settings.user,
+        &settings.password,
+        surroundings,
+    );
     let mut random = Random::from_system();
     let mut backoff = Backoff::default();
-    let mut place = random.below(settings.servers.len());
     loop {
-        let Some(server) = settings.servers.get(place) else {
-            return;
-        };
+        let server = cluster.name();
         let mut session = Session {
-            client: &client,
-            server,
-            settings: &settings,
+            cluster: &mut cluster,
+            prefix: &settings.prefix,
             reporter: &reporter,
-            token: None,
             has_told: false,
         };
         let began = Instant::now();
@@ -92,7 +94,10 @@ pub(crate) async fn run(settings: EtcdSettings, surroundings: Surroundings, repo
         }
         if let Err(problem) = &result {
             reporter.failed(&format!("{server}: {problem}"));
-            place = (place + 1) % settings.servers.len();
+            // A question that failed has chosen another one already.
+            if cluster.name() == server {
+                cluster.next_server();
+            }
         }
         if result.is_err() || began.elapsed() < SOON {
             tokio::time::sleep(backoff.failed(&mut random)).await;
@@ -102,11 +107,9 @@ pub(crate) async fn run(settings: EtcdSettings, surroundings: Surroundings, repo
 
 /// One reading with the watch that follows.
 struct Session<'s> {
-    client: &'s Client,
-    server: &'s Server,
-    settings: &'s EtcdSettings,
+    cluster: &'s mut Cluster,
+    prefix: &'s str,
     reporter: &'s Reporter,
-    token: Option<String>,
     /// Whether the server told anything that can be used.
     has_told: bool,
 }
@@ -114,28 +117,14 @@ struct Session<'s> {
 impl Session<'_> {
     /// Runs until it is time to read all anew.
     async fn run(&mut self) -> Result<(), Problem> {
-        if !self.settings.user.is_empty() {
-            let password = self.settings.password.expose();
-            let question = messages::authenticate(&self.settings.user, password);
-            let answer = self.ask("/v3/auth/authenticate", &question).await?;
-            self.token = Some(messages::read_token(&answer).map_err(Problem::Content)?);
-        }
-        let prefix = &self.settings.prefix;
-        let answer = self.ask("/v3/kv/range", &messages::range(prefix)).await?;
-        let listing = messages::read_range(&answer).map_err(Problem::Content)?;
+        let question = messages::range(self.prefix);
+        let asked = self.cluster.ask("/v3/kv/range", &question, PATIENCE);
+        let listing = messages::read_range(&asked.await?).map_err(Problem::Content)?;
         let revision = listing.revision;
         let mut view = View::of(listing);
         self.has_told = self.reporter.answered(view.discovered());
-        let question = messages::watch(prefix, revision);
-        let fields = self.fields();
-        let question = Question {
-            target: "/v3/watch",
-            fields: &fields,
-            body: Some(&question),
-            ..Question::default()
-        };
-        let mut answer = self.client.ask(self.server, &question, PATIENCE).await?;
-        answer.must_be_good().await?;
+        let question = messages::watch(self.prefix, revision);
+        let mut answer = self.cluster.open("/v3/watch", &question, PATIENCE).await?;
         self.watch(&mut answer, &mut view).await
     }
 
@@ -167,28 +156,5 @@ impl Session<'_> {
                 }
             }
         }
-    }
-
-    fn fields(&self) -> Vec<(&str, &str)> {
-        let token = self.token.as_deref();
-        token
-            .map(|token| ("Authorization", token))
-            .into_iter()
-            .collect()
-    }
-
-    async fn ask(&self, target: &str, body: &[u8]) -> Result<Vec<u8>, Problem> {
-        let fields = self.fields();
-        let question = Question {
-            target,
-            fields: &fields,
-            body: Some(body),
-            ..Question::default()
-        };
-        let asked = self
-            .client
-            .ask_whole(self.server, &question, PATIENCE, ANSWER);
-        let (_, answer) = asked.await?;
-        Ok(answer)
     }
 }

@@ -24,6 +24,11 @@ pub struct Holder {
     holder: Option<String>,
 }
 
+/// For how long of a lease it is believed in.
+pub fn believed(ttl: Duration) -> Duration {
+    ttl * 2 / 3
+}
+
 impl Holder {
     /// Of a lease of this length. `until` is what an earlier process of the same identity knew.
     pub fn new(ttl: Duration, look: Duration, until: Option<BootTime>) -> Self {
@@ -71,7 +76,7 @@ impl Holder {
 
     /// The registry says that this box holds it, to a question that was sent then.
     pub fn confirmed(&mut self, identity: &str, sent: BootTime) {
-        let until = sent + self.ttl * 2 / 3;
+        let until = sent + believed(self.ttl);
         self.until = self.until.max(Some(until));
         self.due = sent + self.ttl / 3;
         self.holder = Some(identity.to_owned());
@@ -87,7 +92,7 @@ impl Holder {
     /// It did not answer, or not what can be understood.
     pub fn failed(&mut self, now: BootTime) {
         if self.keeps && self.believes(now) {
-            self.until = Some(now + self.ttl * 2 / 3);
+            self.until = Some(now + believed(self.ttl));
         }
         self.due = now + self.ttl / 12;
     }

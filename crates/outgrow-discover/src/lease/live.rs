@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use outgrow_core::settings::{Address, Secret};
+use outgrow_testkit::authority::Authority;
 use outgrow_testkit::databases;
 use outgrow_testkit::etcd::Etcd;
 
 use super::settings::{LeaderEtcd, LeaderRedis, LeaseSettings};
 use super::{BootTime, Leadership};
 use crate::discovery::Surroundings;
+use crate::http::RegistryTls;
 
 /// Longer than any of it may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -172,4 +174,61 @@ async fn a_silent_redis_costs_the_lease_and_one_that_forgets_does_not() {
     let redis = databases::redis_at(address, &["--requirepass", "good"]).expect("redis again");
     wait_holder(&[&one], Some(0)).await;
     drop(redis);
+}
+
+#[tokio::test]
+async fn etcd_is_asked_over_tls_by_those_whom_it_knows() {
+    let authority = Authority::new().expect("an authority");
+    let etcd = Etcd::start_with_tls(&authority).expect("etcd");
+    let ours = authority.issue(&["outgrow"]).expect("a certificate");
+    let (certificate, key) = authority.files("outgrow", &ours).expect("files");
+    let server = format!("https://{}", etcd.encrypted().expect("TLS"));
+    let mut settings = in_etcd(&etcd);
+    let own = settings.etcd.as_mut().expect("etcd");
+    own.servers = vec![server.parse().expect("a server")];
+    own.tls = Some(RegistryTls {
+        ca: Some(authority.ca_file().expect("a file")),
+        certificate: Some(certificate),
+        key: Some(key),
+        server_name: String::new(),
+    });
+    let mut strangers = settings.clone();
+    let tls = strangers.etcd.as_mut().and_then(|own| own.tls.as_mut());
+    let tls = tls.expect("tls");
+    (tls.certificate, tls.key) = (None, None);
+    let start = |settings: &LeaseSettings, identity: &str| {
+        let surroundings = Surroundings::with_files(outgrow_core::Clock::start());
+        Leadership::start(settings, identity, None, clock, surroundings).expect("a registry")
+    };
+    let stranger = start(&strangers, "stranger");
+    let one = start(&settings, "one");
+    let two = start(&settings, "two");
+    let begin = Instant::now();
+    while ![&one, &two].iter().any(|each| each.is_held(clock())) {
+        assert!(begin.elapsed() < LIMIT, "{:?}", one.standing());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (first, second) = match one.is_held(clock()) {
+        true => (one, two),
+        false => (two, one),
+    };
+    stays(&[&first, &second, &stranger], 0, TTL * 2).await;
+    first.give_back();
+    // The watch goes over TLS as well.
+    let took = wait_holder(&[&first, &second], Some(1)).await;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    let problem = stranger.standing().problem.expect("a problem");
+    assert!(problem.contains("certificate"), "{problem}");
+}
+
+#[tokio::test]
+async fn what_a_longer_lease_promised_is_not_believed_of_a_shorter_one() {
+    let nobody = outgrow_testkit::ports::free(1).expect("a port");
+    let settings = in_redis(nobody[0]);
+    let until = clock() + Duration::from_secs(400);
+    let surroundings = Surroundings::without_files(outgrow_core::Clock::start());
+    let one = Leadership::start(&settings, "one", Some(until), clock, surroundings);
+    let one = one.expect("a registry");
+    assert!(one.is_held(clock()));
+    assert!(!one.is_held(clock() + TTL));
 }

@@ -82,6 +82,9 @@ impl Leadership {
         surroundings: Surroundings,
     ) -> Option<Self> {
         let registry = driver::Registry::new(settings, identity, surroundings)?;
+        // The earlier process may have had a longer lease: the registry will count by this one.
+        let longest = clock() + holder::believed(settings.ttl);
+        let until = until.map(|until| until.min(longest));
         let holder = Holder::new(settings.ttl, registry.look(settings.ttl), until)
             .keeping(settings.when_unreachable == WhenUnreachable::Keep);
         let first = Standing {

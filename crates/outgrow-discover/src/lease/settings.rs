@@ -1,11 +1,13 @@
 //! The registry's part of `[leader]`: which lease, and where.
 
+use std::path::Path;
 use std::time::Duration;
 
 use outgrow_core::settings::{Address, Secret, TableReader};
 
 use crate::etcd::cluster::check_servers;
 use crate::http::{RegistryTls, Server, check_use};
+use crate::settings::tls_files;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,7 +25,8 @@ outgrow_core::settings! {
         pub name: String = "outgrow/leader".to_owned();
         /// How long the lease of a box that died is still its own. It is renewed each third of
         /// it; a box that could not renew it takes it for lost after two thirds, so that `lost`
-        /// has the last third before another box gains it.
+        /// has the last third before another box gains it. A reload may change it; the lease stays
+        /// held.
         pub ttl: Duration = SECOND * 10, in SECOND * 2..=SECOND * 600;
         /// What the one that holds it does when the registry cannot be reached.
         pub when_unreachable: WhenUnreachable = WhenUnreachable::GiveUp;
@@ -80,6 +83,24 @@ impl LeaseSettings {
     pub fn registry(&self) -> String {
         let kind = if self.etcd.is_some() { "etcd" } else { "redis" };
         format!("{kind} {}", self.name)
+    }
+
+    /// Where the registry answers: two that have none of it in common are two registries.
+    pub fn places(&self) -> Vec<String> {
+        let servers = self.etcd.iter().flat_map(|etcd| &etcd.servers);
+        let redis = self.redis.iter();
+        let redis = redis.map(|redis| format!("{}/{}", redis.server, redis.database));
+        servers.map(ToString::to_string).chain(redis).collect()
+    }
+
+    /// Whether it is the lease that was called so ([`Self::registry`]) and was there.
+    pub fn is_same_lease(&self, registry: &str, places: &[String]) -> bool {
+        self.registry() == registry && self.places().iter().any(|one| places.contains(one))
+    }
+
+    /// The files that are read, each with its key below this table.
+    pub fn files(&self) -> Vec<(Vec<&'static str>, &Path)> {
+        tls_files([self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls))])
     }
 }
 

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use outgrow_core::Clock;
 use outgrow_core::settings::Address;
+use outgrow_testkit::authority::Authority;
 use outgrow_testkit::consul::{FakeConsul, Mood};
 use outgrow_testkit::etcd::Etcd;
 
 use super::settings::{RegisterConsul, RegisterEtcd, RegisterSettings};
 use super::{Entries, Entry, Registration};
 use crate::discovery::Surroundings;
+use crate::http::RegistryTls;
 
 /// Longer than any of it may take.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -232,4 +234,42 @@ async fn a_fake_consul_is_told_all_is_well_in_time() {
     registration.want(Entries::new());
     wait("withdrawn", || registration.is_done()).await;
     assert!(consul.registered().is_empty());
+}
+
+#[tokio::test]
+async fn etcd_is_told_over_tls() {
+    let authority = Authority::new().expect("an authority");
+    let etcd = Etcd::start_with_tls(&authority).expect("etcd");
+    let ours = authority.issue(&["outgrow"]).expect("a certificate");
+    let (certificate, key) = authority.files("outgrow", &ours).expect("files");
+    let server = format!("https://{}", etcd.encrypted().expect("TLS"));
+    let mut settings = settings(&etcd);
+    let own = settings.etcd.as_mut().expect("etcd");
+    own.servers = vec![server.parse().expect("a server")];
+    own.tls = Some(RegistryTls {
+        ca: Some(authority.ca_file().expect("a file")),
+        certificate: Some(certificate),
+        key: Some(key),
+        server_name: String::new(),
+    });
+    let surroundings = Surroundings::with_files(Clock::start());
+    let one = Registration::start(&settings, "box-1", surroundings).expect("a registry");
+    one.want(some(&[("a", 80, 1)]));
+    wait_keys(&etcd, &[ONE]).await;
+    // Renewed for longer than it lasts by itself.
+    tokio::time::sleep(settings.ttl * 2).await;
+    assert_eq!(keys(&etcd), [ONE]);
+    one.want(Entries::new());
+    wait_keys(&etcd, &[]).await;
+    // Whose issuer is not known is told nothing.
+    let own = settings.etcd.as_mut().and_then(|own| own.tls.as_mut());
+    let other = Authority::new().expect("another authority");
+    own.expect("tls").ca = Some(other.ca_file().expect("a file"));
+    let two = Registration::start(&settings, "box-1", surroundings).expect("a registry");
+    two.want(some(&[("a", 80, 1)]));
+    let problem = || two.state(surroundings.clock.now()).problem;
+    wait("a problem", || problem().is_some()).await;
+    let problem = problem().expect("a problem");
+    assert!(problem.contains("issue"), "{problem}");
+    assert!(keys(&etcd).is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use outgrow_core::settings::{Address, AddressError, Secret, TableReader};
 
 use crate::etcd::cluster::check_servers;
 use crate::http::{RegistryTls, Server, check_use};
+use crate::settings::tls_files;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -157,6 +159,13 @@ impl RegisterSettings {
         let consul = self.consul.as_ref();
         let consul = consul.map(|consul| format!("consul {}", consul.service));
         etcd.or(consul).unwrap_or_default()
+    }
+
+    /// The files that are read, each with its key below this table.
+    pub fn files(&self) -> Vec<(Vec<&'static str>, &Path)> {
+        let etcd = self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls));
+        let consul = self.consul.as_ref().map(|consul| ("consul", &consul.tls));
+        tls_files([etcd, consul])
     }
 }
 

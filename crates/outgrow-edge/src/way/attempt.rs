@@ -63,9 +63,16 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Address::Tcp { .. } => endpoint.label(),
         };
         let reporter = target.picking.takes_reports.then_some(&**endpoint);
+        let is_long = forward::is_long(self.exchange.request.length);
+        if is_long {
+            connection.limit_silence(Duration::ZERO);
+        }
         let done = self
             .exchange_with(&mut connection, (label, reporter), target, retries)
             .await;
+        if is_long {
+            connection.limit_silence(target.timeouts.unacknowledged);
+        }
         self.note_progress(context);
         match done {
             Ok(Done::Answered { reusable }) => {
@@ -74,6 +81,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             }
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
+                let timeouts = target.timeouts;
+                if !timeouts.unacknowledged.is_zero() {
+                    connection.limit_silence(timeouts.unacknowledged.max(timeouts.stream_idle));
+                }
                 Box::pin(self.tunnel(context, connection))
                     .await
                     .map_err(|fault| (fault, reused))

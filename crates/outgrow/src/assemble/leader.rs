@@ -12,12 +12,12 @@ mod view;
 use std::time::Duration;
 
 use outgrow_core::{Clock, WallTime};
-use outgrow_discover::lease::{News, Standing};
+use outgrow_discover::lease::{LeaseSettings, News, Standing};
 use outgrow_discover::{BootTime, Leadership, Surroundings};
 use outgrow_fleet::protocol::{DataMessage, Hello};
 use serde::{Deserialize, Serialize};
 
-use self::command::Running;
+use self::command::{Group, Running};
 use self::phase::{Phase, Situation, Step};
 pub(super) use self::view::LeaderView;
 use super::{boxes, discover, log};
@@ -30,15 +30,26 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// What the next data process is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Kept {
     /// Which lease it is about.
     lease: String,
+    /// Where that is.
+    places: Vec<String>,
     identity: String,
     phase: Phase,
     /// Until when it is held, in nanoseconds since the machine was started.
     until: Option<u64>,
     /// Since when, in milliseconds since 1970.
     since_ms: Option<u64>,
+    /// The command that is under way.
+    command: Option<Group>,
+}
+
+impl Kept {
+    fn is_of(&self, lease: &LeaseSettings) -> bool {
+        lease.is_same_lease(&self.lease, &self.places)
+    }
 }
 
 /// The lease and what was done about it.
@@ -79,8 +90,8 @@ impl Leader {
         let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_value(kept).ok());
         let kept = kept.unwrap_or_default();
         let table = config.leader.clone();
-        let is_same = |table: &config::Leader| table.lease.registry() == kept.lease;
-        let until = kept.until.filter(|_| table.as_ref().is_some_and(is_same));
+        let is_same = table.as_ref().is_some_and(|table| kept.is_of(&table.lease));
+        let until = kept.until.filter(|_| is_same);
         Self {
             box_name: box_name.to_owned(),
             surroundings: discover::surroundings(clock),
@@ -103,14 +114,22 @@ impl Leader {
     }
 
     /// Brings it to what a configuration says. A lease that is not wanted any more, or is another
-    /// one, is given back first.
+    /// one, is given back first. The same one under other conditions is held on to.
     pub(super) fn configure(&mut self, wanted: Option<&config::Leader>) {
+        if self.leadership.is_none()
+            && let Some(group) = self.kept.command.take()
+        {
+            // The process that started it is gone. What it does now would undo what we do.
+            group.end();
+        }
         match (&self.leadership, wanted) {
             (None, None) => {}
             (None, Some(wanted)) => self.begin(wanted.clone()),
-            (Some(running), Some(wanted))
-                if *running.settings() == wanted.lease && !self.leaving =>
-            {
+            (Some(running), Some(wanted)) if self.kept.is_of(&wanted.lease) && !self.leaving => {
+                if *running.settings() != wanted.lease {
+                    self.kept.until = running.standing().until.map(|until| until.0);
+                    self.ask(&wanted.lease);
+                }
                 self.table = Some(wanted.clone());
             }
             _ => {
@@ -122,27 +141,33 @@ impl Leader {
 
     fn begin(&mut self, table: config::Leader) {
         let now = boxes::boot_clock();
-        let lease = table.lease.registry();
-        if self.kept.lease != lease || self.kept.identity.is_empty() {
-            let identity = format!("{}/{}", self.box_name, boxes::random_part());
+        if !self.kept.is_of(&table.lease) {
             self.kept = Kept {
-                lease,
-                identity,
+                identity: format!("{}/{}", self.box_name, boxes::random_part()),
                 ..Kept::default()
             };
         }
         // What was under way may have been done, or not, or half.
         self.kept.phase = self.kept.phase.recalled();
-        let until = self.kept.until.map(BootTime);
         if self.is_upgrade {
             self.wait_until = now + table.lease.ttl / 3;
         }
-        let identity = &self.kept.identity;
-        let (lease, surroundings) = (&table.lease, self.surroundings);
-        self.leadership =
-            Leadership::start(lease, identity, until, boxes::boot_clock, surroundings);
+        self.ask(&table.lease);
         self.table = Some(table);
         self.leaving = false;
+    }
+
+    /// Asks for the lease from now on, with what is known of it.
+    fn ask(&mut self, lease: &LeaseSettings) {
+        (self.kept.lease, self.kept.places) = (lease.registry(), lease.places());
+        let until = self.kept.until.map(BootTime);
+        self.leadership = Leadership::start(
+            lease,
+            &self.kept.identity,
+            until,
+            boxes::boot_clock,
+            self.surroundings,
+        );
     }
 
     /// What follows from how it is now. To be called a few times a second; gives what the keeper is
@@ -214,6 +239,7 @@ impl Leader {
         let environment = [("OUTGROW_LEADER", lease), ("OUTGROW_BOX", &self.box_name)];
         self.running = command
             .map(|command| Running::start(word, &command, &environment, commands.command_timeout));
+        self.kept.command = self.running.as_ref().and_then(Running::group);
         self.finish_command();
     }
 
@@ -221,6 +247,7 @@ impl Leader {
     fn finish_command(&mut self) {
         if self.running.as_ref().is_none_or(Running::is_over) {
             self.running = None;
+            self.kept.command = None;
             self.kept.phase = self.kept.phase.done();
         }
     }

@@ -56,11 +56,13 @@ impl Log {
 fn write(text: &mut Vec<u8>, level: &str, message: &str) {
     WallTime::now().write_rfc3339(text);
     text.extend_from_slice(format!(" {level:<5} ").as_bytes());
-    text.extend(
-        message
-            .bytes()
-            .map(|byte| if byte == b'\n' { b' ' } else { byte }),
-    );
+    // What registries and applications say is in it: nothing of that may begin a line, or tell the
+    // reader's terminal what to do.
+    let mut utf8 = [0; 4];
+    for letter in message.chars() {
+        let letter = if letter.is_control() { ' ' } else { letter };
+        text.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
+    }
     text.push(b'\n');
 }
 
@@ -133,5 +135,13 @@ mod tests {
         let line = lines.recv_timeout(limit).expect("a line");
         assert!(line.contains(" warn  10 lines are lost: "), "{line}");
         assert!(line.ends_with(" info  read again\n"), "{line}");
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_orders_to_a_terminal() {
+        let mut text = Vec::new();
+        write(&mut text, "warn", "é\n\r\u{1b}[2J\u{9b}2J\t.");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.ends_with(" warn  é   [2J 2J .\n"), "{text:?}");
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn check(
     check.certificates(config, surroundings);
     check.services(config);
     check.sources(config, surroundings);
+    check.boxes(config, surroundings);
     check.matches(config);
     check.overcommitted(config, surroundings.machine);
 }
@@ -241,15 +242,8 @@ impl Check<'_> {
                 continue;
             };
             let table = ["service", name.as_str(), "discover"];
-            for (key, file) in discover.files() {
-                if let Err(reason) = (surroundings.readable)(file) {
-                    let path = [&table[..], &key[..]].concat();
-                    let message = format!("{} cannot be read: {reason}", file.display());
-                    let hint = "the service has no endpoint until it can; the path is relative to \
-                                the directory in which outgrow was started";
-                    self.warning(&path, message, hint);
-                }
-            }
+            let until = "the service has no endpoint until it can";
+            self.files(&table, &discover.files(), until, surroundings);
             let kubernetes = discover.kubernetes.as_ref();
             let is_told = (surroundings.environment)("KUBERNETES_SERVICE_HOST").is_some();
             if kubernetes.is_some_and(|kubernetes| kubernetes.server.is_none()) && !is_told {
@@ -258,6 +252,41 @@ impl Check<'_> {
                 let hint = "outgrow must run in a pod, or add for example server = \
                             \"https://10.0.0.10:6443\"";
                 self.warning(&path, message.to_owned(), hint);
+            }
+        }
+    }
+
+    /// What is read when others are told, or the lease is asked for.
+    fn boxes(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
+        for (name, service) in &config.service {
+            if let Some(register) = &service.register {
+                let table = ["service", name.as_str(), "register"];
+                let until = "others are told nothing until it can";
+                self.files(&table, &register.files(), until, surroundings);
+            }
+        }
+        if let Some(leader) = &config.leader {
+            let until = "this box cannot hold the lease until it can";
+            self.files(&["leader"], &leader.lease.files(), until, surroundings);
+        }
+    }
+
+    /// Files that are read while we run, each with its key below a table.
+    fn files(
+        &mut self,
+        table: &[&str],
+        files: &[(Vec<&'static str>, &Path)],
+        until: &str,
+        surroundings: &Surroundings<'_>,
+    ) {
+        for (key, file) in files {
+            if let Err(reason) = (surroundings.readable)(file) {
+                let path = [table, &key[..]].concat();
+                let message = format!("{} cannot be read: {reason}", file.display());
+                let hint = format!(
+                    "{until}; the path is relative to the directory in which outgrow was started"
+                );
+                self.warning(&path, message, &hint);
             }
         }
     }

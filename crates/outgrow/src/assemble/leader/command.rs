@@ -1,8 +1,8 @@
 //! A command that is run once, with a limit: in a process group of its own, which is killed when the
 //! time is over or nobody wants it any more; what it writes is logged.
 //!
-//! A child of the data process: when that is killed the command goes on by itself, and the next data
-//! process runs it again.
+//! A child of the data process: when that is killed the command goes on by itself, until the next
+//! data process ends it and runs it again.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use outgrow_fleet::settings::Command;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command as Process};
 use tokio::task::JoinHandle;
@@ -25,6 +26,37 @@ const LINE: usize = 1_024;
 /// How long what it wrote may take to arrive once it has ended: something that it started may hold
 /// its output open.
 const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// A command's process group, as the next data process finds it: its number alone may be another's
+/// by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Group {
+    pid: i32,
+    /// When its first process was started, in the kernel's units.
+    started: u64,
+}
+
+impl Group {
+    fn of(pid: Pid) -> Option<Self> {
+        let pid = pid.as_raw_nonzero().get();
+        let started = started(pid)?;
+        Some(Self { pid, started })
+    }
+
+    /// Kills it, if its first process is still there. Without that the command was over.
+    pub(super) fn end(self) {
+        if started(self.pid) == Some(self.started) {
+            kill(Pid::from_raw(self.pid));
+        }
+    }
+}
+
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second word is a name in parentheses, which may have any in it; this is the 22nd.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(19)?.parse().ok()
+}
 
 /// A command under way; dropping it kills it.
 #[derive(Debug)]
@@ -82,6 +114,11 @@ impl Running {
             group,
             is_reaped,
         }
+    }
+
+    /// Its process group, if it could be started.
+    pub(super) fn group(&self) -> Option<Group> {
+        self.group.and_then(Group::of)
     }
 
     /// Whether it has ended.

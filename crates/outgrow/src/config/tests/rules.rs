@@ -121,6 +121,10 @@ fn rules_of_the_leader_lease_are_told() {
     );
     check("[leader]\nredis = { }\n", &[]);
     check(
+        "[leader]\netcd = { servers = [\"https://a:1\"], tls = { ca = \"missing.pem\" } }\n",
+        &["2:leader.etcd.tls.ca: warning: missing.pem cannot be read"],
+    );
+    check(
         "[process]\nname = \"a b\"\n",
         &["2:process.name: \"a b\" is not a name"],
     );
@@ -243,6 +247,13 @@ fn rules_inside_of_services_are_told() {
     );
     let register = |more: &str| format!("endpoints = [\"a:1\"]\n[service.x.register]\n{more}\n");
     let etcd = "etcd = { servers = [\"http://a:1\"], prefix = \"/x/\" }";
+    check(
+        &register(
+            "address = \"10.0.0.1:80\"\nconsul = { service = \"a\", server = \"https://a:1\", tls = \
+             { ca = \"missing.pem\" } }",
+        ),
+        &["8:service.x.register.consul.tls.ca: warning: missing.pem cannot be read"],
+    );
     check(
         &register("address = \"10.0.0.1:80\""),
         &["6:service.x.register: no registry is written | add etcd"],

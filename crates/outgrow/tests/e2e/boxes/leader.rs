@@ -389,3 +389,75 @@ respond = {{ status = 200, body = "ok" }}
     gone.expect("no lease");
     outgrow.stop().expect("stopped");
 }
+
+#[test]
+fn what_is_kept_while_the_registry_is_away_is_kept_whatever_is_done_here() {
+    let mut etcd = Etcd::start().expect("etcd");
+    let journal = Journal::new();
+    let registry = etcd_at(etcd.address());
+    let config = |ttl: &str, more: &str| {
+        let path = journal.path();
+        let path = path.display();
+        format!(
+            "[listener.public]\naddress = \"%public%\"\n[route.app]\nrespond = {{ status = 200 }}\n\
+             [leader]\n{registry}\nwhen_unreachable = \"keep\"\nttl = \"{ttl}\"\n{more}\
+             gained = \"echo gained a >> {path}\"\nlost = \"echo lost a >> {path}\"\n"
+        )
+    };
+    let mut a = Outgrow::start(&config("9s", "")).expect("outgrow starts");
+    wait_leader(&a);
+    journal.wait(&a, &["gained a"]);
+    etcd.kill();
+    let holds_after = |a: &Outgrow, what: &str| {
+        // Longer than anything that is believed without a further word.
+        let end = Instant::now() + TTL;
+        while Instant::now() < end {
+            assert!(is_leader(a), "{what}: {}", a.stderr());
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(journal.lines(), ["gained a"], "{what}: {}", a.stderr());
+    };
+    holds_after(&a, "the registry is away");
+    let data = a.pids().data[0];
+    a.kill9(data).expect("killed");
+    let back = a.wait("another data process holds on", SOON, |a| {
+        let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
+        (is_other && is_leader(a)).then_some(())
+    });
+    back.expect("another data process");
+    holds_after(&a, "a data process was killed");
+    a.reload(&config("3s", "")).expect("reloaded");
+    holds_after(&a, "another ttl");
+    a.reload(&config("3s", "command_timeout = \"2s\"\n"))
+        .expect("reloaded");
+    holds_after(&a, "another limit of commands");
+    a.upgrade(None).expect("an upgrade");
+    wait_leader(&a);
+    holds_after(&a, "an upgrade");
+    etcd.start_again().expect("etcd again");
+    a.wait_told("answers again").expect("told");
+    holds_after(&a, "the registry is back");
+    a.stop().expect("stopped");
+    assert_eq!(journal.lines(), ["gained a", "lost a"]);
+}
+
+#[test]
+fn a_command_of_a_killed_data_process_undoes_nothing_later() {
+    let etcd = Etcd::start().expect("etcd");
+    let journal = Journal::new();
+    let path = journal.path();
+    let path = path.display();
+    let registry = etcd_at(etcd.address());
+    let config = format!(
+        "[listener.public]\naddress = \"%public%\"\n[route.app]\nrespond = {{ status = 200 }}\n\
+         [leader]\n{registry}\n\
+         gained = \"echo begun >> {path}; sleep 3; echo ended >> {path}\"\n"
+    );
+    let a = Outgrow::start(&config).expect("outgrow starts");
+    journal.wait(&a, &["begun"]);
+    a.kill9(a.pids().data[0]).expect("killed");
+    // The next one's comes to its end after that of the killed one would have.
+    a.wait_told("leader: gained has run").expect("told");
+    assert_eq!(journal.lines(), ["begun", "begun", "ended"]);
+    a.stop().expect("stopped");
+}

@@ -222,3 +222,27 @@ fn a_busy_service_has_a_queue_with_an_end() {
     gate.open();
     assert!(first.receive_until(b"late", SOON).expect("received"));
 }
+
+#[test]
+fn an_application_that_reads_late_is_not_taken_for_a_machine_that_is_gone() {
+    // Much longer than `unacknowledged`: the machine's window is full all the time.
+    let script = Script::every([
+        Step::Pause(Duration::from_secs(2)),
+        Step::ReadRequest,
+        Step::Send(response("read")),
+    ]);
+    let backend = Recorder::start(script).expect("a backend");
+    let outgrow = Front {
+        service: "timeouts = { unacknowledged = \"300ms\" }",
+        ..Front::default()
+    }
+    .before(&backend);
+    let body = "x".repeat(8 << 20);
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = ask_until_close(&outgrow, &request);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(backend.connections().len(), 1, "it was not begun anew");
+}
