@@ -96,7 +96,8 @@ outgrow_core::settings! {
         /// its share of failed requests (500 and above) or its response times are worse than those
         /// of the old one in the same time (tests at the 1 % level; a difference below 0.5 % of
         /// errors does not count). With fewer than 50 requests to either it takes up to five times as
-        /// long, and then goes on without a verdict.
+        /// long, and then goes on without a verdict, unless so many of the few failed that it is no
+        /// chance (at the 0.1 % level).
         pub observe: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
         /// How often new instances may fail (exit, or not be ready after `start_timeout`) before
         /// the replacement is given up. 0: never; it waits for a better version.

@@ -8,6 +8,7 @@ use outgrow_core::settings::MapKey;
 use outgrow_message::Method;
 
 use super::HeaderName;
+use super::token::is_token_character;
 
 /// Most conditions of a route on header fields, on the query and on cookies, each.
 pub const CONDITION_LIMIT: usize = 16;
@@ -74,9 +75,7 @@ impl FromStr for MethodName {
     type Err = MethodNameError;
 
     fn from_str(text: &str) -> Result<Self, MethodNameError> {
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if !(1..=32).contains(&text.len()) || !text.bytes().all(is_token) {
+        if !(1..=32).contains(&text.len()) || !text.chars().all(is_token_character) {
             return Err(MethodNameError::Token);
         }
         if text.bytes().any(|byte| byte.is_ascii_lowercase()) {

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use outgrow_core::settings::{MapKey, TableReader};
 
+use super::token::is_token_character;
+
 /// Fields that say how a message is framed or what concerns one connection only. The engine
 /// writes them; a setting that changed them would make the message ambiguous.
 const OWNED_BY_THE_ENGINE: [&str; 9] = [
@@ -96,10 +98,10 @@ impl HeaderName {
             257.. => return Err(HeaderNameError::Length),
             _ => {}
         }
-        let is_token = |character: &char| {
-            character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(*character)
-        };
-        match text.chars().find(|character| !is_token(character)) {
+        match text
+            .chars()
+            .find(|character| !is_token_character(*character))
+        {
             Some(character) => Err(HeaderNameError::Character(character)),
             None => Ok(Self(text.to_owned())),
         }

@@ -19,6 +19,7 @@ mod service;
 mod split;
 mod target;
 mod template;
+mod token;
 
 #[cfg(test)]
 mod tests;

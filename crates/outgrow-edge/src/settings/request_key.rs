@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::token::is_token_character;
 use super::{HeaderName, HeaderNameError};
 
 /// Longest name of a cookie or a query key, in bytes.
@@ -69,10 +70,7 @@ impl FromStr for RequestKey {
 
 /// A name that stands in a Cookie field as it is (RFC 6265 section 4.1.1).
 fn token(name: &str) -> Result<String, RequestKeyError> {
-    let fits = |character: char| {
-        character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
-    };
-    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(fits) {
+    if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(is_token_character) {
         return Err(RequestKeyError::Name);
     }
     Ok(name.to_owned())

@@ -8,6 +8,7 @@ use outgrow_balance::algorithm::Bound;
 use outgrow_core::settings::{OneOrMany, Secret, TableReader};
 
 use super::RequestKey;
+use super::token::is_token_character;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -61,9 +62,7 @@ outgrow_core::choice! {
 }
 
 fn check_sticky(sticky: &StickySettings, table: &mut TableReader<'_, '_>) {
-    let is_wrong = |character: char| {
-        !character.is_ascii_alphanumeric() && !"!#$%&'*+-.^_`|~".contains(character)
-    };
+    let is_wrong = |character: char| !is_token_character(character);
     if sticky.cookie.len() > 128 || sticky.cookie.contains(is_wrong) {
         let message = format!("{:?} is not the name of a cookie", sticky.cookie);
         table.problem(

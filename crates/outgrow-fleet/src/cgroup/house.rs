@@ -187,10 +187,14 @@ pub(super) fn hall_v2(
     name: &str,
     ours: &dyn Fn() -> io::Result<Vec<u32>>,
 ) -> Result<Hall, String> {
-    let directory = base.join(name);
-    make(&directory)?;
     // Only the machine's root has no events: it alone may hold processes and hand controllers on.
     let is_root = !base.join("cgroup.events").exists();
+    // Seen before anything is moved: from within `main` it could not be told again.
+    if !is_root && has_others(base, ours)? {
+        return Err(occupied(base));
+    }
+    let directory = base.join(name);
+    make(&directory)?;
     let outside = if is_root {
         base.to_path_buf()
     } else {
@@ -206,6 +210,32 @@ pub(super) fn hall_v2(
         outside,
         enabled: Vec::new(),
     })
+}
+
+/// Whether there are processes in `base` that are not ours.
+fn has_others(base: &Path, ours: &dyn Fn() -> io::Result<Vec<u32>>) -> Result<bool, String> {
+    let look = || -> Result<HashSet<u32>, String> {
+        let mut others: HashSet<u32> = pids(base)
+            .map_err(|error| cannot(base, "read", &error))?
+            .into_iter()
+            .collect();
+        for pid in ours().map_err(|error| format!("/proc cannot be read: {error}"))? {
+            others.remove(&pid);
+        }
+        Ok(others)
+    };
+    let others = look()?;
+    // One of ours may have ended between the two lists; it is not there the next time.
+    Ok(!others.is_empty() && !others.is_disjoint(&look()?))
+}
+
+fn occupied(base: &Path) -> String {
+    format!(
+        "other processes are in outgrow's own control group {}, and a group that holds processes \
+         cannot hand controllers on: start outgrow in a group of its own (a systemd service with \
+         Delegate=yes, or systemd-run --scope -p Delegate=yes)",
+        base.display()
+    )
 }
 
 fn move_out(
@@ -254,13 +284,8 @@ pub(super) fn hand_on_by_name(hall: &mut Hall, name: &str) -> Result<(), String>
     };
     if !has_it(&hall.base) {
         if let Err(error) = write(&hall.base.join(control), &format!("+{name}")) {
-            let base = hall.base.display();
             return Err(match error.raw_os_error() {
-                Some(16) => format!(
-                    "other processes are in outgrow's own control group {base}, and a group that \
-                     holds processes cannot hand {name} on: start outgrow in a group of its own \
-                     (a systemd service with Delegate=yes, or systemd-run --scope -p Delegate=yes)"
-                ),
+                Some(16) => occupied(&hall.base),
                 _ => cannot(&hall.base, &format!("have {name} handed on"), &error),
             });
         }

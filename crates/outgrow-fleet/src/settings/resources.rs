@@ -16,7 +16,8 @@ outgrow_core::settings! {
     /// kernel enforces it by control groups (v1 or v2), which outgrow makes below its own where it
     /// may: as root, as a systemd service with `Delegate=yes`, in a container with writable control
     /// groups. Where it may not, the instances run without these limits, and the log and `/state`
-    /// say why. A change is written to the instances that run; none is replaced for it.
+    /// say why. A change is written to the instances that run; none is replaced for it, unless
+    /// `workers = "auto"` comes to another number by it.
     pub struct ResourceSettings {
         /// Processor time, in cores: 0.5 is half of one, 2 is two. An instance that wants more is
         /// held back for the rest of each tenth of a second. Left out: no limit.

@@ -204,7 +204,9 @@ impl Shim {
             (None, Some(signal)) => Exit::Signal { signal },
             (None, None) => Exit::Signal { signal: 0 },
         };
-        let over_memory = self.enclosure.over_memory(status);
+        // A SIGKILL while it is stopped is our own, whatever the kernel did to it before.
+        let unasked = matches!(self.phase, Phase::Running);
+        let over_memory = self.enclosure.over_memory(status).filter(|_| unasked);
         let exited = FromShim::Exited {
             said: self.said(&exit),
             exit,
@@ -214,7 +216,7 @@ impl Shim {
         // Unasked: what is left of it must not stay. While it is being stopped
         // the others keep their grace: a shell that ends at SIGTERM before the
         // server that it started must not take the server's grace away.
-        if matches!(self.phase, Phase::Running) {
+        if unasked {
             self.start_killing(Moment::now());
         }
     }

@@ -8,16 +8,26 @@
 //!   one-sided. Bad when the new version is slower at the 1 % level and a request to it is slower
 //!   than one to the old version in at least [`LEAST_SLOWER`] of all pairs.
 //!
-//! Both tests are of the same time, so that what befalls both (load, a database) is no reason. Two
+//! - Errors of few requests (fewer than [`LEAST_REQUESTS`]): Fisher's exact test, one-sided, at the
+//!   0.1 % level, since it is looked at again and again. A new version that fails everything gets few
+//!   requests, as it is ejected: that must not be taken for too little to judge by.
+//!
+//! The tests are of the same time, so that what befalls both (load, a database) is no reason. Two
 //! tests at 1 % each fail a version that is no worse in at most 2 % of the cases.
 
 /// The z of a probability of 1 %, one-sided.
 const Z: f64 = 2.326_347_874;
+/// The level of the exact test.
+const EXACT_LEVEL: f64 = 0.001;
+/// Fewer failures are never enough, beside however many requests to the old version.
+const EXACT_LEAST: u64 = 3;
+/// The most terms that its sum may have; with more of both there are enough requests to wait for.
+const EXACT_TERMS: u64 = 100;
 /// How much higher the share of errors must be to count.
 pub const LEAST_EXCESS: f64 = 0.005;
 /// In how many of all pairs the new version must be slower to count; 0.5 is no difference.
 pub const LEAST_SLOWER: f64 = 0.6;
-/// With fewer requests to the new version nothing is said.
+/// With fewer requests nothing is said, unless so many of them fail that it cannot be chance.
 pub const LEAST_REQUESTS: u64 = 50;
 
 /// What instances of one version answered.
@@ -63,17 +73,15 @@ pub enum Verdict {
 /// Compares the new version with the old one.
 pub fn compare(old: &Observed, new: &Observed) -> Verdict {
     if new.requests < LEAST_REQUESTS || old.requests < LEAST_REQUESTS {
-        return Verdict::Unclear;
+        let is_bad = new.errors >= EXACT_LEAST && errors_by_chance(old, new) < EXACT_LEVEL;
+        return match is_bad {
+            true => Verdict::Bad(more_errors(old, new)),
+            false => Verdict::Unclear,
+        };
     }
-    let (of_old, of_new) = (old.error_share(), new.error_share());
-    if of_new - of_old >= LEAST_EXCESS && errors_z(old, new) > Z {
-        return Verdict::Bad(format!(
-            "{:.1} % of {} requests failed, of the old version {:.1} % of {}",
-            of_new * 100.0,
-            new.requests,
-            of_old * 100.0,
-            old.requests
-        ));
+    let excess = new.error_share() - old.error_share();
+    if excess >= LEAST_EXCESS && errors_z(old, new) > Z {
+        return Verdict::Bad(more_errors(old, new));
     }
     let (z, slower) = slower_z(&old.times, &new.times);
     if slower >= LEAST_SLOWER && z > Z {
@@ -83,6 +91,42 @@ pub fn compare(old: &Observed, new: &Observed) -> Verdict {
         ));
     }
     Verdict::Good
+}
+
+fn more_errors(old: &Observed, new: &Observed) -> String {
+    format!(
+        "{:.1} % of {} requests failed, of the old version {:.1} % of {}",
+        new.error_share() * 100.0,
+        new.requests,
+        old.error_share() * 100.0,
+        old.requests
+    )
+}
+
+/// How probable it is, if both versions fail as often, that at least so many of the failures are the
+/// new version's: the tail of the hypergeometric distribution.
+fn errors_by_chance(old: &Observed, new: &Observed) -> f64 {
+    let all = old.requests.saturating_add(new.requests);
+    let errors = old.errors.saturating_add(new.errors).min(all);
+    // The same table either way round; the smaller sum has fewer terms.
+    let (rows, columns) = (new.requests.min(errors), new.requests.max(errors));
+    let least = new.errors.min(rows);
+    if rows > EXACT_TERMS {
+        return 1.0;
+    }
+    let (rest, whole) = (all - columns, ln_choose(all, rows));
+    let terms = (least..=rows).filter_map(|count| {
+        let others = rows - count;
+        (others <= rest)
+            .then(|| (ln_choose(columns, count) + ln_choose(rest, others) - whole).exp())
+    });
+    terms.sum::<f64>().min(1.0)
+}
+
+/// The logarithm of the number of ways to choose `count` of `all`; `count` is small, and not larger.
+fn ln_choose(all: u64, count: u64) -> f64 {
+    let factor = |taken: u64| ((all - taken) as f64 / (count - taken) as f64).ln();
+    (0..count).map(factor).sum()
 }
 
 fn errors_z(old: &Observed, new: &Observed) -> f64 {
@@ -177,10 +221,49 @@ mod tests {
             None,
         );
         check(observed(1000, 0, &[]), observed(1000, 0, &[]), None);
-        for few in [observed(49, 49, even), Observed::default()] {
+        for few in [observed(49, 0, even), Observed::default()] {
             assert_eq!(compare(&observed(1000, 0, even), &few), Verdict::Unclear);
             assert_eq!(compare(&few, &observed(1000, 0, even)), Verdict::Unclear);
         }
+    }
+
+    #[test]
+    fn few_requests_that_all_fail_are_enough() {
+        let check = |old: (u64, u64), new: (u64, u64), is_bad: bool| {
+            let verdict = compare(&observed(old.0, old.1, &[]), &observed(new.0, new.1, &[]));
+            assert_eq!(
+                matches!(verdict, Verdict::Bad(_)),
+                is_bad,
+                "{old:?} {new:?}"
+            );
+            assert!(is_bad || verdict == Verdict::Unclear, "{verdict:?}");
+        };
+        check((1000, 0), (5, 5), true);
+        check((1000, 0), (10, 3), true);
+        check((1_000_000_000, 1000), (25, 25), true);
+        // Chance.
+        check((1000, 0), (1, 1), false);
+        check((1_000_000, 0), (2, 2), false);
+        check((1000, 100), (20, 5), false);
+        check((3, 0), (3, 3), false);
+        // Whatever befalls both.
+        check((1000, 1000), (5, 5), false);
+        check((5, 5), (49, 0), false);
+        check((u64::MAX, u64::MAX), (49, 49), false);
+    }
+
+    /// Against the table of the lady tasting tea, and a sum that is all there is.
+    #[test]
+    fn the_exact_test_is_fishers() {
+        let check = |old: (u64, u64), new: (u64, u64), expected: f64| {
+            let told = errors_by_chance(&observed(old.0, old.1, &[]), &observed(new.0, new.1, &[]));
+            assert!((told - expected).abs() < 1e-9, "{old:?} {new:?}: {told}");
+        };
+        check((4, 1), (4, 3), 17.0 / 70.0);
+        check((4, 0), (4, 4), 1.0 / 70.0);
+        check((4, 4), (4, 0), 1.0);
+        check((10, 0), (0, 0), 1.0);
+        check((0, 0), (4, 4), 1.0);
     }
 
     /// The U of the buckets is that of all pairs, one by one.

@@ -72,7 +72,13 @@ impl Instances {
 
     /// Takes over what a configuration wants. `cores` decides how many run when it does not say.
     pub(super) fn configure(&mut self, config: &Config, cores: usize) {
+        let mut before = std::mem::take(&mut self.wanted);
         self.wanted = Wanted::all(config, cores, &self.deploys);
+        for (name, wanted) in &mut self.wanted {
+            if let Some(before) = before.remove(name) {
+                wanted.go_on_from(before);
+            }
+        }
     }
 
     /// For the state.

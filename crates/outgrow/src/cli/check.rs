@@ -22,7 +22,9 @@ pub struct CheckArgs {
 pub fn check(args: &CheckArgs) -> ExitCode {
     if let Err(error) = std::fs::metadata(&args.file) {
         let file = args.file.display();
-        return super::complain(&format!("{file}: {error}\nhint: outgrow check FILE"));
+        return super::complain(&format!(
+            "{file}: {error}\nhint: name a file: outgrow check FILE"
+        ));
     }
     match ConfigSource::File(args.file.clone()).load(look(args.json)) {
         Ok((config, warnings)) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use outgrow_core::settings::Name;
+use outgrow_core::settings::{Name, nearest};
 
 use super::source::{ConfigSource, look};
 use crate::config::{self, Question};
@@ -66,10 +66,11 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         && !config.listener.keys().any(|name| name.as_str() == listener)
     {
         let known: Vec<&str> = config.listener.keys().map(Name::as_str).collect();
-        let known = known.join(", ");
-        return super::complain(&format!(
-            "there is no listener {listener}; there are: {known}"
-        ));
+        let hint = match nearest(listener, known.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("there are: {}", known.join(", ")),
+        };
+        return super::complain(&format!("there is no listener {listener:?}: {hint}"));
     }
     match config::explain(&config, &question) {
         Ok(explanation) if args.json => super::print(&format!("{}\n", explanation.to_json())),

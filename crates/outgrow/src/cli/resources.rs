@@ -55,6 +55,8 @@ fn as_json(state: &Value) -> Value {
         "cpu_cores",
         "memory_bytes",
         "processes",
+        "restarts",
+        "last_exit",
         "limits",
     ];
     let instances = list(state, "instances").map(|one| keep(one, &keys));
@@ -106,6 +108,10 @@ fn instance_row(one: &Value, notes: &mut Vec<String>) -> Vec<String> {
     let in_force = &limits["in_force"];
     for reason in list(limits, "reasons") {
         notes.push(format!("{name}: {}", text(reason)));
+    }
+    // What the kernel counts begins anew with each start.
+    if let (Some(exit), Some(count @ 1..)) = (one["last_exit"].as_str(), one["restarts"].as_u64()) {
+        notes.push(format!("{name}: restarts {count}, the last end: {exit}"));
     }
     let throttled = limits["throttled_ms"].as_u64();
     vec![
@@ -249,7 +255,8 @@ mod tests {
                   "limits": { "state": "partly enforced", "reasons": ["cpu: not delegated"],
                     "in_force": { "cpu_cores": null, "memory_bytes": 512 << 20, "processes": 50 },
                     "throttled_ms": 1500, "oom_kills": 2 } },
-                { "name": "web.2", "service": "web", "state": "starting", "limits": null },
+                { "name": "web.2", "service": "web", "state": "starting", "limits": null,
+                  "restarts": 3, "last_exit": "killed: it used more" },
             ],
         })
     }
@@ -261,6 +268,7 @@ INSTANCE  STATE     CPU  LIMIT  MEMORY  LIMIT   PROCESSES  THROTTLED  KILLS  LIM
 web.1     ready     25%  -      100MiB  512MiB  3 of 50    1.5s       2      partly enforced
 web.2     starting  -    -      -       -       -          -          -      -
 web.1: cpu: not delegated
+web.2: restarts 3, the last end: killed: it used more
 
 web: cannot tell how many more instances would fit (by cpu unknown: 114% left, 0% each; by memory 40: 5GiB left, 128MiB each)
   the instances are idle

@@ -1,6 +1,7 @@
 //! Tests with the real control groups of this machine; they fail where these cannot be written
 //! (`cargo xtask test` says so beforehand). The end-to-end tests have whole instances in them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -110,15 +111,21 @@ fn version_2_hands_on_when_the_processes_are_in_a_leaf() {
 
 fn with_stranger(base: &Path, controller: &str, own: u32, stranger: Sleeper) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
-    let mut hall = hall_v2(base, "outgrow-1-2-3", &|| Ok(vec![own]))?;
+    let build = || hall_v2(base, "outgrow-1-2-3", &|| Ok(vec![own]));
+    let told = "other processes are in outgrow's own";
+    let refused = build().unwrap_err();
+    assert!(refused.contains(told), "{refused}");
+    let inside: HashSet<u32> = pids(base).map_err(failed)?.into_iter().collect();
+    assert_eq!(inside, HashSet::from([own, stranger.pid()]), "all stay");
+    drop(stranger);
+    let mut hall = build()?;
     let main = base.join("outgrow-1-2-3/main");
     assert_eq!(pids(&main).map_err(failed)?, [own]);
-    assert_eq!(pids(base).map_err(failed)?, [stranger.pid()]);
+    // One that comes after that look is the kernel's to refuse.
+    let stranger = Sleeper::start();
+    write(&base.join("cgroup.procs"), &stranger.pid().to_string()).map_err(failed)?;
     let refused = hand_on_by_name(&mut hall, controller).unwrap_err();
-    assert!(
-        refused.contains("other processes are in outgrow's own"),
-        "{refused}"
-    );
+    assert!(refused.contains(told), "{refused}");
     drop(stranger);
     hand_on_by_name(&mut hall, controller)?;
     let leaf = base.join("outgrow-1-2-3/web.1-1");

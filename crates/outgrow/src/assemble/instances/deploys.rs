@@ -238,6 +238,8 @@ fn say(service: &str, wanted: &Wanted, standing: Standing) {
             "{service}: the new instances failed {failures} times: the deploy is given up, the \
              old instances stay (outgrow deploy {service} tries again)"
         )),
+        // Each further failure is told by the keeper.
+        (Some(Standing::Stuck { .. }), Standing::Stuck { .. }) => {}
         (_, Standing::Stuck { failures }) => log::warn(&format!(
             "{service}: the instances failed {failures} times, and there is nothing to go back to"
         )),

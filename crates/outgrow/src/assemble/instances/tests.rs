@@ -255,6 +255,31 @@ fn a_new_version_must_stay_ready_before_the_next_is_replaced() {
 }
 
 #[test]
+fn a_reload_does_not_begin_a_canary_anew() {
+    let canary = "deploy = { canary = 1, observe = \"60s\" }";
+    let mut house = two_ready(&config("serve", canary));
+    house.apply(&config("serve --new", canary));
+    assert_eq!(house.steps(at(20)), ["start web.3"]);
+    house.runs("web.3", 3, at(20));
+    house.comes_up(3, at(20));
+    house.steps(at(20));
+    assert_eq!(house.steps(at(30)), Vec::<String>::new(), "it is watched");
+    house.apply(&config(
+        "serve --new",
+        &format!("{canary}\ndrain_timeout = \"9s\""),
+    ));
+    assert_eq!(house.steps(at(300)), Vec::<String>::new());
+    // Without requests it goes on after five times 60 s: from 30 on, not from 300.
+    assert_eq!(house.steps(at(331)), ["start web.4", "stop web.2"]);
+    house.apply(&config("serve --new", canary));
+    assert_eq!(house.steps(at(332)), Vec::<String>::new());
+    house.runs("web.4", 4, at(332));
+    house.comes_up(4, at(332));
+    house.steps(at(332));
+    assert_eq!(house.steps(at(340)), ["stop web.1"], "it has passed");
+}
+
+#[test]
 fn instances_of_a_service_that_is_gone_finish_their_requests() {
     let mut house = two_ready(&config("serve", ""));
     let permit = house.permit(at(10));

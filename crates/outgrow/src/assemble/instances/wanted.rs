@@ -78,6 +78,15 @@ impl Wanted {
         })
     }
 
+    /// Takes over how far a replacement by the same specification is: a reload that changes something
+    /// else does not begin a canary anew.
+    pub(super) fn go_on_from(&mut self, before: Self) {
+        if before.template.hash() == self.template.hash() {
+            self.standing = before.standing;
+            self.trial = before.trial;
+        }
+    }
+
     /// Wants the configuration's specification in this revision.
     pub(super) fn aim_at(&mut self, revision: u64) {
         let Source {
