@@ -14,7 +14,6 @@ use outgrow_core::Ticks;
 use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
-use crate::connect;
 use crate::endpoint::EndpointId;
 
 #[cfg(test)]
@@ -45,7 +44,7 @@ impl Connection {
 
     /// How long what is sent from now on may stay unacknowledged; zero: as long as the system tries.
     pub fn limit_silence(&self, unacknowledged: Duration) {
-        connect::limit_silence(&self.stream, unacknowledged);
+        crate::connect::limit_silence(&self.stream, unacknowledged);
     }
 }
 
