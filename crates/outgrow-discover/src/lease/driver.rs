@@ -28,7 +28,7 @@ pub(super) enum Answer {
 
 /// The registry that has the lease.
 pub(super) enum Registry {
-    Etcd(etcd::Lock),
+    Etcd(Box<etcd::Lock>),
     Redis(redis::Lock),
 }
 
@@ -41,7 +41,7 @@ impl Registry {
         let name = &settings.name;
         if let Some(own) = &settings.etcd {
             let lock = etcd::Lock::new(own, name, identity, settings.ttl, surroundings);
-            return Some(Self::Etcd(lock));
+            return Some(Self::Etcd(Box::new(lock)));
         }
         let own = settings.redis.as_ref()?;
         let lock = redis::Lock::new(own, name, identity, settings.ttl);
