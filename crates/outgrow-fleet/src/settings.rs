@@ -99,8 +99,9 @@ outgrow_core::settings! {
         /// long, and then goes on without a verdict, unless so many of the few failed that it is no
         /// chance (at the 0.1 % level).
         pub observe: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
-        /// How often new instances may fail (exit, or not be ready after `start_timeout`) before
-        /// the replacement is given up. 0: never; it waits for a better version.
+        /// How often new instances may fail (exit, not be ready after `start_timeout`, or be ejected
+        /// or fail their check soon after they were ready) before the replacement is given up. 0:
+        /// never; it waits for a better version.
         pub tries: u32 = 3, in 0..=100;
     }
 }

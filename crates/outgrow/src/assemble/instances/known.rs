@@ -52,6 +52,8 @@ pub(in super::super) struct Known {
     pub(super) settled: bool,
     /// Whether it ever was.
     pub(super) proven: bool,
+    /// How often it was ready and then not any more, while it ran and before it was `proven`.
+    lapses: u32,
     /// Restarts before this process knew it.
     pub(super) failures_before: u32,
     /// The shim of the run that was there before this process was.
@@ -78,6 +80,7 @@ impl Known {
             held: false,
             settled: false,
             proven: false,
+            lapses: 0,
             failures_before: 0,
             inherited_shim: None,
         }
@@ -204,6 +207,8 @@ impl Known {
                 let address = self.report.address.as_deref().unwrap_or_default();
                 log::info(&format!("{name} is ready at {address} after {took} ms"));
             }
+        } else if !self.proven {
+            self.lapses = self.lapses.saturating_add(1);
         }
         true
     }
@@ -215,7 +220,8 @@ impl Known {
         self.proven |= self.settled;
     }
 
-    /// How often it ended, or was restarted, without ever having been ready for long enough.
+    /// How often it ended, was restarted or stopped being ready, without ever having been ready for
+    /// long enough. One that fails its requests is ejected as soon as it gets some, again and again.
     pub(super) fn failures(&self) -> u32 {
         if self.proven {
             return 0;
@@ -227,7 +233,7 @@ impl Known {
                 | InstanceState::CrashLoop { .. }
         );
         let restarts = self.report.restarts.saturating_sub(self.failures_before);
-        restarts + u32::from(fails_now)
+        restarts + u32::from(fails_now) + self.lapses
     }
 
     /// Whether it may take requests within `patience`.

@@ -254,6 +254,32 @@ fn a_new_version_must_stay_ready_before_the_next_is_replaced() {
     assert_eq!(house.used(), ["127.0.0.1:1", "127.0.0.1:3"]);
 }
 
+/// It gets ready each time, fails its first requests, and is ejected for longer and longer.
+#[test]
+fn a_new_version_that_is_ejected_again_and_again_is_given_up() {
+    for more in ["", "deploy = { canary = 1 }"] {
+        let mut house = two_ready(&config("serve", more));
+        house.apply(&config("serve --new", more));
+        assert_eq!(house.steps(at(20)), ["start web.3"], "{more}");
+        house.runs("web.3", 3, at(20));
+        house.comes_up(3, at(20));
+        house.steps(at(20));
+        for (second, end) in [(21, 32), (33, 54)] {
+            house.is_ejected(3, at(second));
+            assert_eq!(house.steps(at(second)), Vec::<String>::new(), "{more}");
+            house.registry.tick(at(end));
+            assert_eq!(house.steps(at(end)), Vec::<String>::new());
+            assert!(house.ready().contains(&"web.3"), "it gets requests again");
+        }
+        house.is_ejected(3, at(55));
+        let last = [house.steps(at(55)), house.steps(at(56))].concat();
+        let told = house.instances.standings()["web"].word;
+        assert_eq!(told, "rolled_back", "{more}");
+        assert_eq!(house.ready(), ["web.1", "web.2"]);
+        assert_eq!(last, ["stop web.3"], "{more}");
+    }
+}
+
 #[test]
 fn a_reload_does_not_begin_a_canary_anew() {
     let canary = "deploy = { canary = 1, observe = \"60s\" }";
