@@ -50,7 +50,7 @@ async fn listening() -> (Registry, Arc<Endpoint>, TcpListener) {
 
 /// A connection and the server's end of it.
 async fn connected(endpoint: &Endpoint, listener: &TcpListener) -> (Connection, TcpStream) {
-    let connection = connect(endpoint, within(Duration::from_secs(5)), at(1))
+    let connection = crate::connect(endpoint, within(Duration::from_secs(5)), at(1))
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
@@ -215,7 +215,8 @@ fn take_over_between_threads(address: Address, may_be_late: bool, accept: impl F
         scope.spawn(move || {
             runtime().block_on(async {
                 for number in 1..=2 {
-                    let connecting = connect(first, within(Duration::from_secs(5)), at(number));
+                    let connecting =
+                        crate::connect(first, within(Duration::from_secs(5)), at(number));
                     first.release(0, connecting.await.unwrap(), at(number), None);
                 }
                 released.send(()).unwrap();
@@ -296,7 +297,7 @@ async fn failures_to_connect_have_their_cause() {
 
     async fn failure(address: Address, timeout: Duration) -> Cause {
         let (_registry, endpoint) = endpoint(address, 1);
-        let fault = connect(&endpoint, within(timeout), at(1))
+        let fault = crate::connect(&endpoint, within(timeout), at(1))
             .await
             .unwrap_err();
         assert_eq!(fault.side, Side::Upstream);
@@ -322,7 +323,7 @@ async fn failures_to_connect_have_their_cause() {
     let mut waiting = Vec::new();
     let cause = loop {
         let (registry, endpoint) = endpoint(socket.clone(), 1);
-        match connect(&endpoint, within(Duration::from_millis(50)), at(1)).await {
+        match crate::connect(&endpoint, within(Duration::from_millis(50)), at(1)).await {
             Ok(connection) => waiting.push((registry, connection)),
             Err(fault) => break fault.cause,
         }
