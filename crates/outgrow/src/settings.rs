@@ -49,7 +49,7 @@ outgrow_core::settings! {
         /// To be over before another box gains the lease it must take less than a third of `ttl`.
         pub lost: Option<Command> = None;
         /// How long one may take. After it its process group is killed.
-        pub command_timeout: Duration = Duration::from_secs(10),
+        pub command_timeout: Duration = Duration::from_secs(3),
             in Duration::from_millis(100)..=Duration::from_secs(600);
     }
 }

@@ -25,8 +25,6 @@ pub mod settings;
 mod simulation;
 pub mod time;
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -141,12 +139,6 @@ impl Leadership {
             return None;
         }
         Some(problem.map_or(News::Answers, News::Fails))
-    }
-
-    /// The least time in which what follows from a loss should be done: the part of the lease that
-    /// is not believed in.
-    pub fn margin(&self) -> Duration {
-        self.settings.ttl / 3
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn check(
     check.services(config);
     check.sources(config, surroundings);
     check.boxes(config, surroundings);
+    check.lost_in_time(config);
     check.matches(config);
     check.overcommitted(config, surroundings.machine);
 }
@@ -294,6 +295,23 @@ impl Check<'_> {
     fn warning(&mut self, path: &[&str], message: String, hint: &str) {
         let problem = Problem::warning(self.span(path), path.join("."), message);
         self.reader.push(problem.with_hint(hint));
+    }
+
+    /// What is lost must be undone before another box may gain it.
+    fn lost_in_time(&mut self, config: &Config) {
+        let Some(leader) = &config.leader else { return };
+        let (ttl, limit) = (leader.lease.ttl, leader.commands.command_timeout);
+        if leader.commands.lost.is_some() && limit > ttl / 3 {
+            let key = match self.root.find(&["leader", "command_timeout"]) {
+                Some(_) => "command_timeout",
+                None => "ttl",
+            };
+            let message = format!(
+                "`lost` may take {limit:?}, and another box may gain the lease after a third of `ttl`"
+            );
+            let hint = "make `command_timeout` at most a third of `ttl`";
+            self.warning(&["leader", key], message, hint);
+        }
     }
 
     /// No two routes have the same rank for the same request.

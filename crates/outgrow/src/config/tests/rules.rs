@@ -119,7 +119,15 @@ fn rules_of_the_leader_lease_are_told() {
         "[leader]\nredis = { }\nname = \"\"\n",
         &["3:leader.name: a name has 1 to 512"],
     );
-    check("[leader]\nredis = { }\n", &[]);
+    check("[leader]\nredis = { }\nlost = \"x\"\n", &[]);
+    check(
+        "[leader]\nredis = { }\nlost = \"x\"\nttl = \"6s\"\n",
+        &["4:leader.ttl: warning: `lost` may take 3s, and another box may gain the lease"],
+    );
+    check(
+        "[leader]\nredis = { }\nlost = \"x\"\ncommand_timeout = \"4s\"\n",
+        &["4:leader.command_timeout: warning: `lost` may take 4s"],
+    );
     check(
         "[leader]\netcd = { servers = [\"https://a:1\"], tls = { ca = \"missing.pem\" } }\n",
         &["2:leader.etcd.tls.ca: warning: missing.pem cannot be read"],
