@@ -1,0 +1,1 @@
+//! Who clients are and how we prove to servers who we are.

@@ -1,0 +1,1 @@
+//! PgBouncer's configuration files and console, for those who come from it.
