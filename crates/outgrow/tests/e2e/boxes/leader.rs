@@ -451,7 +451,7 @@ fn a_command_of_a_killed_data_process_undoes_nothing_later() {
     let config = format!(
         "[listener.public]\naddress = \"%public%\"\n[route.app]\nrespond = {{ status = 200 }}\n\
          [leader]\n{registry}\n\
-         gained = \"echo begun >> {path}; sleep 3; echo ended >> {path}\"\n"
+         gained = \"echo begun >> {path}; sleep 2; echo ended >> {path}\"\n"
     );
     let a = Outgrow::start(&config).expect("outgrow starts");
     journal.wait(&a, &["begun"]);
