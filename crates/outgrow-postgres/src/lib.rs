@@ -21,6 +21,7 @@ mod server;
 pub mod settings;
 mod socket;
 pub mod sql;
+pub mod standing;
 pub mod variables;
 pub mod wire;
 pub mod worker;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_core::Ticks;
+use outgrow_upstream::EndpointId;
 use tokio::sync::oneshot;
 
 use crate::exchange::Credential;
@@ -15,6 +16,7 @@ use crate::plan::PoolPlan;
 use crate::problem::Refusal;
 use crate::server::Server;
 use crate::server::open::Failure;
+use crate::standing::Role;
 use crate::variables::Welcome;
 
 /// What is waited for.
@@ -27,6 +29,8 @@ pub(crate) struct Pool {
     pub(crate) database: Arc<str>,
     /// The user on the server.
     pub(crate) user: Arc<str>,
+    /// The replica that it is for; none: it is for the primary.
+    pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
     inner: Mutex<Inner>,
 }
@@ -111,10 +115,17 @@ pub(crate) struct Load {
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(database: Arc<str>, user: Arc<str>, plan: PoolPlan, now: Ticks) -> Arc<Self> {
+    pub(crate) fn new(
+        database: Arc<str>,
+        user: Arc<str>,
+        endpoint: Option<EndpointId>,
+        plan: PoolPlan,
+        now: Ticks,
+    ) -> Arc<Self> {
         Arc::new(Self {
             database,
             user,
+            endpoint,
             numbers: Numbers::default(),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
@@ -132,6 +143,14 @@ impl Pool {
                 unused_since: now,
             }),
         })
+    }
+
+    /// Whether a server of this role is one for this pool.
+    pub(crate) fn takes(&self, role: Role, endpoint: EndpointId) -> bool {
+        match self.endpoint {
+            None => role == Role::Primary,
+            Some(own) => own == endpoint && role == Role::Replica,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
