@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod measure;
 mod numbers;
+mod postgres;
 mod prepare;
 mod readiness;
 mod register;

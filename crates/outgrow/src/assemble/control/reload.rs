@@ -89,6 +89,7 @@ impl Control {
         self.instances.configure(&config, self.parts.cores);
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
+        self.apply_postgres().await?;
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;
@@ -177,7 +178,7 @@ impl Control {
     async fn wait_for_workers(&self) {
         let shared = &self.parts.edge.shared;
         let wait = async {
-            while !shared.is_acknowledged() {
+            while !shared.is_acknowledged() || !self.postgres.is_acknowledged() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
