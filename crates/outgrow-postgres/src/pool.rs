@@ -10,7 +10,7 @@ use outgrow_core::Ticks;
 use outgrow_upstream::EndpointId;
 use tokio::sync::oneshot;
 
-use crate::exchange::Credential;
+use crate::login::Credential;
 use crate::numbers::Numbers;
 use crate::plan::PoolPlan;
 use crate::problem::Refusal;

@@ -14,8 +14,9 @@ use tokio::task::AbortHandle;
 
 use crate::budget::{Budgets, Of, Share};
 use crate::cancel::Cancels;
-use crate::client::Moved;
-use crate::exchange::Credential;
+use crate::client::{Identity, Moved};
+use crate::login::Credential;
+use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::plan::{Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub(crate) cancels: Arc<Cancels>,
     pub(crate) budgets: Budgets,
     pub(crate) standings: Standings,
+    /// What servers said of users.
+    answers: Mutex<Cache>,
     /// Servers that are asked.
     monitored: Mutex<HashMap<EndpointId, AbortHandle>>,
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
@@ -73,6 +76,7 @@ impl Shared {
             cancels: Arc::default(),
             budgets: Budgets::default(),
             standings: Standings::default(),
+            answers: Mutex::new(Cache::new(CacheSettings::default())),
             monitored: Mutex::default(),
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),
@@ -113,6 +117,24 @@ impl Shared {
             let credential = credential(&plan, &pool);
             Some((plan, credential))
         })
+    }
+
+    /// What a server said of a user some moments ago.
+    pub(crate) fn remembered(&self, database: &str, user: &str) -> Option<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(database, user, self.clock.now())
+    }
+
+    /// Remembers what a server said of a user.
+    pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.put(database, user, answer, self.clock.now());
+    }
+
+    /// Forgets what was said of a user.
+    pub(crate) fn forget(&self, database: &str, user: &str) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.forget(database, user);
     }
 
     /// A number for a client or server that no other one has.
@@ -195,6 +217,30 @@ impl Worker {
         }
         pools.insert(key, Arc::clone(&pool));
         Some(pool)
+    }
+
+    /// Takes note of how connections of a pool can log in: with what is stored of their user, or
+    /// with what a client has just proven.
+    pub(crate) fn learn_credential(&self, pool: &Pool, client: Option<&Identity>) {
+        let plan = self.shared.plan.load();
+        let server_user = &pool.plan().server_user;
+        let stored = plan
+            .users
+            .get(server_user)
+            .and_then(|user| user.secret.as_ref());
+        let shown = client
+            .filter(|client| *client.user == **server_user)
+            .map(|client| client.credential.clone());
+        let is_good = |one: &Credential| !matches!(one, Credential::None | Credential::Locked);
+        let learned = shown
+            .filter(is_good)
+            .or_else(|| Some(Credential::of(stored)));
+        let learned = learned.filter(is_good);
+        if let Some(learned) = learned
+            && pool.credential().as_ref() != Some(&learned)
+        {
+            pool.set_credential(learned);
+        }
     }
 
     /// What is to be done at each turn of the wheel.
@@ -365,10 +411,8 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
 
 /// How connections of a pool log in.
 fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
-    match &plan.database.password {
-        Some(password) => Credential::from_secret(password.expose()),
-        None => pool.credential().unwrap_or_default(),
-    }
+    let own = plan.database.credential.clone();
+    own.or_else(|| pool.credential()).unwrap_or_default()
 }
 
 /// Makes a connection for a pool.

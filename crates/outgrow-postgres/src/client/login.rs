@@ -8,18 +8,19 @@ use outgrow_net::{Stream, Transport};
 
 use super::{Bytes, Identity, Moved, Open, Peer, accept, startup};
 use crate::budget::{Of, Share};
-use crate::exchange::Proof;
+use crate::client::MovedClient;
 use crate::plan::Plan;
 use crate::problem::{NO_DATABASE, NOT_SUPPORTED, PROTOCOL, Refusal, TOO_MANY};
 use crate::socket::Socket;
-use crate::wire::{Opening, Startup, startup as packet, write};
+use crate::wire::frame::{self, Frame, HEADER_BYTES};
+use crate::wire::{Opening, Startup, frontend, startup as packet, write};
 use crate::worker::Worker;
 
 /// What may come before the login is over.
 const INPUT_LIMIT: usize = 128 * 1024;
 
 /// How a login ended without a client.
-enum End {
+pub(super) enum End {
     /// It went, or was answered already.
     Gone,
     /// It is told why.
@@ -32,11 +33,11 @@ impl From<Refusal> for End {
     }
 }
 
-struct Login {
-    worker: Arc<Worker>,
-    socket: Socket,
+pub(super) struct Login {
+    pub(super) worker: Arc<Worker>,
+    pub(super) socket: Socket,
     input: Vec<u8>,
-    peer: Peer,
+    pub(super) peer: Peer,
 }
 
 /// Logs a client in.
@@ -59,11 +60,11 @@ pub(super) async fn run(worker: Arc<Worker>, stream: Stream, peer: Peer, open: O
                 },
                 Socket::Tls(stream) => Bytes::Tls(stream),
             };
-            let moved = Moved {
+            let moved = Moved::Client(MovedClient {
                 identity: Box::new(identity),
                 bytes,
                 input: login.input,
-            };
+            });
             accept::hand_on(&worker, to, moved);
             return;
         }
@@ -105,6 +106,7 @@ impl Login {
         if wanted.replication.is_some() {
             return Err(Refusal::new(NOT_SUPPORTED, "replication is not supported").into());
         }
+        let credential = self.prove(plan, &wanted).await?;
         let Some(database) = plan.database(&wanted.database) else {
             let message = format!("no such database: {}", wanted.database);
             return Err(Refusal::new(NO_DATABASE, message).into());
@@ -115,7 +117,7 @@ impl Login {
             database: wanted.database.into(),
             user: wanted.user.into(),
             variables: wanted.variables,
-            proof: Proof,
+            credential,
             peer: self.peer,
             shares,
             open,
@@ -200,7 +202,27 @@ impl Login {
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+    /// A whole message of kind `p`.
+    pub(super) async fn password(&mut self) -> Result<Vec<u8>, End> {
+        loop {
+            match frame::look(&self.input) {
+                Ok(Frame::Whole(header)) if header.tag == frontend::PASSWORD => {
+                    let body = self.input[HEADER_BYTES..header.whole()].to_vec();
+                    self.input.drain(..header.whole());
+                    return Ok(body);
+                }
+                Ok(Frame::NoHeader) => {}
+                Ok(Frame::Partial(header)) if header.tag == frontend::PASSWORD => {}
+                _ => {
+                    let message = "expected password response";
+                    return Err(Refusal::new(PROTOCOL, message).into());
+                }
+            }
+            self.receive().await?;
+        }
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.socket.write_all(bytes).await.map_err(|_| End::Gone)
     }
 
