@@ -22,6 +22,10 @@ use crate::variables::Welcome;
 /// What is waited for.
 pub(crate) type Lent = Result<Box<Server>, Refusal>;
 
+/// There is no room for one more connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoRoom;
+
 /// A pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -254,6 +258,20 @@ impl Pool {
         let server = inner.take_idle(now)?;
         inner.lent += 1;
         Some(server)
+    }
+
+    /// Room for a connection that is made for one client alone and not pooled; it counts as lent.
+    /// An idle one makes room if there is none.
+    pub(crate) fn take_room(&self) -> Result<Option<Box<Server>>, NoRoom> {
+        let mut inner = self.lock();
+        let total = inner.idle.len() as u32 + inner.lent + inner.coming;
+        let evicted = if total < inner.plan.limits.size {
+            None
+        } else {
+            Some(inner.idle.pop_front().ok_or(NoRoom)?)
+        };
+        inner.lent += 1;
+        Ok(evicted)
     }
 
     /// Joins the end of the line.

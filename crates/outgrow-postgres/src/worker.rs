@@ -350,6 +350,22 @@ impl Worker {
         }
     }
 
+    /// Makes a connection for one client alone, with these parameters at its start.
+    pub(crate) async fn open_own(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        parameters: Vec<(String, String)>,
+    ) -> Result<(Box<Server>, Welcome), Failure> {
+        let plan = pool.plan();
+        let attempt = attempt(self, pool, &plan, parameters);
+        match tokio::time::timeout(plan.limits.connect, attempt).await {
+            Ok(Ok(Some(made))) => Ok(made),
+            Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Connect(timed_out())),
+        }
+    }
+
     /// Takes of the budgets what one more connection needs; makes room in other pools for it.
     fn take_shares(&self, plan: &PoolPlan, pool: &Arc<Pool>) -> Option<Vec<Share>> {
         let budgets = &self.shared.budgets;
@@ -419,7 +435,8 @@ fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
 async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
     let plan = pool.plan();
     let limit = plan.limits.connect;
-    let attempt = tokio::time::timeout(limit, attempt(&worker, &pool, &plan)).await;
+    let attempt = attempt(&worker, &pool, &plan, Vec::new());
+    let attempt = tokio::time::timeout(limit, attempt).await;
     let now = worker.now();
     match attempt {
         Ok(Ok(Some((mut server, welcome)))) => {
@@ -440,7 +457,12 @@ type Made = Option<(Box<Server>, Welcome)>;
 
 /// One connection, to a server of the role that the pool is for. None when there is no room for it
 /// at the moment, or no such server.
-async fn attempt(worker: &Arc<Worker>, pool: &Arc<Pool>, plan: &PoolPlan) -> Result<Made, Failure> {
+async fn attempt(
+    worker: &Arc<Worker>,
+    pool: &Arc<Pool>,
+    plan: &PoolPlan,
+    parameters: Vec<(String, String)>,
+) -> Result<Made, Failure> {
     let service = &plan.database.service;
     let set = service.endpoints().load();
     let mut refused = Vec::new();
@@ -460,7 +482,13 @@ async fn attempt(worker: &Arc<Worker>, pool: &Arc<Pool>, plan: &PoolPlan) -> Res
             permit,
             shares,
             generation: pool.generation(),
-            parameters: plan.database.parameters.clone(),
+            parameters: plan
+                .database
+                .parameters
+                .iter()
+                .chain(&parameters)
+                .cloned()
+                .collect(),
             now: worker.now(),
         };
         let asked = worker.now();

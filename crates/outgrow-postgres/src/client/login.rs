@@ -10,8 +10,9 @@ use super::{Bytes, Identity, Moved, Open, Peer, accept, startup};
 use crate::budget::{Of, Share};
 use crate::client::MovedClient;
 use crate::plan::Plan;
-use crate::problem::{NO_DATABASE, NOT_SUPPORTED, PROTOCOL, Refusal, TOO_MANY};
+use crate::problem::{NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
 use crate::socket::Socket;
+use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{Opening, Startup, frontend, startup as packet, write};
 use crate::worker::Worker;
@@ -94,6 +95,20 @@ pub(super) async fn tell(socket: &mut Socket, refusal: &Refusal) {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;
 }
 
+/// What the server is told at the start of a connection for replication.
+fn replication_parameters(
+    replication: &str,
+    startup: &Startup,
+    variables: &Variables,
+) -> Vec<(String, String)> {
+    let mut parameters = vec![("replication".to_owned(), replication.to_owned())];
+    let options = startup.parameters.get("options");
+    parameters.extend(options.map(|options| ("options".to_owned(), options.to_owned())));
+    let own = variables.iter();
+    parameters.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    parameters
+}
+
 impl Login {
     async fn run(&mut self, plan: &Plan, open: Open) -> Result<Identity, End> {
         let startup = self.opening(plan).await?;
@@ -103,9 +118,6 @@ impl Login {
             self.send(&out).await?;
         }
         let wanted = startup::read(&startup.parameters, &plan.house)?;
-        if wanted.replication.is_some() {
-            return Err(Refusal::new(NOT_SUPPORTED, "replication is not supported").into());
-        }
         let credential = self.prove(plan, &wanted).await?;
         let Some(database) = plan.database(&wanted.database) else {
             let message = format!("no such database: {}", wanted.database);
@@ -116,6 +128,9 @@ impl Login {
         Ok(Identity {
             database: wanted.database.into(),
             user: wanted.user.into(),
+            replication: wanted
+                .replication
+                .map(|value| replication_parameters(&value, &startup, &wanted.variables)),
             variables: wanted.variables,
             credential,
             peer: self.peer,

@@ -5,6 +5,7 @@ mod judge;
 mod login;
 mod prove;
 mod relay;
+mod replication;
 mod serve;
 mod startup;
 
@@ -79,6 +80,8 @@ pub(crate) struct Identity {
     pub(crate) user: Arc<str>,
     /// The settings of its start.
     pub(crate) variables: Variables,
+    /// For replication: what the server is told at the start of a connection of its own.
+    pub(crate) replication: Option<Vec<(String, String)>>,
     /// What it proved with, which servers may be logged in to with.
     pub(crate) credential: Credential,
     pub(crate) peer: Peer,

@@ -64,7 +64,11 @@ pub(super) async fn run(
         worker,
     };
     drop(plan);
-    if let Err(Some(refusal)) = client.live().await {
+    let end = match client.identity.replication.take() {
+        Some(parameters) => client.replicate(parameters).await,
+        None => client.live().await,
+    };
+    if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
     }
 }
@@ -93,7 +97,7 @@ impl Client {
         }
     }
 
-    fn greet(&mut self, welcome: &Welcome) {
+    pub(super) fn greet(&mut self, welcome: &Welcome) {
         self.variables.fill(&welcome.variables);
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
@@ -116,7 +120,7 @@ impl Client {
     }
 
     /// Waits for the client to want something that needs a connection.
-    async fn idle(&mut self) -> Result<(), Option<Refusal>> {
+    pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
         let limit = self.pool.plan().limits.client_idle;
         let deadline = if limit.is_zero() {
             Ticks::NEVER
