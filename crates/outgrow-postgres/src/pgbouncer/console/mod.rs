@@ -1,0 +1,1 @@
+//! PgBouncer's admin console.
