@@ -13,6 +13,7 @@ mod entry;
 mod lines;
 mod problem;
 mod settings;
+mod tls;
 mod value;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 pub use entry::{Database, Peer, User};
 pub use problem::{Place, Problem, ProblemKind};
 pub use settings::{ConfigRow, SetError, Setting, Settings, TABLE, words};
+pub use tls::{Tls13Suite, TlsVersions};
 pub use value::{AuthDatabase, AuthType, LoadBalanceHosts, PoolMode, TlsMode, Value, ValueError};
 
 use lines::Line;
