@@ -96,5 +96,5 @@ impl Database {
 
 /// A password as a credential.
 pub(crate) fn password(text: &str) -> Credential {
-    Credential::of(Secret::read(text.as_bytes()).unwrap().as_ref())
+    Credential::read(text.as_bytes()).unwrap()
 }
