@@ -25,9 +25,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Whether a cancel request for this server is under way.
+    /// Whether a cancel request for this server is under way: each one holds a copy. To be asked of
+    /// the server's own, when no client has one any more.
     pub(crate) fn is_being_cancelled(&self) -> bool {
-        Arc::strong_count(&self.under_way) > 2
+        Arc::strong_count(&self.under_way) > 1
     }
 }
 

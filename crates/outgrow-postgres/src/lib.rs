@@ -4,11 +4,12 @@
 //! servers are pooled by database and user and lent for a session, a transaction or a statement.
 
 mod answers;
+mod ask;
 mod budget;
 mod cancel;
 mod client;
-mod exchange;
 mod flow;
+mod lease;
 pub mod login;
 pub mod numbers;
 pub mod pgbouncer;
@@ -21,6 +22,7 @@ mod server;
 pub mod settings;
 mod socket;
 pub mod sql;
+pub mod standing;
 pub mod variables;
 pub mod wire;
 pub mod worker;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_core::settings::Secret;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
+use crate::login::hba::{Hba, Interface};
+use crate::login::{self, Credential, ServerSettings};
 use crate::settings::{Auth, PoolMode};
 use crate::variables::Followed;
 
@@ -25,10 +26,24 @@ pub struct Plan {
 }
 
 /// What is the same for all clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct House {
     /// How clients prove who they are.
     pub auth: Option<Auth>,
+    /// Rules that say so for each client instead.
+    pub hba: Option<Hba>,
+    /// This machine's addresses, for rules that speak of them.
+    pub interfaces: Vec<Interface>,
+    /// The text of `/etc/passwd`, for clients of Unix sockets.
+    pub system_users: String,
+    /// What holds for all logins.
+    pub login_settings: ServerSettings,
+    /// The user who asks servers about unknown users.
+    pub auth_user: Option<String>,
+    /// In which database; none: in the client's.
+    pub auth_database: Option<String>,
+    /// How.
+    pub auth_query: String,
     /// Most clients.
     pub max_clients: u32,
     /// The settings that follow the client.
@@ -51,6 +66,31 @@ pub struct House {
     pub login_notice: String,
 }
 
+impl Default for House {
+    fn default() -> Self {
+        Self {
+            auth: None,
+            hba: None,
+            interfaces: Vec::new(),
+            system_users: String::new(),
+            login_settings: ServerSettings::new([0; 32]),
+            auth_user: None,
+            auth_database: None,
+            auth_query: String::new(),
+            max_clients: 0,
+            followed: Followed::default(),
+            ignored: Vec::new(),
+            ignores_options: false,
+            max_prepared: 0,
+            prepared_prefix: String::new(),
+            login: Duration::from_secs(60),
+            tls: None,
+            requires_tls: false,
+            login_notice: String::new(),
+        }
+    }
+}
+
 /// A database.
 #[derive(Clone, Debug)]
 pub struct DatabasePlan {
@@ -62,8 +102,8 @@ pub struct DatabasePlan {
     pub server_name: Option<String>,
     /// The user of all its connections.
     pub user: Option<String>,
-    /// That user's password.
-    pub password: Option<Secret>,
+    /// How that user logs in.
+    pub credential: Option<Credential>,
     /// How its connections are lent.
     pub mode: PoolMode,
     /// Limits and times of its pools.
@@ -81,8 +121,8 @@ pub struct DatabasePlan {
 /// A user.
 #[derive(Clone, Debug, Default)]
 pub struct UserPlan {
-    /// The secret.
-    pub secret: Option<Secret>,
+    /// The secret that is stored of it; none: no login with a password.
+    pub secret: Option<login::Secret>,
     /// How its connections are lent.
     pub mode: Option<PoolMode>,
     /// The size of its pools.

@@ -7,18 +7,24 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_core::Ticks;
+use outgrow_upstream::EndpointId;
 use tokio::sync::oneshot;
 
-use crate::exchange::Credential;
+use crate::login::Credential;
 use crate::numbers::Numbers;
 use crate::plan::PoolPlan;
 use crate::problem::Refusal;
 use crate::server::Server;
 use crate::server::open::Failure;
+use crate::standing::Role;
 use crate::variables::Welcome;
 
 /// What is waited for.
 pub(crate) type Lent = Result<Box<Server>, Refusal>;
+
+/// There is no room for one more connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoRoom;
 
 /// A pool.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Pool {
     pub(crate) database: Arc<str>,
     /// The user on the server.
     pub(crate) user: Arc<str>,
+    /// The replica that it is for; none: it is for the primary.
+    pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
     inner: Mutex<Inner>,
 }
@@ -111,10 +119,17 @@ pub(crate) struct Load {
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(database: Arc<str>, user: Arc<str>, plan: PoolPlan, now: Ticks) -> Arc<Self> {
+    pub(crate) fn new(
+        database: Arc<str>,
+        user: Arc<str>,
+        endpoint: Option<EndpointId>,
+        plan: PoolPlan,
+        now: Ticks,
+    ) -> Arc<Self> {
         Arc::new(Self {
             database,
             user,
+            endpoint,
             numbers: Numbers::default(),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
@@ -132,6 +147,14 @@ impl Pool {
                 unused_since: now,
             }),
         })
+    }
+
+    /// Whether a server of this role is one for this pool.
+    pub(crate) fn takes(&self, role: Role, endpoint: EndpointId) -> bool {
+        match self.endpoint {
+            None => role == Role::Primary,
+            Some(own) => own == endpoint && role == Role::Replica,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -235,6 +258,20 @@ impl Pool {
         let server = inner.take_idle(now)?;
         inner.lent += 1;
         Some(server)
+    }
+
+    /// Room for a connection that is made for one client alone and not pooled; it counts as lent.
+    /// An idle one makes room if there is none.
+    pub(crate) fn take_room(&self) -> Result<Option<Box<Server>>, NoRoom> {
+        let mut inner = self.lock();
+        let total = inner.idle.len() as u32 + inner.lent + inner.coming;
+        let evicted = if total < inner.plan.limits.size {
+            None
+        } else {
+            Some(inner.idle.pop_front().ok_or(NoRoom)?)
+        };
+        inner.lent += 1;
+        Ok(evicted)
     }
 
     /// Joins the end of the line.

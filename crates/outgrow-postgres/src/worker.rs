@@ -5,20 +5,26 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use outgrow_balance::hash::hash;
-use outgrow_core::{Clock, Random, Snapshot, Ticks};
+use outgrow_core::{Cause, Clock, Fault, Phase, Random, Sent, Snapshot, Ticks};
 use outgrow_message::{Blocks, Ledger};
 use outgrow_net::{Mailboxes, Wheel};
 use outgrow_upstream::service::{Unavailable, Wish};
+use outgrow_upstream::{Endpoint, EndpointId, Outcome, Permit, Service};
+use tokio::task::AbortHandle;
 
 use crate::budget::{Budgets, Of, Share};
 use crate::cancel::Cancels;
-use crate::client::Moved;
-use crate::exchange::Credential;
+use crate::client::{Identity, Moved};
+use crate::login::Credential;
+use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::plan::{Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
+use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
+use crate::standing::{Report, Role, Standings, monitor};
+use crate::variables::Welcome;
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
@@ -38,6 +44,11 @@ pub struct Shared {
     pub(crate) loads: Box<[AtomicUsize]>,
     pub(crate) cancels: Arc<Cancels>,
     pub(crate) budgets: Budgets,
+    pub(crate) standings: Standings,
+    /// What servers said of users.
+    answers: Mutex<Cache>,
+    /// Servers that are asked.
+    monitored: Mutex<HashMap<EndpointId, AbortHandle>>,
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
     drain: AtomicU8,
     numbers: AtomicU64,
@@ -64,6 +75,9 @@ impl Shared {
             loads: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             cancels: Arc::default(),
             budgets: Budgets::default(),
+            standings: Standings::default(),
+            answers: Mutex::new(Cache::new(CacheSettings::default())),
+            monitored: Mutex::default(),
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),
             numbers: AtomicU64::new(0),
@@ -89,6 +103,38 @@ impl Shared {
             0 => Drain::No,
             _ => Drain::Gently,
         }
+    }
+
+    /// How some pool logs in to the servers of a service.
+    pub(crate) fn any_login(&self, service: &Arc<Service>) -> Option<(Arc<PoolPlan>, Credential)> {
+        let workers = self.workers.get()?.iter();
+        let mut pools = workers.flat_map(|worker| worker.pools());
+        pools.find_map(|pool| {
+            let plan = pool.plan();
+            if !Arc::ptr_eq(&plan.database.service, service) {
+                return None;
+            }
+            let credential = credential(&plan, &pool);
+            Some((plan, credential))
+        })
+    }
+
+    /// What a server said of a user some moments ago.
+    pub(crate) fn remembered(&self, database: &str, user: &str) -> Option<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(database, user, self.clock.now())
+    }
+
+    /// Remembers what a server said of a user.
+    pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.put(database, user, answer, self.clock.now());
+    }
+
+    /// Forgets what was said of a user.
+    pub(crate) fn forget(&self, database: &str, user: &str) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.forget(database, user);
     }
 
     /// A number for a client or server that no other one has.
@@ -159,12 +205,42 @@ impl Worker {
             return Some(Arc::clone(pool));
         }
         let plan = self.shared.plan.load().pool(database, user)?;
-        let pool = Pool::new(Arc::clone(database), Arc::clone(user), plan, self.now());
+        let pool = Pool::new(
+            Arc::clone(database),
+            Arc::clone(user),
+            None,
+            plan,
+            self.now(),
+        );
         if self.shared.paused.load(Ordering::Relaxed) {
             pool.pause();
         }
         pools.insert(key, Arc::clone(&pool));
         Some(pool)
+    }
+
+    /// Takes note of how connections of a pool can log in: with what is stored of their user, or
+    /// with what a client has just proven.
+    pub(crate) fn learn_credential(&self, pool: &Pool, client: Option<&Identity>) {
+        let plan = self.shared.plan.load();
+        let server_user = &pool.plan().server_user;
+        let stored = plan
+            .users
+            .get(server_user)
+            .and_then(|user| user.secret.as_ref());
+        let shown = client
+            .filter(|client| *client.user == **server_user)
+            .map(|client| client.credential.clone());
+        let is_good = |one: &Credential| !matches!(one, Credential::None | Credential::Locked);
+        let learned = shown
+            .filter(is_good)
+            .or_else(|| Some(Credential::of(stored)));
+        let learned = learned.filter(is_good);
+        if let Some(learned) = learned
+            && pool.credential().as_ref() != Some(&learned)
+        {
+            pool.set_credential(learned);
+        }
     }
 
     /// What is to be done at each turn of the wheel.
@@ -175,6 +251,9 @@ impl Worker {
         }
         if !turns.is_multiple_of(LOOK_TURNS) {
             return;
+        }
+        if self.index == 0 {
+            self.watch_servers();
         }
         for pool in self.pools() {
             let chores = pool.tick(now);
@@ -188,6 +267,48 @@ impl Worker {
                     .unused_since()
                     .is_none_or(|since| now.since(since) < POOL_KEPT)
         });
+    }
+
+    /// Has the servers asked that are not the only one of their service.
+    fn watch_servers(&self) {
+        let Some(worker) = self.this.upgrade() else {
+            return;
+        };
+        let plan = self.shared.plan.load();
+        let databases = plan.databases.values().chain(&plan.any);
+        let mut services: Vec<&Arc<Service>> = databases.map(|one| &one.service).collect();
+        services.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let mut known = Vec::new();
+        let mut monitored = self
+            .shared
+            .monitored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for service in services {
+            let set = service.endpoints().load();
+            if set.all.len() < 2 {
+                continue;
+            }
+            for endpoint in &set.all {
+                known.push(endpoint.id());
+                let task = monitored.get(&endpoint.id());
+                if task.is_none_or(AbortHandle::is_finished) {
+                    let (service, endpoint) = (Arc::clone(service), Arc::clone(endpoint));
+                    let id = endpoint.id();
+                    let task = monitor::run(Arc::clone(&worker), service, endpoint);
+                    monitored.insert(id, tokio::spawn(task).abort_handle());
+                }
+            }
+        }
+        monitored.retain(|id, task| {
+            let stays = known.contains(id);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        drop(monitored);
+        self.shared.standings.retain(&known);
     }
 
     /// Whether its pools follow the newest plan.
@@ -226,6 +347,22 @@ impl Worker {
                 return;
             };
             tokio::spawn(make(worker, Arc::clone(pool)));
+        }
+    }
+
+    /// Makes a connection for one client alone, with these parameters at its start.
+    pub(crate) async fn open_own(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        parameters: Vec<(String, String)>,
+    ) -> Result<(Box<Server>, Welcome), Failure> {
+        let plan = pool.plan();
+        let attempt = attempt(self, pool, &plan, parameters);
+        match tokio::time::timeout(plan.limits.connect, attempt).await {
+            Ok(Ok(Some(made))) => Ok(made),
+            Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Connect(timed_out())),
         }
     }
 
@@ -288,74 +425,163 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.house.followed != new.house.followed
 }
 
+/// How connections of a pool log in.
+fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
+    let own = plan.database.credential.clone();
+    own.or_else(|| pool.credential()).unwrap_or_default()
+}
+
 /// Makes a connection for a pool.
 async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
     let plan = pool.plan();
+    let limit = plan.limits.connect;
+    let attempt = attempt(&worker, &pool, &plan, Vec::new());
+    let attempt = tokio::time::timeout(limit, attempt).await;
     let now = worker.now();
-    let Some(shares) = worker.take_shares(&plan, &pool) else {
-        pool.postpone();
-        return;
-    };
-    let service = &plan.database.service;
-    let mut view = service.view(0);
-    let chosen = {
-        let mut random = worker.random.lock().unwrap_or_else(PoisonError::into_inner);
-        service.choose(&mut view, now, &mut random, Wish::default())
-    };
-    let permit = match chosen {
-        Ok(permit) => permit,
-        Err(Unavailable::NoEndpoint) => {
-            let fault = outgrow_core::Fault::upstream(
-                outgrow_core::Phase::Admit,
-                outgrow_core::Cause::NoEndpoint,
-                outgrow_core::Sent::None,
-            );
-            pool.fail(Failure::Connect(fault), now);
-            return;
-        }
-        Err(Unavailable::Busy | Unavailable::Full(_)) => {
-            pool.postpone();
-            return;
-        }
-    };
-    let database_password = plan.database.password.as_ref();
-    let credential = match database_password {
-        Some(password) => Credential::from_secret(password.expose()),
-        None => pool.credential().unwrap_or_default(),
-    };
-    let endpoint = Arc::clone(permit.endpoint());
-    let making = Making {
-        number: worker.shared.next_number(),
-        plan: &plan,
-        credential,
-        permit,
-        shares,
-        generation: pool.generation(),
-        parameters: plan.database.parameters.clone(),
-        now,
-    };
-    let opened = tokio::time::timeout(plan.limits.connect, open::open(making)).await;
-    let now = worker.now();
-    match opened {
-        Ok(Ok((mut server, welcome))) => {
+    match attempt {
+        Ok(Ok(Some((mut server, welcome)))) => {
             server.idle_since = now;
-            endpoint.report(outgrow_upstream::Outcome::Success, now);
-            pool.arrive(Box::new(server), welcome);
+            pool.arrive(server, welcome);
         }
-        Ok(Err(failure)) => {
-            if let Failure::Connect(fault) = failure {
-                endpoint.report(outgrow_upstream::Outcome::Fault(fault), now);
+        Ok(Ok(None)) => pool.postpone(),
+        Ok(Err(failure)) => pool.fail(failure, now),
+        Err(_) => pool.fail(Failure::Connect(timed_out()), now),
+    }
+}
+
+fn timed_out() -> Fault {
+    Fault::upstream(Phase::Connect, Cause::ConnectTimeout, Sent::None)
+}
+
+type Made = Option<(Box<Server>, Welcome)>;
+
+/// One connection, to a server of the role that the pool is for. None when there is no room for it
+/// at the moment, or no such server.
+async fn attempt(
+    worker: &Arc<Worker>,
+    pool: &Arc<Pool>,
+    plan: &PoolPlan,
+    parameters: Vec<(String, String)>,
+) -> Result<Made, Failure> {
+    let service = &plan.database.service;
+    let set = service.endpoints().load();
+    let mut refused = Vec::new();
+    loop {
+        let Some(shares) = worker.take_shares(plan, pool) else {
+            return Ok(None);
+        };
+        let permit = match choose(worker, pool, service, &set.all, &refused)? {
+            Some(permit) => permit,
+            None => return Ok(None),
+        };
+        let endpoint = Arc::clone(permit.endpoint());
+        let making = Making {
+            number: worker.shared.next_number(),
+            plan,
+            credential: credential(plan, pool),
+            permit,
+            shares,
+            generation: pool.generation(),
+            parameters: plan
+                .database
+                .parameters
+                .iter()
+                .chain(&parameters)
+                .cloned()
+                .collect(),
+            now: worker.now(),
+        };
+        let asked = worker.now();
+        match open::open(making).await {
+            Ok((mut server, welcome)) => {
+                endpoint.report(Outcome::Success, worker.now());
+                if set.all.len() > 1 {
+                    let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
+                    if !pool.takes(role, endpoint.id()) {
+                        refused.push(endpoint.id());
+                        continue;
+                    }
+                }
+                return Ok(Some((Box::new(server), welcome)));
             }
-            pool.fail(failure, now);
-        }
-        Err(_) => {
-            let fault = outgrow_core::Fault::upstream(
-                outgrow_core::Phase::Connect,
-                outgrow_core::Cause::ConnectTimeout,
-                outgrow_core::Sent::None,
-            );
-            endpoint.report(outgrow_upstream::Outcome::Fault(fault), now);
-            pool.fail(Failure::Connect(fault), now);
+            Err(Failure::Connect(fault)) => {
+                endpoint.report(Outcome::Fault(fault), worker.now());
+                refused.push(endpoint.id());
+                if refused.len() >= set.usable.len() {
+                    return Err(Failure::Connect(fault));
+                }
+            }
+            Err(failure) => return Err(failure),
         }
     }
+}
+
+/// A permit of a server that may have the role that the pool is for.
+fn choose(
+    worker: &Worker,
+    pool: &Pool,
+    service: &Arc<Service>,
+    all: &[Arc<Endpoint>],
+    refused: &[EndpointId],
+) -> Result<Option<Permit>, Failure> {
+    let no_endpoint =
+        || Failure::Connect(Fault::upstream(Phase::Admit, Cause::NoEndpoint, Sent::None));
+    if let Some(own) = pool.endpoint {
+        let endpoint = all
+            .iter()
+            .find(|one| one.id() == own && !refused.contains(&own));
+        return Ok(endpoint.ok_or_else(no_endpoint)?.permit());
+    }
+    if all.len() > 1 {
+        let role = |endpoint: &Arc<Endpoint>| worker.shared.standings.of(endpoint).role();
+        let usable = || {
+            let mut usable = all.iter().filter(|one| one.is_usable());
+            usable
+                .by_ref()
+                .filter(|one| !refused.contains(&one.id()))
+                .collect::<Vec<_>>()
+        };
+        let known = usable()
+            .into_iter()
+            .find(|one| role(one) == Some(Role::Primary));
+        let unknown = || usable().into_iter().find(|one| role(one).is_none());
+        // What was a replica when it was asked last may be the primary by now.
+        let replica = || {
+            usable()
+                .into_iter()
+                .find(|one| role(one) == Some(Role::Replica))
+        };
+        let chosen = known.or_else(unknown).or_else(replica);
+        return Ok(chosen.and_then(Endpoint::permit));
+    }
+    let mut view = service.view(0);
+    let mut random = worker.random.lock().unwrap_or_else(PoisonError::into_inner);
+    match service.choose(&mut view, worker.now(), &mut random, Wish::default()) {
+        Ok(permit) => Ok(Some(permit)),
+        Err(Unavailable::NoEndpoint) => Err(no_endpoint()),
+        Err(Unavailable::Busy | Unavailable::Full(_)) => Ok(None),
+    }
+}
+
+/// What a server is that was just connected to.
+async fn learn_role(
+    worker: &Worker,
+    server: &mut Server,
+    welcome: &Welcome,
+    all: &[Arc<Endpoint>],
+    asked: Ticks,
+) -> Result<Role, Failure> {
+    let endpoint = Arc::clone(server.endpoint());
+    let standing = worker.shared.standings.of(&endpoint);
+    match (welcome.get("in_hot_standby"), standing.role()) {
+        // Reported since version 14; a primary may still be one that was replaced.
+        (Some("on"), Some(Role::Replica)) => return Ok(Role::Replica),
+        (Some("off"), Some(Role::Primary)) => return Ok(Role::Primary),
+        _ => {}
+    }
+    let report: Report = monitor::ask(server)
+        .await
+        .map_err(|_| Failure::Broken("the server does not say whether it is the primary"))?;
+    worker.shared.standings.note(&endpoint, all, report, asked);
+    Ok(standing.role().unwrap_or(Role::Fenced))
 }

@@ -58,7 +58,7 @@ fn unix_user(stream: &Stream) -> Option<u32> {
     stream.peer_cred().ok().map(|credentials| credentials.uid())
 }
 
-/// Hands a client on to the worker that owns its pool.
+/// Hands on to the worker that owns the pool.
 pub(crate) fn hand_on(worker: &Arc<Worker>, to: usize, moved: Moved) {
     if to != worker.index
         && let Some(mailboxes) = worker.mailboxes.get()
@@ -73,8 +73,15 @@ pub(crate) fn hand_on(worker: &Arc<Worker>, to: usize, moved: Moved) {
     receive(worker, moved);
 }
 
-/// Takes over a client that has logged in.
-pub(crate) fn receive(worker: &Arc<Worker>, mut moved: Moved) {
+/// Takes over what another worker has handed on.
+pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
+    let mut moved = match moved {
+        Moved::Client(client) => client,
+        Moved::Ask(ask) => {
+            tokio::spawn(crate::ask::run(Arc::clone(worker), ask));
+            return;
+        }
+    };
     moved.identity.open.move_to(worker.index);
     let socket = match moved.bytes {
         Bytes::Plain(stream) => match stream.attach() {

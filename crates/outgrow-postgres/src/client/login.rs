@@ -8,18 +8,20 @@ use outgrow_net::{Stream, Transport};
 
 use super::{Bytes, Identity, Moved, Open, Peer, accept, startup};
 use crate::budget::{Of, Share};
-use crate::exchange::Proof;
+use crate::client::MovedClient;
 use crate::plan::Plan;
-use crate::problem::{NO_DATABASE, NOT_SUPPORTED, PROTOCOL, Refusal, TOO_MANY};
+use crate::problem::{NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
 use crate::socket::Socket;
-use crate::wire::{Opening, Startup, startup as packet, write};
+use crate::variables::Variables;
+use crate::wire::frame::{self, Frame, HEADER_BYTES};
+use crate::wire::{Opening, Startup, frontend, startup as packet, write};
 use crate::worker::Worker;
 
 /// What may come before the login is over.
 const INPUT_LIMIT: usize = 128 * 1024;
 
 /// How a login ended without a client.
-enum End {
+pub(super) enum End {
     /// It went, or was answered already.
     Gone,
     /// It is told why.
@@ -32,11 +34,11 @@ impl From<Refusal> for End {
     }
 }
 
-struct Login {
-    worker: Arc<Worker>,
-    socket: Socket,
+pub(super) struct Login {
+    pub(super) worker: Arc<Worker>,
+    pub(super) socket: Socket,
     input: Vec<u8>,
-    peer: Peer,
+    pub(super) peer: Peer,
 }
 
 /// Logs a client in.
@@ -59,11 +61,11 @@ pub(super) async fn run(worker: Arc<Worker>, stream: Stream, peer: Peer, open: O
                 },
                 Socket::Tls(stream) => Bytes::Tls(stream),
             };
-            let moved = Moved {
+            let moved = Moved::Client(MovedClient {
                 identity: Box::new(identity),
                 bytes,
                 input: login.input,
-            };
+            });
             accept::hand_on(&worker, to, moved);
             return;
         }
@@ -93,6 +95,20 @@ pub(super) async fn tell(socket: &mut Socket, refusal: &Refusal) {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), told).await;
 }
 
+/// What the server is told at the start of a connection for replication.
+fn replication_parameters(
+    replication: &str,
+    startup: &Startup,
+    variables: &Variables,
+) -> Vec<(String, String)> {
+    let mut parameters = vec![("replication".to_owned(), replication.to_owned())];
+    let options = startup.parameters.get("options");
+    parameters.extend(options.map(|options| ("options".to_owned(), options.to_owned())));
+    let own = variables.iter();
+    parameters.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    parameters
+}
+
 impl Login {
     async fn run(&mut self, plan: &Plan, open: Open) -> Result<Identity, End> {
         let startup = self.opening(plan).await?;
@@ -102,9 +118,7 @@ impl Login {
             self.send(&out).await?;
         }
         let wanted = startup::read(&startup.parameters, &plan.house)?;
-        if wanted.replication.is_some() {
-            return Err(Refusal::new(NOT_SUPPORTED, "replication is not supported").into());
-        }
+        let credential = self.prove(plan, &wanted).await?;
         let Some(database) = plan.database(&wanted.database) else {
             let message = format!("no such database: {}", wanted.database);
             return Err(Refusal::new(NO_DATABASE, message).into());
@@ -114,8 +128,11 @@ impl Login {
         Ok(Identity {
             database: wanted.database.into(),
             user: wanted.user.into(),
+            replication: wanted
+                .replication
+                .map(|value| replication_parameters(&value, &startup, &wanted.variables)),
             variables: wanted.variables,
-            proof: Proof,
+            credential,
             peer: self.peer,
             shares,
             open,
@@ -200,7 +217,27 @@ impl Login {
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+    /// A whole message of kind `p`.
+    pub(super) async fn password(&mut self) -> Result<Vec<u8>, End> {
+        loop {
+            match frame::look(&self.input) {
+                Ok(Frame::Whole(header)) if header.tag == frontend::PASSWORD => {
+                    let body = self.input[HEADER_BYTES..header.whole()].to_vec();
+                    self.input.drain(..header.whole());
+                    return Ok(body);
+                }
+                Ok(Frame::NoHeader) => {}
+                Ok(Frame::Partial(header)) if header.tag == frontend::PASSWORD => {}
+                _ => {
+                    let message = "expected password response";
+                    return Err(Refusal::new(PROTOCOL, message).into());
+                }
+            }
+            self.receive().await?;
+        }
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.socket.write_all(bytes).await.map_err(|_| End::Gone)
     }
 

@@ -3,7 +3,9 @@
 mod accept;
 mod judge;
 mod login;
+mod prove;
 mod relay;
+mod replication;
 mod serve;
 mod startup;
 
@@ -17,10 +19,11 @@ use outgrow_tls::TlsStream;
 pub use accept::{ListenerPlan, Slot};
 pub(crate) use accept::{receive, run};
 
+use crate::ask::Ask;
 use crate::budget::Share;
 use crate::cancel::Cancellable;
-use crate::exchange::Proof;
 use crate::flow::Flow;
+use crate::login::Credential;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::socket::Socket;
@@ -77,8 +80,10 @@ pub(crate) struct Identity {
     pub(crate) user: Arc<str>,
     /// The settings of its start.
     pub(crate) variables: Variables,
+    /// For replication: what the server is told at the start of a connection of its own.
+    pub(crate) replication: Option<Vec<(String, String)>>,
     /// What it proved with, which servers may be logged in to with.
-    pub(crate) proof: Proof,
+    pub(crate) credential: Credential,
     pub(crate) peer: Peer,
     pub(crate) shares: Vec<Share>,
     pub(crate) open: Open,
@@ -93,9 +98,18 @@ pub(crate) enum Bytes {
     Tls(Box<TlsStream>),
 }
 
+/// What is on its way to another worker.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// A client, to the owner of its pool.
+    Client(MovedClient),
+    /// A question about a user.
+    Ask(Ask),
+}
+
 /// A client on its way to the worker that owns its pool.
 #[derive(Debug)]
-pub(crate) struct Moved {
+pub(crate) struct MovedClient {
     pub(crate) identity: Box<Identity>,
     pub(crate) bytes: Bytes,
     /// What it sent already.

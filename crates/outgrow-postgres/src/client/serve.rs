@@ -12,41 +12,17 @@ use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::{Client, Identity, login};
 use crate::flow::{Flow, Read};
-use crate::plan::PoolPlan;
-use crate::pool::Pool;
+use crate::lease::Lease;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
-use crate::server::Server;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
 
-/// How long a statement that makes a connection like new may take.
-const RESET_LIMIT: Duration = Duration::from_secs(10);
 /// How long a cancel request may take on its way to the server.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// How often it is looked whether a cancel request is over.
-const CANCEL_LOOK: Duration = Duration::from_millis(1);
-
-/// A connection that is lent; one that is not given back is closed and forgotten.
-struct Lease {
-    server: Option<Box<Server>>,
-    pool: Arc<Pool>,
-    worker: Arc<Worker>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            drop(server);
-            self.pool.forget();
-            self.worker.grow(&self.pool);
-        }
-    }
-}
-
 /// Serves a client until it leaves.
 pub(super) async fn run(
     worker: Arc<Worker>,
@@ -64,6 +40,7 @@ pub(super) async fn run(
         return;
     };
     let now = worker.now();
+    worker.learn_credential(&pool, Some(&identity));
     pool.count_client(true, now);
     let mut up = Flow::default();
     if !up.preload(&input, &worker.blocks) {
@@ -87,7 +64,11 @@ pub(super) async fn run(
         worker,
     };
     drop(plan);
-    if let Err(Some(refusal)) = client.live().await {
+    let end = match client.identity.replication.take() {
+        Some(parameters) => client.replicate(parameters).await,
+        None => client.live().await,
+    };
+    if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
     }
 }
@@ -101,8 +82,8 @@ impl Client {
         self.pool.numbers.logins.add(1);
         loop {
             self.idle().await?;
-            let mut lease = self.lend().await?;
-            self.relay(&mut lease).await?;
+            let lease = self.lend().await?;
+            self.relay(lease).await?;
         }
     }
 
@@ -112,12 +93,11 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            let lease = self.lend().await?;
-            self.give_back(lease);
+            self.lend().await?.give_back();
         }
     }
 
-    fn greet(&mut self, welcome: &Welcome) {
+    pub(super) fn greet(&mut self, welcome: &Welcome) {
         self.variables.fill(&welcome.variables);
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
@@ -140,7 +120,7 @@ impl Client {
     }
 
     /// Waits for the client to want something that needs a connection.
-    async fn idle(&mut self) -> Result<(), Option<Refusal>> {
+    pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
         let limit = self.pool.plan().limits.client_idle;
         let deadline = if limit.is_zero() {
             Ticks::NEVER
@@ -199,15 +179,10 @@ impl Client {
     /// Gets a connection: a free one, or the next after those who came before.
     async fn lend(&mut self) -> Result<Lease, Option<Refusal>> {
         let began = self.worker.now();
-        let lease = |client: &Self, server| Lease {
-            server: Some(server),
-            pool: Arc::clone(&client.pool),
-            worker: Arc::clone(&client.worker),
-        };
         self.pool.numbers.assignments.add(1);
         if let Some(server) = self.pool.try_lend(began) {
             self.pool.numbers.waits.record(0);
-            return Ok(lease(self, server));
+            return Ok(Lease::new(server, &self.pool, &self.worker));
         }
         let mut place = self.pool.enter(began);
         self.worker.grow(&self.pool);
@@ -244,13 +219,13 @@ impl Client {
         let waited = self.worker.now().micros_since(began);
         self.pool.numbers.wait_micros.add(waited);
         self.pool.numbers.waits.record(waited);
-        Ok(lease(self, server))
+        Ok(Lease::new(server, &self.pool, &self.worker))
     }
 
     /// Lets the client work with the connection until it is done with it.
-    async fn relay(&mut self, lease: &mut Lease) -> Result<(), Option<Refusal>> {
+    async fn relay(&mut self, mut lease: Lease) -> Result<(), Option<Refusal>> {
         let plan = self.pool.plan();
-        let Some(server) = lease.server.as_deref_mut() else {
+        let Some(server) = lease.server() else {
             return Err(None);
         };
         self.timer.set(Ticks::NEVER);
@@ -260,62 +235,23 @@ impl Client {
         relay.bring_settings();
         let end = poll_fn(|cx| relay.poll(cx)).await;
         self.cancel.set(None);
-        match end {
+        let refusal = match end {
             End::Rest => {
-                let lease = take(lease);
-                self.give_back(lease);
-                Ok(())
+                lease.give_back();
+                return Ok(());
             }
             End::LeftAtRest => {
-                let lease = take(lease);
-                self.part(lease, &plan);
-                Err(None)
+                server.is_tainted |= plan.mode == PoolMode::Session;
+                lease.give_back();
+                return Err(None);
             }
-            End::LeftAmid => Err(None),
-            End::ServerGone(refusal) => {
-                // What the server said last is to reach the client.
-                if let Some(server) = lease.server.as_deref_mut() {
-                    self.tail = std::mem::take(&mut server.down);
-                }
-                Err(Some(refusal.unwrap_or_else(nothing_more)))
-            }
-            End::Refused(refusal) => {
-                if let Some(server) = lease.server.as_deref_mut() {
-                    self.tail = std::mem::take(&mut server.down);
-                }
-                Err(Some(refusal))
-            }
-        }
-    }
-
-    /// Gives back a connection that is at rest and clean.
-    fn give_back(&self, mut lease: Lease) {
-        let Some(server) = lease.server.take() else {
-            return;
+            End::LeftAmid => return Err(None),
+            End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
+            End::Refused(refusal) => refusal,
         };
-        if server.target.is_being_cancelled() {
-            tokio::spawn(give_back_later(lease, server));
-            return;
-        }
-        let needs_reset = server.is_tainted || self.pool.plan().limits.resets_always;
-        if needs_reset {
-            tokio::spawn(reset(lease, server));
-            return;
-        }
-        if let Some(server) = self.pool.give_back(server, self.worker.now()) {
-            drop(server);
-            self.worker.grow(&self.pool);
-        }
-    }
-
-    /// Gives back the connection of a client that leaves.
-    fn part(&self, mut lease: Lease, plan: &PoolPlan) {
-        if plan.mode == PoolMode::Session
-            && let Some(server) = lease.server.as_deref_mut()
-        {
-            server.is_tainted = true;
-        }
-        self.give_back(lease);
+        // What the server said last is to reach the client.
+        self.tail = std::mem::take(&mut server.down);
+        Err(Some(refusal))
     }
 
     /// Tells the client why it ends, after what it is still to get.
@@ -334,79 +270,6 @@ impl Client {
 /// A refusal without words, when everything was said.
 fn nothing_more() -> Refusal {
     Refusal::new(PROTOCOL, "")
-}
-
-fn take(lease: &mut Lease) -> Lease {
-    Lease {
-        server: lease.server.take(),
-        pool: Arc::clone(&lease.pool),
-        worker: Arc::clone(&lease.worker),
-    }
-}
-
-/// Gives a connection back when the cancel requests for it are over: they must not hit another
-/// client's query.
-async fn give_back_later(mut lease: Lease, server: Box<Server>) {
-    lease.server = Some(server);
-    let target = match &lease.server {
-        Some(server) => server.target.clone(),
-        None => return,
-    };
-    // Its own copy is one more.
-    let others = || Arc::strong_count(&target.under_way) > 2;
-    let over = async {
-        while others() {
-            tokio::time::sleep(CANCEL_LOOK).await;
-        }
-    };
-    if tokio::time::timeout(CANCEL_LIMIT, over).await.is_err() {
-        return;
-    }
-    drop(target);
-    reset_or_return(lease).await;
-}
-
-async fn reset_or_return(mut lease: Lease) {
-    let Some(server) = lease.server.take() else {
-        return;
-    };
-    if server.is_tainted || lease.pool.plan().limits.resets_always {
-        reset(lease, server).await;
-        return;
-    }
-    return_clean(&lease, server);
-}
-
-fn return_clean(lease: &Lease, server: Box<Server>) {
-    let now = lease.worker.now();
-    if let Some(server) = lease.pool.give_back(server, now) {
-        drop(server);
-        lease.worker.grow(&lease.pool);
-    }
-}
-
-/// Makes a connection like new, then gives it back.
-async fn reset(mut lease: Lease, mut server: Box<Server>) {
-    let sql = lease.pool.plan().limits.reset_query.clone();
-    lease.server = Some(server);
-    if !sql.is_empty() {
-        let Some(server) = lease.server.as_deref_mut() else {
-            return;
-        };
-        let done = tokio::time::timeout(RESET_LIMIT, server.run(sql.as_bytes())).await;
-        if !matches!(done, Ok(Ok(()))) {
-            return;
-        }
-        if sql.to_ascii_uppercase().contains("DISCARD ALL") {
-            server.prepared.clear();
-        }
-    }
-    let Some(taken) = lease.server.take() else {
-        return;
-    };
-    server = taken;
-    server.is_tainted = false;
-    return_clean(&lease, server);
 }
 
 /// Passes a cancel request on to the server that works for the client.

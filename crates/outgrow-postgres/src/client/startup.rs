@@ -30,10 +30,12 @@ pub(super) fn read(parameters: &Parameters, house: &House) -> Result<Wanted, Ref
         variables: Variables::new(&house.followed),
         replication: None,
     };
+    wanted.replication = parameters.get("replication").and_then(replication);
     for (name, value) in parameters.iter() {
         match name {
-            "user" | "database" => {}
-            "replication" => wanted.replication = replication(value),
+            "user" | "database" | "replication" => {}
+            // For the server to judge, as it stands.
+            "options" if wanted.replication.is_some() => {}
             "options" => options(value, house, &mut wanted.variables)?,
             _ if name.starts_with("_pq_.") || wanted.variables.set(name, value) => {}
             _ if is_ignored(name, house) => {}

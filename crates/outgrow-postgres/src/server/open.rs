@@ -5,15 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use outgrow_core::{Fault, Ticks};
-use outgrow_net::Transport;
+use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Opening, Permit};
 
 use super::{Server, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
-use crate::exchange::{ClientExchange, ClientStep, Credential};
 use crate::flow::Flow;
+use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
 use crate::plan::PoolPlan;
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
@@ -21,6 +21,7 @@ use crate::socket::Socket;
 use crate::variables::Welcome;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
+use outgrow_upstream::scram::NONCE_BYTES;
 
 /// The largest message of a login: errors of servers may be long, nothing else is.
 const MESSAGE_LIMIT: usize = 64 * 1024;
@@ -92,7 +93,7 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         parameters.chain(more.map(|(name, value)| (name.as_str(), value.as_str()))),
     );
     login.send(&first).await?;
-    login.run(making.credential).await?;
+    login.run(user, making.credential).await?;
     if !plan.database.connect_query.is_empty() {
         login.query(plan.database.connect_query.as_bytes()).await?;
     }
@@ -159,14 +160,27 @@ impl Login {
         }
     }
 
-    async fn run(&mut self, credential: Credential) -> Result<(), Failure> {
-        let mut exchange = ClientExchange::new(credential, self.socket.is_encrypted());
+    async fn run(&mut self, user: &str, credential: Credential) -> Result<(), Failure> {
+        let mut nonce = [0; NONCE_BYTES];
+        outgrow_core::random::system_bytes(&mut nonce);
+        let channel = match self.socket.stream() {
+            Stream::Unix(_) => Channel::Local,
+            Stream::Tcp(_) if self.socket.is_encrypted() => Channel::Tls { end_point: None },
+            Stream::Tcp(_) => Channel::Plain,
+        };
+        let mut exchange =
+            ClientExchange::new(user, credential, channel, &Policy::default(), nonce);
         loop {
             let (tag, body) = self.receive().await?;
             match tag {
                 backend::AUTHENTICATION => {
-                    let step = exchange.answer(&body);
-                    match step.map_err(|error| Failure::Login(error.to_string()))? {
+                    let mut step = exchange.answer(&body);
+                    if let ClientStep::Derive(derivation) = step {
+                        let derived = tokio::task::spawn_blocking(|| derivation.run()).await;
+                        let derived = derived.map_err(|_| Failure::Broken("no thread"))?;
+                        step = exchange.derived(derived);
+                    }
+                    match step {
                         ClientStep::Send(body) => {
                             let mut out = Vec::new();
                             write::password(&mut out, &body);
@@ -174,6 +188,8 @@ impl Login {
                         }
                         ClientStep::Wait => {}
                         ClientStep::Done => break,
+                        ClientStep::Derive(_) => return Err(Failure::Broken("an odd login")),
+                        ClientStep::Refused(refusal) => return Err(Failure::Login(refusal.text)),
                     }
                 }
                 backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}

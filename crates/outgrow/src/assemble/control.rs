@@ -34,11 +34,11 @@ use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
-use super::postgres;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
 use super::{compile, listeners, log, prepare, start};
+use super::{postgres, postgres_files};
 use crate::cli::ConfigSource;
 use crate::config::Config;
 
@@ -231,7 +231,8 @@ impl Control {
         self.listeners
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
-        self.apply_postgres().await?;
+        let files = postgres_files::Files::read(self.parts.config.postgres.as_ref())?;
+        self.apply_postgres(files).await?;
         self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
@@ -278,7 +279,7 @@ impl Control {
     }
 
     /// Brings the Postgres tier to the configuration.
-    async fn apply_postgres(&mut self) -> Result<(), String> {
+    async fn apply_postgres(&mut self, files: postgres_files::Files) -> Result<(), String> {
         let shared = &self.parts.edge.shared;
         let around = postgres::Surroundings {
             registry: &self.parts.registry,
@@ -286,9 +287,10 @@ impl Control {
             ledger: &shared.ledger,
             clock: shared.clock,
             workers: shared.loads.len(),
+            secret: self.parts.cookie_secret,
         };
         let settings = self.parts.config.postgres.as_ref();
-        self.postgres.apply(settings, around).await
+        self.postgres.apply(settings, files, around).await
     }
 
     fn listener_plans(

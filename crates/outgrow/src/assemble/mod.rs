@@ -16,6 +16,7 @@ mod log;
 mod measure;
 mod numbers;
 mod postgres;
+mod postgres_files;
 mod prepare;
 mod readiness;
 mod register;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use outgrow_core::settings::{Name, Secret};
+use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
+use outgrow_postgres::login::hba::{Hba, Maps};
+use outgrow_postgres::login::{Credential, Secret, ServerSettings, UserList};
 use outgrow_postgres::plan::{DatabasePlan, House, Limits, Plan, UserPlan};
 use outgrow_postgres::settings::{DatabaseSettings, PostgresSettings, UserSettings};
 use outgrow_postgres::variables::Followed;
@@ -13,6 +15,7 @@ use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
 
 use super::listeners::{Sockets, postgres_key};
+use super::postgres_files::Files;
 
 /// The tier, once it was wanted.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) ledger: &'a Arc<Ledger>,
     pub(super) clock: Clock,
     pub(super) workers: usize,
+    /// What unknown users are shown is made from it; the same for all data processes.
+    pub(super) secret: [u8; 32],
 }
 
 impl Tier {
@@ -35,6 +40,7 @@ impl Tier {
     pub(super) async fn apply(
         &mut self,
         settings: Option<&PostgresSettings>,
+        files: Files,
         around: Surroundings<'_>,
     ) -> Result<(), String> {
         if self.running.is_none() && settings.is_some() {
@@ -45,7 +51,7 @@ impl Tier {
         let Some(running) = &self.running else {
             return Ok(());
         };
-        let plan = settings.map(|settings| plan(settings, around.registry));
+        let plan = settings.map(|settings| plan(settings, files, &around));
         running
             .shared
             .plan
@@ -100,9 +106,11 @@ impl Tier {
     }
 }
 
-fn plan(settings: &PostgresSettings, registry: &Registry) -> Plan {
+fn plan(settings: &PostgresSettings, files: Files, around: &Surroundings<'_>) -> Plan {
+    let registry = around.registry;
     let databases = settings.database.iter().filter_map(|(name, database)| {
-        let plan = database_plan(name.as_str(), database, settings, registry)?;
+        let mut plan = database_plan(name.as_str(), database, settings, registry)?;
+        plan.credential = files.databases.get(name.as_str()).cloned();
         Some((name.as_str().to_owned(), Arc::new(plan)))
     });
     let databases: HashMap<_, _> = databases.collect();
@@ -111,20 +119,32 @@ fn plan(settings: &PostgresSettings, registry: &Registry) -> Plan {
     } else {
         None
     };
-    let users = settings.user.iter();
+    let users = files.users.iter().map(|(name, secret)| {
+        let own = settings
+            .user
+            .iter()
+            .find(|(known, _)| known.as_str() == name);
+        let plan = user_plan(own.map(|(_, user)| user), secret.clone());
+        (name.clone(), Arc::new(plan))
+    });
     Plan {
         databases,
         any,
-        users: users
-            .map(|(name, user)| (name.as_str().to_owned(), Arc::new(user_plan(user))))
-            .collect(),
-        house: Arc::new(house(settings)),
+        users: users.collect(),
+        house: Arc::new(House {
+            hba: files.hba,
+            system_users: files.system_users,
+            login_settings: ServerSettings::new(around.secret),
+            ..house(settings)
+        }),
     }
 }
 
 fn house(settings: &PostgresSettings) -> House {
     House {
         auth: Some(settings.auth),
+        auth_user: settings.auth_user.clone(),
+        auth_query: settings.auth_query.clone(),
         max_clients: settings.max_clients,
         followed: Followed::default(),
         ignored: settings.ignore_startup_parameters.clone(),
@@ -135,6 +155,7 @@ fn house(settings: &PostgresSettings) -> House {
         tls: None,
         requires_tls: false,
         login_notice: String::new(),
+        ..House::default()
     }
 }
 
@@ -152,10 +173,7 @@ fn database_plan(
         service: registry.service(service)?,
         server_name: database.name.clone(),
         user: database.user.clone(),
-        password: database
-            .password
-            .as_ref()
-            .map(|secret| Secret::new(secret.expose())),
+        credential: None,
         mode: database.pool_mode.unwrap_or(settings.pool_mode),
         limits: Limits {
             size: database.pool_size.unwrap_or(settings.pool_size),
@@ -183,12 +201,15 @@ fn database_plan(
     })
 }
 
-fn user_plan(user: &UserSettings) -> UserPlan {
+fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
+    let Some(user) = user else {
+        return UserPlan {
+            secret,
+            ..UserPlan::default()
+        };
+    };
     UserPlan {
-        secret: user
-            .password
-            .as_ref()
-            .map(|secret| Secret::new(secret.expose())),
+        secret,
         mode: user.pool_mode,
         pool_size: user.pool_size,
         max_clients: user.max_clients,
