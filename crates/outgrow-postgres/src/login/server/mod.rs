@@ -21,7 +21,7 @@ use outgrow_upstream::scram::NONCE_BYTES;
 use super::RANDOM_BYTES;
 use super::auth_query::Answer;
 use super::credential::Credential;
-use super::demand::{Demand, Method};
+use super::demand::{CertificateDemand, Demand, Method};
 use super::derivation::{Derivation, Derived};
 use super::facts::Facts;
 use super::identity;
@@ -223,10 +223,12 @@ impl ServerExchange {
         if demand.method == Method::Reject {
             return (exchange, refused(Refusal::rejected(facts)));
         }
-        // A certificate that must be there and is not is told before anything is asked.
-        let lacks_certificate = facts.tls.is_none_or(|tls| tls.certificate.is_none());
-        if let (Err(refusal), true) = (&exchange.identity, lacks_certificate)
-            && demand.certificate != super::CertificateDemand::None
+        // What no password can make good is told before anybody is asked about the user.
+        let needs_identity = matches!(demand.method, Method::Certificate | Method::Peer);
+        let lacks_certificate = demand.certificate != CertificateDemand::None
+            && facts.tls.is_none_or(|tls| tls.certificate.is_none());
+        if let Err(refusal) = &exchange.identity
+            && (needs_identity || lacks_certificate)
         {
             let refusal = refusal.clone();
             return (exchange, refused(refusal));
@@ -322,11 +324,10 @@ impl ServerExchange {
         }
     }
 
-    /// Certificates and peers: all is known. That the user is unknown is told as a failure.
+    /// Trust, certificates and peers: all is known. That the user is unknown is told as a failure.
     fn without_password(&mut self) -> ServerStep {
         let credential = match &self.secret {
             Stored::User(secret) => Credential::of(secret.as_ref()),
-            Stored::Nobody if self.identity.is_err() => Credential::None,
             Stored::Nobody => {
                 let way = match self.method {
                     Method::Peer => "Peer",

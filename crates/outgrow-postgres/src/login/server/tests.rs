@@ -404,6 +404,10 @@ fn certificates_must_be_those_of_the_user() {
         ..Tls::default()
     });
     assert_eq!(login.text(), text);
+    // Nobody is asked about the user of a certificate that is not theirs.
+    let mut login = Login::new(Method::Certificate, None, "");
+    login.known = Known::Ask;
+    assert_eq!(login.text(), text);
 }
 
 #[test]
