@@ -1,6 +1,6 @@
 //! A worker: what the clients and pools of one thread share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -15,12 +15,15 @@ use tokio::task::AbortHandle;
 use crate::budget::{Budgets, Of, Share};
 use crate::cancel::Cancels;
 use crate::client::{Identity, Moved};
+use crate::console::Console;
+use crate::events::{Level, Outlet, Topic};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
-use crate::plan::{Plan, PoolPlan};
+use crate::plan::{Hosts, Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
+use crate::seen::{Seen, ServerEntry};
 use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
 use crate::sql::Lexing;
@@ -35,8 +38,6 @@ use crate::variables::Welcome;
 const LOOK_TURNS: u32 = 10;
 /// Bytes that a worker keeps of what it knows of texts.
 const TEXTS_BYTES: usize = 1 << 20;
-/// How long a pool is kept without clients and connections.
-const POOL_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -59,6 +60,14 @@ pub struct Shared {
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
     drain: AtomicU8,
     numbers: AtomicU64,
+    pub(crate) seen: Seen,
+    outlet: OnceLock<Arc<dyn Outlet>>,
+    console: OnceLock<Arc<dyn Console>>,
+    /// Databases that are paused.
+    pub(crate) paused_databases: Mutex<BTreeSet<String>>,
+    /// Databases that were made of [`Plan::any`], with the time of their last use.
+    pub(crate) made: Mutex<BTreeMap<String, Ticks>>,
+    refuses_logins: AtomicBool,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
 }
@@ -70,6 +79,8 @@ pub enum Drain {
     No,
     /// Each client leaves as soon as it is in no transaction.
     Gently,
+    /// Each client leaves as soon as it wants a connection.
+    NoMore,
 }
 
 impl Shared {
@@ -88,8 +99,54 @@ impl Shared {
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),
             numbers: AtomicU64::new(0),
+            seen: Seen::default(),
+            outlet: OnceLock::new(),
+            console: OnceLock::new(),
+            paused_databases: Mutex::default(),
+            made: Mutex::default(),
+            refuses_logins: AtomicBool::new(false),
             paused: AtomicBool::new(false),
         })
+    }
+
+    /// Says where lines for the log go; the first one counts.
+    pub fn set_outlet(&self, outlet: Arc<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// Writes a line for the log, if such lines are wanted.
+    #[inline]
+    pub fn say(
+        &self,
+        level: Level,
+        topic: Topic,
+        about: &dyn std::fmt::Display,
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(outlet) = self.outlet.get()
+            && outlet.wants(level, topic)
+        {
+            outlet.put(level, about, &text());
+        }
+    }
+
+    /// Says who answers clients of the console; the first one counts.
+    pub fn set_console(&self, console: Arc<dyn Console>) {
+        let _ = self.console.set(console);
+    }
+
+    /// Who answers clients of the console.
+    pub(crate) fn console(&self) -> Option<&Arc<dyn Console>> {
+        self.console.get()
+    }
+
+    /// Whether clients that come are sent away, those of the console excepted.
+    pub fn refuse_logins(&self, refuse: bool) {
+        self.refuses_logins.store(refuse, Ordering::Release);
+    }
+
+    pub(crate) fn refuses_logins(&self) -> bool {
+        self.refuses_logins.load(Ordering::Acquire)
     }
 
     /// Clients that are connected, of all workers.
@@ -108,7 +165,8 @@ impl Shared {
     pub fn drain(&self) -> Drain {
         match self.drain.load(Ordering::Acquire) {
             0 => Drain::No,
-            _ => Drain::Gently,
+            1 => Drain::Gently,
+            _ => Drain::NoMore,
         }
     }
 
@@ -231,7 +289,7 @@ impl Worker {
             plan,
             self.now(),
         );
-        if self.shared.paused.load(Ordering::Relaxed) {
+        if self.shared.is_paused(database) {
             pool.pause();
         }
         pools.insert(key, Arc::clone(&pool));
@@ -276,15 +334,37 @@ impl Worker {
         }
         for pool in self.pools() {
             let chores = pool.tick(now);
-            self.make(&pool, chores.make);
-            drop(chores.close);
+            self.make(&pool, chores.make, chores.is_reserve);
+            for (server, reason) in chores.close {
+                server.close(reason);
+            }
+        }
+        self.forget_pools(now);
+    }
+
+    /// Forgets pools that nobody has used for long.
+    fn forget_pools(&self, now: Ticks) {
+        let kept = self.shared.plan.load().house.pool_kept;
+        if kept.is_zero() {
+            return;
         }
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| {
-            Arc::strong_count(pool) > 1
-                || pool
-                    .unused_since()
-                    .is_none_or(|since| now.since(since) < POOL_KEPT)
+            let unused = pool.unused_since().map(|since| now.since(since));
+            let is_over = Arc::strong_count(pool) == 1
+                && !pool.keeps_connections()
+                && unused.is_some_and(|unused| unused >= kept);
+            if is_over {
+                let (user, database) = (&pool.user, &pool.database);
+                let age = unused.unwrap_or_default().as_secs();
+                self.shared.say(Level::Log, Topic::Other, &"", || {
+                    format!(
+                        "cleaning up idle pool for user {user} on db {database} because: pool \
+                         idle timeout (age= {age}s)"
+                    )
+                });
+            }
+            !is_over
         });
     }
 
@@ -295,6 +375,7 @@ impl Worker {
         };
         let plan = self.shared.plan.load();
         let databases = plan.databases.values().chain(&plan.any);
+        let databases = databases.filter(|one| one.hosts == Hosts::ByRole);
         let mut services: Vec<&Arc<Service>> = databases.map(|one| &one.service).collect();
         services.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut known = Vec::new();
@@ -342,12 +423,16 @@ impl Worker {
                 Some(new) => {
                     let is_elsewhere = is_elsewhere(&pool.plan(), &new);
                     pool.set_plan(new, is_elsewhere);
+                    if is_elsewhere {
+                        self.shared.note_old(&pool);
+                    }
                 }
                 None => {
                     pool.renew();
                     let refusal = Refusal::new(crate::problem::SHUTDOWN, "database removed");
                     pool.refuse_all(&refusal);
-                    drop(pool.drain());
+                    pool.close_idle("database removed");
+                    self.shared.note_old(&pool);
                 }
             }
         }
@@ -356,11 +441,24 @@ impl Worker {
     /// Lets a pool grow as far as those who wait need it.
     #[inline]
     pub(crate) fn grow(&self, pool: &Arc<Pool>) {
-        let wanted = pool.grow(self.now());
-        self.make(pool, wanted);
+        let (wanted, is_reserve) = pool.grow(self.now());
+        if wanted > 0 {
+            self.make(pool, wanted, is_reserve);
+        }
     }
 
-    fn make(&self, pool: &Arc<Pool>, count: u32) {
+    /// Has a connection tried although nobody waits for it.
+    pub(crate) fn try_again(&self, pool: &Arc<Pool>) {
+        let wanted = pool.try_again(self.now());
+        self.make(pool, wanted, false);
+    }
+
+    fn make(&self, pool: &Arc<Pool>, count: u32, is_reserve: bool) {
+        if is_reserve && count > 0 {
+            self.shared.say(Level::Warning, Topic::Other, pool, || {
+                "taking connection from reserve_pool".to_owned()
+            });
+        }
         for _ in 0..count {
             let Some(worker) = self.this.upgrade() else {
                 return;
@@ -376,7 +474,7 @@ impl Worker {
         parameters: Vec<(String, String)>,
     ) -> Result<(Box<Server>, Welcome), Failure> {
         let plan = pool.plan();
-        let attempt = attempt(self, pool, &plan, parameters);
+        let attempt = attempt(self, pool, &plan, Some(parameters));
         match tokio::time::timeout(plan.limits.connect, attempt).await {
             Ok(Ok(Some(made))) => Ok(made),
             Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
@@ -392,7 +490,7 @@ impl Worker {
         let user_limit = users
             .users
             .get(&plan.server_user)
-            .map_or(0, |user| user.max_servers);
+            .map_or(plan.house.max_user_servers, |user| user.max_servers);
         let wanted = [
             (
                 Of::DatabaseServers((&*pool.database).into()),
@@ -426,10 +524,10 @@ impl Worker {
                     _ => false,
                 }
         };
-        let others = self.pools().into_iter().filter(is_of_it);
+        let others = self.shared.pools().into_iter().filter(is_of_it);
         let with_age = others.filter_map(|other| Some((other.oldest_idle()?, other)));
         let (_, oldest) = with_age.min_by_key(|(since, _)| *since)?;
-        drop(oldest.evict()?);
+        oldest.evict()?.close("evicted");
         Some(())
     }
 }
@@ -442,6 +540,9 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.database.connect_query != new.database.connect_query
         || old.database.parameters != new.database.parameters
         || old.house.followed != new.house.followed
+        || old.database.hosts != new.database.hosts
+        || old.database.auth_database != new.database.auth_database
+        || old.database.auth_query != new.database.auth_query
 }
 
 /// What texts are told apart under; known to nobody.
@@ -463,7 +564,7 @@ fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
 async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
     let plan = pool.plan();
     let limit = plan.limits.connect;
-    let attempt = attempt(&worker, &pool, &plan, Vec::new());
+    let attempt = attempt(&worker, &pool, &plan, None);
     let attempt = tokio::time::timeout(limit, attempt).await;
     let now = worker.now();
     match attempt {
@@ -489,8 +590,11 @@ async fn attempt(
     worker: &Arc<Worker>,
     pool: &Arc<Pool>,
     plan: &PoolPlan,
-    parameters: Vec<(String, String)>,
+    own: Option<Vec<(String, String)>>,
 ) -> Result<Made, Failure> {
+    let parameters = own.as_deref().unwrap_or_default();
+    let asks = parameters.iter().find(|(name, _)| name == "replication");
+    let replication = asks.map(|(_, value)| value.clone());
     let service = &plan.database.service;
     let set = service.endpoints().load();
     let mut refused = Vec::new();
@@ -504,7 +608,12 @@ async fn attempt(
         };
         let endpoint = Arc::clone(permit.endpoint());
         let making = Making {
-            number: worker.shared.next_number(),
+            entry: ServerEntry::new(
+                &worker.shared,
+                &pool.database,
+                &pool.user,
+                replication.clone(),
+            ),
             plan,
             credential: credential(plan, pool),
             permit,
@@ -514,7 +623,7 @@ async fn attempt(
                 .database
                 .parameters
                 .iter()
-                .chain(&parameters)
+                .chain(parameters)
                 .cloned()
                 .collect(),
             now: worker.now(),
@@ -523,7 +632,7 @@ async fn attempt(
         match open::open(making).await {
             Ok((mut server, welcome)) => {
                 endpoint.report(Outcome::Success, worker.now());
-                if set.all.len() > 1 {
+                if set.all.len() > 1 && plan.database.hosts == Hosts::ByRole {
                     let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
                     if !pool.takes(role, endpoint.id()) {
                         refused.push(endpoint.id());
@@ -535,7 +644,8 @@ async fn attempt(
             Err(Failure::Connect(fault)) => {
                 endpoint.report(Outcome::Fault(fault), worker.now());
                 refused.push(endpoint.id());
-                if refused.len() >= set.usable.len() {
+                pool.note_bad_host();
+                if plan.house.connects_singly || refused.len() >= set.usable.len() {
                     return Err(Failure::Connect(fault));
                 }
             }
@@ -559,6 +669,11 @@ fn choose(
             .iter()
             .find(|one| one.id() == own && !refused.contains(&own));
         return Ok(endpoint.ok_or_else(no_endpoint)?.permit());
+    }
+    let hosts = pool.plan().database.hosts;
+    if all.len() > 1 && hosts != Hosts::ByRole {
+        let place = pool.next_host(hosts == Hosts::InTurn) % all.len();
+        return Ok(all[place].permit());
     }
     if all.len() > 1 {
         let role = |endpoint: &Arc<Endpoint>| worker.shared.standings.of(endpoint).role();

@@ -1,6 +1,7 @@
 //! A client's life after its login: greeted, then served, one lending after the other.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,10 +13,13 @@ use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::session::Session;
 use super::{Client, Identity, login};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
+use crate::plan::{Manner, PoolPlan, Times};
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::seen::{ClientState, ServerState};
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -23,6 +27,8 @@ use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
 
+/// How long the check of a connection may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a cancel request may take on its way to the server.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// Serves a client until it leaves.
@@ -38,7 +44,9 @@ pub(super) async fn run(
     let server_user = server_user.map_or_else(|| Arc::clone(&identity.user), Arc::from);
     let Some(pool) = worker.pool(&identity.database, &server_user) else {
         let message = format!("no such database: {}", identity.database);
-        login::tell(&mut socket, &Refusal::new(NO_DATABASE, message)).await;
+        let refusal = Refusal::new(NO_DATABASE, message);
+        identity.entry.refused(&refusal);
+        login::tell(&mut socket, &refusal, plan.house.manner).await;
         return;
     };
     let now = worker.now();
@@ -65,30 +73,67 @@ pub(super) async fn run(
         session: Session::default(),
         lexing: Lexing::default(),
         unnamed: None,
+        times: plan
+            .users
+            .get(&*identity.user)
+            .map(|user| user.times)
+            .unwrap_or_default(),
         portals: Vec::new(),
         identity,
         worker,
     };
     drop(plan);
-    let end = match client.identity.replication.take() {
-        Some(parameters) => client.replicate(parameters).await,
-        None => client.live().await,
+    let seen = Arc::clone(&client.identity.entry.seen);
+    let end = {
+        let mut life = pin!(client.serve());
+        let mut has_waker = false;
+        poll_fn(|cx| {
+            if !has_waker {
+                has_waker = true;
+                seen.set_waker(cx.waker());
+            }
+            if let Some(refusal) = seen.ordered_away() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            life.as_mut().poll(cx)
+        })
+        .await
     };
+    seen.set_link(0);
     if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
     }
 }
 
 impl Client {
+    async fn serve(&mut self) -> Result<(), Option<Refusal>> {
+        match self.identity.replication.take() {
+            Some(parameters) => self.replicate(parameters).await,
+            None => self.live().await,
+        }
+    }
+
+    /// How the client is served: as its pool is, with the times that its user has of its own.
+    pub(super) fn plan(&self) -> Arc<PoolPlan> {
+        let plan = self.pool.plan();
+        if self.times == Times::default() {
+            return plan;
+        }
+        let mut own = (*plan).clone();
+        self.times.put_into(&mut own.limits);
+        Arc::new(own)
+    }
+
     /// Everything. Ends with what the client is to be told, if anything.
     async fn live(&mut self) -> Result<(), Option<Refusal>> {
         let welcome = self.welcome().await?;
         self.greet(&welcome);
         drop(welcome);
         self.pool.numbers.logins.add(1);
+        self.identity.entry.seen.set_state(ClientState::Active);
         loop {
             self.idle().await?;
-            let lease = self.lend().await?;
+            let lease = self.lend(true).await?;
             self.relay(lease).await?;
         }
     }
@@ -99,7 +144,7 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            self.lend().await?.give_back();
+            self.lend(false).await?.give_back();
         }
     }
 
@@ -109,6 +154,8 @@ impl Client {
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
         let variables = &self.variables;
+        let name = variables.get("application_name").unwrap_or_default();
+        self.identity.entry.seen.set_application(name);
         self.tail.put(|out| {
             write::authentication_ok(out);
             welcome.write(variables, out);
@@ -128,7 +175,10 @@ impl Client {
 
     /// Waits for the client to want something that needs a connection.
     pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
-        let limit = self.pool.plan().limits.client_idle;
+        let plan = self.plan();
+        let limit = plan.limits.client_idle;
+        let refuses_queries = plan.house.refuses_simple_queries;
+        drop(plan);
         let deadline = if limit.is_zero() {
             Ticks::NEVER
         } else {
@@ -146,8 +196,14 @@ impl Client {
                     }
                 }
                 match self.judge_alone() {
+                    Judged::NeedsServer if refuses_queries && self.says_query() => {
+                        return Poll::Ready(Err(Some(self.no_queries())));
+                    }
                     Judged::NeedsServer => return Poll::Ready(Ok(())),
-                    Judged::Leaves => return Poll::Ready(Err(None)),
+                    Judged::Leaves => {
+                        self.identity.entry.reason = Some("client close request".into());
+                        return Poll::Ready(Err(None));
+                    }
                     Judged::Refused(refusal) => return Poll::Ready(Err(Some(refusal))),
                     Judged::Blocked => {}
                 }
@@ -183,9 +239,62 @@ impl Client {
         .await
     }
 
+    /// Whether the next message is a simple query.
+    fn says_query(&self) -> bool {
+        self.up.unread().first() == Some(&crate::wire::frontend::QUERY)
+    }
+
+    fn no_queries(&self) -> Refusal {
+        self.identity.entry.say(Level::Error, Topic::Other, || {
+            "client used \"Query\" packet type".to_owned()
+        });
+        Refusal::new(PROTOCOL, "PQexec disallowed")
+    }
+
+    /// Gets a connection: one that works, if connections are checked.
+    async fn lend(&mut self, is_logged_in: bool) -> Result<Lease, Option<Refusal>> {
+        let plan = self.plan();
+        loop {
+            let seen = &self.identity.entry.seen;
+            seen.set_requested(self.worker.now());
+            seen.set_state(ClientState::Waiting);
+            let mut lease = self.lend_any(&plan, is_logged_in).await?;
+            let seen = &self.identity.entry.seen;
+            if is_logged_in {
+                seen.set_state(ClientState::Active);
+            }
+            let Some(server) = lease.server() else {
+                return Err(None);
+            };
+            server.entry.seen.set_requested(self.worker.now());
+            let unused = self.worker.now().since(server.idle_since);
+            let house = &plan.house;
+            if server.is_fresh || unused < house.check_after || house.check_query.is_none() {
+                return Ok(lease);
+            }
+            server.entry.seen.set_state(ServerState::Tested);
+            let query = house.check_query.as_deref().unwrap_or_default();
+            let done = tokio::time::timeout(CHECK_LIMIT, server.run(query.as_bytes())).await;
+            if matches!(done, Ok(Ok(()))) {
+                return Ok(lease);
+            }
+        }
+    }
+
     /// Gets a connection: a free one, or the next after those who came before.
-    async fn lend(&mut self) -> Result<Lease, Option<Refusal>> {
+    async fn lend_any(
+        &mut self,
+        plan: &PoolPlan,
+        is_logged_in: bool,
+    ) -> Result<Lease, Option<Refusal>> {
         let began = self.worker.now();
+        if self.worker.shared.drain() == Drain::NoMore {
+            return Err(Some(Refusal::new(SHUTDOWN, "server shutting down")));
+        }
+        if let Some(refusal) = self.pool.refuses_at_once() {
+            self.worker.try_again(&self.pool);
+            return Err(Some(refusal));
+        }
         self.pool.numbers.assignments.add(1);
         if let Some(server) = self.pool.try_lend(began) {
             self.pool.numbers.waits.record(0);
@@ -193,13 +302,24 @@ impl Client {
         }
         let mut place = self.pool.enter(began);
         self.worker.grow(&self.pool);
-        let limit = self.pool.plan().limits.wait;
-        let deadline = if limit.is_zero() {
+        let after = |limit: Duration| match limit {
+            Duration::ZERO => Ticks::NEVER,
+            limit => began + limit,
+        };
+        let limits = &plan.limits;
+        let is_patient = plan.house.manner == Manner::Postgres || limits.query.is_zero();
+        let query = if is_patient {
             Ticks::NEVER
         } else {
-            began + limit
+            after(limits.query)
         };
-        self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
+        let deadline = after(limits.wait).min(query);
+        let mut notice = match is_logged_in {
+            true => after(plan.house.wait_notice),
+            false => Ticks::NEVER,
+        };
+        self.timer
+            .set(deadline.min(notice).min(Ticks(u64::MAX - 1)));
         let lent = poll_fn(|cx| {
             if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
                 let refusal = || Refusal::new(SHUTDOWN, "server shutting down");
@@ -213,11 +333,27 @@ impl Client {
                     Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
                 }
             }
+            if self.tail.is_pending()
+                && let Poll::Ready(Err(_)) = self.tail.poll_write(cx, &mut self.socket)
+            {
+                return Poll::Ready(Err(None));
+            }
+            if self.worker.shared.drain() == Drain::NoMore {
+                return Poll::Ready(Err(Some(Refusal::new(SHUTDOWN, "server shutting down"))));
+            }
             let now = self.worker.now();
-            if self.timer.poll(cx, now).is_ready() && deadline <= now {
-                let why = self.pool.why_failed();
-                let refusal = why.unwrap_or_else(|| Refusal::new(PROTOCOL, "query_wait_timeout"));
-                return Poll::Ready(Err(Some(refusal)));
+            if self.timer.poll(cx, now).is_ready() {
+                if deadline <= now {
+                    let refusal = waited_out(&self.pool, plan.house.manner, query <= now);
+                    return Poll::Ready(Err(Some(refusal)));
+                }
+                if notice <= now {
+                    notice = Ticks::NEVER;
+                    self.tail.put(write_wait_notice);
+                }
+                self.timer
+                    .set(deadline.min(notice).min(Ticks(u64::MAX - 1)));
+                cx.waker().wake_by_ref();
             }
             Poll::Pending
         });
@@ -231,17 +367,39 @@ impl Client {
 
     /// Lets the client work with the connection until it is done with it.
     async fn relay(&mut self, mut lease: Lease) -> Result<(), Option<Refusal>> {
-        let plan = self.pool.plan();
+        let plan = self.plan();
         let Some(server) = lease.server() else {
             return Err(None);
         };
+        let (own, other) = (
+            Arc::clone(&self.identity.entry.seen),
+            Arc::clone(&server.entry.seen),
+        );
+        own.set_link(other.number);
+        other.set_link(own.number);
+        other.set_state(ServerState::Active);
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
         relay.bring_settings();
-        let end = poll_fn(|cx| relay.poll(cx)).await;
+        let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
+        let end = poll_fn(|cx| {
+            if closes_fast && other.is_over() && relay.is_at_rest() {
+                let message = "database configuration changed";
+                return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
+            }
+            relay.poll(cx)
+        })
+        .await;
+        let said_goodbye = relay.has_said_goodbye();
         self.cancel.set(None);
+        own.set_link(0);
+        own.set_prepared(self.names.len());
+        other.set_prepared(server.prepared.len());
+        if said_goodbye {
+            self.identity.entry.reason = Some("client close request".into());
+        }
         let refusal = match end {
             End::Rest => {
                 lease.give_back();
@@ -256,9 +414,15 @@ impl Client {
                 }
                 return Err(None);
             }
-            End::LeftAmid => return Err(None),
+            End::LeftAmid => {
+                server.entry.reason = "client disconnect while server was not ready".into();
+                return Err(None);
+            }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
-            End::Refused(refusal) => refusal,
+            End::Refused(refusal) => {
+                server.entry.reason = refusal.message.clone();
+                refusal
+            }
         };
         // What the server said last is to reach the client.
         self.tail = std::mem::take(&mut server.down);
@@ -267,8 +431,12 @@ impl Client {
 
     /// Tells the client why it ends, after what it is still to get.
     async fn finish(&mut self, refusal: &Refusal) {
-        if !refusal.message.is_empty() {
-            self.tail.put(|out| refusal.write(out));
+        let manner = self.pool.plan().house.manner;
+        if refusal.message.is_empty() {
+            self.identity.entry.reason = Some("server conn crashed?".into());
+        } else {
+            self.identity.entry.refused(refusal);
+            self.tail.put(|out| refusal.write(manner, out));
         }
         let told = async {
             let _ = poll_fn(|cx| self.tail.poll_write(cx, &mut self.socket)).await;
@@ -276,6 +444,31 @@ impl Client {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
     }
+}
+
+/// What a client is told that has waited for as long as it may.
+fn waited_out(pool: &crate::pool::Pool, manner: Manner, is_query: bool) -> Refusal {
+    let message = if is_query {
+        "query_timeout"
+    } else {
+        "query_wait_timeout"
+    };
+    let why = match manner {
+        Manner::Postgres => pool.why_failed(),
+        Manner::PgBouncer => None,
+    };
+    why.unwrap_or_else(|| Refusal::new(PROTOCOL, message))
+}
+
+/// Writes what a client is told that waits.
+fn write_wait_notice(out: &mut Vec<u8>) {
+    let notice = write::Problem {
+        severity: "NOTICE",
+        code: "00000",
+        message: "No server connection available in postgres backend, client being queued",
+        hint: "",
+    };
+    write::notice(out, notice);
 }
 
 /// A refusal without words, when everything was said.
