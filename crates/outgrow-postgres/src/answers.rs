@@ -115,6 +115,12 @@ impl Answers {
         self.due.len()
     }
 
+    /// Whether what was asked last ends with ReadyForQuery.
+    #[inline]
+    pub(crate) fn ends_series(&self) -> bool {
+        self.due.back().is_some_and(Due::ends_ready)
+    }
+
     /// Whether the server takes the data of a COPY at the moment.
     #[inline]
     pub(crate) fn copies_in(&self) -> bool {

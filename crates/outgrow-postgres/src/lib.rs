@@ -17,6 +17,7 @@ pub mod plan;
 mod pool;
 mod prepared;
 mod problem;
+mod reads;
 pub mod run;
 mod server;
 pub mod settings;

@@ -21,6 +21,7 @@ use crate::plan::{Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
+use crate::reads::{self, Reads};
 use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
 use crate::sql::Lexing;
@@ -156,7 +157,8 @@ impl Shared {
     }
 }
 
-type PoolKey = (Arc<str>, Arc<str>);
+/// A database, a user on the server, and the replica that a pool is for.
+type PoolKey = (Arc<str>, Arc<str>, Option<EndpointId>);
 
 /// One worker.
 #[derive(Debug)]
@@ -169,6 +171,8 @@ pub(crate) struct Worker {
     pub(crate) statements: Statements,
     /// What is known of texts.
     texts: Mutex<Texts>,
+    /// What is known of databases whose reads go to replicas.
+    reads: Mutex<HashMap<Arc<str>, Arc<Reads>>>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// The plan's epoch that the pools follow.
@@ -187,6 +191,7 @@ impl Worker {
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             statements: Statements::default(),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
+            reads: Mutex::default(),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -200,6 +205,26 @@ impl Worker {
     #[inline]
     pub(crate) fn now(&self) -> Ticks {
         self.shared.clock.now()
+    }
+
+    /// What is known of the statements of a pool's database, where reads go to replicas.
+    pub(crate) fn reads(&self, pool: &Arc<Pool>) -> Option<Arc<Reads>> {
+        let plan = pool.plan();
+        let has_replicas = plan.database.service.endpoints().load().all.len() > 1;
+        if plan.house.reads.is_none() || !has_replicas {
+            return None;
+        }
+        let mut all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, reads| Arc::strong_count(reads) > 1);
+        if let Some(reads) = all.get(&pool.database) {
+            return Some(Arc::clone(reads));
+        }
+        let reads = Reads::new();
+        all.insert(Arc::clone(&pool.database), Arc::clone(&reads));
+        if let Some(worker) = self.this.upgrade() {
+            tokio::spawn(reads::run(worker, Arc::clone(pool), Arc::clone(&reads)));
+        }
+        Some(reads)
     }
 
     /// What a text is.
@@ -218,7 +243,26 @@ impl Worker {
     /// The pool of a database, as clients call it, and a user on the server; made when there is
     /// none. None when there is no such database (any more).
     pub(crate) fn pool(&self, database: &Arc<str>, user: &Arc<str>) -> Option<Arc<Pool>> {
-        let key = (Arc::clone(database), Arc::clone(user));
+        self.pool_of(database, user, None)
+    }
+
+    /// The same for a replica.
+    pub(crate) fn pool_at(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: EndpointId,
+    ) -> Option<Arc<Pool>> {
+        self.pool_of(database, user, Some(endpoint))
+    }
+
+    fn pool_of(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: Option<EndpointId>,
+    ) -> Option<Arc<Pool>> {
+        let key = (Arc::clone(database), Arc::clone(user), endpoint);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
@@ -227,7 +271,7 @@ impl Worker {
         let pool = Pool::new(
             Arc::clone(database),
             Arc::clone(user),
-            None,
+            endpoint,
             plan,
             self.now(),
         );
@@ -445,7 +489,7 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
 }
 
 /// What texts are told apart under; known to nobody.
-fn text_secret() -> TextSecret {
+pub(crate) fn text_secret() -> TextSecret {
     TextSecret::new(|| {
         let mut bytes = [0; 8];
         outgrow_core::random::system_bytes(&mut bytes);
@@ -510,6 +554,7 @@ async fn attempt(
             permit,
             shares,
             generation: pool.generation(),
+            standing: worker.shared.standings.of(&endpoint),
             parameters: plan
                 .database
                 .parameters

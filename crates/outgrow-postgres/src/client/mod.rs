@@ -6,6 +6,7 @@ mod login;
 mod prove;
 mod relay;
 mod replication;
+mod route;
 mod serve;
 mod session;
 mod startup;
@@ -13,6 +14,7 @@ mod startup;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outgrow_core::Ticks;
 use outgrow_net::Timer;
 use outgrow_net::stream::Detached;
 use outgrow_tls::TlsStream;
@@ -31,6 +33,7 @@ use crate::flow::Flow;
 use crate::login::Credential;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
+use crate::reads::Reads;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Variables;
@@ -137,6 +140,10 @@ pub(crate) struct Client {
     pub(crate) names: OfClient,
     /// What its session is besides.
     session: Session,
+    /// When the primary last ended something for it that may have written.
+    wrote: Option<Ticks>,
+    /// What is known of its database's statements, where reads go to replicas.
+    reads: Option<Arc<Reads>>,
     /// How its texts are read.
     lexing: Lexing,
     /// What executing the unnamed statement does to the session.

@@ -56,6 +56,8 @@ pub(super) struct Relay<'r> {
     has_timeouts: bool,
     /// What the server was asked about.
     asked: Option<Pin>,
+    /// Whether the connection leads to a replica.
+    pub(super) on_replica: bool,
 }
 
 impl<'r> Relay<'r> {
@@ -84,6 +86,7 @@ impl<'r> Relay<'r> {
             server_said_why: false,
             has_timeouts,
             asked: None,
+            on_replica: false,
         }
     }
 
@@ -138,6 +141,7 @@ impl<'r> Relay<'r> {
                     house.max_prepared
                 },
                 prefix: &house.prepared_prefix,
+                one_series: self.on_replica,
                 is_on: self.plan.mode != PoolMode::Session,
             };
             match client.judge(server, following) {
@@ -325,6 +329,10 @@ impl<'r> Relay<'r> {
                 let (name, value) = read::parameter(body)?;
                 let (name, value) = (std::str::from_utf8(name), std::str::from_utf8(value));
                 if let (Ok(name), Ok(value)) = (name, value) {
+                    if name == "in_hot_standby" {
+                        // Promoted, or the other way: its monitor finds out which.
+                        server.standing.alarm.ring();
+                    }
                     server.variables.set(name, value);
                     // Ours too: the server's way to write it is as good, and need not be set again.
                     self.client.variables.set(name, value);
@@ -357,6 +365,15 @@ impl<'r> Relay<'r> {
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;
+        if let Some(reads) = &self.client.reads
+            && self
+                .client
+                .worker
+                .facts(&effect.text, effect.lexing)
+                .defines
+        {
+            reads.forget();
+        }
         self.client
             .session
             .note(&effect.text, effect.lexing, followed, is_failed);
@@ -399,6 +416,11 @@ impl<'r> Relay<'r> {
             numbers.transactions.add(1);
             numbers.transaction_micros.add(micros);
             numbers.transaction_times.record(micros);
+            if self.on_replica {
+                numbers.on_replicas.add(1);
+            } else if self.client.reads.is_some() {
+                self.client.note_write(now);
+            }
         }
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {
             let message = "transaction blocks not allowed in statement pooling mode";

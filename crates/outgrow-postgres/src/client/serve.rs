@@ -10,10 +10,12 @@ use outgrow_net::{Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
+use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
+use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::settings::PoolMode;
@@ -63,6 +65,8 @@ pub(super) async fn run(
         variables,
         names: OfClient::default(),
         session: Session::default(),
+        wrote: None,
+        reads: None,
         lexing: Lexing::default(),
         unnamed: None,
         portals: Vec::new(),
@@ -86,10 +90,12 @@ impl Client {
         self.greet(&welcome);
         drop(welcome);
         self.pool.numbers.logins.add(1);
+        self.reads = self.worker.reads(&self.pool);
         loop {
             self.idle().await?;
-            let lease = self.lend().await?;
-            self.relay(lease).await?;
+            let replica = self.choose_replica().await;
+            let lease = self.lend_from(replica.as_ref()).await?;
+            self.relay(lease, replica.is_some()).await?;
         }
     }
 
@@ -183,16 +189,33 @@ impl Client {
         .await
     }
 
-    /// Gets a connection: a free one, or the next after those who came before.
+    /// The pool of a replica for what the client wants, if it may go there.
+    async fn choose_replica(&mut self) -> Option<Arc<Pool>> {
+        let reads = Arc::clone(self.reads.as_ref()?);
+        let plan = self.pool.plan();
+        let reads_plan = plan.house.reads.as_ref()?;
+        if plan.mode == PoolMode::Session || self.route(&reads) == Route::Primary {
+            return None;
+        }
+        self.replica(reads_plan).await
+    }
+
+    /// Gets a connection to the primary.
     async fn lend(&mut self) -> Result<Lease, Option<Refusal>> {
+        self.lend_from(None).await
+    }
+
+    /// Gets a connection: a free one, or the next after those who came before.
+    async fn lend_from(&mut self, replica: Option<&Arc<Pool>>) -> Result<Lease, Option<Refusal>> {
+        let pool = Arc::clone(replica.unwrap_or(&self.pool));
         let began = self.worker.now();
         self.pool.numbers.assignments.add(1);
-        if let Some(server) = self.pool.try_lend(began) {
+        if let Some(server) = pool.try_lend(began) {
             self.pool.numbers.waits.record(0);
-            return Ok(Lease::new(server, &self.pool, &self.worker));
+            return Ok(Lease::new(server, &pool, &self.worker));
         }
-        let mut place = self.pool.enter(began);
-        self.worker.grow(&self.pool);
+        let mut place = pool.enter(began);
+        self.worker.grow(&pool);
         let limit = self.pool.plan().limits.wait;
         let deadline = if limit.is_zero() {
             Ticks::NEVER
@@ -215,7 +238,7 @@ impl Client {
             }
             let now = self.worker.now();
             if self.timer.poll(cx, now).is_ready() && deadline <= now {
-                let why = self.pool.why_failed();
+                let why = pool.why_failed();
                 let refusal = why.unwrap_or_else(|| Refusal::new(PROTOCOL, "query_wait_timeout"));
                 return Poll::Ready(Err(Some(refusal)));
             }
@@ -226,11 +249,11 @@ impl Client {
         let waited = self.worker.now().micros_since(began);
         self.pool.numbers.wait_micros.add(waited);
         self.pool.numbers.waits.record(waited);
-        Ok(Lease::new(server, &self.pool, &self.worker))
+        Ok(Lease::new(server, &pool, &self.worker))
     }
 
     /// Lets the client work with the connection until it is done with it.
-    async fn relay(&mut self, mut lease: Lease) -> Result<(), Option<Refusal>> {
+    async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
         let plan = self.pool.plan();
         let Some(server) = lease.server() else {
             return Err(None);
@@ -239,6 +262,7 @@ impl Client {
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
+        relay.on_replica = on_replica;
         relay.bring_settings();
         let end = poll_fn(|cx| relay.poll(cx)).await;
         self.cancel.set(None);

@@ -19,6 +19,7 @@ use crate::plan::PoolPlan;
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
 use crate::socket::Socket;
+use crate::standing::Standing;
 use crate::variables::Welcome;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
@@ -64,6 +65,8 @@ pub(crate) struct Making<'p> {
     pub(crate) shares: Vec<Share>,
     pub(crate) generation: u64,
     pub(crate) parameters: Vec<(String, String)>,
+    /// What is known of the server.
+    pub(crate) standing: Arc<Standing>,
     pub(crate) now: Ticks,
 }
 
@@ -107,6 +110,7 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        standing: making.standing,
         settings: Settings::default(),
         target: Target {
             endpoint,

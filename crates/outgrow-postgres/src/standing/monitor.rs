@@ -150,6 +150,7 @@ async fn connect(
         shares: Vec::new(),
         generation: 0,
         parameters: Vec::new(),
+        standing: worker.shared.standings.of(endpoint),
         now: worker.now(),
     };
     let (server, _) = open::open(making).await.ok()?;
