@@ -111,11 +111,12 @@ impl Client {
             .into_iter()
             .find(|one| one.role() == Some(Role::Primary))?;
         let floor = self.floor(&primary, plan).await?;
+        let now = self.worker.now();
         let replicas: Vec<(Arc<Endpoint>, Arc<Standing>)> = set
             .usable
             .iter()
             .map(|endpoint| (Arc::clone(endpoint), standings.of(endpoint)))
-            .filter(|(_, standing)| is_good(standing, &primary, plan))
+            .filter(|(_, standing)| is_good(standing, &primary, plan, now))
             .collect();
         let ready = replicas
             .iter()
@@ -165,9 +166,11 @@ impl Client {
 }
 
 /// Whether reads may go there at all.
-fn is_good(standing: &Standing, primary: &Standing, plan: &ReadsPlan) -> bool {
+fn is_good(standing: &Standing, primary: &Standing, plan: &ReadsPlan, now: Ticks) -> bool {
+    // One that follows another timeline follows another primary, or none.
     standing.role() == Some(Role::Replica)
-        && (plan.max_lag.is_zero() || standing.lag() <= plan.max_lag)
+        && standing.timeline() == primary.timeline()
+        && (plan.max_lag.is_zero() || primary.lag_of(standing.lsn(), now) <= plan.max_lag)
         && (plan.max_lag_bytes == 0 || primary.lsn().since(standing.lsn()) <= plan.max_lag_bytes)
 }
 
