@@ -23,10 +23,7 @@ impl Test {
 
     /// The status and the answer.
     fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let body = self
-            .folder
-            .write("body", &body.to_string())
-            .expect("a file");
+        let body = self.folder.write("body", body.to_string()).expect("a file");
         let url = format!(
             "https://{}/apis/coordination.k8s.io/v1/namespaces/shop/leases{path}",
             self.fake.address()

@@ -3,5 +3,7 @@
 //!
 //! Not here: boxes in namespaces of their own, with networks that fail between them.
 
+pub(crate) mod journal;
+mod kubernetes;
 mod leader;
 mod register;
