@@ -7,3 +7,4 @@ pub(crate) mod journal;
 mod kubernetes;
 mod leader;
 mod register;
+mod upgrades;
