@@ -1,16 +1,14 @@
 //! Accepting connections, and handing them to the worker that has clearly fewer.
 
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Snapshot};
-use outgrow_net::Stream;
+use outgrow_net::listen::is_of_one_connection;
 use outgrow_net::stream::Detached;
-use tokio::net::{TcpListener, UnixListener};
+use outgrow_net::{Mailboxes, Socket, Stream};
 use tokio::sync::mpsc;
 
 use crate::connection;
@@ -76,48 +74,12 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A listening socket of one worker.
-pub(crate) enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Socket {
-    /// Takes over a listening, non-blocking socket of either family.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let socket = socket2::Socket::from(socket);
-        if socket.local_addr()?.is_unix() {
-            let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
-            listener.set_nonblocking(true)?;
-            return UnixListener::from_std(listener).map(Self::Unix);
-        }
-        // Accepted sockets inherit it: one system call less for each connection.
-        socket.set_tcp_nodelay(true)?;
-        let listener = std::net::TcpListener::from(OwnedFd::from(socket));
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self::Tcp)
-    }
-
-    async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Some(address.ip())))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), None))
-            }
-        }
-    }
-}
-
 /// Accepts for ever; aborted when the listener goes or drains.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     socket: Socket,
     slot: ListenerSlot,
-    others: Arc<[mpsc::Sender<Moved>]>,
+    others: Mailboxes<Moved>,
 ) {
     let mut plan = slot.view();
     loop {
@@ -155,16 +117,6 @@ pub(crate) async fn run(
             None => start(&worker, stream, address, Arc::clone(listener), open),
         }
     }
-}
-
-/// Errors that concern the connection that was to be accepted, not the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// Says why, as far as the socket's buffer takes it; TLS clients only see the end.

@@ -1,11 +1,16 @@
-//! Sockets and time for the workers: streams, the transport seam, the timer wheel.
+//! Sockets, time and threads for the workers of all tiers: streams, listening sockets, the
+//! transport seam, the timer wheel, the threads themselves.
 //!
 //! No protocol is known here.
 
+pub mod listen;
 pub mod stream;
 pub mod transport;
 pub mod wheel;
+pub mod workers;
 
+pub use listen::Socket;
 pub use stream::Stream;
 pub use transport::Transport;
 pub use wheel::{Timer, Wheel};
+pub use workers::{Mailboxes, Tier, Workers};

@@ -3,7 +3,30 @@
 //! Clients speak to it as they speak to a server; it speaks to servers as a client. Connections to
 //! servers are pooled by database and user and lent for a session, a transaction or a statement.
 
+mod answers;
+mod ask;
+mod budget;
+mod cancel;
+mod client;
+mod flow;
+mod lease;
 pub mod login;
+pub mod numbers;
 pub mod pgbouncer;
+pub mod plan;
+mod pool;
+mod prepared;
+mod problem;
+pub mod run;
+mod server;
+pub mod settings;
+mod socket;
 pub mod sql;
+pub mod standing;
+pub mod variables;
 pub mod wire;
+pub mod worker;
+
+pub use client::{ListenerPlan, Slot};
+pub use run::Postgres;
+pub use worker::{Drain, Shared};

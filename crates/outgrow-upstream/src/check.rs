@@ -11,7 +11,6 @@ mod http;
 mod postgres;
 mod probe;
 mod redis;
-mod scram;
 mod streak;
 mod tcp;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use outgrow_core::metrics::Counter;
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Ticks};
 
+use crate::permit::Permit;
 use crate::pool::{Connection, Freshness, Pool};
 use crate::queue::{Queue, Wait};
 use crate::sample::Sample;
@@ -280,6 +281,12 @@ impl Endpoint {
         });
         self.leaving_over.store(over, Ordering::Relaxed);
         self.leaving_since.store(since, Ordering::SeqCst);
+    }
+
+    /// A permit of this endpoint, whatever the others have: for who has chosen it by what only the
+    /// tier knows. None at its limit, or when it is not to be used.
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
+        Permit::acquire(self)
     }
 
     /// Stands in line for a permit of this endpoint alone, for somebody who stays here.

@@ -21,6 +21,7 @@ mod queue;
 pub mod registry;
 pub mod resolve;
 pub mod sample;
+pub mod scram;
 pub mod service;
 pub mod settings;
 pub mod state;

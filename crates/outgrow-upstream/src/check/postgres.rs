@@ -5,10 +5,11 @@
 //! Without a login it is what `pg_isready` does: any answer to the start of a session is one of
 //! a server that lives, but that it is just starting or stopping.
 
+use outgrow_core::random::system_bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::failure::{Failure, printable};
-use super::scram::{self, Scram};
+use crate::scram::{self, Binding, Client, Problem};
 use crate::settings::{CheckSettings, Role};
 
 /// Longest message.
@@ -23,6 +24,10 @@ const NOBODY: &str = "outgrow_check";
 /// `cannot_connect_now`: the server starts or stops.
 const CANNOT_CONNECT_NOW: &[u8] = b"57P03";
 
+/// Most iterations of a login: a server that asks for more would use up our time. Postgres has
+/// 4096.
+const MOST_ITERATIONS: u32 = 100_000;
+
 const NOT_POSTGRES: Failure = Failure::Not("Postgres's");
 
 const QUERY: &[u8] = b"SELECT pg_catalog.pg_is_in_recovery()\0";
@@ -31,7 +36,7 @@ const QUERY: &[u8] = b"SELECT pg_catalog.pg_is_in_recovery()\0";
 pub(super) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     check: &CheckSettings,
-    keys: &scram::Keys,
+    keys: &scram::Memory,
 ) -> Result<(), Failure> {
     let mut session = Session {
         stream: BufReader::new(stream),
@@ -94,8 +99,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Goes on until the server takes queries; false when nobody wants to log in and the server
     /// lives.
-    async fn log_in(&mut self, check: &CheckSettings, keys: &scram::Keys) -> Result<bool, Failure> {
-        let mut scram: Option<Scram<'_>> = None;
+    async fn log_in(
+        &mut self,
+        check: &CheckSettings,
+        keys: &scram::Memory,
+    ) -> Result<bool, Failure> {
+        let mut scram: Option<Client> = None;
         loop {
             let (kind, body) = self.receive().await?;
             match kind {
@@ -107,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     (0, _) => {
                         if scram.as_ref().is_some_and(|scram| !scram.is_verified()) {
                             // Who did not show that it knows the password is not the server.
-                            return Err(Failure::Answer(scram::NOT_PROVEN.to_owned()));
+                            return Err(Problem::NotProven.into());
                         }
                     }
                     (10, ways) => {
@@ -119,7 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                             let message = "asks for a password: set `password` of the check";
                             return Err(Failure::Answer(message.to_owned()));
                         }
-                        let begun = Scram::new(check.password.expose(), keys);
+                        let mut nonce = [0; scram::NONCE_BYTES];
+                        system_bytes(&mut nonce);
+                        let begun = Client::new(&nonce, Binding::Unsupported);
                         let first = begun.first();
                         let mut reply = format!("{}\0", scram::NAME).into_bytes();
                         reply.extend_from_slice(&(first.len() as u32).to_be_bytes());
@@ -128,7 +139,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         scram = Some(begun);
                     }
                     (11, text) => {
-                        let reply = scram.as_mut().ok_or(NOT_POSTGRES)?.reply(text)?;
+                        let scram = scram.as_mut().ok_or(NOT_POSTGRES)?;
+                        let challenge = scram.challenge(text, MOST_ITERATIONS)?;
+                        let password = check.password.expose().as_bytes();
+                        let reply = scram.respond(&keys.keys(password, &challenge))?;
                         self.send(b'p', reply.as_bytes()).await?;
                     }
                     (12, text) => scram.as_mut().ok_or(NOT_POSTGRES)?.verify(text)?,
@@ -165,6 +179,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let mut body = vec![0; length - 4];
         self.stream.read_exact(&mut body).await?;
         Ok((kind, body))
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::NotScram => Self::Not("of SCRAM-SHA-256"),
+            other => Self::Answer(other.to_string()),
+        }
     }
 }
 
@@ -216,7 +239,7 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(128 * 1024);
         theirs.write_all(answer).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let result = ask(&mut ours, settings, &scram::Keys::default()).await;
+        let result = ask(&mut ours, settings, &scram::Memory::default()).await;
         result.map_or_else(|failure| failure.to_string(), |()| "healthy".to_owned())
     }
 
@@ -274,7 +297,10 @@ mod tests {
         }
         // One that lets everybody in after it asked for a proof has proven nothing itself.
         let impostor = [sasl, good, message(b'Z', b"I")].concat();
-        assert_eq!(check(&secret, &impostor).await, scram::NOT_PROVEN);
+        assert_eq!(
+            check(&secret, &impostor).await,
+            Problem::NotProven.to_string()
+        );
         let endless = message(b'N', b"\0").repeat(MOST_MESSAGES + 1);
         assert_eq!(check(&primary, &endless).await, other);
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failure::Failure;
-use super::{grpc, http, postgres, redis, scram, tcp};
+use super::{grpc, http, postgres, redis, tcp};
 use crate::connect;
 use crate::endpoint::Endpoint;
+use crate::scram;
 use crate::settings::{CheckKind, CheckSettings};
 
 /// What is asked.
@@ -22,7 +23,7 @@ pub(super) enum Question<'a> {
         service: &'a str,
     },
     /// A Postgres server.
-    Postgres(&'a CheckSettings, scram::Keys),
+    Postgres(&'a CheckSettings, scram::Memory),
     /// A Redis server.
     Redis(&'a CheckSettings),
 }
@@ -46,7 +47,7 @@ impl<'a> Question<'a> {
                 authority: host,
                 service: &check.grpc_service,
             },
-            CheckKind::Postgres => Self::Postgres(check, scram::Keys::default()),
+            CheckKind::Postgres => Self::Postgres(check, scram::Memory::default()),
             CheckKind::Redis => Self::Redis(check),
         }
     }

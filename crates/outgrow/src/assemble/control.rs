@@ -38,6 +38,7 @@ use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
 use super::{compile, listeners, log, prepare, start};
+use super::{postgres, postgres_files};
 use crate::cli::ConfigSource;
 use crate::config::Config;
 
@@ -93,6 +94,7 @@ pub(super) struct Control {
     receiver: Option<Receiver>,
     source: ConfigSource,
     listeners: Listeners,
+    postgres: postgres::Tier,
     instances: Instances,
     /// Read by the view as well.
     discoveries: Arc<Mutex<Discoveries>>,
@@ -184,6 +186,7 @@ impl Control {
             receiver: Some(receiver),
             source,
             listeners: Listeners::default(),
+            postgres: postgres::Tier::default(),
             instances,
             discoveries,
             registrations,
@@ -228,6 +231,8 @@ impl Control {
         self.listeners
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
+        let files = postgres_files::Files::read(self.parts.config.postgres.as_ref())?;
+        self.apply_postgres(files).await?;
         self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
@@ -262,11 +267,30 @@ impl Control {
             };
             log::info(&format!("{name}: {scheme} at {}", listener.address));
         }
+        let postgres = self.parts.config.postgres.iter();
+        for address in postgres.flat_map(|postgres| &postgres.listen) {
+            log::info(&format!("postgres: at {address}"));
+        }
         if let Some(address) = self.parts.config.admin.listen.address() {
             log::info(&format!(
                 "admin: http://{address}/ (metrics, state, reload, upgrade)"
             ));
         }
+    }
+
+    /// Brings the Postgres tier to the configuration.
+    async fn apply_postgres(&mut self, files: postgres_files::Files) -> Result<(), String> {
+        let shared = &self.parts.edge.shared;
+        let around = postgres::Surroundings {
+            registry: &self.parts.registry,
+            sockets: &self.parts.sockets,
+            ledger: &shared.ledger,
+            clock: shared.clock,
+            workers: shared.loads.len(),
+            secret: self.parts.cookie_secret,
+        };
+        let settings = self.parts.config.postgres.as_ref();
+        self.postgres.apply(settings, files, around).await
     }
 
     fn listener_plans(
@@ -302,6 +326,7 @@ impl Control {
                         // look after this process.
                         log::warn("the keeper is gone: ending");
                         self.leave_boxes().await;
+                        self.postgres.drain().await;
                         self.parts.edge.drain(Drain::Now).await;
                         self.end().await;
                         return ExitCode::FAILURE;
@@ -332,6 +357,7 @@ impl Control {
 
     /// Ends the workers, and waits for what they have still to tell.
     async fn end(self) {
+        self.postgres.end().await;
         self.parts.edge.end().await;
         let lost = self.parts.records.finish(LAST_RECORDS);
         if lost > 0 {

@@ -51,6 +51,11 @@ pub(super) fn key(address: &str) -> String {
     format!("listener {address}")
 }
 
+/// The key of the sockets of a Postgres listener.
+pub(super) fn postgres_key(address: &str) -> String {
+    format!("postgres {address}")
+}
+
 /// The key of the admin listener's sockets.
 pub(super) fn admin_key(address: &str) -> String {
     format!("admin {address}")

@@ -15,6 +15,8 @@ mod listeners;
 mod log;
 mod measure;
 mod numbers;
+mod postgres;
+mod postgres_files;
 mod prepare;
 mod readiness;
 mod register;

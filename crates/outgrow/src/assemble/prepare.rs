@@ -212,6 +212,15 @@ pub(super) fn addresses(config: &Config, workers: usize) -> Vec<Bind> {
             }
         })
         .collect();
+    for address in config.postgres.iter().flat_map(|postgres| &postgres.listen) {
+        let address = address.to_string();
+        wanted.push(Bind {
+            key: listeners::postgres_key(&address),
+            address,
+            sockets: workers,
+            is_admin: false,
+        });
+    }
     if let Some(address) = config.admin.listen.address() {
         let address = address.to_string();
         wanted.push(Bind {

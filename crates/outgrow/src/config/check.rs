@@ -25,6 +25,7 @@ pub(super) fn check(
     check.addresses(config);
     check.certificates(config, surroundings);
     check.services(config);
+    check.databases(config);
     check.sources(config, surroundings);
     check.boxes(config, surroundings);
     check.lost_in_time(config);
@@ -142,6 +143,9 @@ impl Check<'_> {
     }
 
     fn something_to_do(&mut self, config: &Config) {
+        if config.listener.is_empty() && config.postgres.is_some() {
+            return;
+        }
         if config.listener.is_empty() {
             let hint = "add [listener.public] with address = \"0.0.0.0:8080\"";
             self.error(&["listener"], "there is no listener", hint);
@@ -178,6 +182,50 @@ impl Check<'_> {
                     taken.insert(meant(address), format!("listener {name}"));
                 }
             }
+        }
+        self.postgres_addresses(config, &mut taken);
+    }
+
+    fn postgres_addresses(&mut self, config: &Config, taken: &mut BTreeMap<String, String>) {
+        for address in config.postgres.iter().flat_map(|postgres| &postgres.listen) {
+            self.host(address, &["postgres", "listen"]);
+            if matches!(address, Address::Tcp { port: 0, .. }) {
+                continue;
+            }
+            match taken.get(&meant(address)) {
+                Some(other) => {
+                    let message = format!("{address} is taken by {other}");
+                    let hint = "each listener needs an address of its own";
+                    self.error(&["postgres", "listen"], message, hint);
+                }
+                None => {
+                    taken.insert(meant(address), "[postgres]".to_owned());
+                }
+            }
+        }
+    }
+
+    /// The services that `[postgres]` names are there.
+    fn databases(&mut self, config: &Config) {
+        let Some(postgres) = &config.postgres else {
+            return;
+        };
+        let known: Vec<&str> = config.service.keys().map(Name::as_str).collect();
+        let mut named = vec![(vec!["postgres", "service"], postgres.service.as_ref())];
+        for (name, database) in &postgres.database {
+            let path = vec!["postgres", "database", name.as_str(), "service"];
+            named.push((path, database.service.as_ref()));
+        }
+        for (path, service) in named {
+            let Some(service) = service.filter(|name| !known.contains(&name.as_str())) else {
+                continue;
+            };
+            let name = service.as_str();
+            let hint = match nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("add [service.{name}] with endpoints = [\"HOST:5432\"]"),
+            };
+            self.error(&path, format!("there is no service {name:?}"), hint);
         }
     }
 
@@ -226,7 +274,12 @@ impl Check<'_> {
             // Databases are only looked at.
             let kind = service.upstream.check.as_ref().and_then(|check| check.kind);
             let is_watched = matches!(kind, Some(CheckKind::Postgres | CheckKind::Redis));
-            if !routed && !is_watched {
+            let is_database = config.postgres.as_ref().is_some_and(|postgres| {
+                let own = postgres.database.values().map(|one| one.service.as_ref());
+                let mut services = own.chain([postgres.service.as_ref()]).flatten();
+                services.any(|service| service == name)
+            });
+            if !routed && !is_watched && !is_database {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");

@@ -28,6 +28,7 @@ use outgrow_admin::settings::AdminSettings;
 use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
+use outgrow_postgres::settings::PostgresSettings;
 
 pub use command_line::CommandLine;
 pub use explain::{Question, explain};
@@ -56,12 +57,14 @@ outgrow_core::settings! {
         pub admin: AdminSettings = AdminSettings::default();
         /// The records of requests.
         pub access: AccessSettings = AccessSettings::default();
-        /// The listeners by name; at least one.
+        /// The listeners by name; at least one, unless there is `[postgres]`.
         pub listener: BTreeMap<Name, ListenerSettings> = BTreeMap::new();
         /// The services by name.
         pub service: BTreeMap<Name, Service> = BTreeMap::new();
-        /// The routes by name; at least one.
+        /// The routes by name; at least one where there are listeners.
         pub route: BTreeMap<Name, RouteSettings> = BTreeMap::new();
+        /// The pool of connections to Postgres.
+        pub postgres: Option<PostgresSettings> = None;
     }
 }
 

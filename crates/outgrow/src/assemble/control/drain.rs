@@ -61,8 +61,9 @@ impl Control {
             DrainReason::Stop => Drain::Now,
             DrainReason::Upgrade => Drain::Gently,
         };
-        let open = self.parts.edge.shared.connections();
+        let open = self.parts.edge.shared.connections() + self.postgres.clients();
         log::info(&format!("draining: {open} connections are open"));
+        self.postgres.drain().await;
         self.parts.edge.drain(how).await;
         match how {
             Drain::Gently => {
@@ -91,7 +92,8 @@ impl Control {
             return false;
         };
         let shared = &self.parts.edge.shared;
-        let is_over = |end: Ticks| shared.connections() == 0 || shared.clock.now() >= end;
+        let open = shared.connections() + self.postgres.clients();
+        let is_over = |end: Ticks| open == 0 || shared.clock.now() >= end;
         drain.ends_at.is_some_and(is_over)
     }
 }

@@ -11,7 +11,7 @@ use outgrow_fleet::client::{FromKeeper, Receiver};
 use outgrow_fleet::protocol::DataMessage;
 
 use super::super::watch::Watch;
-use super::super::{access, certificates, compile, log, prepare, start};
+use super::super::{access, certificates, compile, log, postgres_files, prepare, start};
 use super::Control;
 use crate::config::{Config, Look};
 
@@ -56,6 +56,7 @@ impl Control {
         let certificates =
             certificates::build(&config, &self.parts.tickets, &certificates::Texts::new())?;
         let access = access::open(&config.access)?;
+        let postgres = postgres_files::Files::read(config.postgres.as_ref())?;
         // Last, for what is bound must be given back if the reload is refused.
         let bound = self.bind_new(&config, receiver).await?;
         let plans = self.listener_plans(&config, &certificates);
@@ -89,6 +90,7 @@ impl Control {
         self.instances.configure(&config, self.parts.cores);
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
+        self.apply_postgres(postgres).await?;
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;
@@ -177,7 +179,7 @@ impl Control {
     async fn wait_for_workers(&self) {
         let shared = &self.parts.edge.shared;
         let wait = async {
-            while !shared.is_acknowledged() {
+            while !shared.is_acknowledged() || !self.postgres.is_acknowledged() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

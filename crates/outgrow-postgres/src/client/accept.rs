@@ -1,0 +1,100 @@
+//! Accepting clients, and taking over those that another worker has logged in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_core::Snapshot;
+use outgrow_net::listen::is_of_one_connection;
+use outgrow_net::{Mailboxes, Socket as Listening, Stream};
+
+use super::{Bytes, Moved, Open, Peer, login, serve};
+use crate::socket::Socket;
+use crate::worker::Worker;
+
+/// After an accept that failed for want of descriptors or memory: clients wait in the kernel.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is particular to a listener.
+#[derive(Debug, Default)]
+pub struct ListenerPlan {
+    /// Its name in messages.
+    pub name: String,
+}
+
+/// A listener as it is known to all workers.
+pub type Slot = Arc<Snapshot<ListenerPlan>>;
+
+/// Accepts for ever; aborted when the listener goes or drains.
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    socket: Listening,
+    _slot: Slot,
+    others: Mailboxes<Moved>,
+) {
+    let _ = worker.mailboxes.set(others);
+    loop {
+        match socket.accept().await {
+            Ok((stream, address)) => {
+                let peer = match address {
+                    Some(address) => Peer::Tcp(address),
+                    None => Peer::Unix {
+                        user: unix_user(&stream),
+                    },
+                };
+                let open = Open::new(&worker.shared, worker.index);
+                let worker = Arc::clone(&worker);
+                tokio::spawn(Box::pin(login::run(worker, stream, peer, open)));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+fn unix_user(stream: &Stream) -> Option<u32> {
+    let Stream::Unix(stream) = stream else {
+        return None;
+    };
+    stream.peer_cred().ok().map(|credentials| credentials.uid())
+}
+
+/// Hands on to the worker that owns the pool.
+pub(crate) fn hand_on(worker: &Arc<Worker>, to: usize, moved: Moved) {
+    if to != worker.index
+        && let Some(mailboxes) = worker.mailboxes.get()
+    {
+        let mailbox = mailboxes[to].clone();
+        // Waiting for room is the client's to do, not the worker's.
+        tokio::spawn(async move {
+            let _ = mailbox.send(moved).await;
+        });
+        return;
+    }
+    receive(worker, moved);
+}
+
+/// Takes over what another worker has handed on.
+pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
+    let mut moved = match moved {
+        Moved::Client(client) => client,
+        Moved::Ask(ask) => {
+            tokio::spawn(crate::ask::run(Arc::clone(worker), ask));
+            return;
+        }
+    };
+    moved.identity.open.move_to(worker.index);
+    let socket = match moved.bytes {
+        Bytes::Plain(stream) => match stream.attach() {
+            Ok(stream) => Socket::Plain(stream),
+            Err(_) => return,
+        },
+        Bytes::Tls(stream) => Socket::Tls(stream),
+    };
+    let worker = Arc::clone(worker);
+    tokio::spawn(Box::pin(serve::run(
+        worker,
+        moved.identity,
+        socket,
+        moved.input,
+    )));
+}

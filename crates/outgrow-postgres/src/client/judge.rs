@@ -1,0 +1,343 @@
+//! What becomes of each message that a client sends.
+
+use std::sync::Arc;
+
+use super::Client;
+use crate::answers::Due;
+use crate::flow::{Flow, LARGEST};
+use crate::prepared::Statement;
+use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
+use crate::server::Server;
+use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
+use crate::wire::{backend, frontend, read, write};
+
+/// Where judging ended.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// More has to come from the client, or what is judged has to be written first.
+    Blocked,
+    /// The next message needs a connection to the server.
+    NeedsServer,
+    /// The client says goodbye.
+    Leaves,
+    /// The client cannot be served on.
+    Refused(Refusal),
+}
+
+/// How statements that clients prepare are followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Following<'h> {
+    /// Most statements on a connection; 0: none are followed.
+    pub(super) limit: usize,
+    /// How their names begin.
+    pub(super) prefix: &'h str,
+}
+
+impl Client {
+    /// Judges what has come while the client has no connection to the server.
+    pub(super) fn judge_alone(&mut self) -> Judged {
+        loop {
+            if !self.up.go_on() {
+                return Judged::Blocked;
+            }
+            let header = match frame::look(self.up.unread()) {
+                Err(_) => return bad_header(),
+                Ok(Frame::NoHeader) => return Judged::Blocked,
+                Ok(Frame::Partial(header) | Frame::Whole(header)) => header,
+            };
+            match header.tag {
+                frontend::TERMINATE => return Judged::Leaves,
+                frontend::SYNC if header.body == 0 => {
+                    self.up.leave_out(header.whole());
+                    self.tail.put(|out| write::ready(out, b'I'));
+                    return Judged::Blocked;
+                }
+                frontend::FLUSH if header.body == 0 => self.up.leave_out(header.whole()),
+                // The rest of a COPY that the server has given up: a server ignores it too.
+                frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+                    self.up.leave_out_message(header.whole());
+                }
+                tag if is_known(tag) => return Judged::NeedsServer,
+                _ => return unknown(),
+            }
+        }
+    }
+
+    /// Judges what has come, for `server`.
+    #[inline]
+    pub(super) fn judge(&mut self, server: &mut Server, following: Following<'_>) -> Judged {
+        loop {
+            if !self.up.go_on() || !self.up.has_room() {
+                return Judged::Blocked;
+            }
+            let (header, is_whole) = match frame::look(self.up.unread()) {
+                Err(_) => return bad_header(),
+                Ok(Frame::NoHeader) => return Judged::Blocked,
+                Ok(Frame::Partial(header)) => (header, false),
+                Ok(Frame::Whole(header)) => (header, true),
+            };
+            if !is_whole && must_be_whole(header) {
+                self.up.want(header.whole());
+                return Judged::Blocked;
+            }
+            match header.tag {
+                frontend::QUERY => {
+                    server.answers.push(Due::Query);
+                    self.up.pass_message(header.whole());
+                }
+                frontend::SYNC => {
+                    server.answers.push(Due::Sync);
+                    self.up.pass(header.whole());
+                }
+                frontend::EXECUTE => {
+                    server.answers.push(Due::Execute);
+                    self.up.pass_message(header.whole());
+                }
+                frontend::FUNCTION_CALL => {
+                    server.answers.push(Due::Function);
+                    self.up.pass_message(header.whole());
+                }
+                frontend::FLUSH => self.up.pass_message(header.whole()),
+                frontend::COPY_DATA => self.up.pass_message(header.whole()),
+                frontend::COPY_DONE | frontend::COPY_FAIL => {
+                    server.answers.push(Due::CopyEnd);
+                    self.up.pass_message(header.whole());
+                }
+                frontend::PARSE => self.judge_parse(server, header, following),
+                frontend::BIND => {
+                    if let Some(judged) = self.judge_bind(server, header, following) {
+                        return judged;
+                    }
+                }
+                frontend::DESCRIBE | frontend::CLOSE => {
+                    if let Some(refusal) = self.judge_target(server, header, following) {
+                        return Judged::Refused(refusal);
+                    }
+                }
+                frontend::TERMINATE => return Judged::Leaves,
+                _ => return unknown(),
+            }
+        }
+    }
+
+    fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
+        self.pool.numbers.client_parses.add(1);
+        let whole = header.whole();
+        let body = self.up.unread().get(HEADER_BYTES..whole);
+        let parsed = body.and_then(read::Parse::read);
+        let followed = parsed
+            .filter(|parse| following.limit > 0 && !parse.name.is_empty())
+            .filter(|parse| self.names.get(parse.name).is_none());
+        let Some(parse) = followed else {
+            // The unnamed statement; what is too long to be kept; what the server is to refuse: a
+            // name that is taken on our side is, or will be, taken on the server's.
+            let taken = parsed.and_then(|parse| self.names.get(parse.name).cloned());
+            let due = Due::Parse {
+                ours: false,
+                statement: None,
+                name: None,
+            };
+            match taken {
+                Some(statement) => {
+                    self.prepare(server, &statement, following);
+                    self.up.replace(whole, |_, out| {
+                        write::parse(out, &statement.name, &statement.query, &statement.types);
+                    });
+                }
+                None => self.up.pass_message(whole),
+            }
+            server.answers.push(due);
+            return;
+        };
+        let statement = self
+            .worker
+            .statements
+            .of(parse.query, parse.types, following.prefix);
+        let name: Box<[u8]> = parse.name.into();
+        self.names.insert(&name, Arc::clone(&statement));
+        if server.prepared.uses(&statement) {
+            self.up.leave_out(whole);
+            server.answers.push(Due::Local(backend::PARSE_COMPLETE));
+            return;
+        }
+        self.make_room(server, &statement, following);
+        self.pool.numbers.server_parses.add(1);
+        self.up.replace(whole, |_, out| {
+            write::parse(out, &statement.name, &statement.query, &statement.types);
+        });
+        server.answers.push(Due::Parse {
+            ours: false,
+            statement: Some(statement),
+            name: Some(name),
+        });
+    }
+
+    /// Sees to it that the statement is prepared on the server's connection.
+    fn prepare(
+        &mut self,
+        server: &mut Server,
+        statement: &Arc<Statement>,
+        following: Following<'_>,
+    ) {
+        if server.prepared.uses(statement) {
+            return;
+        }
+        self.make_room(server, statement, following);
+        self.pool.numbers.server_parses.add(1);
+        self.up.put(|out| {
+            write::parse(out, &statement.name, &statement.query, &statement.types);
+        });
+        server.answers.push(Due::Parse {
+            ours: true,
+            statement: Some(Arc::clone(statement)),
+            name: None,
+        });
+    }
+
+    fn make_room(
+        &mut self,
+        server: &mut Server,
+        statement: &Arc<Statement>,
+        following: Following<'_>,
+    ) {
+        let oldest = server
+            .prepared
+            .insert(Arc::clone(statement), following.limit);
+        if let Some(oldest) = oldest {
+            self.up.put(|out| write::close(out, b'S', &oldest.name));
+            server.answers.push(Due::Close { ours: true });
+        }
+    }
+
+    fn judge_bind(
+        &mut self,
+        server: &mut Server,
+        header: Header,
+        following: Following<'_>,
+    ) -> Option<Judged> {
+        let whole = header.whole();
+        let unread = self.up.unread();
+        let body = &unread[HEADER_BYTES..unread.len().min(whole)];
+        let Some((portal, name, length)) = read::bind(body) else {
+            if unread.len() >= whole {
+                // The server says what is wrong with it.
+                server.answers.push(Due::Bind);
+                self.up.pass(whole);
+                return None;
+            }
+            if unread.len() >= LARGEST {
+                return Some(too_large());
+            }
+            self.up.want(whole.min(LARGEST).max(unread.len() + 1));
+            return Some(Judged::Blocked);
+        };
+        let known = self
+            .names
+            .get(name)
+            .filter(|_| following.limit > 0)
+            .cloned();
+        if let Some(statement) = known {
+            self.pool.numbers.binds.add(1);
+            let portal_bytes = portal.len();
+            self.prepare(server, &statement, following);
+            let rest = header.body as usize - length;
+            self.up.replace(HEADER_BYTES + length, |old, out| {
+                let portal = &old[HEADER_BYTES..HEADER_BYTES + portal_bytes];
+                let length = 4 + portal.len() + 1 + statement.name.len() + 1 + rest;
+                out.push(frontend::BIND);
+                out.extend_from_slice(&(length as u32).to_be_bytes());
+                write::text(out, portal);
+                write::text(out, &statement.name);
+            });
+            self.up.pass_message(rest);
+        } else {
+            // A name that only we do not know is one that the server refuses (26000).
+            self.up.pass_message(whole);
+        }
+        server.answers.push(Due::Bind);
+        None
+    }
+
+    /// Describe and Close.
+    fn judge_target(
+        &mut self,
+        server: &mut Server,
+        header: Header,
+        following: Following<'_>,
+    ) -> Option<Refusal> {
+        let whole = header.whole();
+        let is_close = header.tag == frontend::CLOSE;
+        let body = self.up.unread().get(HEADER_BYTES..whole);
+        let target = body.and_then(read::target);
+        let named =
+            target.filter(|(kind, name)| *kind == b'S' && !name.is_empty() && following.limit > 0);
+        let due = if is_close {
+            Due::Close { ours: false }
+        } else {
+            Due::Describe
+        };
+        let Some((_, name)) = named else {
+            self.up.pass_message(whole);
+            server.answers.push(due);
+            return None;
+        };
+        if is_close {
+            let name: Box<[u8]> = name.into();
+            self.names.remove(&name);
+            self.up.leave_out(whole);
+            server.answers.push(Due::Local(backend::CLOSE_COMPLETE));
+            return None;
+        }
+        match self.names.get(name).cloned() {
+            Some(statement) => {
+                self.prepare(server, &statement, following);
+                self.up
+                    .replace(whole, |_, out| write::describe(out, b'S', &statement.name));
+            }
+            None => self.up.pass(whole),
+        }
+        server.answers.push(due);
+        None
+    }
+}
+
+/// Messages of which more than the header is looked at, as long as they fit into a block.
+fn must_be_whole(header: Header) -> bool {
+    matches!(
+        header.tag,
+        frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE | frontend::SYNC
+    ) && header.whole() <= LARGEST
+}
+
+fn is_known(tag: u8) -> bool {
+    matches!(
+        tag,
+        frontend::QUERY
+            | frontend::PARSE
+            | frontend::BIND
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::CLOSE
+            | frontend::FUNCTION_CALL
+            | frontend::SYNC
+            | frontend::FLUSH
+    )
+}
+
+fn bad_header() -> Judged {
+    Judged::Refused(Refusal::new(PROTOCOL, "bad packet header"))
+}
+
+fn unknown() -> Judged {
+    Judged::Refused(Refusal::new(PROTOCOL, "unknown pkt"))
+}
+
+fn too_large() -> Judged {
+    let message = "names of a Bind message are longer than 256 KiB";
+    Judged::Refused(Refusal::new(NO_MEMORY, message))
+}
+
+/// Whether a flow has the start of a message that is not whole.
+pub(super) fn is_amid_message(flow: &Flow) -> bool {
+    flow.is_amid() || !flow.unread().is_empty()
+}

@@ -1,0 +1,142 @@
+//! A client: accepted, logged in, moved to the worker that owns its pool, served.
+
+mod accept;
+mod judge;
+mod login;
+mod prove;
+mod relay;
+mod replication;
+mod serve;
+mod startup;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use outgrow_net::Timer;
+use outgrow_net::stream::Detached;
+use outgrow_tls::TlsStream;
+
+pub use accept::{ListenerPlan, Slot};
+pub(crate) use accept::{receive, run};
+
+use crate::ask::Ask;
+use crate::budget::Share;
+use crate::cancel::Cancellable;
+use crate::flow::Flow;
+use crate::login::Credential;
+use crate::pool::Pool;
+use crate::prepared::OfClient;
+use crate::socket::Socket;
+use crate::variables::Variables;
+use crate::worker::{Shared, Worker};
+
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Over TCP from this address.
+    Tcp(std::net::IpAddr),
+    /// Over a Unix socket, from a process of this user (where the system tells).
+    Unix {
+        /// Its user, and its number.
+        user: Option<u32>,
+    },
+}
+
+/// Counts a client at its worker.
+#[derive(Debug)]
+pub(crate) struct Open {
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Open {
+    fn new(shared: &Arc<Shared>, worker: usize) -> Self {
+        shared.loads[worker].fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared: Arc::clone(shared),
+            worker,
+        }
+    }
+
+    fn move_to(&mut self, worker: usize) {
+        self.shared.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+        self.shared.loads[worker].fetch_add(1, Ordering::Relaxed);
+        self.worker = worker;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who a client is, once it has proved it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The database that it asked for.
+    pub(crate) database: Arc<str>,
+    /// The user that it is.
+    pub(crate) user: Arc<str>,
+    /// The settings of its start.
+    pub(crate) variables: Variables,
+    /// For replication: what the server is told at the start of a connection of its own.
+    pub(crate) replication: Option<Vec<(String, String)>>,
+    /// What it proved with, which servers may be logged in to with.
+    pub(crate) credential: Credential,
+    pub(crate) peer: Peer,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) open: Open,
+}
+
+/// A client's bytes on their way to another worker.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// Without encryption.
+    Plain(Detached),
+    /// With.
+    Tls(Box<TlsStream>),
+}
+
+/// What is on its way to another worker.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// A client, to the owner of its pool.
+    Client(MovedClient),
+    /// A question about a user.
+    Ask(Ask),
+}
+
+/// A client on its way to the worker that owns its pool.
+#[derive(Debug)]
+pub(crate) struct MovedClient {
+    pub(crate) identity: Box<Identity>,
+    pub(crate) bytes: Bytes,
+    /// What it sent already.
+    pub(crate) input: Vec<u8>,
+}
+
+/// A client that is served.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) socket: Socket,
+    /// What it sends.
+    pub(crate) up: Flow,
+    /// What it is still to get after its connection to the server was given back.
+    pub(crate) tail: Flow,
+    pub(crate) variables: Variables,
+    /// The statements that it has prepared.
+    pub(crate) names: OfClient,
+    pub(crate) cancel: Arc<Cancellable>,
+    pub(crate) timer: Timer,
+    pub(crate) identity: Box<Identity>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.shared.cancels.remove(self.cancel.key);
+        self.pool.count_client(false, self.worker.now());
+    }
+}

@@ -1,0 +1,428 @@
+//! A client and the connection that is lent to it: both directions in one poll function.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use outgrow_core::Ticks;
+
+use super::Client;
+use super::judge::{Following, Judged, is_amid_message};
+use crate::answers::Fate;
+use crate::flow::{LARGEST, Read};
+use crate::plan::PoolPlan;
+use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal};
+use crate::server::{Server, transaction};
+use crate::settings::PoolMode;
+use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
+use crate::wire::{backend, read, write};
+
+/// How a lending ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client is done with the connection, which is at rest.
+    Rest,
+    /// The client has left; the connection is at rest.
+    LeftAtRest,
+    /// The client has left in the middle of something.
+    LeftAmid,
+    /// The connection to the server is of no use any more; the client is told why, unless the
+    /// server did.
+    ServerGone(Option<Refusal>),
+    /// The client cannot be served on, nor the connection.
+    Refused(Refusal),
+}
+
+/// One lending.
+pub(super) struct Relay<'r> {
+    pub(super) client: &'r mut Client,
+    pub(super) server: &'r mut Server,
+    pub(super) plan: &'r Arc<PoolPlan>,
+    /// When the connection was lent.
+    pub(super) began: Ticks,
+    /// When the query under way began.
+    query_began: Option<Ticks>,
+    /// When the transaction under way began.
+    transaction_began: Option<Ticks>,
+    /// When something was last said.
+    last_word: Ticks,
+    client_left: bool,
+    client_said_goodbye: bool,
+    /// The server takes nothing any more; what it said before it ended is still read.
+    server_is_deaf: bool,
+    /// The server has told the client why it ends.
+    server_said_why: bool,
+    has_timeouts: bool,
+}
+
+impl<'r> Relay<'r> {
+    pub(super) fn new(
+        client: &'r mut Client,
+        server: &'r mut Server,
+        plan: &'r Arc<PoolPlan>,
+        now: Ticks,
+    ) -> Self {
+        let limits = &plan.limits;
+        let has_timeouts = !(limits.query.is_zero()
+            && limits.idle_transaction.is_zero()
+            && limits.transaction.is_zero()
+            && (limits.client_idle.is_zero() || plan.mode != PoolMode::Session));
+        Self {
+            client,
+            server,
+            plan,
+            began: now,
+            query_began: None,
+            transaction_began: None,
+            last_word: now,
+            client_left: false,
+            client_said_goodbye: false,
+            server_is_deaf: false,
+            server_said_why: false,
+            has_timeouts,
+        }
+    }
+
+    /// Puts the client's settings on the connection, along with its first message.
+    pub(super) fn bring_settings(&mut self) {
+        if self.client.variables.are_on(&self.server.variables) {
+            return;
+        }
+        let mut sql = Vec::new();
+        if self
+            .client
+            .variables
+            .write_difference(&self.server.variables, &mut sql)
+        {
+            self.client.up.put(|out| write::query(out, &sql));
+            self.server.answers.push(crate::answers::Due::OurQuery);
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let mut moved = false;
+            if let Some(end) = self.poll_up(cx, &mut moved) {
+                return Poll::Ready(end);
+            }
+            if let Some(end) = self.poll_down(cx, &mut moved) {
+                return Poll::Ready(end);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.poll_timeouts(cx)
+    }
+
+    /// From the client to the server.
+    #[inline]
+    fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        let Self { client, server, .. } = self;
+        if !client.up.is_pending() && !self.client_said_goodbye {
+            let house = &self.plan.house;
+            let following = Following {
+                limit: if self.plan.mode == PoolMode::Session {
+                    0
+                } else {
+                    house.max_prepared
+                },
+                prefix: &house.prepared_prefix,
+            };
+            match client.judge(server, following) {
+                Judged::Blocked | Judged::NeedsServer => {}
+                Judged::Leaves => self.client_said_goodbye = true,
+                Judged::Refused(refusal) => return Some(End::Refused(refusal)),
+            }
+            answer_locally(server);
+            if client.up.is_pending() && self.query_began.is_none() {
+                let now = client.worker.now();
+                self.query_began = Some(now);
+                self.transaction_began.get_or_insert(now);
+                self.last_word = now;
+            }
+        }
+        if client.up.is_pending() && !self.server_is_deaf {
+            match client.up.poll_write(cx, &mut server.socket) {
+                Poll::Ready(Ok(())) => *moved = true,
+                Poll::Ready(Err(_)) => self.server_is_deaf = true,
+                Poll::Pending => {}
+            }
+        }
+        let leaves = self.client_left || self.client_said_goodbye;
+        if !leaves && !client.up.is_pending() {
+            match client
+                .up
+                .poll_read(cx, &mut client.socket, &client.worker.blocks)
+            {
+                Poll::Ready(Ok(Read::Some)) => *moved = true,
+                Poll::Ready(Ok(Read::End) | Err(_)) => self.client_left = true,
+                Poll::Ready(Ok(Read::NoMemory)) => self.wait_for_memory(),
+                Poll::Pending => {}
+            }
+        }
+        let leaves = self.client_left || self.client_said_goodbye;
+        if leaves && !self.client.up.is_pending() {
+            let is_amid = is_amid_message(&self.client.up) && !self.client_said_goodbye;
+            if self.server.is_at_rest() && !is_amid {
+                return Some(End::LeftAtRest);
+            }
+            return Some(End::LeftAmid);
+        }
+        None
+    }
+
+    /// From the server to the client.
+    #[inline]
+    fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        if !self.server.down.is_pending()
+            && let Some(end) = self.judge_down()
+        {
+            return Some(end);
+        }
+        if self.server.down.is_pending() {
+            match self.server.down.poll_write(cx, &mut self.client.socket) {
+                Poll::Ready(Ok(())) => *moved = true,
+                Poll::Ready(Err(_)) => return Some(End::LeftAmid),
+                Poll::Pending => {}
+            }
+        }
+        if self.plan.mode != PoolMode::Session
+            && self.server.is_at_rest()
+            && self.query_began.is_none()
+            && !self.client.up.is_pending()
+            && !self.client.up.is_amid()
+            && self.transaction_began.is_none()
+        {
+            if self.server.down.is_pending() {
+                self.client.tail = std::mem::take(&mut self.server.down);
+            }
+            return Some(End::Rest);
+        }
+        if !self.server.down.is_pending() {
+            let blocks = &self.client.worker.blocks;
+            let server = &mut *self.server;
+            match server.down.poll_read(cx, &mut server.socket, blocks) {
+                Poll::Ready(Ok(Read::Some)) => *moved = true,
+                Poll::Ready(Ok(Read::End)) => return Some(self.server_gone()),
+                Poll::Ready(Err(error)) => return Some(self.server_failed(&error)),
+                Poll::Ready(Ok(Read::NoMemory)) => self.wait_for_memory(),
+                Poll::Pending => {}
+            }
+        }
+        None
+    }
+
+    fn server_gone(&self) -> End {
+        if self.server_said_why {
+            return End::ServerGone(None);
+        }
+        End::ServerGone(Some(Refusal::new(CONNECTION, "server conn crashed?")))
+    }
+
+    fn server_failed(&self, _: &io::Error) -> End {
+        self.server_gone()
+    }
+
+    /// Judges what the server has said.
+    fn judge_down(&mut self) -> Option<End> {
+        loop {
+            let server = &mut *self.server;
+            if !server.down.go_on() || !server.down.has_room() {
+                return None;
+            }
+            let (header, is_whole) = match frame::look(server.down.unread()) {
+                Err(_) => return Some(nonsense()),
+                Ok(Frame::NoHeader) => return None,
+                Ok(Frame::Partial(header)) => (header, false),
+                Ok(Frame::Whole(header)) => (header, true),
+            };
+            if !is_whole && must_be_whole(header) {
+                server.down.want(header.whole());
+                return None;
+            }
+            let was_ours = server.answers.is_ours();
+            let fate = server.answers.judge(header.tag);
+            if is_whole
+                && header.tag != backend::DATA_ROW
+                && let Some(end) = self.note(header, was_ours)
+            {
+                return Some(end);
+            }
+            let server = &mut *self.server;
+            match fate {
+                Fate::Pass => server.down.pass_message(header.whole()),
+                Fate::LeaveOut => server.down.leave_out_message(header.whole()),
+                Fate::Nonsense => return Some(nonsense()),
+            }
+            answer_locally(server);
+            if header.tag == backend::READY_FOR_QUERY
+                && let Some(end) = self.note_ready(was_ours)
+            {
+                return Some(end);
+            }
+        }
+    }
+
+    /// Takes note of what a whole message says.
+    fn note(&mut self, header: Header, was_ours: bool) -> Option<End> {
+        let server = &mut *self.server;
+        let body = &server.down.unread()[HEADER_BYTES..header.whole()];
+        match header.tag {
+            backend::READY_FOR_QUERY => server.transaction = *body.first()?,
+            backend::PARAMETER_STATUS => {
+                let (name, value) = read::parameter(body)?;
+                let (name, value) = (std::str::from_utf8(name), std::str::from_utf8(value));
+                if let (Ok(name), Ok(value)) = (name, value) {
+                    server.variables.set(name, value);
+                    // Ours too: the server's way to write it is as good, and need not be set again.
+                    self.client.variables.set(name, value);
+                    self.client.variables.share(&server.variables);
+                }
+            }
+            backend::ERROR_RESPONSE => {
+                self.server_said_why |= read::Problem::read(body).is_fatal() && !was_ours;
+                while let Some((statement, name)) = server.answers.take_failed() {
+                    server.prepared.remove(statement.number);
+                    if let Some(name) = name {
+                        self.client.names.remove(&name);
+                    }
+                }
+            }
+            backend::COMMAND_COMPLETE
+                if matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0") && !was_ours =>
+            {
+                server.prepared.clear();
+                self.client.names.clear();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes note that the server waits for what comes next.
+    fn note_ready(&mut self, was_ours: bool) -> Option<End> {
+        let server = &mut *self.server;
+        if was_ours {
+            if server.answers.take_failure() {
+                let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
+                return Some(End::ServerGone(Some(refusal)));
+            }
+            return None;
+        }
+        let now = self.client.worker.now();
+        let numbers = &self.client.pool.numbers;
+        self.last_word = now;
+        if server.answers.is_empty()
+            && let Some(began) = self.query_began.take()
+        {
+            let micros = now.micros_since(began);
+            numbers.queries.add(1);
+            numbers.query_micros.add(micros);
+            numbers.query_times.record(micros);
+        }
+        if server.transaction == transaction::NONE
+            && server.answers.is_empty()
+            && let Some(began) = self.transaction_began.take()
+        {
+            let micros = now.micros_since(began);
+            numbers.transactions.add(1);
+            numbers.transaction_micros.add(micros);
+            numbers.transaction_times.record(micros);
+        }
+        if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {
+            let message = "transaction blocks not allowed in statement pooling mode";
+            return Some(End::Refused(Refusal::new(PROTOCOL, message)));
+        }
+        None
+    }
+
+    fn wait_for_memory(&mut self) {
+        let now = self.client.worker.now();
+        let soon = now + outgrow_net::wheel::SLOT;
+        if self.client.timer.deadline() > soon {
+            self.client.timer.set(soon);
+        }
+    }
+
+    fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.has_timeouts {
+            let timer = &mut self.client.timer;
+            if timer.deadline() == Ticks::NEVER {
+                return Poll::Pending;
+            }
+            let now = self.client.worker.now();
+            if timer.poll(cx, now).is_ready() {
+                timer.set(Ticks::NEVER);
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        let limits = &self.plan.limits;
+        let after = |since: Option<Ticks>, limit: std::time::Duration| match since {
+            Some(since) if !limit.is_zero() => since + limit,
+            _ => Ticks::NEVER,
+        };
+        let is_idle_inside = self.query_began.is_none() && self.transaction_began.is_some();
+        let is_idle_outside = self.query_began.is_none() && self.transaction_began.is_none();
+        let idle = is_idle_inside.then_some(self.last_word);
+        let outside = is_idle_outside.then_some(self.last_word);
+        let deadlines = [
+            (
+                after(self.query_began, limits.query),
+                "query timeout",
+                CANCELLED,
+            ),
+            (
+                after(idle, limits.idle_transaction),
+                "idle transaction timeout",
+                IDLE_TRANSACTION,
+            ),
+            (
+                after(self.transaction_began, limits.transaction),
+                "transaction timeout",
+                CANCELLED,
+            ),
+            (
+                after(outside, limits.client_idle),
+                "client_idle_timeout",
+                crate::problem::IDLE_SESSION,
+            ),
+        ];
+        let Some((first, message, code)) = deadlines.into_iter().min_by_key(|one| one.0) else {
+            return Poll::Pending;
+        };
+        let timer = &mut self.client.timer;
+        timer.set(first);
+        if timer.poll(cx, self.client.worker.now()).is_ready() {
+            timer.set(Ticks::NEVER);
+            return Poll::Ready(End::Refused(Refusal::new(code, message)));
+        }
+        Poll::Pending
+    }
+}
+
+/// Puts in what we answer ourselves, when it is its turn.
+#[inline]
+fn answer_locally(server: &mut Server) {
+    while let Some(tag) = server.answers.take_local() {
+        server.down.put(|out| write::empty(out, tag));
+    }
+}
+
+/// Messages that are looked at, as long as they fit into a block.
+#[inline]
+fn must_be_whole(header: Header) -> bool {
+    matches!(
+        header.tag,
+        backend::READY_FOR_QUERY
+            | backend::PARAMETER_STATUS
+            | backend::ERROR_RESPONSE
+            | backend::COMMAND_COMPLETE
+    ) && header.whole() <= LARGEST
+}
+
+fn nonsense() -> End {
+    let refusal = Refusal::new(CONNECTION, "the server's answer makes no sense");
+    End::ServerGone(Some(refusal))
+}

@@ -1,0 +1,100 @@
+//! A connection that is lent. One that is not given back is closed and forgotten, whatever happens
+//! to who had it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pool::Pool;
+use crate::server::Server;
+use crate::worker::Worker;
+
+/// How long a statement that makes a connection like new may take.
+const RESET_LIMIT: Duration = Duration::from_secs(10);
+/// How long a cancel request may keep a connection from being lent again.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether cancel requests are over.
+const CANCEL_LOOK: Duration = Duration::from_millis(1);
+
+/// A connection that is lent.
+pub(crate) struct Lease {
+    server: Option<Box<Server>>,
+    pool: Arc<Pool>,
+    worker: Arc<Worker>,
+}
+
+impl Lease {
+    /// Of a connection that `pool` has lent.
+    pub(crate) fn new(server: Box<Server>, pool: &Arc<Pool>, worker: &Arc<Worker>) -> Self {
+        Self {
+            server: Some(server),
+            pool: Arc::clone(pool),
+            worker: Arc::clone(worker),
+        }
+    }
+
+    /// The connection.
+    pub(crate) fn server(&mut self) -> Option<&mut Server> {
+        self.server.as_deref_mut()
+    }
+
+    /// Gives back a connection that is at rest; one that is not clean is made like new first.
+    pub(crate) fn give_back(mut self) {
+        let Some(server) = &self.server else {
+            return;
+        };
+        let needs_reset = server.is_tainted || self.pool.plan().limits.resets_always;
+        if server.target.is_being_cancelled() || needs_reset {
+            tokio::spawn(self.give_back_later(needs_reset));
+            return;
+        }
+        self.put_back();
+    }
+
+    fn put_back(&mut self) {
+        let Some(server) = self.server.take() else {
+            return;
+        };
+        if let Some(server) = self.pool.give_back(server, self.worker.now()) {
+            drop(server);
+            self.worker.grow(&self.pool);
+        }
+    }
+
+    /// Waits for cancel requests, which must not hit another client's query, and makes like new
+    /// what is to be.
+    async fn give_back_later(mut self, needs_reset: bool) {
+        let Some(server) = self.server.as_deref_mut() else {
+            return;
+        };
+        let over = async {
+            while server.target.is_being_cancelled() {
+                tokio::time::sleep(CANCEL_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(CANCEL_LIMIT, over).await.is_err() {
+            return;
+        }
+        let sql = self.pool.plan().limits.reset_query.clone();
+        if needs_reset && !sql.is_empty() {
+            let done = tokio::time::timeout(RESET_LIMIT, server.run(sql.as_bytes())).await;
+            if !matches!(done, Ok(Ok(()))) {
+                return;
+            }
+            if sql.to_ascii_uppercase().contains("DISCARD ALL") {
+                server.prepared.clear();
+            }
+        }
+        server.is_tainted = false;
+        self.put_back();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            drop(server);
+            self.pool.forget();
+            self.worker.grow(&self.pool);
+        }
+    }
+}

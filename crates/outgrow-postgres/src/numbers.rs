@@ -1,0 +1,42 @@
+//! What is counted for each pool. One writer: the worker that owns it.
+
+use outgrow_core::metrics::{Counter, Histogram};
+
+/// The numbers of a pool.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// Transactions.
+    pub transactions: Counter,
+    /// Queries: series of messages up to ReadyForQuery.
+    pub queries: Counter,
+    /// Bytes that clients sent.
+    pub received_bytes: Counter,
+    /// Bytes that were sent to clients.
+    pub sent_bytes: Counter,
+    /// Time in transactions, in microseconds.
+    pub transaction_micros: Counter,
+    /// Time in which queries ran, in microseconds.
+    pub query_micros: Counter,
+    /// Time in which clients waited for a connection, in microseconds.
+    pub wait_micros: Counter,
+    /// Times that a connection was lent.
+    pub assignments: Counter,
+    /// Clients that logged in.
+    pub logins: Counter,
+    /// Statements that clients prepared.
+    pub client_parses: Counter,
+    /// Statements that were prepared on servers.
+    pub server_parses: Counter,
+    /// Bind messages for prepared statements.
+    pub binds: Counter,
+    /// Connections to servers that were made.
+    pub connects: Counter,
+    /// Attempts that failed.
+    pub connect_failures: Counter,
+    /// Waits for a connection.
+    pub waits: Histogram,
+    /// Queries.
+    pub query_times: Histogram,
+    /// Transactions.
+    pub transaction_times: Histogram,
+}

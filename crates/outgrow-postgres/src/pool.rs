@@ -1,0 +1,541 @@
+//! A pool: the connections to servers of one database and user, and the line of clients that wait
+//! for one. It belongs to one worker, so that the line is exact: who came first is served first.
+//!
+//! What is made, kept and closed is decided here; making one is in [`crate::server::open`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use outgrow_core::Ticks;
+use outgrow_upstream::EndpointId;
+use tokio::sync::oneshot;
+
+use crate::login::Credential;
+use crate::numbers::Numbers;
+use crate::plan::PoolPlan;
+use crate::problem::Refusal;
+use crate::server::Server;
+use crate::server::open::Failure;
+use crate::standing::Role;
+use crate::variables::Welcome;
+
+/// What is waited for.
+pub(crate) type Lent = Result<Box<Server>, Refusal>;
+
+/// There is no room for one more connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoRoom;
+
+/// A pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// The database, as clients call it.
+    pub(crate) database: Arc<str>,
+    /// The user on the server.
+    pub(crate) user: Arc<str>,
+    /// The replica that it is for; none: it is for the primary.
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) numbers: Numbers,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    plan: Arc<PoolPlan>,
+    /// The longest idle in front.
+    idle: VecDeque<Box<Server>>,
+    /// Connections that clients have.
+    lent: u32,
+    /// Connections that are being made.
+    coming: u32,
+    line: VecDeque<Waiting>,
+    last_ticket: u64,
+    /// The last attempt, if it failed.
+    failed: Option<(Ticks, Failure)>,
+    welcome: Option<Arc<Welcome>>,
+    credential: Option<Credential>,
+    /// Connections of earlier ones are not lent again.
+    generation: u64,
+    paused: bool,
+    /// Clients that are logged in.
+    clients: u32,
+    /// Since when it has none.
+    unused_since: Ticks,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    since: Ticks,
+    answer: oneshot::Sender<Lent>,
+}
+
+/// A place in the line.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pool: Arc<Pool>,
+    ticket: u64,
+    pub(crate) answer: oneshot::Receiver<Lent>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.pool.lock();
+        let place = inner
+            .line
+            .binary_search_by_key(&self.ticket, |waiting| waiting.ticket);
+        if let Ok(place) = place {
+            inner.line.remove(place);
+        }
+        drop(inner);
+        // What was handed over at this moment goes to the next.
+        self.answer.close();
+        if let Ok(Ok(server)) = self.answer.try_recv() {
+            self.pool.hand_on(server);
+        }
+    }
+}
+
+/// What the worker is to do for a pool.
+#[derive(Debug, Default)]
+pub(crate) struct Chores {
+    /// Connections to make.
+    pub(crate) make: u32,
+    /// Connections to close, with the reason.
+    pub(crate) close: Vec<(Box<Server>, &'static str)>,
+}
+
+/// How a pool is used at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) idle: u32,
+    pub(crate) lent: u32,
+    pub(crate) coming: u32,
+    pub(crate) waiting: u32,
+    pub(crate) clients: u32,
+    /// Since when the first in line waits.
+    pub(crate) waiting_since: Option<Ticks>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) fn new(
+        database: Arc<str>,
+        user: Arc<str>,
+        endpoint: Option<EndpointId>,
+        plan: PoolPlan,
+        now: Ticks,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            user,
+            endpoint,
+            numbers: Numbers::default(),
+            inner: Mutex::new(Inner {
+                plan: Arc::new(plan),
+                idle: VecDeque::new(),
+                lent: 0,
+                coming: 0,
+                line: VecDeque::new(),
+                last_ticket: 0,
+                failed: None,
+                welcome: None,
+                credential: None,
+                generation: 0,
+                paused: false,
+                clients: 0,
+                unused_since: now,
+            }),
+        })
+    }
+
+    /// Whether a server of this role is one for this pool.
+    pub(crate) fn takes(&self, role: Role, endpoint: EndpointId) -> bool {
+        match self.endpoint {
+            None => role == Role::Primary,
+            Some(own) => own == endpoint && role == Role::Replica,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it should be.
+    pub(crate) fn plan(&self) -> Arc<PoolPlan> {
+        Arc::clone(&self.lock().plan)
+    }
+
+    /// Takes over another plan; `is_elsewhere`: its servers are others, or the login is.
+    pub(crate) fn set_plan(&self, plan: PoolPlan, is_elsewhere: bool) {
+        let mut inner = self.lock();
+        inner.plan = Arc::new(plan);
+        if is_elsewhere {
+            inner.generation += 1;
+            inner.welcome = None;
+            inner.failed = None;
+        }
+    }
+
+    /// No connection that there is now is lent again.
+    pub(crate) fn renew(&self) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.failed = None;
+    }
+
+    /// How connections log in.
+    pub(crate) fn credential(&self) -> Option<Credential> {
+        self.lock().credential.clone()
+    }
+
+    /// Says how connections log in from now on.
+    pub(crate) fn set_credential(&self, credential: Credential) {
+        self.lock().credential = Some(credential);
+    }
+
+    /// What clients are told at their login, once a server was reached.
+    pub(crate) fn welcome(&self) -> Option<Arc<Welcome>> {
+        self.lock().welcome.clone()
+    }
+
+    /// Lends nothing until [`Pool::resume`].
+    pub(crate) fn pause(&self) {
+        self.lock().paused = true;
+    }
+
+    /// Goes on lending.
+    pub(crate) fn resume(&self) {
+        self.lock().paused = false;
+    }
+
+    /// Whether it is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Counts a client in or out.
+    pub(crate) fn count_client(&self, is_new: bool, now: Ticks) {
+        let mut inner = self.lock();
+        if is_new {
+            inner.clients += 1;
+        } else {
+            inner.clients -= 1;
+            inner.unused_since = now;
+        }
+    }
+
+    /// Since when it has had neither clients nor connections.
+    pub(crate) fn unused_since(&self) -> Option<Ticks> {
+        let inner = self.lock();
+        let is_used = inner.clients > 0
+            || inner.lent + inner.coming > 0
+            || !inner.idle.is_empty()
+            || !inner.line.is_empty();
+        (!is_used).then_some(inner.unused_since)
+    }
+
+    /// How it is used.
+    pub(crate) fn load(&self) -> Load {
+        let inner = self.lock();
+        Load {
+            idle: inner.idle.len() as u32,
+            lent: inner.lent,
+            coming: inner.coming,
+            waiting: inner.line.len() as u32,
+            clients: inner.clients,
+            waiting_since: inner.line.front().map(|waiting| waiting.since),
+        }
+    }
+
+    /// A connection that is free now, unless others wait for one.
+    #[inline]
+    pub(crate) fn try_lend(&self, now: Ticks) -> Option<Box<Server>> {
+        let mut inner = self.lock();
+        if inner.paused || !inner.line.is_empty() {
+            return None;
+        }
+        let server = inner.take_idle(now)?;
+        inner.lent += 1;
+        Some(server)
+    }
+
+    /// Room for a connection that is made for one client alone and not pooled; it counts as lent.
+    /// An idle one makes room if there is none.
+    pub(crate) fn take_room(&self) -> Result<Option<Box<Server>>, NoRoom> {
+        let mut inner = self.lock();
+        let total = inner.idle.len() as u32 + inner.lent + inner.coming;
+        let evicted = if total < inner.plan.limits.size {
+            None
+        } else {
+            Some(inner.idle.pop_front().ok_or(NoRoom)?)
+        };
+        inner.lent += 1;
+        Ok(evicted)
+    }
+
+    /// Joins the end of the line.
+    pub(crate) fn enter(self: &Arc<Self>, now: Ticks) -> Place {
+        let (answer, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        inner.last_ticket += 1;
+        let ticket = inner.last_ticket;
+        inner.line.push_back(Waiting {
+            ticket,
+            since: now,
+            answer,
+        });
+        Place {
+            pool: Arc::clone(self),
+            ticket,
+            answer: receiver,
+        }
+    }
+
+    /// Takes back a connection that is at rest and clean. None goes to be closed when it is returned.
+    #[inline]
+    pub(crate) fn give_back(&self, mut server: Box<Server>, now: Ticks) -> Option<Box<Server>> {
+        let mut inner = self.lock();
+        inner.lent -= 1;
+        if inner.is_over(&server, now) {
+            return Some(server);
+        }
+        server.idle_since = now;
+        let server = inner.hand_over(server)?;
+        inner.idle.push_back(server);
+        None
+    }
+
+    /// Takes note that a connection that was lent is gone.
+    pub(crate) fn forget(&self) {
+        self.lock().lent -= 1;
+    }
+
+    /// A connection that was handed to somebody who left.
+    fn hand_on(&self, server: Box<Server>) {
+        let mut inner = self.lock();
+        inner.lent -= 1;
+        if let Some(server) = inner.hand_over(server) {
+            inner.idle.push_back(server);
+        }
+    }
+
+    /// A connection that has been made.
+    pub(crate) fn arrive(&self, server: Box<Server>, welcome: Welcome) {
+        self.numbers.connects.add(1);
+        let mut inner = self.lock();
+        inner.coming -= 1;
+        inner.failed = None;
+        if inner.welcome.is_none() {
+            inner.welcome = Some(Arc::new(welcome));
+        }
+        if let Some(server) = inner.hand_over(server) {
+            inner.idle.push_back(server);
+        }
+    }
+
+    /// An attempt that failed. When nothing else can serve those who wait they are told, unless
+    /// only the network failed: then it is tried again for as long as they wait.
+    pub(crate) fn fail(&self, failure: Failure, now: Ticks) {
+        self.numbers.connect_failures.add(1);
+        let mut inner = self.lock();
+        inner.coming -= 1;
+        let is_starting = matches!(&failure, Failure::Refused(refusal) if refusal.code == "57P03");
+        let is_told = matches!(failure, Failure::Refused(_) | Failure::Login(_))
+            && !is_starting
+            && inner.lent == 0
+            && inner.idle.is_empty();
+        let told = failure.refusal();
+        inner.failed = Some((now, failure));
+        if is_told {
+            for waiting in inner.line.drain(..) {
+                let _ = waiting.answer.send(Err(told.clone()));
+            }
+        }
+    }
+
+    /// An attempt that was not made after all, for want of room.
+    pub(crate) fn postpone(&self) {
+        self.lock().coming -= 1;
+    }
+
+    /// Why there is no connection, when the last attempt failed and none is left.
+    pub(crate) fn why_failed(&self) -> Option<Refusal> {
+        let inner = self.lock();
+        if inner.lent > 0 || !inner.idle.is_empty() {
+            return None;
+        }
+        inner.failed.as_ref().map(|(_, failure)| failure.refusal())
+    }
+
+    /// Everybody who waits is sent away.
+    pub(crate) fn refuse_all(&self, refusal: &Refusal) {
+        for waiting in self.lock().line.drain(..) {
+            let _ = waiting.answer.send(Err(refusal.clone()));
+        }
+    }
+
+    /// The connection that is idle for longest, to make room for another pool.
+    pub(crate) fn evict(&self) -> Option<Box<Server>> {
+        self.lock().idle.pop_front()
+    }
+
+    /// Since when the connection is idle that [`Pool::evict`] would take.
+    pub(crate) fn oldest_idle(&self) -> Option<Ticks> {
+        self.lock().idle.front().map(|server| server.idle_since)
+    }
+
+    /// The generation of new connections.
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// How many connections to make now; they count as coming from now on.
+    pub(crate) fn grow(&self, now: Ticks) -> u32 {
+        let mut inner = self.lock();
+        let wanted = inner.wanted(now);
+        inner.coming += wanted;
+        wanted
+    }
+
+    /// What is to be done from time to time.
+    pub(crate) fn tick(&self, now: Ticks) -> Chores {
+        let mut inner = self.lock();
+        let mut chores = Chores::default();
+        let limits = inner.plan.limits.clone();
+        let mut index = 0;
+        while let Some(server) = inner.idle.get(index) {
+            let total = inner.idle.len() as u32 + inner.lent;
+            let is_spare = total > limits.minimum;
+            let idle = now.since(server.idle_since);
+            let reason = if inner.is_over(server, now) {
+                Some("server lifetime over")
+            } else if !server.is_quiet() {
+                Some("idle server got dirty")
+            } else if is_spare && !limits.server_idle.is_zero() && idle >= limits.server_idle {
+                Some("server idle timeout")
+            } else if total > limits.size + limits.reserve {
+                Some("too many servers in the pool")
+            } else {
+                None
+            };
+            match reason {
+                Some(reason) => {
+                    let server = inner.idle.remove(index);
+                    chores.close.extend(server.map(|server| (server, reason)));
+                }
+                None => index += 1,
+            }
+        }
+        inner.serve(now);
+        chores.make = inner.wanted(now);
+        inner.coming += chores.make;
+        chores
+    }
+
+    /// Closes all idle connections.
+    pub(crate) fn drain(&self) -> Vec<Box<Server>> {
+        self.lock().idle.drain(..).collect()
+    }
+}
+
+impl Inner {
+    /// An idle connection that can be lent. Others are dropped.
+    #[inline]
+    fn take_idle(&mut self, now: Ticks) -> Option<Box<Server>> {
+        loop {
+            let server = if self.plan.limits.round_robin {
+                self.idle.pop_front()?
+            } else {
+                self.idle.pop_back()?
+            };
+            if server.generation == self.generation
+                && server.endpoint().is_usable()
+                && server.is_quiet()
+                && !self.is_over(&server, now)
+            {
+                return Some(server);
+            }
+        }
+    }
+
+    /// Whether a connection is not to be lent again.
+    #[inline]
+    fn is_over(&self, server: &Server, now: Ticks) -> bool {
+        let lifetime = self.plan.limits.server_lifetime;
+        server.generation != self.generation
+            || (!lifetime.is_zero() && now.since(server.created) >= lifetime)
+            || !server.endpoint().is_usable()
+    }
+
+    /// Gives a connection to the first in line; gives it back when nobody is there.
+    #[inline]
+    fn hand_over(&mut self, server: Box<Server>) -> Option<Box<Server>> {
+        if self.paused {
+            return Some(server);
+        }
+        let mut answer = Ok(server);
+        while let Some(waiting) = self.line.pop_front() {
+            match waiting.answer.send(answer) {
+                Ok(()) => {
+                    self.lent += 1;
+                    return None;
+                }
+                Err(back) => answer = back,
+            }
+        }
+        answer.ok()
+    }
+
+    /// Gives idle connections to those who wait: after a pause.
+    fn serve(&mut self, now: Ticks) {
+        while !self.paused && !self.line.is_empty() {
+            let Some(server) = self.take_idle(now) else {
+                return;
+            };
+            if let Some(server) = self.hand_over(server) {
+                self.idle.push_back(server);
+                return;
+            }
+        }
+    }
+
+    /// How many connections to begin with now.
+    fn wanted(&self, now: Ticks) -> u32 {
+        if self.paused {
+            return 0;
+        }
+        let limits = &self.plan.limits;
+        if let Some((at, _)) = self.failed
+            && (now.since(at) < limits.connect_retry || self.coming > 0)
+        {
+            return 0;
+        }
+        let total = self.idle.len() as u32 + self.lent + self.coming;
+        let waiting = self.line.len() as u32;
+        let waits_long = self
+            .line
+            .front()
+            .is_some_and(|first| now.since(first.since) >= limits.reserve_after);
+        let size = if waits_long && limits.reserve > 0 {
+            limits.size + limits.reserve
+        } else {
+            limits.size
+        };
+        let keeps = if self.clients > 0 || self.plan.database.user.is_some() {
+            limits.minimum.min(limits.size)
+        } else {
+            0
+        };
+        let lacking = waiting
+            .saturating_sub(self.coming)
+            .max(keeps.saturating_sub(total));
+        let wanted = lacking.min(size.saturating_sub(total));
+        // After a failure one is tried first.
+        if self.failed.is_some() {
+            wanted.min(1)
+        } else {
+            wanted
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Prepared statements that outlive the connection they were made on: a client's name stands for a
+//! text, each text has one name on all servers, and what a server lacks is prepared on the way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// How often the table of texts is searched for those that nobody has any more: when it has grown
+/// to twice of what was left the last time, and this.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// A statement, as servers know it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// Never used twice by a worker.
+    pub(crate) number: u64,
+    /// Its name on servers.
+    pub(crate) name: Box<[u8]>,
+    /// The text.
+    pub(crate) query: Box<[u8]>,
+    /// Number and types of parameters, as in the Parse message.
+    pub(crate) types: Box<[u8]>,
+}
+
+type Key = (Box<[u8]>, Box<[u8]>);
+
+/// The statements of a worker's clients, each text once.
+#[derive(Debug, Default)]
+pub(crate) struct Statements(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_text: HashMap<Key, Weak<Statement>>,
+    last: u64,
+    swept_to: usize,
+}
+
+impl Statements {
+    /// The statement with this text and these types.
+    pub(crate) fn of(&self, query: &[u8], types: &[u8], prefix: &str) -> Arc<Statement> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key: Key = (query.into(), types.into());
+        if let Some(known) = table.by_text.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        table.last += 1;
+        let number = table.last;
+        let statement = Arc::new(Statement {
+            number,
+            name: format!("{prefix}{number}").into_bytes().into(),
+            query: query.into(),
+            types: types.into(),
+        });
+        table.by_text.insert(key, Arc::downgrade(&statement));
+        if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {
+            table.by_text.retain(|_, known| known.strong_count() > 0);
+            table.swept_to = table.by_text.len();
+        }
+        statement
+    }
+
+    /// How many texts are known.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_text
+            .len()
+    }
+}
+
+/// What a client has prepared, by its own names.
+#[derive(Debug, Default)]
+pub(crate) struct OfClient(Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>);
+
+impl OfClient {
+    /// The statement that the client calls `name`.
+    #[inline]
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.0.as_ref()?.get(name)
+    }
+
+    /// Lets the client call a statement `name`.
+    pub(crate) fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
+        let names = self.0.get_or_insert_default();
+        names.insert(name.into(), statement);
+    }
+
+    /// Forgets a name.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        self.0.as_mut()?.remove(name)
+    }
+
+    /// Forgets all names.
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |names| names.len())
+    }
+}
+
+/// What is prepared on a server's connection, the longest unused first to go.
+#[derive(Debug, Default)]
+pub(crate) struct OnServer {
+    /// By number, with the time of the last use.
+    known: HashMap<u64, (u64, Arc<Statement>)>,
+    uses: u64,
+}
+
+impl OnServer {
+    /// Whether the statement is prepared there; takes note of its use.
+    #[inline]
+    pub(crate) fn uses(&mut self, statement: &Statement) -> bool {
+        self.uses += 1;
+        match self.known.get_mut(&statement.number) {
+            Some((used, _)) => {
+                *used = self.uses;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes note that it is prepared from now on. With more than `limit` the one that was not used
+    /// for longest is to be closed.
+    pub(crate) fn insert(
+        &mut self,
+        statement: Arc<Statement>,
+        limit: usize,
+    ) -> Option<Arc<Statement>> {
+        self.uses += 1;
+        self.known
+            .insert(statement.number, (self.uses, Arc::clone(&statement)));
+        if self.known.len() <= limit.max(1) {
+            return None;
+        }
+        let others = self
+            .known
+            .values()
+            .filter(|(_, one)| one.number != statement.number);
+        let (_, oldest) = others.min_by_key(|(used, _)| *used)?;
+        let oldest = Arc::clone(oldest);
+        self.known.remove(&oldest.number);
+        Some(oldest)
+    }
+
+    /// Takes note that it is not prepared there.
+    pub(crate) fn remove(&mut self, number: u64) {
+        self.known.remove(&number);
+    }
+
+    /// Takes note that nothing is prepared there any more.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// How many are.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_has_one_name() {
+        let statements = Statements::default();
+        let one = statements.of(b"select 1", b"\0\0", "s_");
+        let same = statements.of(b"select 1", b"\0\0", "s_");
+        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", "s_");
+        assert_eq!(one, same);
+        assert_eq!((&*one.name, &*typed.name), (&b"s_1"[..], &b"s_2"[..]));
+        drop((one, same));
+        let again = statements.of(b"select 1", b"\0\0", "s_");
+        assert_eq!(
+            &*again.name, b"s_3",
+            "a name that was given up is not used again"
+        );
+    }
+
+    #[test]
+    fn texts_that_nobody_has_are_forgotten() {
+        let statements = Statements::default();
+        let kept: Vec<_> = (0..100)
+            .map(|number| statements.of(format!("select {number}").as_bytes(), b"\0\0", ""))
+            .collect();
+        for number in 100..100_000 {
+            statements.of(format!("select {number}").as_bytes(), b"\0\0", "");
+        }
+        assert!(statements.len() <= 402, "{}", statements.len());
+        assert!(
+            kept.iter()
+                .all(|one| statements.of(&one.query, b"\0\0", "") == *one)
+        );
+    }
+
+    #[test]
+    fn the_longest_unused_is_closed() {
+        let statements = Statements::default();
+        let [a, b, c] = ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", ""));
+        let mut server = OnServer::default();
+        assert!(!server.uses(&a));
+        assert_eq!(server.insert(Arc::clone(&a), 2), None);
+        assert_eq!(server.insert(Arc::clone(&b), 2), None);
+        assert!(server.uses(&a));
+        assert_eq!(server.insert(Arc::clone(&c), 2), Some(Arc::clone(&b)));
+        assert!(server.uses(&a) && !server.uses(&b) && server.uses(&c));
+        assert_eq!(server.len(), 2);
+        server.remove(a.number);
+        assert!(!server.uses(&a));
+    }
+}

@@ -1,0 +1,147 @@
+//! A connection to a server, logged in, with what is known of its session.
+
+pub(crate) mod open;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use outgrow_core::Ticks;
+use outgrow_net::{Stream, Transport};
+use outgrow_upstream::{Endpoint, Permit};
+
+use crate::answers::Answers;
+use crate::budget::Share;
+use crate::cancel::Target;
+use crate::flow::Flow;
+use crate::prepared::OnServer;
+use crate::socket::Socket;
+use crate::variables::Variables;
+use crate::wire::frame::{self, Frame, HEADER_BYTES};
+use crate::wire::{backend, read, write};
+
+/// What the answer to a statement of ours may hold at a time.
+const RUN_LIMIT: usize = 64 * 1024;
+
+/// A connection that cannot be used on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+/// The state of a session's transaction, as ReadyForQuery tells it.
+pub(crate) mod transaction {
+    /// None is open.
+    pub(crate) const NONE: u8 = b'I';
+    /// One is open.
+    pub(crate) const OPEN: u8 = b'T';
+    /// One is open and has failed.
+    pub(crate) const FAILED: u8 = b'E';
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Never used twice.
+    pub(crate) number: u64,
+    pub(crate) socket: Socket,
+    /// What it sends.
+    pub(crate) down: Flow,
+    /// What it owes.
+    pub(crate) answers: Answers,
+    /// The state of its transaction.
+    pub(crate) transaction: u8,
+    /// The settings that are on it.
+    pub(crate) variables: Variables,
+    pub(crate) prepared: OnServer,
+    /// What a cancel request must name.
+    pub(crate) target: Target,
+    pub(crate) created: Ticks,
+    /// Since when nobody uses it.
+    pub(crate) idle_since: Ticks,
+    /// The pool's generation in which it was made.
+    pub(crate) generation: u64,
+    /// Whether it must be made like new before it is lent to another client.
+    pub(crate) is_tainted: bool,
+    /// The right to be connected to its endpoint.
+    pub(crate) permit: Permit,
+    /// What it takes of the budgets of its database and user.
+    pub(crate) shares: Vec<Share>,
+}
+
+impl Server {
+    /// The endpoint that it is connected to.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.permit.endpoint()
+    }
+
+    /// Whether it could be lent now: it said nothing since it became idle, and did not end.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match &self.socket {
+            Socket::Plain(Stream::Tcp(stream)) => stream.try_read(&mut byte),
+            Socket::Plain(Stream::Unix(stream)) => stream.try_read(&mut byte),
+            // What the layer below holds is looked at by the next read.
+            Socket::Tls(_) => return true,
+        };
+        matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Runs a statement of ours and leaves out what it answers. To be bounded in time.
+    ///
+    /// # Errors
+    /// The connection ended, or the statement failed: it is of no use any more in either case.
+    pub(crate) async fn run(&mut self, sql: &[u8]) -> Result<(), Broken> {
+        let mut out = Vec::new();
+        write::query(&mut out, sql);
+        self.socket.write_all(&out).await.map_err(|_| Broken)?;
+        let mut input: Vec<u8> = Vec::new();
+        let mut failed = false;
+        loop {
+            while let Frame::Whole(header) = frame::look(&input).map_err(|_| Broken)? {
+                let body = &input[HEADER_BYTES..header.whole()];
+                match header.tag {
+                    backend::READY_FOR_QUERY => {
+                        let is_clean = body.first() == Some(&transaction::NONE)
+                            && input.len() == header.whole();
+                        self.transaction = *body.first().ok_or(Broken)?;
+                        return if failed || !is_clean {
+                            Err(Broken)
+                        } else {
+                            Ok(())
+                        };
+                    }
+                    backend::PARAMETER_STATUS => {
+                        if let Some((name, value)) = read::parameter(body)
+                            && let (Ok(name), Ok(value)) =
+                                (std::str::from_utf8(name), std::str::from_utf8(value))
+                        {
+                            self.variables.set(name, value);
+                        }
+                    }
+                    backend::ERROR_RESPONSE => failed = true,
+                    _ => {}
+                }
+                input.drain(..header.whole());
+            }
+            if input.len() > RUN_LIMIT {
+                return Err(Broken);
+            }
+            let mut buffer = [0; 4096];
+            let read = poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await;
+            match read {
+                Ok(0) | Err(_) => return Err(Broken),
+                Ok(count) => input.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// Whether a client could be done with it: nothing is due, no transaction is open, nothing of
+    /// it is unread.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.transaction == transaction::NONE
+            && self.answers.is_empty()
+            && !self.answers.copies_in()
+            && self.down.unread().is_empty()
+            && !self.down.is_amid()
+    }
+}

@@ -1,0 +1,268 @@
+//! Making a connection to a server: connect, encrypt, log in, learn what it reports.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use outgrow_core::{Fault, Ticks};
+use outgrow_net::{Stream, Transport};
+use outgrow_upstream::{Opening, Permit};
+
+use super::{Server, transaction};
+use crate::answers::Answers;
+use crate::budget::Share;
+use crate::cancel::Target;
+use crate::flow::Flow;
+use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
+use crate::plan::PoolPlan;
+use crate::prepared::OnServer;
+use crate::problem::Refusal;
+use crate::socket::Socket;
+use crate::variables::Welcome;
+use crate::wire::frame::{self, Frame, HEADER_BYTES};
+use crate::wire::{backend, read, write};
+use outgrow_upstream::scram::NONCE_BYTES;
+
+/// The largest message of a login: errors of servers may be long, nothing else is.
+const MESSAGE_LIMIT: usize = 64 * 1024;
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The endpoint cannot be reached.
+    Connect(Fault),
+    /// The server refused, with its SQLSTATE and text.
+    Refused(Refusal),
+    /// What it said makes no sense, or it ended.
+    Broken(&'static str),
+    /// Our side cannot prove what the server wants.
+    Login(String),
+}
+
+impl Failure {
+    /// What clients that wait for it are told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal.clone(),
+            Self::Connect(fault) => Refusal::new("08001", fault.cause.text()),
+            Self::Broken(what) => Refusal::new("08001", *what),
+            Self::Login(why) => Refusal::new(
+                crate::problem::PROTOCOL,
+                format!("server login failed: {why}"),
+            ),
+        }
+    }
+}
+
+/// What a connection is made from.
+pub(crate) struct Making<'p> {
+    pub(crate) number: u64,
+    pub(crate) plan: &'p PoolPlan,
+    pub(crate) credential: Credential,
+    pub(crate) permit: Permit,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) generation: u64,
+    pub(crate) parameters: Vec<(String, String)>,
+    pub(crate) now: Ticks,
+}
+
+/// Makes a connection. To be bounded in time by the caller.
+pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failure> {
+    let plan = making.plan;
+    let opening = Opening {
+        connect: plan.limits.connect,
+        unacknowledged: plan.limits.unacknowledged,
+    };
+    let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
+        .await
+        .map_err(Failure::Connect)?;
+    let mut login = Login {
+        socket: Socket::Plain(connection.stream),
+        input: Vec::new(),
+        process: 0,
+        secret: Vec::new(),
+        welcome: Welcome::new(&plan.house.followed),
+    };
+    let mut first = Vec::new();
+    let user = plan.server_user.as_str();
+    let database = plan.server_database.as_str();
+    let parameters = [("user", user), ("database", database)].into_iter();
+    let more = making.parameters.iter();
+    write::startup(
+        &mut first,
+        parameters.chain(more.map(|(name, value)| (name.as_str(), value.as_str()))),
+    );
+    login.send(&first).await?;
+    login.run(user, making.credential).await?;
+    if !plan.database.connect_query.is_empty() {
+        login.query(plan.database.connect_query.as_bytes()).await?;
+    }
+    let endpoint = Arc::clone(making.permit.endpoint());
+    let server = Server {
+        number: making.number,
+        socket: login.socket,
+        down: Flow::default(),
+        answers: Answers::default(),
+        transaction: transaction::NONE,
+        variables: login.welcome.variables.clone(),
+        prepared: OnServer::default(),
+        target: Target {
+            endpoint,
+            process: login.process,
+            secret: login.secret.into(),
+            under_way: Arc::new(()),
+        },
+        created: making.now,
+        idle_since: making.now,
+        generation: making.generation,
+        is_tainted: false,
+        permit: making.permit,
+        shares: making.shares,
+    };
+    Ok((server, login.welcome))
+}
+
+struct Login {
+    socket: Socket,
+    input: Vec<u8>,
+    process: u32,
+    secret: Vec<u8>,
+    welcome: Welcome,
+}
+
+impl Login {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let sent = self.socket.write_all(bytes).await;
+        sent.map_err(|_| Failure::Broken("the server ended the connection at the login"))
+    }
+
+    /// The next message: its tag and body.
+    async fn receive(&mut self) -> Result<(u8, Vec<u8>), Failure> {
+        loop {
+            match frame::look(&self.input) {
+                Err(_) => return Err(Failure::Broken("the server does not speak Postgres")),
+                Ok(Frame::Whole(header)) => {
+                    let body = self.input[HEADER_BYTES..header.whole()].to_vec();
+                    self.input.drain(..header.whole());
+                    return Ok((header.tag, body));
+                }
+                Ok(Frame::Partial(header)) if header.whole() > MESSAGE_LIMIT => {
+                    return Err(Failure::Broken("the server sends too much at the login"));
+                }
+                Ok(_) => {}
+            }
+            let mut buffer = [0; 4096];
+            match poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await {
+                Ok(0) => return Err(closed(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+                Err(error) => return Err(closed(&error)),
+            }
+        }
+    }
+
+    async fn run(&mut self, user: &str, credential: Credential) -> Result<(), Failure> {
+        let mut nonce = [0; NONCE_BYTES];
+        outgrow_core::random::system_bytes(&mut nonce);
+        let channel = match self.socket.stream() {
+            Stream::Unix(_) => Channel::Local,
+            Stream::Tcp(_) if self.socket.is_encrypted() => Channel::Tls { end_point: None },
+            Stream::Tcp(_) => Channel::Plain,
+        };
+        let mut exchange =
+            ClientExchange::new(user, credential, channel, &Policy::default(), nonce);
+        loop {
+            let (tag, body) = self.receive().await?;
+            match tag {
+                backend::AUTHENTICATION => {
+                    let mut step = exchange.answer(&body);
+                    if let ClientStep::Derive(derivation) = step {
+                        let derived = tokio::task::spawn_blocking(|| derivation.run()).await;
+                        let derived = derived.map_err(|_| Failure::Broken("no thread"))?;
+                        step = exchange.derived(derived);
+                    }
+                    match step {
+                        ClientStep::Send(body) => {
+                            let mut out = Vec::new();
+                            write::password(&mut out, &body);
+                            self.send(&out).await?;
+                        }
+                        ClientStep::Wait => {}
+                        ClientStep::Done => break,
+                        ClientStep::Derive(_) => return Err(Failure::Broken("an odd login")),
+                        ClientStep::Refused(refusal) => return Err(Failure::Login(refusal.text)),
+                    }
+                }
+                backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}
+                _ => return Err(self.other(tag, &body)),
+            }
+        }
+        self.until_ready().await
+    }
+
+    async fn until_ready(&mut self) -> Result<(), Failure> {
+        loop {
+            let (tag, body) = self.receive().await?;
+            match tag {
+                backend::PARAMETER_STATUS => {
+                    let pair = read::parameter(&body);
+                    let text = pair.and_then(|(name, value)| {
+                        Some((
+                            std::str::from_utf8(name).ok()?,
+                            std::str::from_utf8(value).ok()?,
+                        ))
+                    });
+                    // A value that is not UTF-8 cannot be set for clients either.
+                    if let Some((name, value)) = text {
+                        self.welcome.note(name, value);
+                    }
+                }
+                backend::BACKEND_KEY_DATA => {
+                    let key = read::number(&body);
+                    let (process, secret) = key.ok_or(Failure::Broken("an odd key to cancel"))?;
+                    self.process = process as u32;
+                    self.secret = secret.to_vec();
+                }
+                backend::READY_FOR_QUERY => return Ok(()),
+                backend::NOTICE_RESPONSE => {}
+                _ => return Err(self.other(tag, &body)),
+            }
+        }
+    }
+
+    /// Runs a statement; what it answers is of no interest, unless the connection ends.
+    async fn query(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        write::query(&mut out, sql);
+        self.send(&out).await?;
+        loop {
+            match self.receive().await? {
+                (backend::READY_FOR_QUERY, _) => return Ok(()),
+                (backend::PARAMETER_STATUS, body) => {
+                    if let Some((name, value)) = read::parameter(&body)
+                        && let (Ok(name), Ok(value)) =
+                            (std::str::from_utf8(name), std::str::from_utf8(value))
+                    {
+                        self.welcome.note(name, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn other(&self, tag: u8, body: &[u8]) -> Failure {
+        if tag != backend::ERROR_RESPONSE {
+            return Failure::Broken("the server does not speak Postgres");
+        }
+        let problem = read::Problem::read(body);
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Failure::Refused(Refusal {
+            code: text(problem.code).into(),
+            message: text(problem.message).into(),
+        })
+    }
+}
+
+fn closed(_: &io::Error) -> Failure {
+    Failure::Broken("the server ended the connection at the login")
+}

@@ -1,0 +1,197 @@
+//! `[postgres]`: where clients connect, who they are, how connections to servers are lent.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use outgrow_core::settings::{Address, Name, Secret, TableReader};
+
+const MILLI: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+outgrow_core::settings! {
+    /// A pool of connections to Postgres. Clients connect to it as to the server itself, with the
+    /// same drivers; a few connections to the server do the work of many clients.
+    #[check = check_postgres]
+    pub struct PostgresSettings {
+        /// Where clients connect: `host:port`, or `unix:/directory/.s.PGSQL.5432`. Several are a
+        /// list.
+        pub listen: Vec<Address> = vec![Address::tcp("127.0.0.1", 6432)], required = true;
+        /// The service whose endpoints are the servers, for databases that name none of their own.
+        pub service: Option<Name> = None;
+        /// The databases that clients may connect to, by the name that clients use. None: every
+        /// database of `service`, under its own name.
+        pub database: BTreeMap<Name, DatabaseSettings> = BTreeMap::new();
+        /// The users that may connect, by name.
+        pub user: BTreeMap<Name, UserSettings> = BTreeMap::new();
+        /// How clients prove who they are. What is in force for a client is the first of `auth`
+        /// and the rules of `auth_hba`.
+        pub auth: Auth = Auth::ScramSha256;
+        /// A file of users and secrets in the format of PgBouncer's `auth_file`: lines of
+        /// `"user" "secret"`, where a secret is a password, a `SCRAM-SHA-256$…` verifier or an
+        /// `md5…` hash. Read again at a reload.
+        pub auth_file: Option<PathBuf> = None;
+        /// A file of rules in the format of `pg_hba.conf`; with it each client's way of proof is
+        /// that of the first rule that fits, and who fits none is refused.
+        pub auth_hba: Option<PathBuf> = None;
+        /// The user as whom the secrets of unknown users are asked for from the server; its own
+        /// secret must be known here. Left out: nobody is asked.
+        pub auth_user: Option<String> = None;
+        /// How they are asked for: a statement with `$1` for the user's name, whose row has the
+        /// name and the secret.
+        pub auth_query: String =
+            "SELECT usename, passwd FROM pg_shadow WHERE usename=$1".to_owned();
+        /// When a connection to the server is lent to another client.
+        pub pool_mode: PoolMode = PoolMode::Transaction;
+        /// Connections to the server for each pair of database and user. Queries that run at the
+        /// same time on a server with c cores and d disks are fastest with about 2 * c + d of
+        /// them, whatever the number of clients: 5 to 10 for an instance of an application, and
+        /// more only make the server slower. Clients wait in line for the next that is free.
+        pub pool_size: u32 = 10, in 1..=100_000;
+        /// Connections that are kept open even when nobody uses them.
+        pub min_pool_size: u32 = 0, in 0..=100_000;
+        /// Further connections that may be made when a client has waited for
+        /// `reserve_pool_timeout`.
+        pub reserve_pool_size: u32 = 0, in 0..=100_000;
+        /// How long a client waits before the reserve is taken.
+        pub reserve_pool_timeout: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
+        /// Most connections to one server, all databases and users together, so that some of its
+        /// `max_connections` are left for others. 0: no limit of its own.
+        pub max_server_connections: u32 = 0, in 0..=100_000;
+        /// Most clients at a time. More are refused with SQLSTATE 53300.
+        pub max_clients: u32 = 10_000, in 1..=10_000_000;
+        /// Most prepared statements on each connection to the server; the one that was unused for
+        /// longest is closed. 0: named statements are passed on as they are, which works in
+        /// `"session"` mode only.
+        pub max_prepared_statements: u32 = 200, in 0..=100_000;
+        /// How long things may take.
+        pub timeouts: PostgresTimeouts = PostgresTimeouts::default();
+        /// The statement that makes a connection like new after a session; in `"session"` mode.
+        pub reset_query: String = "DISCARD ALL".to_owned();
+        /// Parameters of a client's start that are ignored instead of refused.
+        pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
+    }
+}
+
+outgrow_core::settings! {
+    /// A database as clients see it.
+    pub struct DatabaseSettings {
+        /// The service whose endpoints are its servers.
+        pub service: Option<Name> = None, shown = "service of [postgres]";
+        /// Its name on the server.
+        pub name: Option<String> = None, shown = "the name that clients use";
+        /// The user of all connections to the server, whoever the client is.
+        pub user: Option<String> = None, shown = "the client's";
+        /// That user's password.
+        pub password: Option<Secret> = None;
+        /// As in `[postgres]`, for this database.
+        pub pool_mode: Option<PoolMode> = None;
+        /// As in `[postgres]`, for this database.
+        pub pool_size: Option<u32> = None, in Some(1)..=Some(100_000);
+        /// Most connections to the server for this database, all users together; 0: no limit.
+        pub max_server_connections: u32 = 0, in 0..=100_000;
+        /// Most clients of this database; 0: no limit.
+        pub max_clients: u32 = 0, in 0..=10_000_000;
+        /// A statement that is run on each new connection to the server.
+        pub connect_query: String = String::new();
+    }
+}
+
+outgrow_core::settings! {
+    /// A user as clients see it.
+    pub struct UserSettings {
+        /// The password, a `SCRAM-SHA-256$…` verifier (from `pg_authid`: then the server is
+        /// logged in to with what the client proves, and no password is kept here), or an `md5…`
+        /// hash.
+        pub password: Option<Secret> = None;
+        /// As in `[postgres]`, for this user.
+        pub pool_mode: Option<PoolMode> = None;
+        /// As in `[postgres]`, for this user.
+        pub pool_size: Option<u32> = None, in Some(1)..=Some(100_000);
+        /// Most connections to the server for this user, all databases together; 0: no limit.
+        pub max_server_connections: u32 = 0, in 0..=100_000;
+        /// Most clients of this user; 0: no limit.
+        pub max_clients: u32 = 0, in 0..=10_000_000;
+    }
+}
+
+outgrow_core::settings! {
+    /// How long things may take; `"0s"`: for ever. Rounded up to 32 ms.
+    pub struct PostgresTimeouts {
+        /// A client's login, TLS and the wait for a first connection included.
+        pub login: Duration = Duration::from_secs(60), in MILLI..=DAY;
+        /// Until a connection to the server stands and has logged in.
+        pub connect: Duration = Duration::from_secs(15), in MILLI..=HOUR;
+        /// After a failed connection, until the next attempt.
+        pub connect_retry: Duration = Duration::from_secs(1), in MILLI..=HOUR;
+        /// How long a client waits for a connection. After it the client is refused.
+        pub wait: Duration = Duration::from_secs(120), in Duration::ZERO..=DAY;
+        /// How long a query may run. After it the connection to the server is closed, and the
+        /// client's too.
+        pub query: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+        /// How long a client may be silent in an open transaction.
+        pub idle_transaction: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+        /// How long a transaction may take.
+        pub transaction: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+        /// How long a client may be silent outside of transactions.
+        pub client_idle: Duration = Duration::ZERO, in Duration::ZERO..=YEAR;
+        /// How long a connection to the server is kept without work.
+        pub server_idle: Duration = Duration::from_secs(600), in Duration::ZERO..=YEAR;
+        /// How old a connection to the server may get.
+        pub server_lifetime: Duration = Duration::from_secs(3_600), in Duration::ZERO..=YEAR;
+        /// How long a server may leave what was sent to it without acknowledgement by its machine.
+        pub unacknowledged: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
+    }
+}
+
+outgrow_core::choice! {
+    /// When a connection to the server is lent to another client.
+    pub enum PoolMode {
+        /// When the client leaves.
+        Session = "session",
+        /// After each transaction. What belongs to a session follows the client.
+        Transaction = "transaction",
+        /// After each statement; transactions of several statements are refused.
+        Statement = "statement",
+    }
+}
+
+outgrow_core::choice! {
+    /// How clients prove who they are.
+    pub enum Auth {
+        /// They do not, but the user must be a known one.
+        Trust = "trust",
+        /// They do not, and any name is taken; only with a `user` for the database.
+        Any = "any",
+        /// The password as it is. Only over TLS or a Unix socket.
+        Plain = "plain",
+        /// MD5, or SCRAM where the secret that is known is a verifier.
+        Md5 = "md5",
+        /// SCRAM-SHA-256.
+        ScramSha256 = "scram-sha-256",
+        /// The certificate that they show for TLS.
+        Cert = "cert",
+    }
+}
+
+fn check_postgres(settings: &PostgresSettings, table: &mut TableReader<'_, '_>) {
+    if settings.listen.is_empty() {
+        let hint = "write listen = [\"127.0.0.1:6432\"]";
+        table.problem("listen", "nobody could connect", hint);
+    }
+    if settings.service.is_none() {
+        if settings.database.is_empty() {
+            let hint = "write service = \"db\", and [service.db] with endpoints";
+            table.problem("service", "there is no server to connect to", hint);
+        }
+        for (name, database) in &settings.database {
+            if database.service.is_none() {
+                let message = format!("database {} has no service", name.as_str());
+                let hint = "write service = \"db\" there or in [postgres]";
+                table.problem("database", message, hint);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The byte stream of a client or a server, plain or encrypted.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use outgrow_net::{Stream, Transport};
+use outgrow_tls::TlsStream;
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// As they are.
+    Plain(Stream),
+    /// A client's, encrypted.
+    Tls(Box<TlsStream>),
+}
+
+impl Socket {
+    /// Whether what is said on it cannot be read by others on the way.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The stream below.
+    pub(crate) fn stream(&self) -> &Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.stream(),
+        }
+    }
+
+    /// Writes all of `bytes`. For the steps of a login only: what it waits for has a limit of time
+    /// around it.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            let write = std::future::poll_fn(|cx| self.poll_write(cx, &bytes[written..]));
+            match write.await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => written += count,
+            }
+        }
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+}
+
+impl Transport for Socket {
+    #[inline]
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read(cx, buffer),
+        }
+    }
+
+    #[inline]
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_readable(cx),
+            Self::Tls(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    #[inline]
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write(cx, bytes),
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_vectored(cx, slices),
+            Self::Tls(stream) => stream.poll_write_vectored(cx, slices),
+        }
+    }
+
+    #[inline]
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Stream::poll_shutdown(stream, cx),
+            Self::Tls(stream) => stream.poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Who is the primary, who is a replica, and how far each has come: what is known of every server
+//! of a service, by all workers.
+//!
+//! A server's role is learned whenever it is spoken to (`in_hot_standby` at a login and in
+//! ParameterStatus) and by asking it from time to time ([`monitor`]). A primary of an older
+//! timeline than another one's is fenced: it was replaced and does not know.
+
+mod lsn;
+pub(crate) mod monitor;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use monitor::Alarm;
+
+use outgrow_core::Ticks;
+use outgrow_upstream::{Endpoint, EndpointId};
+use tokio::sync::Notify;
+
+pub use lsn::Lsn;
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It follows a primary.
+    Replica,
+    /// It takes writes although another server has been promoted since.
+    Fenced,
+}
+
+/// What is known of one server. Plain stores: the newest word counts.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    role: AtomicU8,
+    timeline: AtomicU32,
+    lsn: AtomicU64,
+    /// How old the last transaction is that it has replayed, in microseconds.
+    lag_micros: AtomicU64,
+    /// When what is known was asked for, as `Ticks`; 0: never.
+    asked: AtomicU64,
+    /// Rings its monitor.
+    pub(crate) alarm: Alarm,
+    /// Changes whenever it was heard.
+    news: Notify,
+}
+
+impl Standing {
+    /// Its role, if it is known.
+    #[inline]
+    pub(crate) fn role(&self) -> Option<Role> {
+        match self.role.load(Ordering::Acquire) {
+            1 => Some(Role::Primary),
+            2 => Some(Role::Replica),
+            3 => Some(Role::Fenced),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        let number = match role {
+            Role::Primary => 1,
+            Role::Replica => 2,
+            Role::Fenced => 3,
+        };
+        self.role.store(number, Ordering::Release);
+    }
+
+    /// How far it has come: what it has written (primary) or replayed (replica).
+    #[inline]
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn(self.lsn.load(Ordering::Acquire))
+    }
+
+    /// Takes note of a position. It may be behind an earlier one: a replica that was restarted, or
+    /// a primary that was rewound, is back where it was.
+    pub(crate) fn set_lsn(&self, lsn: Lsn) {
+        self.lsn.store(lsn.0, Ordering::Release);
+    }
+
+    /// How old the last transaction is that it has replayed.
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
+    }
+
+    /// The timeline that it writes or follows.
+    pub(crate) fn timeline(&self) -> u32 {
+        self.timeline.load(Ordering::Relaxed)
+    }
+
+    /// When what is known of it was asked for.
+    pub(crate) fn asked(&self) -> Option<Ticks> {
+        match self.asked.load(Ordering::Acquire) {
+            0 => None,
+            ticks => Some(Ticks(ticks)),
+        }
+    }
+
+    /// Waits until `is_enough`, and has the server asked without a pause meanwhile. False after
+    /// `limit`.
+    pub(crate) async fn wait_until(
+        &self,
+        limit: Duration,
+        is_enough: impl Fn(&Self) -> bool,
+    ) -> bool {
+        let wait = async {
+            loop {
+                let news = self.news.notified();
+                if is_enough(self) {
+                    return;
+                }
+                self.alarm.ring();
+                news.await;
+            }
+        };
+        tokio::time::timeout(limit, wait).await.is_ok()
+    }
+}
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) is_replica: bool,
+    pub(crate) lsn: Lsn,
+    pub(crate) lag: Duration,
+    pub(crate) timeline: u32,
+}
+
+/// All servers.
+#[derive(Debug, Default)]
+pub(crate) struct Standings(Mutex<HashMap<EndpointId, Arc<Standing>>>);
+
+impl Standings {
+    /// That of a server; made when it is new.
+    pub(crate) fn of(&self, endpoint: &Endpoint) -> Arc<Standing> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(endpoint.id()).or_default())
+    }
+
+    /// Forgets servers that are none of `known`.
+    pub(crate) fn retain(&self, known: &[EndpointId]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|id, _| known.contains(id));
+    }
+
+    /// Takes note of what a server of the service with these `endpoints` said of itself, when it was
+    /// `asked`.
+    pub(crate) fn note(
+        &self,
+        endpoint: &Endpoint,
+        endpoints: &[Arc<Endpoint>],
+        report: Report,
+        asked: Ticks,
+    ) {
+        let standing = self.of(endpoint);
+        standing.timeline.store(report.timeline, Ordering::Relaxed);
+        let lag = u64::try_from(report.lag.as_micros()).unwrap_or(u64::MAX);
+        standing.lag_micros.store(lag, Ordering::Relaxed);
+        standing.set_lsn(report.lsn);
+        standing.asked.store(asked.0.max(1), Ordering::Release);
+        standing.news.notify_waiters();
+        if report.is_replica {
+            standing.set_role(Role::Replica);
+            return;
+        }
+        let others = endpoints.iter().filter(|other| other.id() != endpoint.id());
+        let others: Vec<_> = others.map(|other| self.of(other)).collect();
+        let newest = others
+            .iter()
+            .filter(|other| matches!(other.role(), Some(Role::Primary | Role::Fenced)))
+            .map(|other| other.timeline())
+            .max();
+        if newest.is_some_and(|newest| newest > report.timeline) {
+            standing.set_role(Role::Fenced);
+            return;
+        }
+        standing.set_role(Role::Primary);
+        for other in others {
+            if other.role() == Some(Role::Primary) && other.timeline() < report.timeline {
+                other.set_role(Role::Fenced);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use outgrow_core::settings::Address;
+    use outgrow_upstream::Registry;
+    use outgrow_upstream::settings::{Endpoint as Listed, ServiceSettings};
+
+    use super::*;
+
+    fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
+        let registry = Registry::new(1);
+        let settings = ServiceSettings {
+            endpoints: (0..count)
+                .map(|port| Listed::at(Address::tcp("127.0.0.1", 5000 + port)))
+                .collect(),
+            ..ServiceSettings::default()
+        };
+        registry.apply(&BTreeMap::from([("db".to_owned(), settings)]), Ticks(1));
+        let service = registry.service("db").expect("just made");
+        service.endpoints().load().all.to_vec()
+    }
+
+    fn report(is_replica: bool, lsn: u64, timeline: u32) -> Report {
+        Report {
+            is_replica,
+            lsn: Lsn(lsn),
+            lag: Duration::ZERO,
+            timeline,
+        }
+    }
+
+    #[test]
+    fn a_primary_that_was_replaced_is_fenced() {
+        let servers = endpoints(3);
+        let standings = Standings::default();
+        let role = |index: usize| standings.of(&servers[index]).role();
+        let note = |index: usize, report| {
+            standings.note(&servers[index], &servers, report, Ticks(5));
+        };
+        assert_eq!(role(0), None);
+        note(0, report(false, 100, 1));
+        note(1, report(true, 90, 1));
+        note(2, report(true, 80, 1));
+        assert_eq!(
+            (role(0), role(1)),
+            (Some(Role::Primary), Some(Role::Replica))
+        );
+        // The second one is promoted while the first one still runs.
+        note(1, report(false, 95, 2));
+        assert_eq!(
+            (role(0), role(1)),
+            (Some(Role::Fenced), Some(Role::Primary))
+        );
+        note(0, report(false, 110, 1));
+        assert_eq!(role(0), Some(Role::Fenced), "whatever it says");
+        // It comes back as a replica of the new one.
+        note(0, report(true, 95, 2));
+        assert_eq!(role(0), Some(Role::Replica));
+        assert_eq!(standings.of(&servers[0]).lsn(), Lsn(95), "it was rewound");
+    }
+
+    #[test]
+    fn a_stale_primary_that_is_heard_first_is_fenced_later() {
+        let servers = endpoints(2);
+        let standings = Standings::default();
+        standings.note(&servers[1], &servers, report(false, 95, 2), Ticks(5));
+        standings.note(&servers[0], &servers, report(false, 100, 1), Ticks(6));
+        assert_eq!(standings.of(&servers[0]).role(), Some(Role::Fenced));
+        assert_eq!(standings.of(&servers[1]).role(), Some(Role::Primary));
+    }
+}

@@ -1,0 +1,218 @@
+//! The Postgres tier of this process: from the configuration to its plan, its listeners, its life.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use outgrow_core::settings::Name;
+use outgrow_core::{Clock, Snapshot};
+use outgrow_message::Ledger;
+use outgrow_postgres::login::hba::{Hba, Maps};
+use outgrow_postgres::login::{Credential, Secret, ServerSettings, UserList};
+use outgrow_postgres::plan::{DatabasePlan, House, Limits, Plan, UserPlan};
+use outgrow_postgres::settings::{DatabaseSettings, PostgresSettings, UserSettings};
+use outgrow_postgres::variables::Followed;
+use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
+use outgrow_upstream::Registry;
+
+use super::listeners::{Sockets, postgres_key};
+use super::postgres_files::Files;
+
+/// The tier, once it was wanted.
+#[derive(Debug, Default)]
+pub(super) struct Tier {
+    running: Option<Postgres>,
+    slots: BTreeMap<String, Slot>,
+}
+
+/// What the tier has of the process.
+pub(super) struct Surroundings<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) sockets: &'a Sockets,
+    pub(super) ledger: &'a Arc<Ledger>,
+    pub(super) clock: Clock,
+    pub(super) workers: usize,
+    /// What unknown users are shown is made from it; the same for all data processes.
+    pub(super) secret: [u8; 32],
+}
+
+impl Tier {
+    /// Brings it to what is configured. The registry must know the services already.
+    pub(super) async fn apply(
+        &mut self,
+        settings: Option<&PostgresSettings>,
+        files: Files,
+        around: Surroundings<'_>,
+    ) -> Result<(), String> {
+        if self.running.is_none() && settings.is_some() {
+            let shared = Shared::new(around.clock, Arc::clone(around.ledger), around.workers);
+            let started = Postgres::start(shared);
+            self.running = Some(started.map_err(|error| format!("no thread: {error}"))?);
+        }
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let plan = settings.map(|settings| plan(settings, files, &around));
+        running
+            .shared
+            .plan
+            .publish(Arc::new(plan.unwrap_or_default()));
+        let wanted: Vec<String> = settings
+            .iter()
+            .flat_map(|settings| &settings.listen)
+            .map(|address| postgres_key(&address.to_string()))
+            .collect();
+        for key in &wanted {
+            if self.slots.contains_key(key) {
+                continue;
+            }
+            let copies = around.sockets.copies(key);
+            let copies = copies.map_err(|error| format!("{key}: {error}"))?;
+            let slot = Arc::new(Snapshot::new(ListenerPlan::default()));
+            running.listen(key, copies, &slot).await;
+            self.slots.insert(key.clone(), slot);
+        }
+        let gone: Vec<String> = self.slots.keys().cloned().collect();
+        for key in gone.into_iter().filter(|key| !wanted.contains(key)) {
+            running.unlisten(&key).await;
+            self.slots.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Clients that are connected.
+    pub(super) fn clients(&self) -> usize {
+        self.running
+            .as_ref()
+            .map_or(0, |running| running.shared.clients())
+    }
+
+    /// Whether its workers work with the newest plan.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.running.as_ref().is_none_or(Postgres::is_acknowledged)
+    }
+
+    /// Accepts no more; clients leave as soon as they are in no transaction.
+    pub(super) async fn drain(&self) {
+        if let Some(running) = &self.running {
+            running.drain().await;
+        }
+    }
+
+    /// Ends it with all its clients.
+    pub(super) async fn end(self) {
+        if let Some(running) = self.running {
+            running.end().await;
+        }
+    }
+}
+
+fn plan(settings: &PostgresSettings, files: Files, around: &Surroundings<'_>) -> Plan {
+    let registry = around.registry;
+    let databases = settings.database.iter().filter_map(|(name, database)| {
+        let mut plan = database_plan(name.as_str(), database, settings, registry)?;
+        plan.credential = files.databases.get(name.as_str()).cloned();
+        Some((name.as_str().to_owned(), Arc::new(plan)))
+    });
+    let databases: HashMap<_, _> = databases.collect();
+    let any = if databases.is_empty() {
+        database_plan("", &DatabaseSettings::default(), settings, registry).map(Arc::new)
+    } else {
+        None
+    };
+    let users = files.users.iter().map(|(name, secret)| {
+        let own = settings
+            .user
+            .iter()
+            .find(|(known, _)| known.as_str() == name);
+        let plan = user_plan(own.map(|(_, user)| user), secret.clone());
+        (name.clone(), Arc::new(plan))
+    });
+    Plan {
+        databases,
+        any,
+        users: users.collect(),
+        house: Arc::new(House {
+            hba: files.hba,
+            system_users: files.system_users,
+            login_settings: ServerSettings::new(around.secret),
+            ..house(settings)
+        }),
+    }
+}
+
+fn house(settings: &PostgresSettings) -> House {
+    House {
+        auth: Some(settings.auth),
+        auth_user: settings.auth_user.clone(),
+        auth_query: settings.auth_query.clone(),
+        max_clients: settings.max_clients,
+        followed: Followed::default(),
+        ignored: settings.ignore_startup_parameters.clone(),
+        ignores_options: false,
+        max_prepared: settings.max_prepared_statements as usize,
+        prepared_prefix: "outgrow_".to_owned(),
+        login: settings.timeouts.login,
+        tls: None,
+        requires_tls: false,
+        login_notice: String::new(),
+        ..House::default()
+    }
+}
+
+fn database_plan(
+    name: &str,
+    database: &DatabaseSettings,
+    settings: &PostgresSettings,
+    registry: &Registry,
+) -> Option<DatabasePlan> {
+    let service = database.service.as_ref().or(settings.service.as_ref());
+    let service = service.map(Name::as_str)?;
+    let timeouts = &settings.timeouts;
+    Some(DatabasePlan {
+        name: name.to_owned(),
+        service: registry.service(service)?,
+        server_name: database.name.clone(),
+        user: database.user.clone(),
+        credential: None,
+        mode: database.pool_mode.unwrap_or(settings.pool_mode),
+        limits: Limits {
+            size: database.pool_size.unwrap_or(settings.pool_size),
+            minimum: settings.min_pool_size,
+            reserve: settings.reserve_pool_size,
+            reserve_after: settings.reserve_pool_timeout,
+            connect: timeouts.connect,
+            connect_retry: timeouts.connect_retry,
+            wait: timeouts.wait,
+            query: timeouts.query,
+            idle_transaction: timeouts.idle_transaction,
+            transaction: timeouts.transaction,
+            client_idle: timeouts.client_idle,
+            server_idle: timeouts.server_idle,
+            server_lifetime: timeouts.server_lifetime,
+            unacknowledged: timeouts.unacknowledged,
+            reset_query: settings.reset_query.clone(),
+            resets_always: false,
+            round_robin: false,
+        },
+        max_clients: database.max_clients,
+        max_servers: database.max_server_connections,
+        connect_query: database.connect_query.clone(),
+        parameters: Vec::new(),
+    })
+}
+
+fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
+    let Some(user) = user else {
+        return UserPlan {
+            secret,
+            ..UserPlan::default()
+        };
+    };
+    UserPlan {
+        secret,
+        mode: user.pool_mode,
+        pool_size: user.pool_size,
+        max_clients: user.max_clients,
+        max_servers: user.max_server_connections,
+    }
+}
