@@ -1,7 +1,8 @@
 //! `cargo xtask conform NAME`: public conformance suites against a fresh outgrow, and outgrow against
 //! a real Kubernetes API server.
 //!
-//! Outgrow stands in front of a backend of ours that answers as the suites expect. A suite's files
+//! For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
+//! PgBouncer's brings its own Postgres. A suite's files
 //! are never part of this repository: they are a checkout that `--suite` names or that is cloned at
 //! the revision below. Deliberately not here: what our own tests say about the same (`crates/`).
 
@@ -10,6 +11,7 @@ mod checkout;
 mod h1spec;
 mod h2spec;
 mod kubernetes;
+mod pgbouncer;
 mod target;
 
 use std::fs;
@@ -60,14 +62,16 @@ const SUITES: [Suite; 2] = [
 ];
 
 /// What became of a suite's cases.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
     passed: usize,
     failures: Vec<Failure>,
+    /// Cases that cannot run here.
+    skipped: Vec<Failure>,
 }
 
-/// A case that failed.
-#[derive(Debug, PartialEq, Eq)]
+/// A case that failed or was skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Failure {
     case: String,
     reason: String,
@@ -78,15 +82,22 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let name = arguments.word();
     let checkout = arguments.parsed::<PathBuf>("--suite")?;
     let given = arguments.parsed("--binary")?;
+    let is_pgbouncer = name.as_deref() == Some(pgbouncer::NAME);
+    let options = is_pgbouncer
+        .then(|| pgbouncer::Options::take(&mut arguments))
+        .transpose()?;
     arguments.finish()?;
     let names = format!(
-        "{}, {}",
+        "{}, {}, {}",
         SUITES.map(|suite| suite.name).join(", "),
-        kubernetes::NAME
+        kubernetes::NAME,
+        pgbouncer::NAME
     );
     let name = name.with_context(|| format!("which suite? there are {names}"))?;
     let workspace = Workspace::load()?;
-    let verdict = if name == kubernetes::NAME {
+    let verdict = if let Some(options) = options {
+        pgbouncer::run(&workspace, checkout, given, &options)?
+    } else if name == kubernetes::NAME {
         let binary = binary::given_or_built(&workspace, given)?;
         kubernetes::run(&workspace, checkout, &binary)?
     } else {
@@ -96,14 +107,18 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("there is no suite `{name}`; there are {names}"))?;
         run_suite(suite, &workspace, checkout, given)?
     };
-    for failure in &verdict.failures {
-        println!("{}: {}", failure.case, failure.reason);
+    for Failure { case, reason } in &verdict.skipped {
+        println!("{case}: skipped: {reason}");
     }
-    println!(
-        "{} passed, {} failed",
-        verdict.passed,
-        verdict.failures.len()
-    );
+    for Failure { case, reason } in &verdict.failures {
+        println!("{case}: {reason}");
+    }
+    let (passed, failed) = (verdict.passed, verdict.failures.len());
+    let skipped = match verdict.skipped.len() {
+        0 => String::new(),
+        skipped => format!(", {skipped} skipped"),
+    };
+    println!("{passed} passed, {failed} failed{skipped}");
     Ok(if verdict.failures.is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -48,6 +48,10 @@ cargo xtask COMMAND
       one in the PATH, else built of the checkout with Debian's Go and its libraries. kubernetes
       is discovery from a real API server, and the leader lease in it: PATH is the binary of a
       kube-apiserver.
+  conform pgbouncer [--suite PATH] [--binary PATH | --peer EXE] [--workers 1] [--filter EXPRESSION]
+      PgBouncer's own tests against `outgrow pgbouncer`, or against another binary that is started as
+      PgBouncer is. EXPRESSION is as for `pytest -k`. Needs Debian's postgresql, socat, iptables and
+      python3-venv, and namespaces; takes twelve minutes with one worker.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge|discover [--for T] [--binary PATH]

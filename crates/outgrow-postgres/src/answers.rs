@@ -5,7 +5,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::prepared::Statement;
+use crate::sql::Lexing;
 use crate::wire::backend;
+
+/// A text that changes what the session is, once the server has executed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Effect {
+    pub(crate) text: Box<[u8]>,
+    pub(crate) lexing: Lexing,
+}
+
+/// What we answer ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// ParseComplete.
+    Parsed,
+    /// CloseComplete.
+    Closed,
+    /// The whole answer to a simple query `DEALLOCATE name`.
+    Deallocated,
+}
 
 /// An answer that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +43,14 @@ pub(crate) enum Due {
     /// The description of a statement or portal.
     Describe,
     /// All of an Execute.
-    Execute,
+    Execute(Option<Arc<Effect>>),
     /// CloseComplete; whether we asked.
     Close {
         /// As above.
         ours: bool,
     },
     /// All of a simple query, with its ReadyForQuery.
-    Query,
+    Query(Option<Arc<Effect>>),
     /// All of a simple query of ours.
     OurQuery,
     /// The ReadyForQuery of a Sync.
@@ -40,8 +59,8 @@ pub(crate) enum Due {
     Function,
     /// Nothing: the client ends a COPY here.
     CopyEnd,
-    /// Not the server but we answer, with this message without a body.
-    Local(u8),
+    /// Not the server but we answer.
+    Local(Local),
 }
 
 impl Due {
@@ -49,7 +68,7 @@ impl Due {
     fn ends_ready(&self) -> bool {
         matches!(
             self,
-            Self::Query | Self::OurQuery | Self::Sync | Self::Function
+            Self::Query(_) | Self::OurQuery | Self::Sync | Self::Function
         )
     }
 }
@@ -73,6 +92,10 @@ pub(crate) struct Answers {
     copies_in: bool,
     /// Whether an answer to a query of ours was an error.
     ours_failed: bool,
+    /// Whether there was an error since the last ReadyForQuery.
+    has_failed: bool,
+    /// What has been executed and changes the session.
+    done: Vec<Arc<Effect>>,
     /// Statements whose Parse came to nothing.
     failed: Vec<(Arc<Statement>, Option<Box<[u8]>>)>,
 }
@@ -113,12 +136,12 @@ impl Answers {
 
     /// The answer of ours that comes next, if one does.
     #[inline]
-    pub(crate) fn take_local(&mut self) -> Option<u8> {
+    pub(crate) fn take_local(&mut self) -> Option<Local> {
         match self.due.front()? {
-            Due::Local(tag) => {
-                let tag = *tag;
+            Due::Local(local) => {
+                let local = *local;
                 self.due.pop_front();
-                Some(tag)
+                Some(local)
             }
             _ => None,
         }
@@ -135,6 +158,20 @@ impl Answers {
         std::mem::take(&mut self.ours_failed)
     }
 
+    /// A text that the server has executed and that changes the session.
+    #[inline]
+    pub(crate) fn take_done(&mut self) -> Option<Arc<Effect>> {
+        if self.done.is_empty() {
+            return None;
+        }
+        Some(self.done.remove(0))
+    }
+
+    /// Whether there was an error between the last two ReadyForQuery; asked once.
+    pub(crate) fn take_has_failed(&mut self) -> bool {
+        std::mem::take(&mut self.has_failed)
+    }
+
     /// A statement that is not prepared although it was to be.
     pub(crate) fn take_failed(&mut self) -> Option<(Arc<Statement>, Option<Box<[u8]>>)> {
         self.failed.pop()
@@ -145,7 +182,7 @@ impl Answers {
     pub(crate) fn judge(&mut self, tag: u8) -> Fate {
         match tag {
             backend::DATA_ROW | backend::COPY_DATA | backend::ROW_DESCRIPTION
-                if matches!(self.due.front(), Some(Due::Query | Due::Execute)) =>
+                if matches!(self.due.front(), Some(Due::Query(_) | Due::Execute(_))) =>
             {
                 Fate::Pass
             }
@@ -172,11 +209,11 @@ impl Answers {
         };
         let (fate, is_over) = match (front, tag) {
             (Due::OurQuery, _) => (Fate::LeaveOut, false),
-            (Due::Query, backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE) => {
+            (Due::Query(_), backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE) => {
                 self.copy_in();
                 (Fate::Pass, false)
             }
-            (Due::Query, _) => (Fate::Pass, false),
+            (Due::Query(_), _) => (Fate::Pass, false),
             (Due::Function, backend::FUNCTION_CALL_RESPONSE) => (Fate::Pass, false),
             (Due::Parse { ours, .. }, backend::PARSE_COMPLETE) => (fate_if(*ours), true),
             (Due::Close { ours }, backend::CLOSE_COMPLETE) => (fate_if(*ours), true),
@@ -184,17 +221,17 @@ impl Answers {
             (Due::Describe, backend::PARAMETER_DESCRIPTION) => (Fate::Pass, false),
             (Due::Describe, backend::ROW_DESCRIPTION | backend::NO_DATA) => (Fate::Pass, true),
             (
-                Due::Execute,
+                Due::Execute(_),
                 backend::COMMAND_COMPLETE
                 | backend::EMPTY_QUERY_RESPONSE
                 | backend::PORTAL_SUSPENDED,
             ) => (Fate::Pass, true),
-            (Due::Execute, backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE) => {
+            (Due::Execute(_), backend::COPY_IN_RESPONSE | backend::COPY_BOTH_RESPONSE) => {
                 self.copy_in();
                 (Fate::Pass, false)
             }
             (
-                Due::Execute,
+                Due::Execute(_),
                 backend::DATA_ROW
                 | backend::COPY_OUT_RESPONSE
                 | backend::COPY_DATA
@@ -202,8 +239,11 @@ impl Answers {
             ) => (Fate::Pass, false),
             _ => (Fate::Nonsense, false),
         };
-        if is_over {
-            self.due.pop_front();
+        if is_over
+            && let Some(Due::Execute(Some(effect))) = self.due.pop_front()
+            && tag == backend::COMMAND_COMPLETE
+        {
+            self.done.push(effect);
         }
         fate
     }
@@ -241,10 +281,13 @@ impl Answers {
                 if self.due.is_empty() && self.due.capacity() > KEPT {
                     self.due = VecDeque::new();
                 }
-                return if due == Due::OurQuery {
-                    Fate::LeaveOut
-                } else {
-                    Fate::Pass
+                return match due {
+                    Due::OurQuery => Fate::LeaveOut,
+                    Due::Query(Some(effect)) if !self.has_failed => {
+                        self.done.push(effect);
+                        Fate::Pass
+                    }
+                    _ => Fate::Pass,
                 };
             }
             self.give_up(due);
@@ -264,6 +307,7 @@ impl Answers {
             None => return Fate::Pass,
             _ => {}
         }
+        self.has_failed = true;
         // It skips everything up to the next Sync.
         while let Some(due) = self.due.front() {
             if due.ends_ready() {
@@ -313,8 +357,12 @@ mod tests {
         }
         let mut fates = String::new();
         let locals = |answers: &mut Answers, fates: &mut String| {
-            while let Some(tag) = answers.take_local() {
-                fates.push(tag.into());
+            while let Some(local) = answers.take_local() {
+                fates.push(match local {
+                    Local::Parsed => '1',
+                    Local::Closed => '3',
+                    Local::Deallocated => 'd',
+                });
             }
         };
         locals(&mut answers, &mut fates);
@@ -334,40 +382,49 @@ mod tests {
 
     #[test]
     fn answers_come_in_their_order() {
-        use Due::{Bind, Describe, Execute, Local, Query, Sync};
-        check(&[Query], "TDDCZ", "ppppp");
-        check(&[Query], "TDCTDCZ", "ppppppp");
-        check(&[Query], "EZ", "pp");
-        check(&[Query], "NSAIZ", "ppppp");
+        use Due::{Bind, Describe, Sync};
+        use Local::{Closed, Parsed};
+        const QUERY: Due = Due::Query(None);
+        const EXECUTE: Due = Due::Execute(None);
+        check(&[QUERY], "TDDCZ", "ppppp");
+        check(&[QUERY], "TDCTDCZ", "ppppppp");
+        check(&[QUERY], "EZ", "pp");
+        check(&[QUERY], "NSAIZ", "ppppp");
         check(&[Due::Function], "VZ", "pp");
-        let usual = [parse(false), Bind, Describe, Execute, Sync];
+        let usual = [parse(false), Bind, Describe, EXECUTE, Sync];
         check(&usual, "12TDDCZ", "ppppppp");
         check(&usual, "12nCZ", "ppppp");
         check(&usual, "1EZ", "ppp");
         check(&usual, "EZ", "pp");
         check(&[parse(false), Describe, Sync], "1tTZ", "pppp");
-        check(&[Bind, Execute, Bind, Execute, Sync], "2Ds2DCZ", "ppppppp");
-        check(&[Query], "2", "p");
+        check(&[Bind, EXECUTE, Bind, EXECUTE, Sync], "2Ds2DCZ", "ppppppp");
+        check(&[QUERY], "2", "p");
         check(&[Bind, Sync], "1", "!");
         check(&[], "C", "!");
         check(&[], "Z", "!");
         check(&[], "E", "p");
-        check(&[Local(b'1'), Bind, Execute, Sync], "2CZ", "1ppp");
+        check(&[Due::Local(Parsed), Bind, EXECUTE, Sync], "2CZ", "1ppp");
         check(
-            &[Bind, Local(b'3'), Execute, Local(b'1'), Sync],
+            &[Bind, Due::Local(Closed), EXECUTE, Due::Local(Parsed), Sync],
             "2CZ",
             "p3p1p",
         );
         // What follows an error up to the Sync is not answered.
-        check(&[Bind, Local(b'3'), Sync, Local(b'1'), Sync], "EZZ", "pp1p");
+        check(
+            &[Bind, Due::Local(Closed), Sync, Due::Local(Parsed), Sync],
+            "EZZ",
+            "pp1p",
+        );
     }
 
     #[test]
     fn ours_stays_with_us() {
-        use Due::{Bind, Execute, OurQuery, Query, Sync};
-        check(&[OurQuery, Query], "SCSCZTDCZ", "-----pppp");
-        check(&[OurQuery, Query], "EZCZ", "--pp");
-        check(&[parse(true), Bind, Execute, Sync], "12CZ", "-ppp");
+        use Due::{Bind, OurQuery, Sync};
+        const QUERY: Due = Due::Query(None);
+        const EXECUTE: Due = Due::Execute(None);
+        check(&[OurQuery, QUERY], "SCSCZTDCZ", "-----pppp");
+        check(&[OurQuery, QUERY], "EZCZ", "--pp");
+        check(&[parse(true), Bind, EXECUTE, Sync], "12CZ", "-ppp");
         check(
             &[Due::Close { ours: true }, parse(true), Bind, Sync],
             "312Z",
@@ -378,10 +435,12 @@ mod tests {
 
     #[test]
     fn syncs_are_ignored_while_data_are_taken() {
-        use Due::{Bind, CopyEnd, Execute, Query, Sync};
+        use Due::{Bind, CopyEnd, Sync};
+        const QUERY: Due = Due::Query(None);
+        const EXECUTE: Due = Due::Execute(None);
         // libpq: everything at once, then the data, then another Sync.
         let mut answers = Answers::default();
-        for due in [parse(false), Bind, Due::Describe, Execute, Sync] {
+        for due in [parse(false), Bind, Due::Describe, EXECUTE, Sync] {
             answers.push(due);
         }
         for tag in *b"12nG" {
@@ -396,18 +455,18 @@ mod tests {
         }
         assert!(answers.is_empty());
         // All at once, data included.
-        check(&[Bind, Execute, CopyEnd, Sync], "2GCZ", "pppp");
-        check(&[Bind, Execute, Sync, CopyEnd, Sync], "2GCZ", "pppp");
-        check(&[Query, CopyEnd], "GCZ", "ppp");
+        check(&[Bind, EXECUTE, CopyEnd, Sync], "2GCZ", "pppp");
+        check(&[Bind, EXECUTE, Sync, CopyEnd, Sync], "2GCZ", "pppp");
+        check(&[QUERY, CopyEnd], "GCZ", "ppp");
         // The server refuses: the data are nothing to it.
-        check(&[Query, CopyEnd], "EZ", "pp");
-        check(&[Bind, Execute, CopyEnd, Sync], "EZ", "pp");
+        check(&[QUERY, CopyEnd], "EZ", "pp");
+        check(&[Bind, EXECUTE, CopyEnd, Sync], "EZ", "pp");
     }
 
     #[test]
     fn statements_that_failed_are_told() {
         let statements = crate::prepared::Statements::default();
-        let statement = statements.of(b"select", b"\0\0", "s");
+        let statement = statements.of(b"select", b"\0\0", "s", || None);
         let mut answers = Answers::default();
         answers.push(Due::Parse {
             ours: false,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::Settings;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::worker::Worker;
@@ -82,6 +83,7 @@ impl Lease {
             }
             if sql.to_ascii_uppercase().contains("DISCARD ALL") {
                 server.prepared.clear();
+                server.settings = Settings::default();
             }
         }
         server.is_tainted = false;

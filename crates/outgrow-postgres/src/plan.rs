@@ -30,6 +30,8 @@ pub struct Plan {
 pub struct House {
     /// How clients prove who they are.
     pub auth: Option<Auth>,
+    /// Whether [`Auth::Any`] is for databases with a user of their own only, as in PgBouncer.
+    pub any_needs_user: bool,
     /// Rules that say so for each client instead.
     pub hba: Option<Hba>,
     /// This machine's addresses, for rules that speak of them.
@@ -70,6 +72,7 @@ impl Default for House {
     fn default() -> Self {
         Self {
             auth: None,
+            any_needs_user: false,
             hba: None,
             interfaces: Vec::new(),
             system_users: String::new(),

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::answers::Effect;
+
 /// How often the table of texts is searched for those that nobody has any more: when it has grown
 /// to twice of what was left the last time, and this.
 const SWEEP_AT_LEAST: usize = 64;
@@ -19,6 +21,8 @@ pub(crate) struct Statement {
     pub(crate) query: Box<[u8]>,
     /// Number and types of parameters, as in the Parse message.
     pub(crate) types: Box<[u8]>,
+    /// What executing it does to the session, if anything.
+    pub(crate) effect: Option<Arc<Effect>>,
 }
 
 type Key = (Box<[u8]>, Box<[u8]>);
@@ -36,7 +40,13 @@ struct Table {
 
 impl Statements {
     /// The statement with this text and these types.
-    pub(crate) fn of(&self, query: &[u8], types: &[u8], prefix: &str) -> Arc<Statement> {
+    pub(crate) fn of(
+        &self,
+        query: &[u8],
+        types: &[u8],
+        prefix: &str,
+        effect: impl FnOnce() -> Option<Arc<Effect>>,
+    ) -> Arc<Statement> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key: Key = (query.into(), types.into());
         if let Some(known) = table.by_text.get(&key).and_then(Weak::upgrade) {
@@ -49,6 +59,7 @@ impl Statements {
             name: format!("{prefix}{number}").into_bytes().into(),
             query: query.into(),
             types: types.into(),
+            effect: effect(),
         });
         table.by_text.insert(key, Arc::downgrade(&statement));
         if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {
@@ -170,13 +181,13 @@ mod tests {
     #[test]
     fn a_text_has_one_name() {
         let statements = Statements::default();
-        let one = statements.of(b"select 1", b"\0\0", "s_");
-        let same = statements.of(b"select 1", b"\0\0", "s_");
-        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", "s_");
+        let one = statements.of(b"select 1", b"\0\0", "s_", || None);
+        let same = statements.of(b"select 1", b"\0\0", "s_", || None);
+        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", "s_", || None);
         assert_eq!(one, same);
         assert_eq!((&*one.name, &*typed.name), (&b"s_1"[..], &b"s_2"[..]));
         drop((one, same));
-        let again = statements.of(b"select 1", b"\0\0", "s_");
+        let again = statements.of(b"select 1", b"\0\0", "s_", || None);
         assert_eq!(
             &*again.name, b"s_3",
             "a name that was given up is not used again"
@@ -187,22 +198,25 @@ mod tests {
     fn texts_that_nobody_has_are_forgotten() {
         let statements = Statements::default();
         let kept: Vec<_> = (0..100)
-            .map(|number| statements.of(format!("select {number}").as_bytes(), b"\0\0", ""))
+            .map(|number| {
+                statements.of(format!("select {number}").as_bytes(), b"\0\0", "", || None)
+            })
             .collect();
         for number in 100..100_000 {
-            statements.of(format!("select {number}").as_bytes(), b"\0\0", "");
+            statements.of(format!("select {number}").as_bytes(), b"\0\0", "", || None);
         }
         assert!(statements.len() <= 402, "{}", statements.len());
         assert!(
             kept.iter()
-                .all(|one| statements.of(&one.query, b"\0\0", "") == *one)
+                .all(|one| statements.of(&one.query, b"\0\0", "", || None) == *one)
         );
     }
 
     #[test]
     fn the_longest_unused_is_closed() {
         let statements = Statements::default();
-        let [a, b, c] = ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", ""));
+        let [a, b, c] =
+            ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", "", || None));
         let mut server = OnServer::default();
         assert!(!server.uses(&a));
         assert_eq!(server.insert(Arc::clone(&a), 2), None);

@@ -23,11 +23,18 @@ use crate::prepared::Statements;
 use crate::problem::Refusal;
 use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
+use crate::sql::Lexing;
+use crate::sql::cache::Cache as Texts;
+use crate::sql::catalogue::Catalogue;
+use crate::sql::facts::Facts;
+use crate::sql::fingerprint::Secret as TextSecret;
 use crate::standing::{Report, Role, Standings, monitor};
 use crate::variables::Welcome;
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
+/// Bytes that a worker keeps of what it knows of texts.
+const TEXTS_BYTES: usize = 1 << 20;
 /// How long a pool is kept without clients and connections.
 const POOL_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -160,10 +167,13 @@ pub(crate) struct Worker {
     pub(crate) wheel: Arc<Wheel>,
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) statements: Statements,
+    /// What is known of texts.
+    texts: Mutex<Texts>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// The plan's epoch that the pools follow.
     epoch: AtomicU64,
+    no_catalogue: Catalogue,
     random: Mutex<Random>,
 }
 
@@ -176,9 +186,11 @@ impl Worker {
             wheel: Wheel::new(shared.clock.now()),
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             statements: Statements::default(),
+            texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),
             epoch: AtomicU64::new(0),
+            no_catalogue: Catalogue::default(),
             random: Mutex::new(Random::from_system()),
             shared,
         })
@@ -188,6 +200,13 @@ impl Worker {
     #[inline]
     pub(crate) fn now(&self) -> Ticks {
         self.shared.clock.now()
+    }
+
+    /// What a text is.
+    #[inline]
+    pub(crate) fn facts(&self, text: &[u8], lexing: Lexing) -> Facts {
+        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.know(text, lexing, &self.no_catalogue).facts
     }
 
     /// All pools.
@@ -423,6 +442,15 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.database.connect_query != new.database.connect_query
         || old.database.parameters != new.database.parameters
         || old.house.followed != new.house.followed
+}
+
+/// What texts are told apart under; known to nobody.
+fn text_secret() -> TextSecret {
+    TextSecret::new(|| {
+        let mut bytes = [0; 8];
+        outgrow_core::random::system_bytes(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    })
 }
 
 /// How connections of a pool log in.

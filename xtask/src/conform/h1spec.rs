@@ -86,7 +86,11 @@ fn read(text: &str) -> anyhow::Result<Verdict> {
         marked('✅').count() == passed && passed + failures.len() == total && total > 0,
         "its lines and its summary do not agree"
     );
-    Ok(Verdict { passed, failures })
+    Ok(Verdict {
+        passed,
+        failures,
+        ..Verdict::default()
+    })
 }
 
 #[cfg(test)]

@@ -123,7 +123,11 @@ fn read(text: &str) -> anyhow::Result<Verdict> {
             reason: "skipped: h2spec could not judge it with what the backend answered".to_owned(),
         }));
     }
-    Ok(Verdict { passed, failures })
+    Ok(Verdict {
+        passed,
+        failures,
+        ..Verdict::default()
+    })
 }
 
 #[cfg(test)]

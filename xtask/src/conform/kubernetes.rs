@@ -76,10 +76,7 @@ pub(super) fn run(
 /// Reads what nextest says of each test at its end.
 fn read(text: &str) -> Option<Verdict> {
     let (_, end) = text.split_once("Summary")?;
-    let mut verdict = Verdict {
-        passed: 0,
-        failures: Vec::new(),
-    };
+    let mut verdict = Verdict::default();
     for line in end.lines() {
         let Some((result, test)) = line.trim().split_once(" [") else {
             continue;

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use super::Client;
-use crate::answers::Due;
+use crate::answers::{Due, Effect, Local};
 use crate::flow::{Flow, LARGEST};
 use crate::prepared::Statement;
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
-use crate::server::Server;
+use crate::server::{Server, transaction};
+use crate::sql::facts::{Kind, Pin, Statements};
 use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
-use crate::wire::{backend, frontend, read, write};
+use crate::wire::{frontend, read, write};
+
+/// Most portals that change the session, at a time.
+const MOST_PORTALS: usize = 64;
 
 /// Where judging ended.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) struct Following<'h> {
     pub(super) limit: usize,
     /// How their names begin.
     pub(super) prefix: &'h str,
+    /// Whether what statements do to the session is followed.
+    pub(super) is_on: bool,
 }
 
 impl Client {
@@ -82,15 +88,15 @@ impl Client {
             }
             match header.tag {
                 frontend::QUERY => {
-                    server.answers.push(Due::Query);
-                    self.up.pass_message(header.whole());
+                    self.judge_query(server, header, is_whole, following);
                 }
                 frontend::SYNC => {
                     server.answers.push(Due::Sync);
                     self.up.pass(header.whole());
                 }
                 frontend::EXECUTE => {
-                    server.answers.push(Due::Execute);
+                    let effect = self.effect_of_portal(header);
+                    server.answers.push(Due::Execute(effect));
                     self.up.pass_message(header.whole());
                 }
                 frontend::FUNCTION_CALL => {
@@ -120,9 +126,110 @@ impl Client {
         }
     }
 
+    fn judge_query(
+        &mut self,
+        server: &mut Server,
+        header: Header,
+        is_whole: bool,
+        following: Following<'_>,
+    ) {
+        let whole = header.whole();
+        let body = self.up.unread().get(HEADER_BYTES..whole);
+        let text = body.and_then(|body| body.strip_suffix(b"\0"));
+        let Some(text) = text.filter(|_| is_whole) else {
+            // Too long to be looked at: nobody knows what the session is after it.
+            server.is_tainted |= following.is_on;
+            server.answers.push(Due::Query(None));
+            self.up.pass_message(whole);
+            return;
+        };
+        if !following.is_on {
+            server.answers.push(Due::Query(None));
+            self.up.pass(whole);
+            return;
+        }
+        let facts = self.worker.facts(text, self.lexing);
+        let effect = facts.needs_reading().then(|| self.effect(text));
+        if let Some(effect) = &effect
+            && facts.kind == Kind::Deallocate
+            && facts.statements == 1
+            && following.limit > 0
+            && server.transaction != transaction::FAILED
+            && self.deallocates(effect)
+        {
+            self.up.leave_out(whole);
+            server.answers.push(Due::Local(Local::Deallocated));
+            return;
+        }
+        server.answers.push(Due::Query(effect));
+        self.up.pass(whole);
+    }
+
+    fn effect(&self, text: &[u8]) -> Arc<Effect> {
+        Arc::new(Effect {
+            text: text.into(),
+            lexing: self.lexing,
+        })
+    }
+
+    /// Whether a `DEALLOCATE name` is about a statement that was prepared by the protocol, whose name
+    /// only we know; it is forgotten then.
+    fn deallocates(&mut self, effect: &Effect) -> bool {
+        let mut statements = Statements::new(&effect.text, effect.lexing);
+        let name = statements.next().and_then(|statement| statement.name);
+        let name = name.map(|name| name.folded().into_owned());
+        name.is_some_and(|name| self.names.remove(&name).is_some())
+    }
+
+    fn effect_of_portal(&self, header: Header) -> Option<Arc<Effect>> {
+        if self.portals.is_empty() {
+            return None;
+        }
+        let body = self.up.unread().get(HEADER_BYTES..header.whole())?;
+        let (name, _) = read::text(body)?;
+        let known = self.portals.iter().find(|(known, _)| **known == *name);
+        known.map(|(_, effect)| Arc::clone(effect))
+    }
+
+    /// Takes note of what executing a portal does, that is made of a statement.
+    fn note_portal(&mut self, portal: &[u8], statement: &[u8], known: Option<&Arc<Statement>>) {
+        let effect = match known {
+            Some(statement) => statement.effect.clone(),
+            None if statement.is_empty() => self.unnamed.clone(),
+            None => None,
+        };
+        if !self.portals.is_empty() {
+            self.portals.retain(|(known, _)| **known != *portal);
+        }
+        if let Some(effect) = effect {
+            if self.portals.len() >= MOST_PORTALS {
+                self.session.pin(Pin::Unread);
+                self.portals.clear();
+            }
+            self.portals.push((portal.into(), effect));
+        }
+    }
+
+    /// Takes note of what executing the unnamed statement does.
+    fn note_unnamed(&mut self, server: &mut Server, whole: usize) {
+        let body = self.up.unread().get(HEADER_BYTES..whole);
+        match body.and_then(read::Parse::read) {
+            Some(parse) if parse.name.is_empty() => {
+                let facts = self.worker.facts(parse.query, self.lexing);
+                self.unnamed = facts.needs_reading().then(|| self.effect(parse.query));
+            }
+            Some(_) => {}
+            // As with a query that is too long.
+            None => server.is_tainted = true,
+        }
+    }
+
     fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
         self.pool.numbers.client_parses.add(1);
         let whole = header.whole();
+        if following.is_on {
+            self.note_unnamed(server, whole);
+        }
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let parsed = body.and_then(read::Parse::read);
         let followed = parsed
@@ -149,15 +256,18 @@ impl Client {
             server.answers.push(due);
             return;
         };
-        let statement = self
-            .worker
-            .statements
-            .of(parse.query, parse.types, following.prefix);
+        let statement =
+            self.worker
+                .statements
+                .of(parse.query, parse.types, following.prefix, || {
+                    let facts = self.worker.facts(parse.query, self.lexing);
+                    facts.needs_reading().then(|| self.effect(parse.query))
+                });
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));
         if server.prepared.uses(&statement) {
             self.up.leave_out(whole);
-            server.answers.push(Due::Local(backend::PARSE_COMPLETE));
+            server.answers.push(Due::Local(Local::Parsed));
             return;
         }
         self.make_room(server, &statement, following);
@@ -236,9 +346,17 @@ impl Client {
             .get(name)
             .filter(|_| following.limit > 0)
             .cloned();
+        let portal_bytes = portal.len();
+        let changes_something = match &known {
+            Some(statement) => statement.effect.is_some(),
+            None => name.is_empty() && self.unnamed.is_some(),
+        };
+        if following.is_on && (changes_something || !self.portals.is_empty()) {
+            let (portal, name): (Box<[u8]>, Box<[u8]>) = (portal.into(), name.into());
+            self.note_portal(&portal, &name, known.as_ref());
+        }
         if let Some(statement) = known {
             self.pool.numbers.binds.add(1);
-            let portal_bytes = portal.len();
             self.prepare(server, &statement, following);
             let rest = header.body as usize - length;
             self.up.replace(HEADER_BYTES + length, |old, out| {
@@ -285,7 +403,7 @@ impl Client {
             let name: Box<[u8]> = name.into();
             self.names.remove(&name);
             self.up.leave_out(whole);
-            server.answers.push(Due::Local(backend::CLOSE_COMPLETE));
+            server.answers.push(Due::Local(Local::Closed));
             return None;
         }
         match self.names.get(name).cloned() {
@@ -305,7 +423,12 @@ impl Client {
 fn must_be_whole(header: Header) -> bool {
     matches!(
         header.tag,
-        frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE | frontend::SYNC
+        frontend::QUERY
+            | frontend::EXECUTE
+            | frontend::PARSE
+            | frontend::DESCRIBE
+            | frontend::CLOSE
+            | frontend::SYNC
     ) && header.whole() <= LARGEST
 }
 

@@ -7,6 +7,7 @@ mod prove;
 mod relay;
 mod replication;
 mod serve;
+mod session;
 mod startup;
 
 use std::sync::Arc;
@@ -18,7 +19,11 @@ use outgrow_tls::TlsStream;
 
 pub use accept::{ListenerPlan, Slot};
 pub(crate) use accept::{receive, run};
+pub(crate) use session::Settings;
 
+use session::Session;
+
+use crate::answers::Effect;
 use crate::ask::Ask;
 use crate::budget::Share;
 use crate::cancel::Cancellable;
@@ -27,6 +32,7 @@ use crate::login::Credential;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::socket::Socket;
+use crate::sql::Lexing;
 use crate::variables::Variables;
 use crate::worker::{Shared, Worker};
 
@@ -129,6 +135,14 @@ pub(crate) struct Client {
     pub(crate) variables: Variables,
     /// The statements that it has prepared.
     pub(crate) names: OfClient,
+    /// What its session is besides.
+    session: Session,
+    /// How its texts are read.
+    lexing: Lexing,
+    /// What executing the unnamed statement does to the session.
+    unnamed: Option<Arc<Effect>>,
+    /// What executing its portals does, of those that do something.
+    portals: Vec<(Box<[u8]>, Arc<Effect>)>,
     pub(crate) cancel: Arc<Cancellable>,
     pub(crate) timer: Timer,
     pub(crate) identity: Box<Identity>,

@@ -34,7 +34,8 @@ impl Login {
         let any = house.auth == Some(Auth::Any) && house.hba.is_none();
         if any {
             let database = plan.database(&wanted.database);
-            if database.is_some_and(|database| database.user.is_none()) {
+            let lacks_user = database.is_some_and(|database| database.user.is_none());
+            if lacks_user && house.any_needs_user {
                 let message = "bouncer config error";
                 return Err(Refusal::new(PROTOCOL, message).into());
             }

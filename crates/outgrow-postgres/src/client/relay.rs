@@ -8,12 +8,13 @@ use outgrow_core::Ticks;
 
 use super::Client;
 use super::judge::{Following, Judged, is_amid_message};
-use crate::answers::Fate;
+use crate::answers::{Effect, Fate, Local};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal};
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
+use crate::sql::facts::Pin;
 use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
 use crate::wire::{backend, read, write};
 
@@ -53,6 +54,8 @@ pub(super) struct Relay<'r> {
     /// The server has told the client why it ends.
     server_said_why: bool,
     has_timeouts: bool,
+    /// What the server was asked about.
+    asked: Option<Pin>,
 }
 
 impl<'r> Relay<'r> {
@@ -80,20 +83,27 @@ impl<'r> Relay<'r> {
             server_is_deaf: false,
             server_said_why: false,
             has_timeouts,
+            asked: None,
         }
     }
 
     /// Puts the client's settings on the connection, along with its first message.
     pub(super) fn bring_settings(&mut self) {
-        if self.client.variables.are_on(&self.server.variables) {
+        let (client, server) = (&self.client, &mut self.server);
+        let are_equal = client.session.settings() == &server.settings;
+        if client.variables.are_on(&server.variables) && are_equal {
             return;
         }
         let mut sql = Vec::new();
-        if self
-            .client
+        client
             .variables
-            .write_difference(&self.server.variables, &mut sql)
-        {
+            .write_difference(&server.variables, &mut sql);
+        if !are_equal {
+            let settings = client.session.settings();
+            settings.write_difference(&server.settings, &mut sql);
+            server.settings.clone_from(settings);
+        }
+        if !sql.is_empty() {
             self.client.up.put(|out| write::query(out, &sql));
             self.server.answers.push(crate::answers::Due::OurQuery);
         }
@@ -128,6 +138,7 @@ impl<'r> Relay<'r> {
                     house.max_prepared
                 },
                 prefix: &house.prepared_prefix,
+                is_on: self.plan.mode != PoolMode::Session,
             };
             match client.judge(server, following) {
                 Judged::Blocked | Judged::NeedsServer => {}
@@ -187,7 +198,9 @@ impl<'r> Relay<'r> {
                 Poll::Pending => {}
             }
         }
-        if self.plan.mode != PoolMode::Session
+        let is_free = self.plan.mode != PoolMode::Session && self.is_free();
+        *moved |= self.client.up.is_pending() && self.asked.is_some();
+        if is_free
             && self.server.is_at_rest()
             && self.query_began.is_none()
             && !self.client.up.is_pending()
@@ -211,6 +224,38 @@ impl<'r> Relay<'r> {
             }
         }
         None
+    }
+
+    /// Whether nothing keeps the client at this connection. Asks the server where that is not
+    /// certain.
+    #[inline]
+    fn is_free(&mut self) -> bool {
+        if self.client.session.pins().is_empty() {
+            return true;
+        }
+        if self.asked.is_none()
+            && self.server.is_at_rest()
+            && !self.client.up.is_pending()
+            && self.client.up.unread().is_empty()
+            && let Some((pin, question)) = self.client.session.next_question()
+        {
+            let question = question.as_bytes();
+            self.client.up.put(|out| write::query(out, question));
+            self.server.answers.push(crate::answers::Due::OurQuery);
+            self.asked = Some(pin);
+        }
+        false
+    }
+
+    /// Takes note of the server's answer to that.
+    fn note_answer(&mut self, header: Header) {
+        let unread = self.server.down.unread();
+        let body = unread.get(HEADER_BYTES..header.whole()).unwrap_or_default();
+        if let Some(pin) = self.asked {
+            // One column of one byte.
+            let still_holds = body.last() != Some(&b'f');
+            self.client.session.note_answer(pin, still_holds);
+        }
     }
 
     fn server_gone(&self) -> End {
@@ -243,6 +288,12 @@ impl<'r> Relay<'r> {
             }
             let was_ours = server.answers.is_ours();
             let fate = server.answers.judge(header.tag);
+            while let Some(effect) = self.server.answers.take_done() {
+                self.note_effect(&effect);
+            }
+            if was_ours && header.tag == backend::DATA_ROW && is_whole {
+                self.note_answer(header);
+            }
             if is_whole
                 && header.tag != backend::DATA_ROW
                 && let Some(end) = self.note(header, was_ours)
@@ -278,6 +329,7 @@ impl<'r> Relay<'r> {
                     // Ours too: the server's way to write it is as good, and need not be set again.
                     self.client.variables.set(name, value);
                     self.client.variables.share(&server.variables);
+                    self.client.note_lexing();
                 }
             }
             backend::ERROR_RESPONSE => {
@@ -300,15 +352,33 @@ impl<'r> Relay<'r> {
         None
     }
 
+    /// Takes note of what the server has executed.
+    #[cold]
+    fn note_effect(&mut self, effect: &Effect) {
+        let is_failed = self.server.transaction == transaction::FAILED;
+        let followed = &self.plan.house.followed;
+        self.client
+            .session
+            .note(&effect.text, effect.lexing, followed, is_failed);
+    }
+
     /// Takes note that the server waits for what comes next.
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
+            self.asked = None;
             if server.answers.take_failure() {
                 let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
                 return Some(End::ServerGone(Some(refusal)));
             }
             return None;
+        }
+        let has_failed = server.answers.take_has_failed();
+        if server.transaction == transaction::NONE {
+            self.client.session.end_transaction(has_failed);
+            if self.client.session.settings() != &server.settings {
+                server.settings.clone_from(self.client.session.settings());
+            }
         }
         let now = self.client.worker.now();
         let numbers = &self.client.pool.numbers;
@@ -405,8 +475,16 @@ impl<'r> Relay<'r> {
 /// Puts in what we answer ourselves, when it is its turn.
 #[inline]
 fn answer_locally(server: &mut Server) {
-    while let Some(tag) = server.answers.take_local() {
-        server.down.put(|out| write::empty(out, tag));
+    while let Some(local) = server.answers.take_local() {
+        let state = server.transaction;
+        server.down.put(|out| match local {
+            Local::Parsed => write::empty(out, backend::PARSE_COMPLETE),
+            Local::Closed => write::empty(out, backend::CLOSE_COMPLETE),
+            Local::Deallocated => {
+                write::command_complete(out, "DEALLOCATE");
+                write::ready(out, state);
+            }
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use outgrow_net::{Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
+use super::session::Session;
 use super::{Client, Identity, login};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
@@ -17,6 +18,7 @@ use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::settings::PoolMode;
 use crate::socket::Socket;
+use crate::sql::Lexing;
 use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
@@ -60,6 +62,10 @@ pub(super) async fn run(
         tail: Flow::default(),
         variables,
         names: OfClient::default(),
+        session: Session::default(),
+        lexing: Lexing::default(),
+        unnamed: None,
+        portals: Vec::new(),
         identity,
         worker,
     };
@@ -99,6 +105,7 @@ impl Client {
 
     pub(super) fn greet(&mut self, welcome: &Welcome) {
         self.variables.fill(&welcome.variables);
+        self.note_lexing();
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
         let variables = &self.variables;
@@ -241,8 +248,12 @@ impl Client {
                 return Ok(());
             }
             End::LeftAtRest => {
-                server.is_tainted |= plan.mode == PoolMode::Session;
-                lease.give_back();
+                let pins = self.session.pins();
+                server.is_tainted |= plan.mode == PoolMode::Session || !pins.is_empty();
+                // What no statement undoes ends with the connection.
+                if pins.iter().all(|pin| pin.cleaning().is_some()) {
+                    lease.give_back();
+                }
                 return Err(None);
             }
             End::LeftAmid => return Err(None),

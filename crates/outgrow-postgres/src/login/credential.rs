@@ -6,7 +6,7 @@ use std::sync::Arc;
 use outgrow_upstream::scram::{Keys, Salt};
 
 use super::md5;
-use super::secret::{Password, Secret};
+use super::secret::{Password, Secret, SecretProblem};
 
 /// What is at hand for logging in to a server as a user. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,11 @@ impl Credential {
             Some(Secret::Md5(hash)) => Self::Md5(hash.clone()),
             Some(Secret::Scram(_)) => Self::Locked,
         }
+    }
+
+    /// What a password in a configuration gives, which may be an MD5 verifier as well.
+    pub fn read(text: &[u8]) -> Result<Self, SecretProblem> {
+        Secret::read(text).map(|secret| Self::of(secret.as_ref()))
     }
 
     /// Its kind, for logs and the console.

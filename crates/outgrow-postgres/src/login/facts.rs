@@ -56,7 +56,8 @@ impl Source<'_> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tls<'a> {
     /// The hash of our certificate in this connection, for channel binding
-    /// ([`super::scram::end_point_hash`]); `None` offers none.
+    /// ([`super::scram::end_point_hash`]); `None` offers none: for listeners behind something else
+    /// that ends the client's TLS, whose certificate is the one that the client sees.
     pub end_point: Option<&'a [u8]>,
     /// The client's certificate, if it showed one **and its issuer is trusted**: the verification
     /// is TLS's.

@@ -38,10 +38,13 @@ pub(super) fn check(demand: &Demand, facts: &Facts<'_>) -> Result<Option<String>
             let certificate = certificate.unwrap_or_default();
             owner(demand, certificate, facts.user)
                 .map(Some)
-                // Postgres names the method's failure, which is that of the password.
-                .map_err(|reason| Refusal {
-                    cause: Cause::Identity,
-                    ..Refusal::password(facts.user, &reason)
+                // Postgres names the failure after the method.
+                .map_err(|reason| match demand.method {
+                    Method::Trust => Refusal::identity("\"trust\"", facts.user, &reason),
+                    _ => Refusal {
+                        cause: Cause::Identity,
+                        ..Refusal::password(facts.user, &reason)
+                    },
                 })
         }
         _ => Ok(None),

@@ -12,6 +12,7 @@ use outgrow_upstream::{Endpoint, Permit};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
+use crate::client::Settings;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
 use crate::socket::Socket;
@@ -51,6 +52,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// The settings that were set on it by statements.
+    pub(crate) settings: Settings,
     /// What a cancel request must name.
     pub(crate) target: Target,
     pub(crate) created: Ticks,

@@ -12,6 +12,7 @@ use super::{Server, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
+use crate::client::Settings;
 use crate::flow::Flow;
 use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
 use crate::plan::PoolPlan;
@@ -106,6 +107,7 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        settings: Settings::default(),
         target: Target {
             endpoint,
             process: login.process,

@@ -163,7 +163,8 @@ outgrow_core::choice! {
     pub enum Auth {
         /// They do not, but the user must be a known one.
         Trust = "trust",
-        /// They do not, and any name is taken; only with a `user` for the database.
+        /// They do not, and any name is taken: for the server to judge, or with a `user` of the
+        /// database.
         Any = "any",
         /// The password as it is. Only over TLS or a Unix socket.
         Plain = "plain",

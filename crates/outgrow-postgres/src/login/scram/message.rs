@@ -19,7 +19,6 @@ pub(super) enum Flag {
 /// The client's first message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct First {
-    pub(super) flag: Flag,
     /// What counts as its header, which the last message repeats.
     pub(super) header: Vec<u8>,
     /// The rest, which is signed.
@@ -38,13 +37,18 @@ pub(super) struct Last<'a> {
 }
 
 impl First {
-    /// Reads it. Which flags are right is not decided here.
-    pub(super) fn read(message: &[u8]) -> Result<Self, Problem> {
+    /// Reads it. Which flags are right is not decided here, but in the moment when it is read:
+    /// Postgres complains of the first thing that is wrong.
+    pub(super) fn read(
+        message: &[u8],
+        check: impl Fn(Flag) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         let mut rest = Rest(message);
         let flag = match rest.peek() {
             Some(b'n') => rest.skip(Flag::Unsupported),
             Some(b'y') => rest.skip(Flag::NotOffered),
             Some(b'p') => {
+                check(Flag::EndPoint)?;
                 let kind = rest.value(b'p')?;
                 if kind != END_POINT.as_bytes() {
                     return Err(Problem::unknown_binding(kind));
@@ -58,6 +62,7 @@ impl First {
                 return Err(Problem::malformed(detail));
             }
         };
+        check(flag)?;
         rest.comma()?;
         if rest.peek() == Some(b'a') {
             let text = "client uses authorization identity, but it is not supported";
@@ -86,7 +91,6 @@ impl First {
             rest.any_value()?;
         }
         Ok(Self {
-            flag,
             header: message[..message.len() - bare.len()].to_vec(),
             bare: bare.to_vec(),
             nonce: nonce.to_vec(),
@@ -114,7 +118,9 @@ impl<'a> Last<'a> {
                 let detail = "Malformed proof in client-final-message.";
                 return Err(Problem::malformed(detail.to_owned()));
             };
-            if rest.peek().is_some() {
+            // Postgres lets a last comma pass. It would be the one thing in a login that somebody
+            // could put in unnoticed.
+            if rest.peek().is_some() || message.ends_with(b",") {
                 let detail = "Garbage found at the end of client-final-message.";
                 return Err(Problem::malformed(detail.to_owned()));
             }

@@ -167,8 +167,7 @@ impl Server {
     }
 
     fn first(&mut self, message: &[u8]) -> Result<Outcome, Problem> {
-        let first = First::read(message)?;
-        self.check_flag(first.flag)?;
+        let first = First::read(message, |flag| self.check_flag(flag))?;
         let salt = self.verifier.salt();
         let mut nonce = first.nonce;
         nonce.extend_from_slice(self.nonce.as_bytes());

@@ -12,6 +12,7 @@ mod sasl;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use outgrow_upstream::scram::NONCE_BYTES;
 use super::RANDOM_BYTES;
 use super::auth_query::Answer;
 use super::credential::Credential;
-use super::demand::{Demand, Method};
+use super::demand::{CertificateDemand, Demand, Method};
 use super::derivation::{Derivation, Derived};
 use super::facts::Facts;
 use super::identity;
@@ -30,7 +31,7 @@ use super::scram::Server;
 use super::secret::{Password, Secret};
 
 /// What holds for all exchanges.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerSettings {
     /// Iterations of verifiers that we make of plain passwords, and that unknown users are shown.
     /// 4096, as in Postgres. Servers' verifiers should have as many, or the two can be told apart.
@@ -54,6 +55,17 @@ impl ServerSettings {
             mock_secret,
             unknown_user: UnknownUser::default(),
         }
+    }
+}
+
+impl fmt::Debug for ServerSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ServerSettings")
+            .field("iterations", &self.iterations)
+            .field("most_iterations", &self.most_iterations)
+            .field("unknown_user", &self.unknown_user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -211,10 +223,12 @@ impl ServerExchange {
         if demand.method == Method::Reject {
             return (exchange, refused(Refusal::rejected(facts)));
         }
-        // A certificate that must be there and is not is told before anything is asked.
-        let lacks_certificate = facts.tls.is_none_or(|tls| tls.certificate.is_none());
-        if let (Err(refusal), true) = (&exchange.identity, lacks_certificate)
-            && demand.certificate != super::CertificateDemand::None
+        // What no password can make good is told before anybody is asked about the user.
+        let needs_identity = matches!(demand.method, Method::Certificate | Method::Peer);
+        let lacks_certificate = demand.certificate != CertificateDemand::None
+            && facts.tls.is_none_or(|tls| tls.certificate.is_none());
+        if let Err(refusal) = &exchange.identity
+            && (needs_identity || lacks_certificate)
         {
             let refusal = refusal.clone();
             return (exchange, refused(refusal));
@@ -310,11 +324,10 @@ impl ServerExchange {
         }
     }
 
-    /// Certificates and peers: all is known. That the user is unknown is told as a failure.
+    /// Trust, certificates and peers: all is known. That the user is unknown is told as a failure.
     fn without_password(&mut self) -> ServerStep {
         let credential = match &self.secret {
             Stored::User(secret) => Credential::of(secret.as_ref()),
-            Stored::Nobody if self.identity.is_err() => Credential::None,
             Stored::Nobody => {
                 let way = match self.method {
                     Method::Peer => "Peer",

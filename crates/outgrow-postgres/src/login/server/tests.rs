@@ -404,6 +404,10 @@ fn certificates_must_be_those_of_the_user() {
         ..Tls::default()
     });
     assert_eq!(login.text(), text);
+    // Nobody is asked about the user of a certificate that is not theirs.
+    let mut login = Login::new(Method::Certificate, None, "");
+    login.known = Known::Ask;
+    assert_eq!(login.text(), text);
 }
 
 #[test]
@@ -430,6 +434,21 @@ fn certificates_beside_passwords() {
     check(of_user, Some("ann"), "apple", good);
     check(of_user, Some("whoever"), "apple", WRONG);
     check(of_user, None, "apple", missing);
+    let mut login = Login::new(Method::Trust, None, "");
+    login.demand.certificate = of_user;
+    login.facts.tls = Some(Tls {
+        end_point: None,
+        certificate: Some(ClientCertificate::default()),
+    });
+    let text = "28000 \"trust\" authentication failed for user \"ann\"";
+    assert_eq!(login.text(), text);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let (exchange, _) = begin(Method::ScramSha256, scram_of("apple"));
+    let shown = format!("{exchange:?}");
+    assert!(!shown.contains("7, 7, 7"), "{shown}");
 }
 
 #[test]

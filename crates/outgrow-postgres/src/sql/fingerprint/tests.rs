@@ -1,0 +1,1 @@
+//! Which texts are the same statement, and how they are shown.
