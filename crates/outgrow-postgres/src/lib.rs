@@ -11,6 +11,7 @@ mod client;
 mod flow;
 mod lease;
 pub mod login;
+mod making;
 pub mod numbers;
 pub mod pgbouncer;
 pub mod plan;

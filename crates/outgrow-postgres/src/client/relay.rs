@@ -11,7 +11,7 @@ use super::judge::{Following, Judged, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
-use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal};
+use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
@@ -266,7 +266,15 @@ impl<'r> Relay<'r> {
         if self.server_said_why {
             return End::ServerGone(None);
         }
-        End::ServerGone(Some(Refusal::new(CONNECTION, "server conn crashed?")))
+        let is_inside = self.server.transaction != transaction::NONE;
+        let refusal = if !self.on_replica && self.server.answers.may_commit(is_inside) {
+            let message =
+                "server conn crashed? Whether the last statement took effect is not known";
+            Refusal::new(UNKNOWN_OUTCOME, message)
+        } else {
+            Refusal::new(CONNECTION, "server conn crashed?")
+        };
+        End::ServerGone(Some(refusal))
     }
 
     fn server_failed(&self, _: &io::Error) -> End {
