@@ -65,6 +65,8 @@ pub struct House {
     pub prepared_prefix: String,
     /// How long clients may take to log in.
     pub login: Duration,
+    /// Which reads go to replicas; none: nothing does.
+    pub reads: Option<ReadsPlan>,
     /// TLS for clients.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether clients over TCP must use TLS.
@@ -128,6 +130,7 @@ impl Default for House {
             max_prepared: 0,
             prepared_prefix: String::new(),
             login: Duration::from_secs(60),
+            reads: None,
             tls: None,
             requires_tls: false,
             login_notice: String::new(),
@@ -145,6 +148,18 @@ impl Default for House {
             cancel: Duration::from_secs(10),
         }
     }
+}
+
+/// Which replicas reads may go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadsPlan {
+    /// How old the last transaction may be that a replica has replayed while there are newer ones; zero is no limit.
+    pub max_lag: Duration,
+    /// How many bytes of the log a replica may be behind; zero is no limit.
+    pub max_lag_bytes: u64,
+    /// How long a read waits for a replica that has what its client wrote, before it goes to the
+    /// primary.
+    pub wait: Duration,
 }
 
 /// A database.

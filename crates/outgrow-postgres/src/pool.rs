@@ -43,6 +43,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Inner {
     plan: Arc<PoolPlan>,
+    is_for_replica: bool,
     /// The longest idle in front.
     idle: VecDeque<Box<Server>>,
     /// Connections that clients have.
@@ -138,6 +139,7 @@ impl Pool {
             numbers: Numbers::default(),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
+                is_for_replica: endpoint.is_some(),
                 idle: VecDeque::new(),
                 lent: 0,
                 coming: 0,
@@ -555,7 +557,14 @@ impl Inner {
     #[inline]
     fn is_over(&self, server: &Server, now: Ticks) -> bool {
         let lifetime = self.plan.limits.server_lifetime;
-        server.generation != self.generation
+        let wanted = if self.is_for_replica {
+            Role::Replica
+        } else {
+            Role::Primary
+        };
+        let is_another = server.standing.role().is_some_and(|role| role != wanted);
+        is_another
+            || server.generation != self.generation
             || (!lifetime.is_zero() && now.since(server.created) >= lifetime)
             || !server.endpoint().is_usable()
     }

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use outgrow_balance::hash::hash;
-use outgrow_core::{Cause, Clock, Fault, Phase, Random, Sent, Snapshot, Ticks};
+use outgrow_core::{Clock, Random, Snapshot, Ticks};
 use outgrow_message::{Blocks, Ledger};
 use outgrow_net::{Mailboxes, Wheel};
-use outgrow_upstream::service::{Unavailable, Wish};
-use outgrow_upstream::{Endpoint, EndpointId, Outcome, Permit, Service};
+use outgrow_upstream::{EndpointId, Service};
 use tokio::task::AbortHandle;
 
 use crate::budget::{Budgets, Of, Share};
@@ -19,20 +18,19 @@ use crate::console::Console;
 use crate::events::{Level, Outlet, Topic};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
+use crate::making;
 use crate::plan::{Hosts, Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
-use crate::seen::{Seen, ServerEntry};
-use crate::server::Server;
-use crate::server::open::{self, Failure, Making};
+use crate::reads::{self, Reads};
+use crate::seen::Seen;
 use crate::sql::Lexing;
 use crate::sql::cache::Cache as Texts;
 use crate::sql::catalogue::Catalogue;
 use crate::sql::facts::Facts;
 use crate::sql::fingerprint::Secret as TextSecret;
-use crate::standing::{Report, Role, Standings, monitor};
-use crate::variables::Welcome;
+use crate::standing::{Standings, monitor};
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
@@ -214,7 +212,8 @@ impl Shared {
     }
 }
 
-type PoolKey = (Arc<str>, Arc<str>);
+/// A database, a user on the server, and the replica that a pool is for.
+type PoolKey = (Arc<str>, Arc<str>, Option<EndpointId>);
 
 /// One worker.
 #[derive(Debug)]
@@ -227,12 +226,14 @@ pub(crate) struct Worker {
     pub(crate) statements: Statements,
     /// What is known of texts.
     texts: Mutex<Texts>,
+    /// What is known of databases whose reads go to replicas.
+    reads: Mutex<HashMap<Arc<str>, Arc<Reads>>>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// The plan's epoch that the pools follow.
     epoch: AtomicU64,
     no_catalogue: Catalogue,
-    random: Mutex<Random>,
+    pub(crate) random: Mutex<Random>,
 }
 
 impl Worker {
@@ -245,6 +246,7 @@ impl Worker {
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             statements: Statements::default(),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
+            reads: Mutex::default(),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -258,6 +260,26 @@ impl Worker {
     #[inline]
     pub(crate) fn now(&self) -> Ticks {
         self.shared.clock.now()
+    }
+
+    /// What is known of the statements of a pool's database, where reads go to replicas.
+    pub(crate) fn reads(&self, pool: &Arc<Pool>) -> Option<Arc<Reads>> {
+        let plan = pool.plan();
+        let has_replicas = plan.database.service.endpoints().load().all.len() > 1;
+        if plan.house.reads.is_none() || !has_replicas {
+            return None;
+        }
+        let mut all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, reads| Arc::strong_count(reads) > 1);
+        if let Some(reads) = all.get(&pool.database) {
+            return Some(Arc::clone(reads));
+        }
+        let reads = Reads::new();
+        all.insert(Arc::clone(&pool.database), Arc::clone(&reads));
+        if let Some(worker) = self.this.upgrade() {
+            tokio::spawn(reads::run(worker, Arc::clone(pool), Arc::clone(&reads)));
+        }
+        Some(reads)
     }
 
     /// What a text is.
@@ -276,7 +298,26 @@ impl Worker {
     /// The pool of a database, as clients call it, and a user on the server; made when there is
     /// none. None when there is no such database (any more).
     pub(crate) fn pool(&self, database: &Arc<str>, user: &Arc<str>) -> Option<Arc<Pool>> {
-        let key = (Arc::clone(database), Arc::clone(user));
+        self.pool_of(database, user, None)
+    }
+
+    /// The same for a replica.
+    pub(crate) fn pool_at(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: EndpointId,
+    ) -> Option<Arc<Pool>> {
+        self.pool_of(database, user, Some(endpoint))
+    }
+
+    fn pool_of(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: Option<EndpointId>,
+    ) -> Option<Arc<Pool>> {
+        let key = (Arc::clone(database), Arc::clone(user), endpoint);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
@@ -285,7 +326,7 @@ impl Worker {
         let pool = Pool::new(
             Arc::clone(database),
             Arc::clone(user),
-            None,
+            endpoint,
             plan,
             self.now(),
         );
@@ -463,28 +504,12 @@ impl Worker {
             let Some(worker) = self.this.upgrade() else {
                 return;
             };
-            tokio::spawn(make(worker, Arc::clone(pool)));
-        }
-    }
-
-    /// Makes a connection for one client alone, with these parameters at its start.
-    pub(crate) async fn open_own(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-        parameters: Vec<(String, String)>,
-    ) -> Result<(Box<Server>, Welcome), Failure> {
-        let plan = pool.plan();
-        let attempt = attempt(self, pool, &plan, Some(parameters));
-        match tokio::time::timeout(plan.limits.connect, attempt).await {
-            Ok(Ok(Some(made))) => Ok(made),
-            Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(Failure::Connect(timed_out())),
+            tokio::spawn(making::make(worker, Arc::clone(pool)));
         }
     }
 
     /// Takes of the budgets what one more connection needs; makes room in other pools for it.
-    fn take_shares(&self, plan: &PoolPlan, pool: &Arc<Pool>) -> Option<Vec<Share>> {
+    pub(crate) fn take_shares(&self, plan: &PoolPlan, pool: &Arc<Pool>) -> Option<Vec<Share>> {
         let budgets = &self.shared.budgets;
         let users = self.shared.plan.load();
         let user_limit = users
@@ -546,7 +571,7 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
 }
 
 /// What texts are told apart under; known to nobody.
-fn text_secret() -> TextSecret {
+pub(crate) fn text_secret() -> TextSecret {
     TextSecret::new(|| {
         let mut bytes = [0; 8];
         outgrow_core::random::system_bytes(&mut bytes);
@@ -555,176 +580,7 @@ fn text_secret() -> TextSecret {
 }
 
 /// How connections of a pool log in.
-fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
+pub(crate) fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
     let own = plan.database.credential.clone();
     own.or_else(|| pool.credential()).unwrap_or_default()
-}
-
-/// Makes a connection for a pool.
-async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
-    let plan = pool.plan();
-    let limit = plan.limits.connect;
-    let attempt = attempt(&worker, &pool, &plan, None);
-    let attempt = tokio::time::timeout(limit, attempt).await;
-    let now = worker.now();
-    match attempt {
-        Ok(Ok(Some((mut server, welcome)))) => {
-            server.idle_since = now;
-            pool.arrive(server, welcome);
-        }
-        Ok(Ok(None)) => pool.postpone(),
-        Ok(Err(failure)) => pool.fail(failure, now),
-        Err(_) => pool.fail(Failure::Connect(timed_out()), now),
-    }
-}
-
-fn timed_out() -> Fault {
-    Fault::upstream(Phase::Connect, Cause::ConnectTimeout, Sent::None)
-}
-
-type Made = Option<(Box<Server>, Welcome)>;
-
-/// One connection, to a server of the role that the pool is for. None when there is no room for it
-/// at the moment, or no such server.
-async fn attempt(
-    worker: &Arc<Worker>,
-    pool: &Arc<Pool>,
-    plan: &PoolPlan,
-    own: Option<Vec<(String, String)>>,
-) -> Result<Made, Failure> {
-    let parameters = own.as_deref().unwrap_or_default();
-    let asks = parameters.iter().find(|(name, _)| name == "replication");
-    let replication = asks.map(|(_, value)| value.clone());
-    let service = &plan.database.service;
-    let set = service.endpoints().load();
-    let mut refused = Vec::new();
-    loop {
-        let Some(shares) = worker.take_shares(plan, pool) else {
-            return Ok(None);
-        };
-        let permit = match choose(worker, pool, service, &set.all, &refused)? {
-            Some(permit) => permit,
-            None => return Ok(None),
-        };
-        let endpoint = Arc::clone(permit.endpoint());
-        let making = Making {
-            entry: ServerEntry::new(
-                &worker.shared,
-                &pool.database,
-                &pool.user,
-                replication.clone(),
-            ),
-            plan,
-            credential: credential(plan, pool),
-            permit,
-            shares,
-            generation: pool.generation(),
-            parameters: plan
-                .database
-                .parameters
-                .iter()
-                .chain(parameters)
-                .cloned()
-                .collect(),
-            now: worker.now(),
-        };
-        let asked = worker.now();
-        match open::open(making).await {
-            Ok((mut server, welcome)) => {
-                endpoint.report(Outcome::Success, worker.now());
-                if set.all.len() > 1 && plan.database.hosts == Hosts::ByRole {
-                    let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
-                    if !pool.takes(role, endpoint.id()) {
-                        refused.push(endpoint.id());
-                        continue;
-                    }
-                }
-                return Ok(Some((Box::new(server), welcome)));
-            }
-            Err(Failure::Connect(fault)) => {
-                endpoint.report(Outcome::Fault(fault), worker.now());
-                refused.push(endpoint.id());
-                pool.note_bad_host();
-                if plan.house.connects_singly || refused.len() >= set.usable.len() {
-                    return Err(Failure::Connect(fault));
-                }
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-/// A permit of a server that may have the role that the pool is for.
-fn choose(
-    worker: &Worker,
-    pool: &Pool,
-    service: &Arc<Service>,
-    all: &[Arc<Endpoint>],
-    refused: &[EndpointId],
-) -> Result<Option<Permit>, Failure> {
-    let no_endpoint =
-        || Failure::Connect(Fault::upstream(Phase::Admit, Cause::NoEndpoint, Sent::None));
-    if let Some(own) = pool.endpoint {
-        let endpoint = all
-            .iter()
-            .find(|one| one.id() == own && !refused.contains(&own));
-        return Ok(endpoint.ok_or_else(no_endpoint)?.permit());
-    }
-    let hosts = pool.plan().database.hosts;
-    if all.len() > 1 && hosts != Hosts::ByRole {
-        let place = pool.next_host(hosts == Hosts::InTurn) % all.len();
-        return Ok(all[place].permit());
-    }
-    if all.len() > 1 {
-        let role = |endpoint: &Arc<Endpoint>| worker.shared.standings.of(endpoint).role();
-        let usable = || {
-            let mut usable = all.iter().filter(|one| one.is_usable());
-            usable
-                .by_ref()
-                .filter(|one| !refused.contains(&one.id()))
-                .collect::<Vec<_>>()
-        };
-        let known = usable()
-            .into_iter()
-            .find(|one| role(one) == Some(Role::Primary));
-        let unknown = || usable().into_iter().find(|one| role(one).is_none());
-        // What was a replica when it was asked last may be the primary by now.
-        let replica = || {
-            usable()
-                .into_iter()
-                .find(|one| role(one) == Some(Role::Replica))
-        };
-        let chosen = known.or_else(unknown).or_else(replica);
-        return Ok(chosen.and_then(Endpoint::permit));
-    }
-    let mut view = service.view(0);
-    let mut random = worker.random.lock().unwrap_or_else(PoisonError::into_inner);
-    match service.choose(&mut view, worker.now(), &mut random, Wish::default()) {
-        Ok(permit) => Ok(Some(permit)),
-        Err(Unavailable::NoEndpoint) => Err(no_endpoint()),
-        Err(Unavailable::Busy | Unavailable::Full(_)) => Ok(None),
-    }
-}
-
-/// What a server is that was just connected to.
-async fn learn_role(
-    worker: &Worker,
-    server: &mut Server,
-    welcome: &Welcome,
-    all: &[Arc<Endpoint>],
-    asked: Ticks,
-) -> Result<Role, Failure> {
-    let endpoint = Arc::clone(server.endpoint());
-    let standing = worker.shared.standings.of(&endpoint);
-    match (welcome.get("in_hot_standby"), standing.role()) {
-        // Reported since version 14; a primary may still be one that was replaced.
-        (Some("on"), Some(Role::Replica)) => return Ok(Role::Replica),
-        (Some("off"), Some(Role::Primary)) => return Ok(Role::Primary),
-        _ => {}
-    }
-    let report: Report = monitor::ask(server)
-        .await
-        .map_err(|_| Failure::Broken("the server does not say whether it is the primary"))?;
-    worker.shared.standings.note(&endpoint, all, report, asked);
-    Ok(standing.role().unwrap_or(Role::Fenced))
 }

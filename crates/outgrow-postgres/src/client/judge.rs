@@ -35,6 +35,8 @@ pub(super) struct Following<'h> {
     pub(super) limit: usize,
     /// How their names begin.
     pub(super) prefix: &'h str,
+    /// Whether what follows a series waits until that is answered: it may have to go elsewhere.
+    pub(super) one_series: bool,
     /// Whether what statements do to the session is followed.
     pub(super) is_on: bool,
 }
@@ -74,6 +76,9 @@ impl Client {
     pub(super) fn judge(&mut self, server: &mut Server, following: Following<'_>) -> Judged {
         loop {
             if !self.up.go_on() || !self.up.has_room() {
+                return Judged::Blocked;
+            }
+            if following.one_series && server.answers.ends_series() {
                 return Judged::Blocked;
             }
             let (header, is_whole) = match frame::look(self.up.unread()) {

@@ -3,10 +3,12 @@
 mod accept;
 mod admin;
 mod judge;
+mod lend;
 mod login;
 mod prove;
 mod relay;
 mod replication;
+mod route;
 mod serve;
 mod session;
 mod startup;
@@ -14,6 +16,7 @@ mod startup;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outgrow_core::Ticks;
 use outgrow_net::Timer;
 use outgrow_net::stream::Detached;
 use outgrow_tls::TlsStream;
@@ -33,6 +36,7 @@ use crate::login::Credential;
 use crate::plan::Times;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
+use crate::reads::Reads;
 use crate::seen::ClientEntry;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -142,6 +146,10 @@ pub(crate) struct Client {
     pub(crate) names: OfClient,
     /// What its session is besides.
     session: Session,
+    /// When the primary last ended something for it that may have written.
+    wrote: Option<Ticks>,
+    /// What is known of its database's statements, where reads go to replicas.
+    reads: Option<Arc<Reads>>,
     /// How its texts are read.
     lexing: Lexing,
     /// What executing the unnamed statement does to the session.

@@ -11,7 +11,7 @@ use super::judge::{Following, Judged, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
-use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal};
+use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
@@ -56,6 +56,8 @@ pub(super) struct Relay<'r> {
     has_timeouts: bool,
     /// What the server was asked about.
     asked: Option<Pin>,
+    /// Whether the connection leads to a replica.
+    pub(super) on_replica: bool,
 }
 
 impl<'r> Relay<'r> {
@@ -84,6 +86,7 @@ impl<'r> Relay<'r> {
             server_said_why: false,
             has_timeouts,
             asked: None,
+            on_replica: false,
         }
     }
 
@@ -148,6 +151,7 @@ impl<'r> Relay<'r> {
                     house.max_prepared
                 },
                 prefix: &house.prepared_prefix,
+                one_series: self.on_replica,
                 is_on: self.plan.mode != PoolMode::Session,
             };
             match client.judge(server, following) {
@@ -272,7 +276,15 @@ impl<'r> Relay<'r> {
         if self.server_said_why {
             return End::ServerGone(None);
         }
-        End::ServerGone(Some(Refusal::new(CONNECTION, "server conn crashed?")))
+        let is_inside = self.server.transaction != transaction::NONE;
+        let refusal = if !self.on_replica && self.server.answers.may_commit(is_inside) {
+            let message =
+                "server conn crashed? Whether the last statement took effect is not known";
+            Refusal::new(UNKNOWN_OUTCOME, message)
+        } else {
+            Refusal::new(CONNECTION, "server conn crashed?")
+        };
+        End::ServerGone(Some(refusal))
     }
 
     fn server_failed(&self, _: &io::Error) -> End {
@@ -335,6 +347,10 @@ impl<'r> Relay<'r> {
                 let (name, value) = read::parameter(body)?;
                 let (name, value) = (std::str::from_utf8(name), std::str::from_utf8(value));
                 if let (Ok(name), Ok(value)) = (name, value) {
+                    if name == "in_hot_standby" {
+                        // Promoted, or the other way: its monitor finds out which.
+                        server.standing.alarm.ring();
+                    }
                     server.variables.set(name, value);
                     // Ours too: the server's way to write it is as good, and need not be set again.
                     self.client.variables.set(name, value);
@@ -367,6 +383,15 @@ impl<'r> Relay<'r> {
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;
+        if let Some(reads) = &self.client.reads
+            && self
+                .client
+                .worker
+                .facts(&effect.text, effect.lexing)
+                .defines
+        {
+            reads.forget();
+        }
         self.client
             .session
             .note(&effect.text, effect.lexing, followed, is_failed);
@@ -409,6 +434,11 @@ impl<'r> Relay<'r> {
             numbers.transactions.add(1);
             numbers.transaction_micros.add(micros);
             numbers.transaction_times.record(micros);
+            if self.on_replica {
+                numbers.on_replicas.add(1);
+            } else if self.client.reads.is_some() {
+                self.client.note_write(now);
+            }
         }
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {
             let message = "transaction blocks not allowed in statement pooling mode";

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Client;
 use super::relay::{End, Relay};
 use crate::lease::Lease;
+use crate::making;
 use crate::plan::Manner;
 use crate::problem::{PROTOCOL, Refusal};
 use crate::seen::{ClientState, ServerState};
@@ -80,7 +81,7 @@ impl Client {
         if tokio::time::timeout(limit, room).await.is_err() {
             return Err(Some(Refusal::new(PROTOCOL, "query_wait_timeout")));
         }
-        let opened = self.worker.open_own(&self.pool, parameters).await;
+        let opened = making::make_own(&self.worker, &self.pool, parameters).await;
         match opened {
             Ok((server, welcome)) => Ok((Lease::new(server, &self.pool, &self.worker), welcome)),
             Err(failure) => {

@@ -11,12 +11,13 @@ use outgrow_net::{Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
+use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
-use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
-use crate::plan::{Manner, PoolPlan, Times};
+use crate::plan::{PoolPlan, Times};
+use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
@@ -27,8 +28,6 @@ use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
 
-/// How long the check of a connection may take.
-const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a cancel request may take on its way to the server.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// Serves a client until it leaves.
@@ -71,6 +70,8 @@ pub(super) async fn run(
         variables,
         names: OfClient::default(),
         session: Session::default(),
+        wrote: None,
+        reads: None,
         lexing: Lexing::default(),
         unnamed: None,
         times: plan
@@ -131,10 +132,12 @@ impl Client {
         drop(welcome);
         self.pool.numbers.logins.add(1);
         self.identity.entry.seen.set_state(ClientState::Active);
+        self.reads = self.worker.reads(&self.pool);
         loop {
             self.idle().await?;
-            let lease = self.lend(true).await?;
-            self.relay(lease).await?;
+            let replica = self.choose_replica().await;
+            let lease = self.lend(replica.as_ref(), true).await?;
+            self.relay(lease, replica.is_some()).await?;
         }
     }
 
@@ -144,7 +147,7 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            self.lend(false).await?.give_back();
+            self.lend(None, false).await?.give_back();
         }
     }
 
@@ -239,134 +242,19 @@ impl Client {
         .await
     }
 
-    /// Whether the next message is a simple query.
-    fn says_query(&self) -> bool {
-        self.up.unread().first() == Some(&crate::wire::frontend::QUERY)
-    }
-
-    fn no_queries(&self) -> Refusal {
-        self.identity.entry.say(Level::Error, Topic::Other, || {
-            "client used \"Query\" packet type".to_owned()
-        });
-        Refusal::new(PROTOCOL, "PQexec disallowed")
-    }
-
-    /// Gets a connection: one that works, if connections are checked.
-    async fn lend(&mut self, is_logged_in: bool) -> Result<Lease, Option<Refusal>> {
-        let plan = self.plan();
-        loop {
-            let seen = &self.identity.entry.seen;
-            seen.set_requested(self.worker.now());
-            seen.set_state(ClientState::Waiting);
-            let mut lease = self.lend_any(&plan, is_logged_in).await?;
-            let seen = &self.identity.entry.seen;
-            if is_logged_in {
-                seen.set_state(ClientState::Active);
-            }
-            let Some(server) = lease.server() else {
-                return Err(None);
-            };
-            server.entry.seen.set_requested(self.worker.now());
-            let unused = self.worker.now().since(server.idle_since);
-            let house = &plan.house;
-            if server.is_fresh || unused < house.check_after || house.check_query.is_none() {
-                return Ok(lease);
-            }
-            server.entry.seen.set_state(ServerState::Tested);
-            let query = house.check_query.as_deref().unwrap_or_default();
-            let done = tokio::time::timeout(CHECK_LIMIT, server.run(query.as_bytes())).await;
-            if matches!(done, Ok(Ok(()))) {
-                return Ok(lease);
-            }
+    /// The pool of a replica for what the client wants, if it may go there.
+    async fn choose_replica(&mut self) -> Option<Arc<Pool>> {
+        let reads = Arc::clone(self.reads.as_ref()?);
+        let plan = self.pool.plan();
+        let reads_plan = plan.house.reads.as_ref()?;
+        if plan.mode == PoolMode::Session || self.route(&reads) == Route::Primary {
+            return None;
         }
-    }
-
-    /// Gets a connection: a free one, or the next after those who came before.
-    async fn lend_any(
-        &mut self,
-        plan: &PoolPlan,
-        is_logged_in: bool,
-    ) -> Result<Lease, Option<Refusal>> {
-        let began = self.worker.now();
-        if self.worker.shared.drain() == Drain::NoMore {
-            return Err(Some(Refusal::new(SHUTDOWN, "server shutting down")));
-        }
-        if let Some(refusal) = self.pool.refuses_at_once() {
-            self.worker.try_again(&self.pool);
-            return Err(Some(refusal));
-        }
-        self.pool.numbers.assignments.add(1);
-        if let Some(server) = self.pool.try_lend(began) {
-            self.pool.numbers.waits.record(0);
-            return Ok(Lease::new(server, &self.pool, &self.worker));
-        }
-        let mut place = self.pool.enter(began);
-        self.worker.grow(&self.pool);
-        let after = |limit: Duration| match limit {
-            Duration::ZERO => Ticks::NEVER,
-            limit => began + limit,
-        };
-        let limits = &plan.limits;
-        let is_patient = plan.house.manner == Manner::Postgres || limits.query.is_zero();
-        let query = if is_patient {
-            Ticks::NEVER
-        } else {
-            after(limits.query)
-        };
-        let deadline = after(limits.wait).min(query);
-        let mut notice = match is_logged_in {
-            true => after(plan.house.wait_notice),
-            false => Ticks::NEVER,
-        };
-        self.timer
-            .set(deadline.min(notice).min(Ticks(u64::MAX - 1)));
-        let lent = poll_fn(|cx| {
-            if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
-                let refusal = || Refusal::new(SHUTDOWN, "server shutting down");
-                return Poll::Ready(answer.unwrap_or_else(|_| Err(refusal())).map_err(Some));
-            }
-            // A client that goes away gives up its place. What it says meanwhile waits.
-            if self.up.has_room_to_read() {
-                match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
-                    Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Ok(Read::Some)) => cx.waker().wake_by_ref(),
-                    Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
-                }
-            }
-            if self.tail.is_pending()
-                && let Poll::Ready(Err(_)) = self.tail.poll_write(cx, &mut self.socket)
-            {
-                return Poll::Ready(Err(None));
-            }
-            if self.worker.shared.drain() == Drain::NoMore {
-                return Poll::Ready(Err(Some(Refusal::new(SHUTDOWN, "server shutting down"))));
-            }
-            let now = self.worker.now();
-            if self.timer.poll(cx, now).is_ready() {
-                if deadline <= now {
-                    let refusal = waited_out(&self.pool, plan.house.manner, query <= now);
-                    return Poll::Ready(Err(Some(refusal)));
-                }
-                if notice <= now {
-                    notice = Ticks::NEVER;
-                    self.tail.put(write_wait_notice);
-                }
-                self.timer
-                    .set(deadline.min(notice).min(Ticks(u64::MAX - 1)));
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        });
-        let lent = lent.await;
-        let server = lent?;
-        let waited = self.worker.now().micros_since(began);
-        self.pool.numbers.wait_micros.add(waited);
-        self.pool.numbers.waits.record(waited);
-        Ok(Lease::new(server, &self.pool, &self.worker))
+        self.replica(reads_plan).await
     }
 
     /// Lets the client work with the connection until it is done with it.
-    async fn relay(&mut self, mut lease: Lease) -> Result<(), Option<Refusal>> {
+    async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
         let plan = self.plan();
         let Some(server) = lease.server() else {
             return Err(None);
@@ -382,6 +270,7 @@ impl Client {
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
+        relay.on_replica = on_replica;
         relay.bring_settings();
         let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
@@ -444,31 +333,6 @@ impl Client {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
     }
-}
-
-/// What a client is told that has waited for as long as it may.
-fn waited_out(pool: &crate::pool::Pool, manner: Manner, is_query: bool) -> Refusal {
-    let message = if is_query {
-        "query_timeout"
-    } else {
-        "query_wait_timeout"
-    };
-    let why = match manner {
-        Manner::Postgres => pool.why_failed(),
-        Manner::PgBouncer => None,
-    };
-    why.unwrap_or_else(|| Refusal::new(PROTOCOL, message))
-}
-
-/// Writes what a client is told that waits.
-fn write_wait_notice(out: &mut Vec<u8>) {
-    let notice = write::Problem {
-        severity: "NOTICE",
-        code: "00000",
-        message: "No server connection available in postgres backend, client being queued",
-        hint: "",
-    };
-    write::notice(out, notice);
 }
 
 /// A refusal without words, when everything was said.

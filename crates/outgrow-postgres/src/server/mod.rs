@@ -18,6 +18,7 @@ use crate::flow::Flow;
 use crate::prepared::OnServer;
 use crate::seen::ServerEntry;
 use crate::socket::Socket;
+use crate::standing::Standing;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
@@ -56,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) prepared: OnServer,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
+    /// What is known of the server.
+    pub(crate) standing: Arc<Standing>,
     /// What a cancel request must name.
     pub(crate) target: Target,
     pub(crate) created: Ticks,
@@ -102,19 +105,34 @@ impl Server {
     /// # Errors
     /// The connection ended, or the statement failed: it is of no use any more in either case.
     pub(crate) async fn run(&mut self, sql: &[u8]) -> Result<(), Broken> {
+        self.query(sql, |_| {}).await
+    }
+
+    /// Runs a statement of ours, and gives the bodies of its rows. To be bounded in time.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub(crate) async fn query(
+        &mut self,
+        sql: &[u8],
+        mut row: impl FnMut(&[u8]),
+    ) -> Result<(), Broken> {
         let mut out = Vec::new();
         write::query(&mut out, sql);
         self.socket.write_all(&out).await.map_err(|_| Broken)?;
         let mut input: Vec<u8> = Vec::new();
         let mut failed = false;
         loop {
-            while let Frame::Whole(header) = frame::look(&input).map_err(|_| Broken)? {
-                let body = &input[HEADER_BYTES..header.whole()];
+            let mut start = 0;
+            while let Frame::Whole(header) = frame::look(&input[start..]).map_err(|_| Broken)? {
+                let body = &input[start + HEADER_BYTES..start + header.whole()];
+                start += header.whole();
                 match header.tag {
+                    backend::DATA_ROW => row(body),
                     backend::READY_FOR_QUERY => {
-                        let is_clean = body.first() == Some(&transaction::NONE)
-                            && input.len() == header.whole();
-                        self.transaction = *body.first().ok_or(Broken)?;
+                        let state = *body.first().ok_or(Broken)?;
+                        self.transaction = state;
+                        let is_clean = state == transaction::NONE && start == input.len();
                         return if failed || !is_clean {
                             Err(Broken)
                         } else {
@@ -132,12 +150,12 @@ impl Server {
                     backend::ERROR_RESPONSE => failed = true,
                     _ => {}
                 }
-                input.drain(..header.whole());
             }
+            input.drain(..start);
             if input.len() > RUN_LIMIT {
                 return Err(Broken);
             }
-            let mut buffer = [0; 4096];
+            let mut buffer = [0; 8192];
             let read = poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await;
             match read {
                 Ok(0) | Err(_) => return Err(Broken),

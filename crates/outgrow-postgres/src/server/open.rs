@@ -22,6 +22,7 @@ use crate::prepared::OnServer;
 use crate::problem::Refusal;
 use crate::seen::ServerEntry;
 use crate::socket::Socket;
+use crate::standing::Standing;
 use crate::variables::Welcome;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
@@ -67,6 +68,8 @@ pub(crate) struct Making<'p> {
     pub(crate) shares: Vec<Share>,
     pub(crate) generation: u64,
     pub(crate) parameters: Vec<(String, String)>,
+    /// What is known of the server.
+    pub(crate) standing: Arc<Standing>,
     pub(crate) now: Ticks,
 }
 
@@ -195,6 +198,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        standing: making.standing,
         settings: Settings::default(),
         target: Target {
             endpoint,

@@ -383,6 +383,7 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::Kept { key, value } => self.leader.hear(&key, value),
             KeeperMessage::InFlight { instances } => self.instances.note_elsewhere(instances),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {

@@ -10,8 +10,10 @@ use outgrow_message::Ledger;
 use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::hba::{Hba, Maps};
 use outgrow_postgres::login::{Credential, Secret, ServerSettings, UserList};
-use outgrow_postgres::plan::{DatabasePlan, Hosts, House, Limits, Plan, Times, UserPlan};
-use outgrow_postgres::settings::{DatabaseSettings, PostgresSettings, UserSettings};
+use outgrow_postgres::plan::{
+    DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
+};
+use outgrow_postgres::settings::{DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings};
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
@@ -175,6 +177,11 @@ fn house(settings: &PostgresSettings) -> House {
         ignores_options: false,
         max_prepared: settings.max_prepared_statements as usize,
         prepared_prefix: "outgrow_".to_owned(),
+        reads: (settings.reads == ReadsFrom::Replicas).then(|| ReadsPlan {
+            max_lag: settings.replicas.max_lag,
+            max_lag_bytes: settings.replicas.max_lag_bytes.0,
+            wait: settings.replicas.wait,
+        }),
         login: settings.timeouts.login,
         tls: None,
         requires_tls: false,
