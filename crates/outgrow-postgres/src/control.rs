@@ -11,6 +11,9 @@ use crate::problem::{Refusal, SHUTDOWN};
 use crate::seen::{ClientSeen, ServerSeen};
 use crate::worker::{Drain, Shared};
 
+/// Most users that are remembered to have been asked about.
+const MOST_ASKED: usize = 10_000;
+
 /// A pool as it is at the moment.
 #[derive(Clone, Debug)]
 pub struct PoolView {
@@ -214,6 +217,20 @@ impl Shared {
         for client in self.seen.clients() {
             client.nudge();
         }
+    }
+
+    /// Takes note that a server knows a user.
+    pub(crate) fn note_asked(&self, user: &str) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < MOST_ASKED {
+            asked.insert(user.to_owned());
+        }
+    }
+
+    /// Users whom servers knew that were asked about them; not all when there are very many.
+    pub fn asked_users(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().cloned().collect()
     }
 
     /// Takes note that a database is used that is made of [`crate::plan::Plan::any`]; true when it

@@ -66,6 +66,8 @@ pub struct Shared {
     /// Databases that were made of [`Plan::any`], with the time of their last use.
     pub(crate) made: Mutex<BTreeMap<String, Ticks>>,
     refuses_logins: AtomicBool,
+    /// Users whom a server knew.
+    pub(crate) asked: Mutex<BTreeSet<String>>,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
 }
@@ -103,6 +105,7 @@ impl Shared {
             paused_databases: Mutex::default(),
             made: Mutex::default(),
             refuses_logins: AtomicBool::new(false),
+            asked: Mutex::default(),
             paused: AtomicBool::new(false),
         })
     }
@@ -192,6 +195,10 @@ impl Shared {
     pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.put(database, user, answer, self.clock.now());
+        drop(answers);
+        if let Answer::User(_) = answer {
+            self.note_asked(user);
+        }
     }
 
     /// Forgets what was said of a user.
