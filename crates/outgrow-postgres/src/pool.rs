@@ -330,11 +330,11 @@ impl Pool {
     pub(crate) fn give_back(&self, mut server: Box<Server>, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
         inner.lent -= 1;
-        if inner.is_over(&server, now) || inner.plan.limits.used_once {
+        let was_used = !server.is_fresh;
+        if inner.is_over(&server, now) || (was_used && inner.plan.limits.used_once) {
             return Some(server);
         }
         server.idle_since = now;
-        server.is_fresh = false;
         let server = inner.hand_over(server)?;
         inner.keep(server);
         None

@@ -7,13 +7,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Timer, Transport};
+use outgrow_core::settings::Address;
+use outgrow_net::{Stream, Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
+use crate::cancel::{self, Judgement};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
 use crate::plan::{PoolPlan, Times};
@@ -61,7 +64,7 @@ pub(super) async fn run(
         crate::variables::Variables::new(&plan.house.followed),
     );
     let mut client = Client {
-        cancel: worker.shared.cancels.add(),
+        cancel: worker.shared.cancels.add(plan.house.peer),
         timer: Timer::new(&worker.wheel),
         pool,
         socket,
@@ -266,6 +269,7 @@ impl Client {
         own.set_link(other.number);
         other.set_link(own.number);
         other.set_state(ServerState::Active);
+        server.is_fresh = false;
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
@@ -342,7 +346,23 @@ fn nothing_more() -> Refusal {
 
 /// Passes a cancel request on to the server that works for the client.
 pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
-    let Some(client) = worker.shared.cancels.find(process, secret) else {
+    let house = Arc::clone(&worker.shared.plan.load().house);
+    let (process, secret) = match cancel::judge(house.peer, process, secret) {
+        Judgement::Own(secret) => (process, secret),
+        Judgement::Peer(peer, secret) => {
+            if let Some(address) = house.peers.get(&peer) {
+                let send = send_cancel(address, process, &secret);
+                let _ = tokio::time::timeout(house.cancel, send).await;
+            } else {
+                worker.shared.say(Level::Warning, Topic::Other, &"", || {
+                    "could not find peer to forward request to".to_owned()
+                });
+            }
+            return;
+        }
+        Judgement::Lost => return,
+    };
+    let Some(client) = worker.shared.cancels.find(process, &secret) else {
         return;
     };
     let Some(target) = client.target() else {
@@ -365,4 +385,22 @@ pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
         poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()
     };
     let _ = tokio::time::timeout(CANCEL_LIMIT, send).await;
+}
+
+/// Passes a cancel request on to another process like this one.
+async fn send_cancel(address: &Address, process: u32, secret: &[u8]) -> Option<()> {
+    let stream = match address {
+        Address::Tcp { host, port } => {
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await;
+            Stream::Tcp(stream.ok()?)
+        }
+        Address::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await.ok()?),
+    };
+    let mut socket = Socket::Plain(stream);
+    let mut out = Vec::new();
+    write::cancel(&mut out, process, secret);
+    socket.write_all(&out).await.ok()?;
+    let mut byte = [0];
+    poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()?;
+    Some(())
 }
