@@ -90,6 +90,16 @@ impl<'r> Relay<'r> {
         }
     }
 
+    /// Whether neither a query nor a transaction is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.query_began.is_none() && self.transaction_began.is_none() && self.server.is_at_rest()
+    }
+
+    /// Whether the client has said that it leaves.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.client_said_goodbye
+    }
+
     /// Puts the client's settings on the connection, along with its first message.
     pub(super) fn bring_settings(&mut self) {
         let (client, server) = (&self.client, &mut self.server);

@@ -2,6 +2,7 @@
 
 pub(crate) mod open;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::cancel::Target;
 use crate::client::Settings;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
+use crate::seen::ServerEntry;
 use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Variables;
@@ -41,8 +43,8 @@ pub(crate) mod transaction {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Never used twice.
-    pub(crate) number: u64,
+    /// What is seen of it.
+    pub(crate) entry: ServerEntry,
     pub(crate) socket: Socket,
     /// What it sends.
     pub(crate) down: Flow,
@@ -64,6 +66,8 @@ pub(crate) struct Server {
     pub(crate) idle_since: Ticks,
     /// The pool's generation in which it was made.
     pub(crate) generation: u64,
+    /// Whether nobody has had it yet.
+    pub(crate) is_fresh: bool,
     /// Whether it must be made like new before it is lent to another client.
     pub(crate) is_tainted: bool,
     /// The right to be connected to its endpoint.
@@ -76,6 +80,11 @@ impl Server {
     /// The endpoint that it is connected to.
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         self.permit.endpoint()
+    }
+
+    /// Closes it, for this reason.
+    pub(crate) fn close(mut self: Box<Self>, reason: impl Into<Cow<'static, str>>) {
+        self.entry.reason = reason.into();
     }
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.
