@@ -64,8 +64,8 @@ pub struct ServerState {
 }
 
 impl Shared {
-    /// All pools, by database and user.
-    pub fn pools(&self, now: Ticks) -> Vec<PoolState> {
+    /// The pools, by database and user.
+    pub fn pool_states(&self, now: Ticks) -> Vec<PoolState> {
         let workers = self.workers.get().into_iter().flatten();
         let mut states: Vec<PoolState> = workers
             .flat_map(|worker| worker.pools())

@@ -189,11 +189,7 @@ async fn of_databases(
     Ok(())
 }
 
-fn shut_down(
-    bouncer: &Bouncer,
-    how: Shutdown,
-    out: &mut Vec<u8>,
-) -> Result<bool, ConsoleError> {
+fn shut_down(bouncer: &Bouncer, how: Shutdown, out: &mut Vec<u8>) -> Result<bool, ConsoleError> {
     let (word, ending) = match how {
         Shutdown::Immediate => ("SHUTDOWN", Ending::Immediate),
         Shutdown::WaitForClients => ("SHUTDOWN WAIT_FOR_CLIENTS", Ending::WaitForClients),

@@ -144,7 +144,10 @@ impl Bouncer {
     pub(super) fn reload(&self) -> Result<(), Broken> {
         let mut state = self.state();
         let running = state.config.ini.settings.clone();
-        let path = running.conffile.clone().map_or(self.path.clone(), PathBuf::from);
+        let path = running
+            .conffile
+            .clone()
+            .map_or(self.path.clone(), PathBuf::from);
         let config = Config::read(&path, Some(&running), &self.log)?;
         for name in state.config.ini.databases.keys() {
             if !config.ini.databases.contains_key(name) {

@@ -23,7 +23,11 @@ impl Files {
     /// Reads everything that the settings name.
     pub(super) fn read(settings: &Settings, log: &Log) -> Self {
         let mut files = Self::default();
-        if let Some(path) = settings.auth_file.as_deref().filter(|path| !path.is_empty()) {
+        if let Some(path) = settings
+            .auth_file
+            .as_deref()
+            .filter(|path| !path.is_empty())
+        {
             files.users = users(path, log);
         }
         if settings.auth_type == AuthType::Hba {
@@ -96,7 +100,9 @@ fn parsed<T: Default>(
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            log.error(format_args!("could not open {kind} config file {path}: {error}"));
+            log.error(format_args!(
+                "could not open {kind} config file {path}: {error}"
+            ));
             return T::default();
         }
     };

@@ -63,7 +63,11 @@ fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 }
 
 fn tcp(address: SocketAddr, settings: &Settings) -> io::Result<OwnedFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if settings.so_reuseport {
         socket.set_reuse_port(true)?;
@@ -87,8 +91,7 @@ fn unix(path: &Path, settings: &Settings) -> Result<OwnedFd, String> {
     }
     // One that nobody listens on is left over.
     let _ = std::fs::remove_file(path);
-    let problem =
-        |error: io::Error| format!("cannot listen on unix:{}: {error}", path.display());
+    let problem = |error: io::Error| format!("cannot listen on unix:{}: {error}", path.display());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(problem)?;
     let address = SockAddr::unix(path).map_err(problem)?;
     socket.set_nonblocking(true).map_err(problem)?;

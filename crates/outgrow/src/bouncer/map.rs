@@ -8,12 +8,10 @@ use std::time::Duration;
 use outgrow_core::settings::Address;
 use outgrow_postgres::login::hba::Hba;
 use outgrow_postgres::login::{Credential, ServerSettings};
-use outgrow_postgres::plan::{
-    DatabasePlan, Hosts, House, Limits, Manner, Plan, Times, UserPlan,
-};
 use outgrow_postgres::pgbouncer::ini::{
     AuthType, Database, Ini, LoadBalanceHosts, PoolMode, Settings, TlsMode, User, words,
 };
+use outgrow_postgres::plan::{DatabasePlan, Hosts, House, Limits, Manner, Plan, Times, UserPlan};
 use outgrow_postgres::settings::{Auth, PoolMode as Mode};
 use outgrow_postgres::variables::Followed;
 use outgrow_upstream::Service;
@@ -139,7 +137,11 @@ fn house(settings: &Settings, hba: Option<Hba>) -> House {
         any_needs_user: true,
         hba,
         auth_user: settings.auth_user.clone().filter(|user| !user.is_empty()),
-        auth_database: settings.auth_dbname.0.clone().filter(|name| !name.is_empty()),
+        auth_database: settings
+            .auth_dbname
+            .0
+            .clone()
+            .filter(|name| !name.is_empty()),
         auth_query: settings.auth_query.clone(),
         max_clients: count(settings.max_client_conn),
         max_user_clients: count(settings.max_user_client_connections),
@@ -251,11 +253,15 @@ fn parameters(database: &Database) -> Vec<(String, String)> {
 }
 
 fn limits(database: &Database, settings: &Settings) -> Limits {
-    let size = database.pool_size.unwrap_or(count(settings.default_pool_size));
+    let size = database
+        .pool_size
+        .unwrap_or(count(settings.default_pool_size));
     let lifetime = database.server_lifetime.unwrap_or(settings.server_lifetime);
     Limits {
         size: if size == 0 { UNLIMITED } else { size },
-        minimum: database.min_pool_size.unwrap_or(count(settings.min_pool_size)),
+        minimum: database
+            .min_pool_size
+            .unwrap_or(count(settings.min_pool_size)),
         reserve: database
             .reserve_pool_size
             .unwrap_or(count(settings.reserve_pool_size)),
@@ -283,7 +289,9 @@ fn user_plan(user: &User, settings: &Settings) -> UserPlan {
     UserPlan {
         secret: None,
         mode: user.pool_mode.map(mode),
-        pool_size: user.pool_size.map(|size| if size == 0 { UNLIMITED } else { size }),
+        pool_size: user
+            .pool_size
+            .map(|size| if size == 0 { UNLIMITED } else { size }),
         reserve: user.reserve_pool_size,
         max_clients: user
             .max_user_client_connections
@@ -317,9 +325,8 @@ mod tests {
         let ini = read(text);
         let registry = Registry::new(1);
         registry.apply(&services(&ini), Clock::start().now());
-        let secret = |text: &str| {
-            outgrow_postgres::login::Secret::read(text.as_bytes()).expect("a secret")
-        };
+        let secret =
+            |text: &str| outgrow_postgres::login::Secret::read(text.as_bytes()).expect("a secret");
         let files = Files {
             users: users
                 .iter()
@@ -353,7 +360,10 @@ mod tests {
             &[],
         );
         let a = &plan.databases["a"];
-        assert_eq!((a.limits.size, a.mode, a.max_servers), (3, Mode::Statement, 4));
+        assert_eq!(
+            (a.limits.size, a.mode, a.max_servers),
+            (3, Mode::Statement, 4)
+        );
         assert_eq!(a.limits.server_lifetime, Duration::from_secs(7));
         assert!(!a.limits.used_once);
         assert_eq!(a.server_name.as_deref(), Some("x"));
@@ -362,7 +372,10 @@ mod tests {
         assert_eq!(a.parameters, [timezone]);
         assert_eq!(a.connect_query, "set a=1");
         let b = &plan.databases["b"];
-        assert_eq!((b.limits.size, b.mode, b.max_servers), (UNLIMITED, Mode::Transaction, 9));
+        assert_eq!(
+            (b.limits.size, b.mode, b.max_servers),
+            (UNLIMITED, Mode::Transaction, 9)
+        );
         assert!(b.limits.used_once && b.server_name.is_none() && b.credential.is_none());
         assert_eq!(b.limits.wait, Duration::from_millis(2500));
         let unix = b.service.endpoints().load().all[0].address().to_string();

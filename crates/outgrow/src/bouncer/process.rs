@@ -36,9 +36,12 @@ impl PidFile {
         let problem = |error: std::io::Error| format!("could not open pidfile '{path}': {error}");
         if let Ok(text) = std::fs::read_to_string(path) {
             let running = text.trim().parse().ok().and_then(Pid::from_raw);
-            let is_running = running.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+            let is_running =
+                running.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
             if is_running && running != Some(rustix::process::getpid()) {
-                return Err(format!("pidfile '{path}' exists, another instance running?"));
+                return Err(format!(
+                    "pidfile '{path}' exists, another instance running?"
+                ));
             }
             std::fs::remove_file(path).map_err(problem)?;
         }
@@ -114,17 +117,23 @@ pub(super) fn become_user(name: &str) -> Result<(), String> {
 /// are not handed over.
 pub(super) fn replace_old(settings: &Settings, log: &Log) {
     log.warning("Online restart is deprecated, use so_reuseport instead");
-    let path = Path::new(&settings.unix_socket_dir).join(format!(".s.PGSQL.{}", settings.listen_port));
+    let path =
+        Path::new(&settings.unix_socket_dir).join(format!(".s.PGSQL.{}", settings.listen_port));
     let Ok(mut stream) = UnixStream::connect(&path) else {
         log.info("old process not found, try to continue normally");
         return;
     };
     let mut out = Vec::new();
-    write::startup(&mut out, [("user", CONSOLE), ("database", CONSOLE)].into_iter());
+    write::startup(
+        &mut out,
+        [("user", CONSOLE), ("database", CONSOLE)].into_iter(),
+    );
     write::query(&mut out, b"SHUTDOWN;");
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let mut said = Vec::new();
-    let done = stream.write_all(&out).and_then(|()| stream.read_to_end(&mut said));
+    let done = stream
+        .write_all(&out)
+        .and_then(|()| stream.read_to_end(&mut said));
     match done {
         Ok(_) => log.info("old process has ended; its clients were disconnected"),
         Err(error) => log.warning(format_args!("old process does not end: {error}")),

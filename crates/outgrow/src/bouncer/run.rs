@@ -47,7 +47,12 @@ pub(super) fn run(args: &BouncerArgs, file: &Path) -> Result<(), ()> {
     }
     let pidfile = PidFile::write(&settings.pidfile).map_err(fail)?;
     let opened = log.apply(&settings, args.verbose, false);
-    opened.map_err(|error| fail(format!("could not open logfile {}: {error}", settings.logfile)))?;
+    opened.map_err(|error| {
+        fail(format!(
+            "could not open logfile {}: {error}",
+            settings.logfile
+        ))
+    })?;
     if rustix::process::getuid().is_root() {
         log.warning("PgBouncer should not run as root");
     }

@@ -62,7 +62,11 @@ fn activity(state: &State) -> Activity {
 /// When a moment of the clock was.
 fn wall(now: Ticks, at: Ticks) -> WallTime {
     let ago = now.since(at).as_nanos();
-    WallTime(WallTime::now().0.saturating_sub(u64::try_from(ago).unwrap_or(0)))
+    WallTime(
+        WallTime::now()
+            .0
+            .saturating_sub(u64::try_from(ago).unwrap_or(0)),
+    )
 }
 
 fn pointer(number: u64) -> String {
@@ -327,8 +331,9 @@ fn pools(bouncer: &Bouncer) -> Vec<PoolRow> {
     let mut rows: Vec<PoolRow> = views
         .iter()
         .map(|view| {
-            let of_it =
-                |one: &&Arc<ServerSeen>| *one.database == *view.database() && *one.user == *view.user();
+            let of_it = |one: &&Arc<ServerSeen>| {
+                *one.database == *view.database() && *one.user == *view.user()
+            };
             let states: Vec<SocketState> = servers
                 .iter()
                 .filter(of_it)

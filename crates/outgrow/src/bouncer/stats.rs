@@ -40,7 +40,9 @@ impl Periods {
     pub(super) fn line(&self) -> String {
         let sum = |all: &All| {
             let mut values = all.values();
-            values.by_ref().fold(Counters::default(), |sum, one| sum.plus(one))
+            values
+                .by_ref()
+                .fold(Counters::default(), |sum, one| sum.plus(one))
         };
         let elapsed: Duration = self.last.0.since(self.last_but_one.0);
         let averages = sum(&self.last.1).averages(&sum(&self.last_but_one.1), elapsed);

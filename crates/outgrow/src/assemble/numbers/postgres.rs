@@ -95,7 +95,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
         return Vec::new();
     };
     let now = shared.clock.now();
-    let pools = shared.pools(now);
+    let pools = shared.pool_states(now);
     let labels = |pool: &PoolState| {
         let server = pool.replica.clone().unwrap_or_else(|| "primary".to_owned());
         [pool.database.clone(), pool.user.clone(), server]
@@ -167,7 +167,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
     let now = shared.clock.now();
     let millis = |time: Duration| time.as_millis() as u64;
     let pools: Vec<Value> = shared
-        .pools(now)
+        .pool_states(now)
         .iter()
         .map(|pool| {
             let numbers = pool.numbers();
