@@ -29,6 +29,7 @@ pub mod settings;
 mod socket;
 pub mod sql;
 pub mod standing;
+pub mod state;
 pub mod variables;
 pub mod wire;
 pub mod worker;

@@ -4,6 +4,7 @@
 //! What is made, kept and closed is decided here; making one is in [`crate::server::open`].
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_core::Ticks;
@@ -37,6 +38,8 @@ pub(crate) struct Pool {
     /// The replica that it is for; none: it is for the primary.
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
+    /// Grows when prepared statements of before may give other columns than their clients know.
+    plans: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -137,6 +140,7 @@ impl Pool {
             user,
             endpoint,
             numbers: Numbers::default(),
+            plans: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
                 is_for_replica: endpoint.is_some(),
@@ -155,6 +159,17 @@ impl Pool {
                 unused_since: now,
             }),
         })
+    }
+
+    /// Which prepared statements are as good as new.
+    #[inline]
+    pub(crate) fn plans(&self) -> u64 {
+        self.plans.load(Ordering::Relaxed)
+    }
+
+    /// Something was defined anew: statements that were prepared before are prepared again.
+    pub(crate) fn renew_plans(&self) {
+        self.plans.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a server of this role is one for this pool.

@@ -21,7 +21,7 @@ use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
-use crate::wire::{backend, read, write};
+use crate::wire::{backend, frontend, read, write};
 
 /// What the answer to a statement of ours may hold at a time.
 const RUN_LIMIT: usize = 64 * 1024;
@@ -55,6 +55,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// The pool's [`plans`](crate::pool::Pool::plans) that they are of.
+    pub(crate) plans: u64,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
     /// What is known of the server.
@@ -173,5 +175,21 @@ impl Server {
             && !self.answers.copies_in()
             && self.down.unread().is_empty()
             && !self.down.is_amid()
+    }
+}
+
+/// A server that is told goodbye does not log a connection that was lost.
+impl Drop for Server {
+    fn drop(&mut self) {
+        const GOODBYE: &[u8] = &[frontend::TERMINATE, 0, 0, 0, 4];
+        if !self.is_at_rest() {
+            return;
+        }
+        // As far as it goes without waiting; it ends at the close all the same.
+        let _ = match &self.socket {
+            Socket::Plain(Stream::Tcp(stream)) => stream.try_write(GOODBYE),
+            Socket::Plain(Stream::Unix(stream)) => stream.try_write(GOODBYE),
+            _ => Ok(0),
+        };
     }
 }

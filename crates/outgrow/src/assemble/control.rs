@@ -290,7 +290,9 @@ impl Control {
             secret: self.parts.cookie_secret,
         };
         let settings = self.parts.config.postgres.as_ref();
-        self.postgres.apply(settings, files, around).await
+        self.postgres.apply(settings, files, around).await?;
+        self.view.set_postgres(self.postgres.shared());
+        Ok(())
     }
 
     fn listener_plans(

@@ -105,6 +105,12 @@ impl Tier {
         Ok(())
     }
 
+    /// What can be told of it, once it was wanted.
+    pub(super) fn shared(&self) -> Option<Arc<Shared>> {
+        let running = self.running.as_ref()?;
+        Some(Arc::clone(&running.shared))
+    }
+
     /// Clients that are connected.
     pub(super) fn clients(&self) -> usize {
         self.running
