@@ -9,6 +9,7 @@ use outgrow_core::Ticks;
 use super::Client;
 use super::judge::{Following, Judged, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
+use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
@@ -120,6 +121,12 @@ impl<'r> Relay<'r> {
             server.settings.clone_from(settings);
         }
         if !sql.is_empty() {
+            self.client
+                .identity
+                .entry
+                .say(Level::Debug, Topic::Other, || {
+                    format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
+                });
             self.client.up.put(|out| write::query(out, &sql));
             self.server.answers.push(crate::answers::Due::OurQuery);
         }
@@ -353,6 +360,20 @@ impl<'r> Relay<'r> {
                     if name == "in_hot_standby" {
                         // Promoted, or the other way: its monitor finds out which.
                         server.standing.alarm.ring();
+                    }
+                    if was_ours
+                        && let Some(own) = self.client.variables.get(name)
+                        && own != value
+                    {
+                        self.client
+                            .identity
+                            .entry
+                            .say(Level::Debug, Topic::Other, || {
+                                format!(
+                                    "varcache_set_canonical: setting {name} to its canonical \
+                                 version {own} -> {value}"
+                                )
+                            });
                     }
                     server.variables.set(name, value);
                     // Ours too: the server's way to write it is as good, and need not be set again.
