@@ -327,6 +327,7 @@ impl Login {
         self.send(b"S").await?;
         let accept = tls.accept(self.take_stream()?);
         let stream = accept.await.map_err(|_| End::Gone)?;
+        self.entry.seen.set_tls(stream.protocol());
         self.socket = Socket::Tls(Box::new(stream));
         Ok(())
     }

@@ -361,20 +361,6 @@ impl<'r> Relay<'r> {
                         // Promoted, or the other way: its monitor finds out which.
                         server.standing.alarm.ring();
                     }
-                    if was_ours
-                        && let Some(own) = self.client.variables.get(name)
-                        && own != value
-                    {
-                        self.client
-                            .identity
-                            .entry
-                            .say(Level::Debug, Topic::Other, || {
-                                format!(
-                                    "varcache_set_canonical: setting {name} to its canonical \
-                                 version {own} -> {value}"
-                                )
-                            });
-                    }
                     server.variables.set(name, value);
                     // Ours too: the server's way to write it is as good, and need not be set again.
                     self.client.variables.set(name, value);
@@ -417,11 +403,27 @@ impl<'r> Relay<'r> {
             .note(&effect.text, effect.lexing, followed, is_failed);
     }
 
+    /// Takes note that the client's settings are on the connection, and of how the server writes them.
+    fn note_settings(&mut self) {
+        let entry = &self.client.identity.entry;
+        let note = |name: &str, old: &str, new: &str| {
+            entry.say(Level::Debug, Topic::Other, || {
+                format!(
+                    "varcache_set_canonical: setting {name} to its canonical version {old} -> {new}"
+                )
+            });
+        };
+        self.client.variables.adopt(&self.server.variables, note);
+    }
+
     /// Takes note that the server waits for what comes next.
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
-            self.asked = None;
+            if self.asked.take().is_none() {
+                self.note_settings();
+            }
+            let server = &mut *self.server;
             if server.answers.take_failure() {
                 let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
                 return Some(End::ServerGone(Some(refusal)));

@@ -314,7 +314,7 @@ impl Client {
             }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
             End::Refused(refusal) => {
-                server.entry.reason = refusal.message.clone();
+                server.entry.reason.clone_from(&refusal.message);
                 refusal
             }
         };
@@ -377,7 +377,8 @@ pub(super) async fn cancel(
         return Ok(());
     };
     let opening = outgrow_upstream::Opening {
-        connect: house.cancel,
+        // The limit around it all is the one that counts.
+        connect: house.cancel * 2,
         unacknowledged: Duration::ZERO,
     };
     let send = async {
