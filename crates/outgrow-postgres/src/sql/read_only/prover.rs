@@ -87,7 +87,7 @@ impl<'a> Prover<'a> {
     }
 
     #[cold]
-    pub(super) fn writes(&mut self, cause: Cause, step: &Step) {
+    pub(super) fn writes(&mut self, cause: Cause, step: Step) {
         let token = Excerpt::of(step.token.of(self.text));
         self.verdict = self
             .verdict
@@ -95,7 +95,7 @@ impl<'a> Prover<'a> {
     }
 
     #[cold]
-    pub(super) fn unproven(&mut self, cause: Cause, step: &Step) {
+    pub(super) fn unproven(&mut self, cause: Cause, step: Step) {
         let token = Excerpt::of(step.token.of(self.text));
         let verdict = Verdict::Unproven(Finding { cause, token });
         self.verdict = self.verdict.worse(verdict);
@@ -103,7 +103,7 @@ impl<'a> Prover<'a> {
 
     /// Takes a step.
     #[inline(always)]
-    pub(crate) fn step(&mut self, previous: &Step, step: &Step) {
+    pub(crate) fn step(&mut self, previous: Step, step: Step) {
         if step.ends {
             self.end();
             return;
@@ -142,7 +142,7 @@ impl<'a> Prover<'a> {
             step.is(TokenKind::Cast) || (step.word == Word::As && !previous.is(TokenKind::Dot));
     }
 
-    fn begin(&mut self, step: &Step) {
+    fn begin(&mut self, step: Step) {
         self.parentheses.begin();
         self.name = NO_NAME;
         self.labels = false;
@@ -155,7 +155,7 @@ impl<'a> Prover<'a> {
     }
 
     #[inline(always)]
-    fn word(&mut self, previous: &Step, step: &Step) {
+    fn word(&mut self, previous: Step, step: Step) {
         if step.word == Word::Other {
             self.named(previous, step);
             return;
@@ -181,7 +181,7 @@ impl<'a> Prover<'a> {
 
     /// Keywords that write. They are looked for wherever they stand: a column of such a name costs a replica.
     #[inline(always)]
-    fn keyword(&mut self, previous: &Step, step: &Step) {
+    fn keyword(&mut self, previous: Step, step: Step) {
         match step.word {
             Word::Insert | Word::Update | Word::Delete | Word::Merge | Word::Create => {
                 let locks = matches!(previous.word, Word::For | Word::KeyWord);
@@ -202,15 +202,15 @@ impl<'a> Prover<'a> {
 
     /// A name that may be anything's.
     #[inline(always)]
-    fn named(&mut self, previous: &Step, step: &Step) {
+    fn named(&mut self, previous: Step, step: Step) {
         let flags = self
             .catalogue
-            .flags_anywhere(&step.key, self.text, step.token);
+            .flags_anywhere(step.key, self.text, step.token);
         let is_part = previous.is(TokenKind::Dot);
         if flags != Flags::default() {
             self.suspect(flags, is_part, step);
         }
-        if step.key.is_cut() || (!step.key.is_ascii && self.catalogue.has_foreign_suspects()) {
+        if step.is_cut() || (step.is_foreign && self.catalogue.has_foreign_suspects()) {
             self.unproven(Cause::Name, step);
         }
         let is_label = if is_part {
@@ -231,7 +231,7 @@ impl<'a> Prover<'a> {
     }
 
     #[cold]
-    fn suspect(&mut self, flags: Flags, is_part: bool, step: &Step) {
+    fn suspect(&mut self, flags: Flags, is_part: bool, step: Step) {
         if flags.has(Flags::SUSPECT_RELATION) {
             self.unproven(Cause::Relation, step);
         }
@@ -244,7 +244,7 @@ impl<'a> Prover<'a> {
     }
 
     #[inline(always)]
-    fn open(&mut self, previous: &Step, step: &Step) {
+    fn open(&mut self, previous: Step, step: Step) {
         let opener = match previous.token.kind {
             TokenKind::Word | TokenKind::Quoted => self.call(previous),
             TokenKind::Comma => Opener::Item,
@@ -255,7 +255,7 @@ impl<'a> Prover<'a> {
 
     /// A `(` behind a name: is it a call, and of what?
     #[inline(always)]
-    fn call(&mut self, step: &Step) -> Opener {
+    fn call(&mut self, step: Step) -> Opener {
         let name = self.name;
         if !step.is(TokenKind::Word) || name.is_part {
             self.function(step, name.is_no_call);
@@ -282,8 +282,8 @@ impl<'a> Prover<'a> {
 
     /// A name before `(` that may be a function's, unless the grammar has it that it is none.
     #[inline(always)]
-    fn function(&mut self, step: &Step, is_no_call: bool) {
-        let flags = self.catalogue.flags(&step.key, self.text, step.token);
+    fn function(&mut self, step: Step, is_no_call: bool) {
+        let flags = self.catalogue.flags(step.key, self.text, step.token);
         if flags.has(Flags::SUSPECT_FUNCTION) {
             if !is_sampling(&self.name) {
                 self.unproven(Cause::Function, step);
@@ -293,7 +293,7 @@ impl<'a> Prover<'a> {
         if is_no_call {
             return;
         }
-        if !step.key.is_ascii {
+        if step.is_foreign {
             // The client's encoding may not be the one that the catalogue was loaded in.
             self.unproven(Cause::Name, step);
         } else if !flags.has(Flags::FUNCTION) {
@@ -309,7 +309,7 @@ impl<'a> Prover<'a> {
 
     /// The argument of `current_setting`: what clients set is the same everywhere.
     #[cold]
-    fn setting(&mut self, step: &Step) {
+    fn setting(&mut self, step: Step) {
         self.expects_setting = false;
         let mut value = Vec::new();
         let is_told = string_value(step.token, self.text, &mut value);
