@@ -1,3 +1,9 @@
 //! The SQL room against real Postgres servers, and what it costs.
 
+mod client;
 mod cost;
+mod lexing;
+mod oracle;
+mod regress;
+mod server;
+mod soundness;

@@ -31,8 +31,8 @@ pub(crate) struct Prover<'a> {
     labels: bool,
     /// Right behind the dot behind a name.
     chains: bool,
-    /// Behind `current_setting(`.
-    expects_setting: bool,
+    /// How much of the arguments of `current_setting` is still to be looked at.
+    setting: Setting,
 }
 
 /// What is known of the last name, when `(` follows it.
@@ -43,6 +43,8 @@ struct NameAt {
     is_part: bool,
     /// It is a label, an alias or a type.
     is_label: bool,
+    /// It is right behind `FROM` or `JOIN`, or the last part of what is: an alias may follow, no call can.
+    is_table: bool,
     /// The grammar allows no call here.
     is_no_call: bool,
     /// The word before it.
@@ -53,6 +55,7 @@ const NO_NAME: NameAt = NameAt {
     word: Word::Other,
     is_part: false,
     is_label: false,
+    is_table: false,
     is_no_call: false,
     behind: Word::Other,
 };
@@ -69,7 +72,7 @@ impl<'a> Prover<'a> {
             name: NO_NAME,
             labels: false,
             chains: false,
-            expects_setting: false,
+            setting: Setting::None,
         }
     }
 
@@ -120,7 +123,7 @@ impl<'a> Prover<'a> {
         if matches!(self.start, Start::Begin | Start::Finish | Start::Rest) {
             return;
         }
-        if self.expects_setting {
+        if self.setting != Setting::None {
             self.setting(step);
         }
         match step.token.kind {
@@ -147,7 +150,7 @@ impl<'a> Prover<'a> {
         self.name = NO_NAME;
         self.labels = false;
         self.chains = false;
-        self.expects_setting = false;
+        self.setting = Setting::None;
         if self.catalogue.useless().is_some() {
             self.unproven(Cause::Catalogue, step);
         }
@@ -218,13 +221,21 @@ impl<'a> Prover<'a> {
         } else {
             self.labels
         };
+        let is_table = if is_part {
+            self.chains && self.name.is_table
+        } else {
+            matches!(previous.word, Word::From | Word::Join) && !self.name.is_part
+        };
+        let is_alias = !is_part && self.name.is_table && previous.token.kind.is_name();
         let is_no_call = is_label
+            || is_alias
             || self.start.names(step.depth)
             || (!is_part && self.parentheses.names(previous, step.depth));
         self.name = NameAt {
             word: step.word,
             is_part,
             is_label,
+            is_table,
             is_no_call,
             behind: previous.word,
         };
@@ -299,7 +310,7 @@ impl<'a> Prover<'a> {
         } else if !flags.has(Flags::FUNCTION) {
             self.unproven(Cause::UnknownFunction, step);
         } else if step.key == CURRENT_SETTING {
-            self.expects_setting = true;
+            self.setting = Setting::Name;
             if step.is(TokenKind::Quoted) {
                 // Not known as a function of settings everywhere.
                 self.unproven(Cause::Setting, step);
@@ -307,16 +318,36 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// The argument of `current_setting`: what clients set is the same everywhere.
+    /// The first argument of `current_setting`: what clients set is the same everywhere. It must be a string and
+    /// nothing behind it: a cast may cut it.
     #[cold]
     fn setting(&mut self, step: Step) {
-        self.expects_setting = false;
-        let mut value = Vec::new();
-        let is_told = string_value(step.token, self.text, &mut value);
-        if !is_told || !super::settings::is_the_same_everywhere(&value) {
+        let is_good = match self.setting {
+            Setting::Name => {
+                let mut value = Vec::new();
+                let is_told = string_value(step.token, self.text, &mut value);
+                is_told && super::settings::is_the_same_everywhere(&value)
+            }
+            _ => step.is(TokenKind::Close) || step.is(TokenKind::Comma),
+        };
+        if !is_good {
             self.unproven(Cause::Setting, step);
         }
+        self.setting = match self.setting {
+            Setting::Name => Setting::End,
+            _ => Setting::None,
+        };
     }
+}
+
+/// What is to come of the arguments of `current_setting`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setting {
+    None,
+    /// The name of a setting.
+    Name,
+    /// What ends the argument.
+    End,
 }
 
 const CURRENT_SETTING: Key = Key::of(b"current_setting");
