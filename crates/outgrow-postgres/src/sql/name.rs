@@ -98,16 +98,16 @@ impl KeyReader {
     #[inline(always)]
     pub(crate) fn finish(&self, text: &[u8], token: Token) -> Key {
         if self.doubled != 0 {
-            return self.finish_doubled(text, token);
+            return finish_doubled(text, token);
         }
         self.key()
     }
+}
 
-    #[cold]
-    fn finish_doubled(&self, text: &[u8], token: Token) -> Key {
-        let inside = text.get(token.start as usize + 1..token.end as usize - 1);
-        Key::of(&unquote(inside.unwrap_or_default()))
-    }
+#[cold]
+fn finish_doubled(text: &[u8], token: Token) -> Key {
+    let inside = text.get(token.start as usize + 1..token.end as usize - 1);
+    Key::of(&unquote(inside.unwrap_or_default()))
 }
 
 impl Names for KeyReader {

@@ -38,7 +38,7 @@ macro_rules! words {
 words! {
     Reserved {
         All "all" Analyse "analyse" Analyze "analyze" And "and" Any "any" Array "array" As "as"
-        Asc "asc" Asymmetric "asymmetric" Both "both" Case "case" CastWord "cast" Check "check"
+        Asc "asc" Asymmetric "asymmetric" Both "both" Case "case" CastAs "cast" Check "check"
         Collate "collate" Column "column" Constraint "constraint" Create "create"
         CurrentCatalog "current_catalog" CurrentDate "current_date" CurrentRole "current_role"
         CurrentTime "current_time" CurrentTimestamp "current_timestamp" CurrentUser "current_user"
@@ -70,7 +70,7 @@ words! {
     }
     Grammar {
         By "by" Columns "columns" Cube "cube" Escape "escape" Filter "filter" Ilike "ilike"
-        Join "join" Like "like" Materialized "materialized" OperatorWord "operator" Over "over"
+        Join "join" Like "like" Materialized "materialized" OperatorName "operator" Over "over"
         Repeatable "repeatable" Rollup "rollup" Sets "sets" Varying "varying" Zone "zone"
     }
     Free {
@@ -82,8 +82,8 @@ words! {
         Deallocate "deallocate" Declare "declare" Delete "delete" Discard "discard"
         Document "document" Drop "drop" Execute "execute" Explain "explain" Function "function"
         Global "global" Hold "hold" Import "import" Insert "insert" Isolation "isolation"
-        KeyWord "key" Level "level" Listen "listen" Load "load" Local "local" Lock "lock"
-        Merge "merge" Move "move" Names "names" No "no" Notify "notify" OptionWord "option"
+        KeyOf "key" Level "level" Listen "listen" Load "load" Local "local" Lock "lock"
+        Merge "merge" Move "move" Names "names" No "no" Notify "notify" OptionOf "option"
         Plans "plans" Prepare "prepare" Prepared "prepared" Procedure "procedure"
         Program "program" Read "read" Reassign "reassign" Recursive "recursive"
         Refresh "refresh" Reindex "reindex" Release "release"

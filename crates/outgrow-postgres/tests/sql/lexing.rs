@@ -168,7 +168,7 @@ fn strings_stand_for_the_same() {
         let mut compared = 0;
         for _ in 0..TEXTS {
             let mut text = "SELECT".to_owned();
-            for column in 0..1 + random.below(3) {
+            for column in 0..=random.below(3) {
                 let (opening, closing) = OPENINGS[random.below(OPENINGS.len())];
                 let inside: String = (0..random.below(6))
                     .map(|_| choose(&mut random, &INSIDE))
@@ -219,7 +219,7 @@ fn operators_end_where_the_server_ends_them() {
         let mut random = Random::from_seed(seed);
         let mut named = 0;
         for _ in 0..TEXTS {
-            let operators: String = (0..1 + random.below(5))
+            let operators: String = (0..=random.below(4))
                 .map(|_| choose(&mut random, &PARTS))
                 .collect();
             let text = format!("SELECT 1 {operators} 2 \n + 3 /* */ ");
@@ -254,7 +254,7 @@ fn numbers_end_where_the_server_ends_them() {
     in_both_settings(|client, lexing| {
         let mut random = Random::from_seed(seed);
         for _ in 0..TEXTS {
-            let number: String = (0..1 + random.below(5))
+            let number: String = (0..=random.below(4))
                 .map(|_| choose(&mut random, &PARTS))
                 .collect();
             let text = format!("SELECT 1{number}");

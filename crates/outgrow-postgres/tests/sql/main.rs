@@ -4,6 +4,7 @@ mod client;
 mod cost;
 mod lexing;
 mod oracle;
+mod pins;
 mod regress;
 mod server;
 mod soundness;

@@ -218,7 +218,7 @@ impl Mutation {
     fn next(&mut self) -> String {
         let which = self.random.below(self.statements.len());
         let mut tokens = self.statements[which].clone();
-        for _ in 0..1 + self.random.below(3) {
+        for _ in 0..=self.random.below(3) {
             let at = self.random.below(tokens.len() + 1);
             let cut = self.random.below(3).min(tokens.len() - at);
             let piece = match self.random.below(3) {

@@ -235,6 +235,9 @@ fn statements_are_shown_without_values() {
     let long = format!("SELECT {}", vec!["column_name"; 100].join(", "));
     let shown = normalised(long.as_bytes(), Lexing::default(), 200);
     assert!(shown.len() < 220 && shown.ends_with(" …"), "{shown}");
+    let name = format!("SELECT {}", "ä".repeat(300));
+    let shown = normalised(name.as_bytes(), Lexing::default(), 200);
+    assert!(shown.len() <= 204 && shown.ends_with("ä …"), "{shown}");
     assert_eq!(
         normalised(b"SELECT \xff", Lexing::default(), 200),
         "SELECT \u{fffd}"

@@ -6,6 +6,8 @@
 //! executed. It takes bytes and never fails: what cannot be told is a token of its own
 //! ([`TokenKind::Unknown`]), what no server takes another ([`TokenKind::Wrong`]).
 
+mod classes;
+mod lexing;
 mod number;
 pub(crate) mod scan;
 mod strings;
@@ -14,104 +16,13 @@ mod tests;
 mod token;
 mod value;
 
+pub use lexing::{Lexing, is_safe_encoding};
 pub use token::{Token, TokenKind};
 pub use value::string_value;
 
 use super::hint::Hints;
+use classes::{CLASSES, Class};
 use strings::Inside;
-
-/// What a session's settings make of a text. Both are reported by the server (`ParameterStatus`), at
-/// login and whenever they change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lexing {
-    /// The setting `standard_conforming_strings`: without it a backslash in `'text'` escapes. `None`
-    /// when it is not known, as while a statement that sets it is under way: then a text is unknown
-    /// from its first such string with a backslash on.
-    pub standard_conforming_strings: Option<bool>,
-    /// Whether the client's encoding has ASCII bytes for ASCII characters only (see
-    /// [`is_safe_encoding`]). Otherwise every text with a byte from 128 on is unknown.
-    pub safe_encoding: bool,
-}
-
-impl Default for Lexing {
-    /// What servers are set to unless somebody changes it.
-    fn default() -> Self {
-        Self {
-            standard_conforming_strings: Some(true),
-            safe_encoding: true,
-        }
-    }
-}
-
-/// Whether no byte of a character that is not ASCII looks like an ASCII one in this encoding, named as
-/// the server reports `client_encoding`. It is not so in SJIS, BIG5, GBK, UHC, JOHAB and GB18030, in
-/// which a quote or a backslash may be half of a character; encodings that nobody has heard of yet
-/// are not safe either.
-pub fn is_safe_encoding(name: &[u8]) -> bool {
-    const SAFE: [&[u8]; 6] = [
-        b"UTF8",
-        b"SQL_ASCII",
-        b"MULE_INTERNAL",
-        b"EUC_JP",
-        b"EUC_CN",
-        b"EUC_KR",
-    ];
-    const SAFE_FAMILIES: [&[u8]; 6] = [
-        b"EUC_TW",
-        b"EUC_JIS_2004",
-        b"LATIN",
-        b"ISO_8859_",
-        b"WIN",
-        b"KOI8",
-    ];
-    SAFE.contains(&name) || SAFE_FAMILIES.iter().any(|family| name.starts_with(family))
-}
-
-/// What begins with a byte.
-#[derive(Debug, Clone, Copy)]
-enum Class {
-    Blank,
-    Word,
-    Digit,
-    Operator,
-    Quote,
-    DoubleQuote,
-    Dollar,
-    Dot,
-    Colon,
-    Single(TokenKind),
-    Wrong,
-}
-
-/// The class of every byte.
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Wrong; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            // From version 16 on the vertical tab is blank, before it is an error.
-            b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' => Class::Blank,
-            b'A'..=b'Z' | b'a'..=b'z' | b'_' | 128..=255 => Class::Word,
-            b'0'..=b'9' => Class::Digit,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*'
-            | b'/' | b'%' | b'<' | b'>' | b'=' => Class::Operator,
-            b'\'' => Class::Quote,
-            b'"' => Class::DoubleQuote,
-            b'$' => Class::Dollar,
-            b'.' => Class::Dot,
-            b':' => Class::Colon,
-            b'(' => Class::Single(TokenKind::Open),
-            b')' => Class::Single(TokenKind::Close),
-            b'[' => Class::Single(TokenKind::OpenBracket),
-            b']' => Class::Single(TokenKind::CloseBracket),
-            b',' => Class::Single(TokenKind::Comma),
-            b';' => Class::Single(TokenKind::Semicolon),
-            _ => Class::Wrong,
-        };
-        byte += 1;
-    }
-    classes
-};
 
 /// Gives a text's tokens one after the other. Every byte of the text is in one of them or is a blank
 /// or a part of a comment.

@@ -60,7 +60,7 @@ pub(crate) const fn fold(word: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn word_bytes(word: u64) -> usize {
     let sevens = word & !HIGH_BITS;
-    let letters = between(sevens | ONES * 0x20, b'a', b'z');
+    let letters = between(sevens | (ONES * 0x20), b'a', b'z');
     let digits = between(sevens, b'0', b'9');
     let others = equal(sevens, b'_') | equal(sevens, b'$');
     let good = letters | digits | others | word & HIGH_BITS;

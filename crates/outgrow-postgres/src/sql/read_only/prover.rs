@@ -131,10 +131,8 @@ impl<'a> Prover<'a> {
             TokenKind::Quoted => self.named(previous, step),
             TokenKind::Open => self.open(previous, step),
             TokenKind::Close => self.parentheses.close(step.depth),
-            TokenKind::Operator => {
-                if self.catalogue.is_suspect_operator(step.token.of(self.text)) {
-                    self.unproven(Cause::Operator, step);
-                }
+            TokenKind::Operator if self.catalogue.is_suspect_operator(step.token.of(self.text)) => {
+                self.unproven(Cause::Operator, step);
             }
             TokenKind::UnicodeQuoted => self.unproven(Cause::Name, step),
             TokenKind::Wrong | TokenKind::Unknown => self.unproven(Cause::Lexical, step),
@@ -187,7 +185,7 @@ impl<'a> Prover<'a> {
     fn keyword(&mut self, previous: Step, step: Step) {
         match step.word {
             Word::Insert | Word::Update | Word::Delete | Word::Merge | Word::Create => {
-                let locks = matches!(previous.word, Word::For | Word::KeyWord);
+                let locks = matches!(previous.word, Word::For | Word::KeyOf);
                 let cause = match locks {
                     true => Cause::RowLock,
                     false if step.begins => Cause::Statement,
@@ -196,7 +194,7 @@ impl<'a> Prover<'a> {
                 self.writes(cause, step);
             }
             Word::Into => self.writes(Cause::Into, step),
-            Word::Share | Word::No | Word::KeyWord if previous.word == Word::For => {
+            Word::Share | Word::No | Word::KeyOf if previous.word == Word::For => {
                 self.writes(Cause::RowLock, step);
             }
             _ => {}
@@ -279,7 +277,7 @@ impl<'a> Prover<'a> {
                 self.function(step, true);
                 match name.word {
                     // An operator is no end of anything: a call may follow.
-                    Word::OperatorWord => Opener::Other,
+                    Word::OperatorName => Opener::Other,
                     Word::Join => Opener::Item,
                     _ => Opener::Call,
                 }
@@ -296,7 +294,7 @@ impl<'a> Prover<'a> {
     fn function(&mut self, step: Step, is_no_call: bool) {
         let flags = self.catalogue.flags(step.key, self.text, step.token);
         if flags.has(Flags::SUSPECT_FUNCTION) {
-            if !is_sampling(&self.name) {
+            if !is_sampling(self.name) {
                 self.unproven(Cause::Function, step);
             }
             return;
@@ -353,7 +351,7 @@ enum Setting {
 const CURRENT_SETTING: Key = Key::of(b"current_setting");
 
 /// `TABLESAMPLE bernoulli (…)`: its function is volatile, but it does nothing but choose rows.
-fn is_sampling(name: &NameAt) -> bool {
+fn is_sampling(name: NameAt) -> bool {
     matches!(name.word, Word::Bernoulli | Word::System) && name.behind == Word::Tablesample
 }
 

@@ -488,12 +488,11 @@ fn a_suspect_is_found_wherever_it_is_put() {
     let mut random = Random::from_seed(21);
     let mut some = |most: usize| -> String {
         let count = random.below(most);
-        (0..count)
-            .map(|_| format!(" {}", pieces[random.below(pieces.len())]))
-            .collect()
+        let chosen = (0..count).map(|_| pieces[random.below(pieces.len())]);
+        chosen.collect::<Vec<_>>().join(" ")
     };
     for _ in 0..20_000 {
-        let text = format!("SELECT{} bump (1) {}", some(8), some(6));
+        let text = format!("SELECT {} bump (1) {}", some(8), some(6));
         let verdict = prove(text.as_bytes(), Lexing::default(), &catalogue);
         assert!(!verdict.allows_replica(), "{text}: {verdict:?}");
     }
