@@ -313,7 +313,7 @@ impl Client {
             }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
             End::Refused(refusal) => {
-                server.entry.reason = refusal.message.clone();
+                server.entry.reason.clone_from(&refusal.message);
                 refusal
             }
         };

@@ -171,9 +171,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
 fn note_ends(making: &Making<'_>, stream: &Stream) {
     let seen = &making.entry.seen;
     let named = making.parameters.iter();
-    let name = named
-        .filter(|(name, _)| name == "application_name")
-        .next_back();
+    let name = named.rfind(|(name, _)| name == "application_name");
     seen.set_application(name.map_or("", |(_, value)| value));
     let mut from = String::new();
     if let Stream::Tcp(stream) = stream {
@@ -289,7 +287,7 @@ impl Login {
                     }
                 }
                 backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
         self.until_ready().await
@@ -320,7 +318,7 @@ impl Login {
                 }
                 backend::READY_FOR_QUERY => return Ok(()),
                 backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
     }
@@ -351,7 +349,7 @@ impl Login {
         }
     }
 
-    fn other(&self, tag: u8, body: &[u8]) -> Failure {
+    fn other(tag: u8, body: &[u8]) -> Failure {
         if tag != backend::ERROR_RESPONSE {
             return Failure::Broken("the server does not speak Postgres");
         }
