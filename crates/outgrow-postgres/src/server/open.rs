@@ -170,7 +170,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
 /// Takes note of both ends.
 fn note_ends(making: &Making<'_>, stream: &Stream) {
     let seen = &making.entry.seen;
-    let named = making.parameters.iter();
+    let mut named = making.parameters.iter();
     let name = named.rfind(|(name, _)| name == "application_name");
     seen.set_application(name.map_or("", |(_, value)| value));
     let mut from = String::new();
