@@ -9,6 +9,7 @@ use outgrow_core::Ticks;
 use super::Client;
 use super::judge::{Following, Judged, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
+use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
@@ -124,6 +125,12 @@ impl<'r> Relay<'r> {
             server.settings.clone_from(settings);
         }
         if !sql.is_empty() {
+            self.client
+                .identity
+                .entry
+                .say(Level::Debug, Topic::Other, || {
+                    format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
+                });
             self.client.up.put(|out| write::query(out, &sql));
             self.server.answers.push(crate::answers::Due::OurQuery);
         }
@@ -400,11 +407,27 @@ impl<'r> Relay<'r> {
             .note(&effect.text, effect.lexing, followed, is_failed);
     }
 
+    /// Takes note that the client's settings are on the connection, and of how the server writes them.
+    fn note_settings(&mut self) {
+        let entry = &self.client.identity.entry;
+        let note = |name: &str, old: &str, new: &str| {
+            entry.say(Level::Debug, Topic::Other, || {
+                format!(
+                    "varcache_set_canonical: setting {name} to its canonical version {old} -> {new}"
+                )
+            });
+        };
+        self.client.variables.adopt(&self.server.variables, note);
+    }
+
     /// Takes note that the server waits for what comes next.
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
-            self.asked = None;
+            if self.asked.take().is_none() {
+                self.note_settings();
+            }
+            let server = &mut *self.server;
             if server.answers.take_failure() {
                 let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
                 return Some(End::ServerGone(Some(refusal)));

@@ -258,6 +258,7 @@ fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
         max_clients: user.max_clients,
         max_servers: user.max_server_connections,
         reserve: None,
+        is_only_limits: false,
         times: Times::default(),
     }
 }
