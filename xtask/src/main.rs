@@ -47,7 +47,8 @@ cargo xtask COMMAND
       A public suite against a fresh outgrow; each failure with its reason. PATH is a checkout of the
       suite, which is cloned otherwise. h1spec runs on deno (in the PATH, else by npm); h2spec is the
       one in the PATH, else built of the checkout with Debian's Go and its libraries. kubernetes
-      is discovery from a real API server: PATH is the binary of a kube-apiserver.
+      is discovery from a real API server, and the leader lease in it: PATH is the binary of a
+      kube-apiserver.
   conform pgbouncer [--suite PATH] [--binary PATH | --peer EXE] [--workers 1] [--filter EXPRESSION]
       PgBouncer's own tests against `outgrow pgbouncer`, or against another binary that is started as
       PgBouncer is. EXPRESSION is as for `pytest -k`. Needs Debian's postgresql, socat, iptables and

@@ -76,8 +76,29 @@ impl WallTime {
         self.0 / 1_000_000 % 1_000
     }
 
+    /// Microseconds within the second, 0..=999999.
+    pub fn micros_of_second(self) -> u64 {
+        self.0 / 1_000 % 1_000_000
+    }
+
     /// Writes `2026-11-22T03:11:58.123Z` (RFC 3339, UTC).
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        self.write_rfc3339_second(out);
+        out.push(b'.');
+        push_padded(out, self.millis_of_second(), 3);
+        out.push(b'Z');
+    }
+
+    /// Writes `2026-11-22T03:11:58.123456Z` (RFC 3339, UTC; the `MicroTime` of Kubernetes' API).
+    pub fn write_rfc3339_micros(self, out: &mut Vec<u8>) {
+        self.write_rfc3339_second(out);
+        out.push(b'.');
+        push_padded(out, self.micros_of_second(), 6);
+        out.push(b'Z');
+    }
+
+    /// Writes `2026-11-22T03:11:58`.
+    fn write_rfc3339_second(self, out: &mut Vec<u8>) {
         let date = Civil::from_unix_days(self.seconds() / 86_400);
         push_padded(out, date.year, 4);
         out.push(b'-');
@@ -86,9 +107,6 @@ impl WallTime {
         push_padded(out, date.day, 2);
         out.push(b'T');
         push_time_of_day(out, self.seconds());
-        out.push(b'.');
-        push_padded(out, self.millis_of_second(), 3);
-        out.push(b'Z');
     }
 
     /// Writes `Sun, 22 Nov 2026 03:11:58 GMT` (IMF-fixdate, RFC 9110 section 5.6.7).
@@ -200,6 +218,10 @@ mod tests {
             let mut out = Vec::new();
             WallTime(seconds * 1_000_000_000 + 7_000_000).write_rfc3339(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), rfc3339);
+            out.clear();
+            WallTime(seconds * 1_000_000_000 + 7_089_999).write_rfc3339_micros(&mut out);
+            let micros = rfc3339.replace(".007Z", ".007089Z");
+            assert_eq!(String::from_utf8_lossy(&out), micros);
             out.clear();
             WallTime(seconds * 1_000_000_000).write_http_date(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), http);

@@ -115,6 +115,22 @@ impl Answers {
         self.due.len()
     }
 
+    /// Whether what was asked last ends with ReadyForQuery.
+    #[inline]
+    pub(crate) fn ends_series(&self) -> bool {
+        self.due.back().is_some_and(Due::ends_ready)
+    }
+
+    /// Whether something is due that may end a transaction: nobody knows whether it did when the
+    /// server is gone. Outside of a transaction that is everything that is executed.
+    pub(crate) fn may_commit(&self, is_inside: bool) -> bool {
+        self.due.iter().any(|due| match due {
+            Due::Query(effect) | Due::Execute(effect) => !is_inside || effect.is_some(),
+            Due::Function => !is_inside,
+            _ => false,
+        })
+    }
+
     /// Whether the server takes the data of a COPY at the moment.
     #[inline]
     pub(crate) fn copies_in(&self) -> bool {

@@ -29,6 +29,8 @@ pub struct Numbers {
     pub server_parses: Counter,
     /// Bind messages for prepared statements.
     pub binds: Counter,
+    /// Transactions that replicas executed.
+    pub on_replicas: Counter,
     /// Connections to servers that were made.
     pub connects: Counter,
     /// Attempts that failed.

@@ -1,42 +1,41 @@
 //! A worker: what the clients and pools of one thread share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use outgrow_balance::hash::hash;
-use outgrow_core::{Cause, Clock, Fault, Phase, Random, Sent, Snapshot, Ticks};
+use outgrow_core::{Clock, Random, Snapshot, Ticks};
 use outgrow_message::{Blocks, Ledger};
 use outgrow_net::{Mailboxes, Wheel};
-use outgrow_upstream::service::{Unavailable, Wish};
-use outgrow_upstream::{Endpoint, EndpointId, Outcome, Permit, Service};
+use outgrow_upstream::{EndpointId, Service};
 use tokio::task::AbortHandle;
 
 use crate::budget::{Budgets, Of, Share};
 use crate::cancel::Cancels;
 use crate::client::{Identity, Moved};
+use crate::console::Console;
+use crate::events::{Level, Outlet, Topic};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
-use crate::plan::{Plan, PoolPlan};
+use crate::making;
+use crate::plan::{Hosts, Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
-use crate::server::Server;
-use crate::server::open::{self, Failure, Making};
+use crate::reads::{self, Reads};
+use crate::seen::Seen;
 use crate::sql::Lexing;
 use crate::sql::cache::Cache as Texts;
 use crate::sql::catalogue::Catalogue;
 use crate::sql::facts::Facts;
 use crate::sql::fingerprint::Secret as TextSecret;
-use crate::standing::{Report, Role, Standings, monitor};
-use crate::variables::Welcome;
+use crate::standing::{Standings, monitor};
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
 /// Bytes that a worker keeps of what it knows of texts.
 const TEXTS_BYTES: usize = 1 << 20;
-/// How long a pool is kept without clients and connections.
-const POOL_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -59,6 +58,16 @@ pub struct Shared {
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
     drain: AtomicU8,
     numbers: AtomicU64,
+    pub(crate) seen: Seen,
+    outlet: OnceLock<Arc<dyn Outlet>>,
+    console: OnceLock<Arc<dyn Console>>,
+    /// Databases that are paused.
+    pub(crate) paused_databases: Mutex<BTreeSet<String>>,
+    /// Databases that were made of [`Plan::any`], with the time of their last use.
+    pub(crate) made: Mutex<BTreeMap<String, Ticks>>,
+    refuses_logins: AtomicBool,
+    /// Users whom a server knew.
+    pub(crate) asked: Mutex<BTreeSet<String>>,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
 }
@@ -70,6 +79,8 @@ pub enum Drain {
     No,
     /// Each client leaves as soon as it is in no transaction.
     Gently,
+    /// Each client leaves as soon as it wants a connection.
+    NoMore,
 }
 
 impl Shared {
@@ -88,8 +99,55 @@ impl Shared {
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),
             numbers: AtomicU64::new(0),
+            seen: Seen::default(),
+            outlet: OnceLock::new(),
+            console: OnceLock::new(),
+            paused_databases: Mutex::default(),
+            made: Mutex::default(),
+            refuses_logins: AtomicBool::new(false),
+            asked: Mutex::default(),
             paused: AtomicBool::new(false),
         })
+    }
+
+    /// Says where lines for the log go; the first one counts.
+    pub fn set_outlet(&self, outlet: Arc<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// Writes a line for the log, if such lines are wanted.
+    #[inline]
+    pub fn say(
+        &self,
+        level: Level,
+        topic: Topic,
+        about: &dyn std::fmt::Display,
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(outlet) = self.outlet.get()
+            && outlet.wants(level, topic)
+        {
+            outlet.put(level, about, &text());
+        }
+    }
+
+    /// Says who answers clients of the console; the first one counts.
+    pub fn set_console(&self, console: Arc<dyn Console>) {
+        let _ = self.console.set(console);
+    }
+
+    /// Who answers clients of the console.
+    pub(crate) fn console(&self) -> Option<&Arc<dyn Console>> {
+        self.console.get()
+    }
+
+    /// Whether clients that come are sent away, those of the console excepted.
+    pub fn refuse_logins(&self, refuse: bool) {
+        self.refuses_logins.store(refuse, Ordering::Release);
+    }
+
+    pub(crate) fn refuses_logins(&self) -> bool {
+        self.refuses_logins.load(Ordering::Acquire)
     }
 
     /// Clients that are connected, of all workers.
@@ -108,7 +166,8 @@ impl Shared {
     pub fn drain(&self) -> Drain {
         match self.drain.load(Ordering::Acquire) {
             0 => Drain::No,
-            _ => Drain::Gently,
+            1 => Drain::Gently,
+            _ => Drain::NoMore,
         }
     }
 
@@ -136,6 +195,10 @@ impl Shared {
     pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.put(database, user, answer, self.clock.now());
+        drop(answers);
+        if let Answer::User(_) = answer {
+            self.note_asked(user);
+        }
     }
 
     /// Forgets what was said of a user.
@@ -156,7 +219,8 @@ impl Shared {
     }
 }
 
-type PoolKey = (Arc<str>, Arc<str>);
+/// A database, a user on the server, and the replica that a pool is for.
+type PoolKey = (Arc<str>, Arc<str>, Option<EndpointId>);
 
 /// One worker.
 #[derive(Debug)]
@@ -169,12 +233,14 @@ pub(crate) struct Worker {
     pub(crate) statements: Statements,
     /// What is known of texts.
     texts: Mutex<Texts>,
+    /// What is known of databases whose reads go to replicas.
+    reads: Mutex<HashMap<Arc<str>, Arc<Reads>>>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     /// The plan's epoch that the pools follow.
     epoch: AtomicU64,
     no_catalogue: Catalogue,
-    random: Mutex<Random>,
+    pub(crate) random: Mutex<Random>,
 }
 
 impl Worker {
@@ -187,6 +253,7 @@ impl Worker {
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             statements: Statements::default(),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
+            reads: Mutex::default(),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -200,6 +267,26 @@ impl Worker {
     #[inline]
     pub(crate) fn now(&self) -> Ticks {
         self.shared.clock.now()
+    }
+
+    /// What is known of the statements of a pool's database, where reads go to replicas.
+    pub(crate) fn reads(&self, pool: &Arc<Pool>) -> Option<Arc<Reads>> {
+        let plan = pool.plan();
+        let has_replicas = plan.database.service.endpoints().load().all.len() > 1;
+        if plan.house.reads.is_none() || !has_replicas {
+            return None;
+        }
+        let mut all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, reads| Arc::strong_count(reads) > 1);
+        if let Some(reads) = all.get(&pool.database) {
+            return Some(Arc::clone(reads));
+        }
+        let reads = Reads::new();
+        all.insert(Arc::clone(&pool.database), Arc::clone(&reads));
+        if let Some(worker) = self.this.upgrade() {
+            tokio::spawn(reads::run(worker, Arc::clone(pool), Arc::clone(&reads)));
+        }
+        Some(reads)
     }
 
     /// What a text is.
@@ -218,7 +305,26 @@ impl Worker {
     /// The pool of a database, as clients call it, and a user on the server; made when there is
     /// none. None when there is no such database (any more).
     pub(crate) fn pool(&self, database: &Arc<str>, user: &Arc<str>) -> Option<Arc<Pool>> {
-        let key = (Arc::clone(database), Arc::clone(user));
+        self.pool_of(database, user, None)
+    }
+
+    /// The same for a replica.
+    pub(crate) fn pool_at(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: EndpointId,
+    ) -> Option<Arc<Pool>> {
+        self.pool_of(database, user, Some(endpoint))
+    }
+
+    fn pool_of(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        endpoint: Option<EndpointId>,
+    ) -> Option<Arc<Pool>> {
+        let key = (Arc::clone(database), Arc::clone(user), endpoint);
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Some(Arc::clone(pool));
@@ -227,11 +333,11 @@ impl Worker {
         let pool = Pool::new(
             Arc::clone(database),
             Arc::clone(user),
-            None,
+            endpoint,
             plan,
             self.now(),
         );
-        if self.shared.paused.load(Ordering::Relaxed) {
+        if self.shared.is_paused(database) {
             pool.pause();
         }
         pools.insert(key, Arc::clone(&pool));
@@ -276,15 +382,37 @@ impl Worker {
         }
         for pool in self.pools() {
             let chores = pool.tick(now);
-            self.make(&pool, chores.make);
-            drop(chores.close);
+            self.make(&pool, chores.make, chores.is_reserve);
+            for (server, reason) in chores.close {
+                server.close(reason);
+            }
+        }
+        self.forget_pools(now);
+    }
+
+    /// Forgets pools that nobody has used for long.
+    fn forget_pools(&self, now: Ticks) {
+        let kept = self.shared.plan.load().house.pool_kept;
+        if kept.is_zero() {
+            return;
         }
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| {
-            Arc::strong_count(pool) > 1
-                || pool
-                    .unused_since()
-                    .is_none_or(|since| now.since(since) < POOL_KEPT)
+            let unused = pool.unused_since().map(|since| now.since(since));
+            let is_over = Arc::strong_count(pool) == 1
+                && !pool.keeps_connections()
+                && unused.is_some_and(|unused| unused >= kept);
+            if is_over {
+                let (user, database) = (&pool.user, &pool.database);
+                let age = unused.unwrap_or_default().as_secs();
+                self.shared.say(Level::Log, Topic::Other, &"", || {
+                    format!(
+                        "cleaning up idle pool for user {user} on db {database} because: pool \
+                         idle timeout (age= {age}s)"
+                    )
+                });
+            }
+            !is_over
         });
     }
 
@@ -295,6 +423,7 @@ impl Worker {
         };
         let plan = self.shared.plan.load();
         let databases = plan.databases.values().chain(&plan.any);
+        let databases = databases.filter(|one| one.hosts == Hosts::ByRole);
         let mut services: Vec<&Arc<Service>> = databases.map(|one| &one.service).collect();
         services.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut known = Vec::new();
@@ -342,12 +471,16 @@ impl Worker {
                 Some(new) => {
                     let is_elsewhere = is_elsewhere(&pool.plan(), &new);
                     pool.set_plan(new, is_elsewhere);
+                    if is_elsewhere {
+                        self.shared.note_old(&pool);
+                    }
                 }
                 None => {
                     pool.renew();
                     let refusal = Refusal::new(crate::problem::SHUTDOWN, "database removed");
                     pool.refuse_all(&refusal);
-                    drop(pool.drain());
+                    pool.close_idle("database removed");
+                    self.shared.note_old(&pool);
                 }
             }
         }
@@ -356,43 +489,40 @@ impl Worker {
     /// Lets a pool grow as far as those who wait need it.
     #[inline]
     pub(crate) fn grow(&self, pool: &Arc<Pool>) {
-        let wanted = pool.grow(self.now());
-        self.make(pool, wanted);
+        let (wanted, is_reserve) = pool.grow(self.now());
+        if wanted > 0 {
+            self.make(pool, wanted, is_reserve);
+        }
     }
 
-    fn make(&self, pool: &Arc<Pool>, count: u32) {
+    /// Has a connection tried although nobody waits for it.
+    pub(crate) fn try_again(&self, pool: &Arc<Pool>) {
+        let wanted = pool.try_again(self.now());
+        self.make(pool, wanted, false);
+    }
+
+    fn make(&self, pool: &Arc<Pool>, count: u32, is_reserve: bool) {
+        if is_reserve && count > 0 {
+            self.shared.say(Level::Warning, Topic::Other, pool, || {
+                "taking connection from reserve_pool".to_owned()
+            });
+        }
         for _ in 0..count {
             let Some(worker) = self.this.upgrade() else {
                 return;
             };
-            tokio::spawn(make(worker, Arc::clone(pool)));
-        }
-    }
-
-    /// Makes a connection for one client alone, with these parameters at its start.
-    pub(crate) async fn open_own(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-        parameters: Vec<(String, String)>,
-    ) -> Result<(Box<Server>, Welcome), Failure> {
-        let plan = pool.plan();
-        let attempt = attempt(self, pool, &plan, parameters);
-        match tokio::time::timeout(plan.limits.connect, attempt).await {
-            Ok(Ok(Some(made))) => Ok(made),
-            Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(Failure::Connect(timed_out())),
+            tokio::spawn(making::make(worker, Arc::clone(pool)));
         }
     }
 
     /// Takes of the budgets what one more connection needs; makes room in other pools for it.
-    fn take_shares(&self, plan: &PoolPlan, pool: &Arc<Pool>) -> Option<Vec<Share>> {
+    pub(crate) fn take_shares(&self, plan: &PoolPlan, pool: &Arc<Pool>) -> Option<Vec<Share>> {
         let budgets = &self.shared.budgets;
         let users = self.shared.plan.load();
         let user_limit = users
             .users
             .get(&plan.server_user)
-            .map_or(0, |user| user.max_servers);
+            .map_or(plan.house.max_user_servers, |user| user.max_servers);
         let wanted = [
             (
                 Of::DatabaseServers((&*pool.database).into()),
@@ -426,10 +556,10 @@ impl Worker {
                     _ => false,
                 }
         };
-        let others = self.pools().into_iter().filter(is_of_it);
+        let others = self.shared.pools().into_iter().filter(is_of_it);
         let with_age = others.filter_map(|other| Some((other.oldest_idle()?, other)));
         let (_, oldest) = with_age.min_by_key(|(since, _)| *since)?;
-        drop(oldest.evict()?);
+        oldest.evict()?.close("evicted");
         Some(())
     }
 }
@@ -442,10 +572,13 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.database.connect_query != new.database.connect_query
         || old.database.parameters != new.database.parameters
         || old.house.followed != new.house.followed
+        || old.database.hosts != new.database.hosts
+        || old.database.auth_database != new.database.auth_database
+        || old.database.auth_query != new.database.auth_query
 }
 
 /// What texts are told apart under; known to nobody.
-fn text_secret() -> TextSecret {
+pub(crate) fn text_secret() -> TextSecret {
     TextSecret::new(|| {
         let mut bytes = [0; 8];
         outgrow_core::random::system_bytes(&mut bytes);
@@ -454,162 +587,7 @@ fn text_secret() -> TextSecret {
 }
 
 /// How connections of a pool log in.
-fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
+pub(crate) fn credential(plan: &PoolPlan, pool: &Pool) -> Credential {
     let own = plan.database.credential.clone();
     own.or_else(|| pool.credential()).unwrap_or_default()
-}
-
-/// Makes a connection for a pool.
-async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
-    let plan = pool.plan();
-    let limit = plan.limits.connect;
-    let attempt = attempt(&worker, &pool, &plan, Vec::new());
-    let attempt = tokio::time::timeout(limit, attempt).await;
-    let now = worker.now();
-    match attempt {
-        Ok(Ok(Some((mut server, welcome)))) => {
-            server.idle_since = now;
-            pool.arrive(server, welcome);
-        }
-        Ok(Ok(None)) => pool.postpone(),
-        Ok(Err(failure)) => pool.fail(failure, now),
-        Err(_) => pool.fail(Failure::Connect(timed_out()), now),
-    }
-}
-
-fn timed_out() -> Fault {
-    Fault::upstream(Phase::Connect, Cause::ConnectTimeout, Sent::None)
-}
-
-type Made = Option<(Box<Server>, Welcome)>;
-
-/// One connection, to a server of the role that the pool is for. None when there is no room for it
-/// at the moment, or no such server.
-async fn attempt(
-    worker: &Arc<Worker>,
-    pool: &Arc<Pool>,
-    plan: &PoolPlan,
-    parameters: Vec<(String, String)>,
-) -> Result<Made, Failure> {
-    let service = &plan.database.service;
-    let set = service.endpoints().load();
-    let mut refused = Vec::new();
-    loop {
-        let Some(shares) = worker.take_shares(plan, pool) else {
-            return Ok(None);
-        };
-        let permit = match choose(worker, pool, service, &set.all, &refused)? {
-            Some(permit) => permit,
-            None => return Ok(None),
-        };
-        let endpoint = Arc::clone(permit.endpoint());
-        let making = Making {
-            number: worker.shared.next_number(),
-            plan,
-            credential: credential(plan, pool),
-            permit,
-            shares,
-            generation: pool.generation(),
-            parameters: plan
-                .database
-                .parameters
-                .iter()
-                .chain(&parameters)
-                .cloned()
-                .collect(),
-            now: worker.now(),
-        };
-        let asked = worker.now();
-        match open::open(making).await {
-            Ok((mut server, welcome)) => {
-                endpoint.report(Outcome::Success, worker.now());
-                if set.all.len() > 1 {
-                    let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
-                    if !pool.takes(role, endpoint.id()) {
-                        refused.push(endpoint.id());
-                        continue;
-                    }
-                }
-                return Ok(Some((Box::new(server), welcome)));
-            }
-            Err(Failure::Connect(fault)) => {
-                endpoint.report(Outcome::Fault(fault), worker.now());
-                refused.push(endpoint.id());
-                if refused.len() >= set.usable.len() {
-                    return Err(Failure::Connect(fault));
-                }
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-/// A permit of a server that may have the role that the pool is for.
-fn choose(
-    worker: &Worker,
-    pool: &Pool,
-    service: &Arc<Service>,
-    all: &[Arc<Endpoint>],
-    refused: &[EndpointId],
-) -> Result<Option<Permit>, Failure> {
-    let no_endpoint =
-        || Failure::Connect(Fault::upstream(Phase::Admit, Cause::NoEndpoint, Sent::None));
-    if let Some(own) = pool.endpoint {
-        let endpoint = all
-            .iter()
-            .find(|one| one.id() == own && !refused.contains(&own));
-        return Ok(endpoint.ok_or_else(no_endpoint)?.permit());
-    }
-    if all.len() > 1 {
-        let role = |endpoint: &Arc<Endpoint>| worker.shared.standings.of(endpoint).role();
-        let usable = || {
-            let mut usable = all.iter().filter(|one| one.is_usable());
-            usable
-                .by_ref()
-                .filter(|one| !refused.contains(&one.id()))
-                .collect::<Vec<_>>()
-        };
-        let known = usable()
-            .into_iter()
-            .find(|one| role(one) == Some(Role::Primary));
-        let unknown = || usable().into_iter().find(|one| role(one).is_none());
-        // What was a replica when it was asked last may be the primary by now.
-        let replica = || {
-            usable()
-                .into_iter()
-                .find(|one| role(one) == Some(Role::Replica))
-        };
-        let chosen = known.or_else(unknown).or_else(replica);
-        return Ok(chosen.and_then(Endpoint::permit));
-    }
-    let mut view = service.view(0);
-    let mut random = worker.random.lock().unwrap_or_else(PoisonError::into_inner);
-    match service.choose(&mut view, worker.now(), &mut random, Wish::default()) {
-        Ok(permit) => Ok(Some(permit)),
-        Err(Unavailable::NoEndpoint) => Err(no_endpoint()),
-        Err(Unavailable::Busy | Unavailable::Full(_)) => Ok(None),
-    }
-}
-
-/// What a server is that was just connected to.
-async fn learn_role(
-    worker: &Worker,
-    server: &mut Server,
-    welcome: &Welcome,
-    all: &[Arc<Endpoint>],
-    asked: Ticks,
-) -> Result<Role, Failure> {
-    let endpoint = Arc::clone(server.endpoint());
-    let standing = worker.shared.standings.of(&endpoint);
-    match (welcome.get("in_hot_standby"), standing.role()) {
-        // Reported since version 14; a primary may still be one that was replaced.
-        (Some("on"), Some(Role::Replica)) => return Ok(Role::Replica),
-        (Some("off"), Some(Role::Primary)) => return Ok(Role::Primary),
-        _ => {}
-    }
-    let report: Report = monitor::ask(server)
-        .await
-        .map_err(|_| Failure::Broken("the server does not say whether it is the primary"))?;
-    worker.shared.standings.note(&endpoint, all, report, asked);
-    Ok(standing.role().unwrap_or(Role::Fenced))
 }

@@ -3,11 +3,13 @@
 //! The switch is a bridge in a namespace of its own; each box has one cable to it. A cable can be
 //! pulled ([`Boxes::cut`]): from then on its box says nothing at all, not even that a port is
 //! closed, as a machine that lost its power. What is to run in a box is started [`Boxes::inside`]
-//! it. Nothing outside these namespaces is touched or reached; it needs root and `ip`.
+//! it. Nothing outside these namespaces is touched or reached; it needs root and `ip`
+//! ([`BoxesError`]).
 //!
 //! Not here: what runs in them, delays and losses on the cables.
 
 use std::{
+    fmt,
     fs::File,
     io,
     net::{IpAddr, Ipv4Addr},
@@ -29,6 +31,33 @@ pub const MOST: u8 = 16;
 /// Makes names differ within a process.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// Why there are no boxes, with what they need. A test gives it back: shown as it is by the test
+/// runner, it is a plain sentence.
+#[derive(thiserror::Error)]
+pub enum BoxesError {
+    /// There is no `ip`.
+    #[error("boxes (network namespaces) are made with `ip`, which cannot be run: {0}; {NEEDED}")]
+    NoIp(io::Error),
+    /// It may not make them.
+    #[error("boxes (network namespaces) cannot be made by user {user}: {said}; {NEEDED}")]
+    Refused {
+        /// Who tried.
+        user: u32,
+        /// What was run, and what it said.
+        said: String,
+    },
+}
+
+/// What is to be done about it.
+const NEEDED: &str = "install iproute2, and run this test as root, or in a container with the \
+                      capabilities SYS_ADMIN and NET_ADMIN: it is not skipped without them";
+
+impl fmt::Debug for BoxesError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
 /// Some boxes on a switch; gone when it is dropped. What still runs in them must have been ended
 /// before.
 #[derive(Debug)]
@@ -43,7 +72,7 @@ impl Boxes {
     ///
     /// # Errors
     /// When they cannot be made: not root, or no `ip` (Debian's iproute2).
-    pub fn new(count: u8) -> io::Result<Self> {
+    pub fn new(count: u8) -> Result<Self, BoxesError> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("outgrow-{}-{number}", std::process::id());
         // Dropped, and so cleared away, if it fails half way.
@@ -61,7 +90,7 @@ impl Boxes {
         Ok(boxes)
     }
 
-    fn add(&self, index: u8) -> io::Result<()> {
+    fn add(&self, index: u8) -> Result<(), BoxesError> {
         let (switch, name, cable) = (self.switch(), self.name(index), cable(index));
         ip(&["netns", "add", &name])?;
         let mut words = vec!["-n", &switch, "link", "add", &cable, "type", "veth"];
@@ -111,7 +140,7 @@ impl Boxes {
     ///
     /// # Errors
     /// When `ip` refuses.
-    pub fn cut(&self, index: u8) -> io::Result<()> {
+    pub fn cut(&self, index: u8) -> Result<(), BoxesError> {
         let switch = self.switch();
         ip(&["-n", &switch, "link", "set", &cable(index), "down"])
     }
@@ -120,7 +149,7 @@ impl Boxes {
     ///
     /// # Errors
     /// When `ip` refuses.
-    pub fn join(&self, index: u8) -> io::Result<()> {
+    pub fn join(&self, index: u8) -> Result<(), BoxesError> {
         let switch = self.switch();
         ip(&["-n", &switch, "link", "set", &cable(index), "up"])
     }
@@ -168,17 +197,17 @@ fn address(index: u8) -> IpAddr {
     Ipv4Addr::new(a, b, c, index + 1).into()
 }
 
-fn ip(words: &[&str]) -> io::Result<()> {
-    let output = Command::new("ip").args(words).output()?;
+fn ip(words: &[&str]) -> Result<(), BoxesError> {
+    let mut ip = Command::new("ip");
+    let output = ip.args(words).output().map_err(BoxesError::NoIp)?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!(
-        "ip {}: {} (it needs root)",
-        words.join(" "),
-        said.trim()
-    )))
+    Err(BoxesError::Refused {
+        user: rustix::process::geteuid().as_raw(),
+        said: format!("ip {}: {}", words.join(" "), said.trim()),
+    })
 }
 
 #[cfg(test)]
@@ -192,19 +221,35 @@ mod tests {
     use crate::wait;
 
     #[test]
-    fn boxes_reach_each_other_until_a_cable_is_pulled() {
-        let boxes = Boxes::new(2).expect("boxes");
+    fn boxes_reach_each_other_until_a_cable_is_pulled() -> Result<(), BoxesError> {
+        let boxes = Boxes::new(2)?;
         let _listener = boxes.inside(1, || TcpListener::bind((address(1), 80)).expect("a port"));
         let to = SocketAddr::new(boxes.address(1), 80);
         let limit = Duration::from_millis(300);
         let connect = || TcpStream::connect_timeout(&to, limit);
         let first = boxes.inside(0, connect);
         first.expect("reached");
-        boxes.cut(1).expect("cut");
+        boxes.cut(1)?;
         let error = boxes.inside(0, connect).expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "silence: {error}");
-        boxes.join(1).expect("joined");
+        boxes.join(1)?;
         let again = || boxes.inside(0, connect).ok();
         wait::until("reached again", Duration::from_secs(20), again).expect("reached");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_needed_is_said_in_a_sentence() {
+        let refused = BoxesError::Refused {
+            user: 1_000,
+            said: "ip netns add x: mkdir /run/netns failed: Permission denied".to_owned(),
+        };
+        let told = format!("{refused:?}");
+        assert!(
+            told.starts_with("boxes (network namespaces) cannot be made by user 1000: ip netns")
+        );
+        assert!(told.contains("Permission denied; install iproute2, and run this test as root"));
+        let missing = BoxesError::NoIp(io::ErrorKind::NotFound.into());
+        assert!(format!("{missing:?}").contains("`ip`, which cannot be run: "));
     }
 }

@@ -10,7 +10,7 @@
 //! - [`dns::DnsServer`]: names that change, and answers that lie
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
-//! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices
+//! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices and Leases
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas

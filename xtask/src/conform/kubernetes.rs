@@ -1,5 +1,5 @@
-//! A real kube-apiserver, from which outgrow discovers: the ignored end-to-end tests of
-//! `crates/outgrow/tests/e2e/api_server.rs`.
+//! A real kube-apiserver, from which outgrow discovers and in which it holds a lease: the ignored
+//! end-to-end tests of `crates/outgrow/tests/e2e/api_server.rs`.
 //!
 //! `--suite` is the binary of an API server, since no registry that the tests install from has one.
 //! The API takes no endpoints at addresses of loopback, so the tests run in a network namespace of

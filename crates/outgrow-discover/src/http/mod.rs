@@ -52,7 +52,7 @@ pub(crate) enum Problem {
     /// The answer is longer than it may be.
     #[error("the answer is too long")]
     Length,
-    /// Another status than 200.
+    /// Another status than 200 or 201.
     #[error("status {0}: {1}")]
     Status(u16, String),
     /// What came is not what was asked for.
@@ -133,7 +133,7 @@ impl Client {
         })
     }
 
-    /// Asks and reads the whole answer with status 200, of at most `limit` bytes.
+    /// Asks and reads the whole answer, of at most `limit` bytes.
     pub(crate) async fn ask_whole(
         &self,
         server: &Server,
@@ -266,9 +266,9 @@ impl Answer {
         })
     }
 
-    /// The status and what the server says about it, unless it is 200.
+    /// The status and what the server says about it, unless it is 200, or 201 for what was made.
     pub(crate) async fn must_be_good(&mut self) -> Result<(), Problem> {
-        if self.head.status == 200 {
+        if matches!(self.head.status, 200 | 201) {
             return Ok(());
         }
         let status = self.head.status;

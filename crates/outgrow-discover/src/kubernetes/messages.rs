@@ -94,6 +94,12 @@ pub(super) fn message(body: &str) -> String {
     message.unwrap_or(body).to_owned()
 }
 
+/// Whether what a server says beside a status is the API's own word.
+pub(super) fn is_status(body: &str) -> bool {
+    let status: Option<Value> = serde_json::from_str(body).ok();
+    status.is_some_and(|status| text(&status, "/kind") == Some("Status"))
+}
+
 /// Who we are, as the server says in its message.
 pub(super) fn user(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("User \"")?;

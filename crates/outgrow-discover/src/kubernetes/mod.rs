@@ -6,10 +6,14 @@
 //! was left out, and every few minutes in any case, so that whatever was lost (a restored cluster's
 //! versions go back) comes right by itself.
 //!
+//! Where the API server is and who we are to it ([`place`]), and what its refusals mean
+//! ([`refusal`]), is the same for the leader lease (`lease/kubernetes`).
+//!
 //! Not here: Endpoints, the API before slices, and hints of topology; zones are ours to weigh.
 
 mod messages;
-mod place;
+pub(crate) mod place;
+pub(crate) mod refusal;
 mod settings;
 mod view;
 
@@ -24,9 +28,11 @@ use outgrow_core::Random;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::settings::{Family, KubernetesSettings, Port};
+pub(crate) use self::settings::{check_written, is_subdomain};
 
 use self::messages::Watched;
 use self::place::Place;
+use self::refusal::Rights;
 use self::view::View;
 use crate::backoff::Backoff;
 use crate::discovery::{Reporter, Surroundings};
@@ -50,6 +56,14 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const PAGE: usize = 20;
 /// Most pages that are read.
 const PAGES: usize = 64;
+/// What we must be allowed.
+const RIGHTS: Rights = Rights {
+    what: "list and watch EndpointSlices",
+    group: "discovery.k8s.io",
+    resource: "endpointslices",
+    verbs: &["get", "list", "watch"],
+    since: "1.21",
+};
 
 /// Lists and watches until it is dropped.
 pub(crate) async fn run(
@@ -105,7 +119,7 @@ impl Driver {
     async fn round(&mut self, length: Duration) -> Result<(), Problem> {
         let place = match self.place.take() {
             Some(place) => place,
-            None => Place::find(&self.settings, self.surroundings).await?,
+            None => Place::find(self.settings.written(), self.surroundings).await?,
         };
         let result = self.follow(&place, length).await;
         self.place = Some(place);
@@ -279,7 +293,7 @@ impl Driver {
         let Some(place) = &self.place else {
             return self.reporter.failed(&problem.to_string());
         };
-        let text = told(place, problem);
+        let text = refusal::told(place, problem, &RIGHTS);
         self.reporter.failed(&format!("{}: {text}", place.server));
     }
 
@@ -299,65 +313,10 @@ enum Ended {
     Lost,
 }
 
-/// Asks with the token as it is now, and once more when it was replaced while we asked.
 async fn ask(place: &Place, target: &str) -> Result<Answer, Problem> {
-    let token = place.token().await?;
-    match ask_with(place, target, token.as_deref()).await {
-        Err(Problem::Status(401, text)) => {
-            let newer = place.token().await?;
-            if newer == token {
-                return Err(Problem::Status(401, text));
-            }
-            ask_with(place, target, newer.as_deref()).await
-        }
-        answer => answer,
-    }
-}
-
-async fn ask_with(place: &Place, target: &str, token: Option<&str>) -> Result<Answer, Problem> {
-    let token = token.map(|token| format!("Bearer {token}"));
-    let fields: Vec<_> = token
-        .iter()
-        .map(|token| ("Authorization", token.as_str()))
-        .collect();
     let question = Question {
         target,
-        fields: &fields,
         ..Question::default()
     };
-    let mut answer = place.client.ask(&place.server, &question, PATIENCE).await?;
-    answer.must_be_good().await?;
-    Ok(answer)
-}
-
-/// A problem in words for whoever has to do something about it.
-fn told(place: &Place, problem: &Problem) -> String {
-    let Problem::Status(status, body) = problem else {
-        return problem.to_string();
-    };
-    let message = messages::message(body);
-    let anonymous = "set `token_file`, or `tls.certificate` and `tls.key`";
-    match (status, &place.token_file) {
-        (401, Some(file)) => format!(
-            "the token in {} is not accepted (401): it has expired, or is for another cluster",
-            file.display()
-        ),
-        (401, None) => format!("it wants to know who we are (401): {anonymous}"),
-        (403, _) => match messages::user(&message) {
-            Some("system:anonymous") => {
-                format!("it does not know who we are (403, system:anonymous): {anonymous}")
-            }
-            user => format!(
-                "{} may not list and watch EndpointSlices (403): bind it to a Role in the \
-                 namespace {} with apiGroups [\"discovery.k8s.io\"], resources \
-                 [\"endpointslices\"], verbs [\"get\", \"list\", \"watch\"]",
-                user.unwrap_or("our user"),
-                place.namespace
-            ),
-        },
-        (404, _) => {
-            "there is no discovery.k8s.io/v1 (404): Kubernetes 1.21 or newer is needed".to_owned()
-        }
-        _ => format!("status {status}: {message}"),
-    }
+    place.ask(&question, PATIENCE).await
 }

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 
 use outgrow_core::settings::{Kind, Node, Reader, Setting, TableReader, Value};
 
+use super::place::Written;
 use crate::http::{RegistryTls, Server, check_use};
 
 /// Longest name of a namespace or a service (RFC 1123 section 2.1), in bytes.
 const LABEL: usize = 63;
+/// Longest name of other objects, in bytes.
+const SUBDOMAIN: usize = 253;
+/// What names are made of.
+const NAMES: &str = "names in Kubernetes have 1 to 63 small letters, digits and hyphens";
 
 outgrow_core::settings! {
     /// Where to look in Kubernetes (1.21 or newer): the ready endpoints of a service, from its
@@ -107,6 +112,18 @@ impl Setting for Port {
     }
 }
 
+impl KubernetesSettings {
+    /// Where the API server is.
+    pub(super) fn written(&self) -> Written<'_> {
+        Written {
+            server: self.server.as_ref(),
+            namespace: &self.namespace,
+            token_file: self.token_file.as_deref(),
+            tls: self.tls.as_ref(),
+        }
+    }
+}
+
 impl fmt::Display for KubernetesSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.namespace.is_empty() {
@@ -126,26 +143,39 @@ pub(super) fn is_label(text: &str) -> bool {
         && is_edge(text.bytes().last())
 }
 
+/// Whether a text can be the name of most objects (RFC 1123 section 2.1, as the API reads it).
+pub(crate) fn is_subdomain(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(is_inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= SUBDOMAIN && text.split('.').all(is_part)
+}
+
 fn check(settings: &KubernetesSettings, table: &mut TableReader<'_, '_>) {
-    let names = [
-        ("service", &settings.service),
-        ("namespace", &settings.namespace),
-    ];
-    for (key, name) in names {
-        if !is_label(name) && (key == "service" || !name.is_empty()) {
-            let hint = "names in Kubernetes have 1 to 63 small letters, digits and hyphens";
-            table.problem(key, "this is no name", hint);
-        }
+    if !is_label(&settings.service) {
+        table.problem("service", "this is no name", NAMES);
     }
-    let Some(server) = &settings.server else {
+    check_written(settings.written(), table);
+}
+
+/// The rules of the keys that say where the API server is.
+pub(crate) fn check_written(written: Written<'_>, table: &mut TableReader<'_, '_>) {
+    if !is_label(written.namespace) && !written.namespace.is_empty() {
+        table.problem("namespace", "this is no name", NAMES);
+    }
+    let Some(server) = written.server else {
         return;
     };
-    check_use(settings.tls.as_ref(), [server], table);
-    if settings.namespace.is_empty() {
+    check_use(written.tls, [server], table);
+    if written.namespace.is_empty() {
         let message = "with a `server` of its own there is no pod whose namespace would be meant";
         table.problem("server", message, "add namespace = \"default\"");
     }
-    if settings.token_file.is_some() && !server.is_encrypted() {
+    if written.token_file.is_some() && !server.is_encrypted() {
         let message = "the token would be sent for everybody to read";
         table.problem("token_file", message, "write the server with https://");
     }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::holder::Holder;
 use super::settings::LeaseSettings;
 use super::time::BootClock;
-use super::{Standing, etcd, redis};
+use super::{Standing, etcd, kubernetes, redis};
 use crate::discovery::{PROBLEM_CHARACTERS, Surroundings};
 
 /// How often it is tried to give it back before that is left to its time.
@@ -30,18 +30,25 @@ pub(super) enum Answer {
 pub(super) enum Registry {
     Etcd(Box<etcd::Lock>),
     Redis(redis::Lock),
+    Kubernetes(Box<kubernetes::Lock>),
 }
 
 impl Registry {
     pub(super) fn new(
         settings: &LeaseSettings,
         identity: &str,
+        clock: BootClock,
         surroundings: Surroundings,
     ) -> Option<Self> {
         let name = &settings.name;
         if let Some(own) = &settings.etcd {
             let lock = etcd::Lock::new(own, name, identity, settings.ttl, surroundings);
             return Some(Self::Etcd(Box::new(lock)));
+        }
+        if let Some(own) = &settings.kubernetes {
+            let lock =
+                kubernetes::Lock::new(own, name, identity, settings.ttl, clock, surroundings);
+            return Some(Self::Kubernetes(Box::new(lock)));
         }
         let own = settings.redis.as_ref()?;
         let lock = redis::Lock::new(own, name, identity, settings.ttl);
@@ -54,6 +61,8 @@ impl Registry {
             // It is told when it is free.
             Self::Etcd(_) => (ttl / 2).max(Duration::from_secs(1)),
             Self::Redis(_) => (ttl / 20).clamp(Duration::from_millis(100), redis::LOOK),
+            // An API server has others to answer, and an end by time is waited for by ourselves.
+            Self::Kubernetes(_) => (ttl / 8).clamp(Duration::from_millis(250), kubernetes::LOOK),
         }
     }
 
@@ -62,6 +71,7 @@ impl Registry {
         match self {
             Self::Etcd(lock) => lock.hold(patience).await,
             Self::Redis(lock) => lock.hold().await,
+            Self::Kubernetes(lock) => lock.hold(patience).await,
         }
     }
 
@@ -70,6 +80,7 @@ impl Registry {
         match self {
             Self::Etcd(lock) => lock.wait_free().await,
             Self::Redis(_) => std::future::pending().await,
+            Self::Kubernetes(lock) => lock.wait_free().await,
         }
     }
 
@@ -77,6 +88,7 @@ impl Registry {
         match self {
             Self::Etcd(lock) => lock.give_back(patience).await,
             Self::Redis(lock) => lock.give_back().await,
+            Self::Kubernetes(lock) => lock.give_back(patience).await,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The drivers against a real etcd and a real Redis: whoever holds it is counted all the time.
+//! The drivers against a real etcd and a real Redis: whoever holds it is counted all the time. Those
+//! against the fake of Kubernetes are in `kubernetes/live.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use crate::discovery::Surroundings;
 use crate::http::RegistryTls;
 
 /// Longer than any of it may take.
-const LIMIT: Duration = Duration::from_secs(40);
-const TTL: Duration = Duration::from_secs(3);
+pub(super) const LIMIT: Duration = Duration::from_secs(40);
+pub(super) const TTL: Duration = Duration::from_secs(3);
 
 /// Tests sleep with the machine as well: any monotonic clock is good enough.
-fn clock() -> BootTime {
+pub(super) fn clock() -> BootTime {
     static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     BootTime(BEGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64)
 }
@@ -45,13 +46,13 @@ fn in_redis(server: std::net::SocketAddr) -> LeaseSettings {
     }
 }
 
-fn start(settings: &LeaseSettings, identity: &str) -> Leadership {
-    let surroundings = Surroundings::without_files(outgrow_core::Clock::start());
+pub(super) fn start(settings: &LeaseSettings, identity: &str) -> Leadership {
+    let surroundings = Surroundings::with_files(outgrow_core::Clock::start());
     Leadership::start(settings, identity, None, clock, surroundings).expect("a registry")
 }
 
 /// Waits until this one holds it; at no moment may more than one.
-async fn wait_holder(all: &[&Leadership], expected: Option<usize>) -> Duration {
+pub(super) async fn wait_holder(all: &[&Leadership], expected: Option<usize>) -> Duration {
     let begin = Instant::now();
     loop {
         let now = clock();
@@ -67,7 +68,7 @@ async fn wait_holder(all: &[&Leadership], expected: Option<usize>) -> Duration {
 }
 
 /// Nobody else holds it for as long.
-async fn stays(all: &[&Leadership], expected: usize, time: Duration) {
+pub(super) async fn stays(all: &[&Leadership], expected: usize, time: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < time {
         assert_eq!(wait_holder(all, Some(expected)).await.as_millis() / 100, 0);
@@ -76,7 +77,7 @@ async fn stays(all: &[&Leadership], expected: usize, time: Duration) {
 }
 
 /// What must go the same way in each kind of registry.
-async fn one_after_the_other(settings: &LeaseSettings, at_once: Duration) {
+pub(super) async fn one_after_the_other(settings: &LeaseSettings, at_once: Duration) {
     let one = start(settings, "one");
     wait_holder(&[&one], Some(0)).await;
     let two = start(settings, "two");
@@ -94,7 +95,7 @@ async fn one_after_the_other(settings: &LeaseSettings, at_once: Duration) {
         "two",
         two.standing().until,
         clock,
-        Surroundings::without_files(outgrow_core::Clock::start()),
+        Surroundings::with_files(outgrow_core::Clock::start()),
     );
     let next = next.expect("a registry");
     assert!(next.is_held(clock()));
@@ -196,10 +197,6 @@ async fn etcd_is_asked_over_tls_by_those_whom_it_knows() {
     let tls = strangers.etcd.as_mut().and_then(|own| own.tls.as_mut());
     let tls = tls.expect("tls");
     (tls.certificate, tls.key) = (None, None);
-    let start = |settings: &LeaseSettings, identity: &str| {
-        let surroundings = Surroundings::with_files(outgrow_core::Clock::start());
-        Leadership::start(settings, identity, None, clock, surroundings).expect("a registry")
-    };
     let stranger = start(&strangers, "stranger");
     let one = start(&settings, "one");
     let two = start(&settings, "two");

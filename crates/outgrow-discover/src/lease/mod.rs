@@ -1,9 +1,9 @@
 //! Leader lease: of several boxes exactly one holds it.
 //!
 //! - [`holder`] says what may be believed and when to ask (pure); [`time`] by which clock.
-//! - `etcd` and `redis` speak to one kind of registry each: take or renew it if it is free or ours,
-//!   wait until it may be free, give it back. Another kind is another variant of the driver's
-//!   `Registry` and a key of [`settings::LeaseSettings`].
+//! - `etcd`, `redis` and `kubernetes` speak to one kind of registry each: take or renew it if it is
+//!   free or ours, wait until it may be free, give it back. Another kind is another variant of the
+//!   driver's `Registry` and a key of [`settings::LeaseSettings`].
 //! - [`Leadership`] is a driver under way. Whether it is held is asked with the time at that
 //!   moment ([`Leadership::is_held`]), never taken from what a driver said once: a process that
 //!   was stopped for a while finds out before it does anything else.
@@ -16,6 +16,7 @@
 mod driver;
 mod etcd;
 pub mod holder;
+mod kubernetes;
 #[cfg(test)]
 mod live;
 mod redis;
@@ -79,7 +80,7 @@ impl Leadership {
         clock: BootClock,
         surroundings: Surroundings,
     ) -> Option<Self> {
-        let registry = driver::Registry::new(settings, identity, surroundings)?;
+        let registry = driver::Registry::new(settings, identity, clock, surroundings)?;
         // The earlier process may have had a longer lease: the registry will count by this one.
         let longest = clock() + holder::believed(settings.ttl);
         let until = until.map(|until| until.min(longest));

@@ -1,27 +1,31 @@
 //! The registry's part of `[leader]`: which lease, and where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outgrow_core::settings::{Address, Secret, TableReader};
 
 use crate::etcd::cluster::check_servers;
 use crate::http::{RegistryTls, Server, check_use};
+use crate::kubernetes::place::Written;
+use crate::kubernetes::{check_written, is_subdomain};
 use crate::settings::tls_files;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 outgrow_core::settings! {
-    /// One lease that exactly one of several boxes holds: exactly one of `etcd` and `redis`. The
-    /// one that holds it runs `gained`, and `lost` before its time is over for the others.
+    /// One lease that exactly one of several boxes holds: exactly one of `etcd`, `redis` and
+    /// `kubernetes`. The one that holds it runs `gained`, and `lost` before its time is over for the others.
     #[check = check]
     pub struct LeaseSettings {
         /// A key in etcd.
         pub etcd: Option<LeaderEtcd> = None;
         /// A key in Redis or Valkey.
         pub redis: Option<LeaderRedis> = None;
+        /// A Lease in Kubernetes.
+        pub kubernetes: Option<LeaderKubernetes> = None;
         /// The name of the lease, which is the key in the registry: the same for all boxes that
-        /// it is among.
+        /// it is among. In Kubernetes it is the object's name, with `-` for each `/`.
         pub name: String = "outgrow/leader".to_owned();
         /// How long the lease of a box that died is still its own. It is renewed each third of
         /// it; a box that could not renew it takes it for lost after two thirds, so that `lost`
@@ -78,11 +82,70 @@ outgrow_core::settings! {
     }
 }
 
+outgrow_core::settings! {
+    /// Where the lease is in Kubernetes (1.14 or newer): a Lease, made when there is none, as the
+    /// leader election of Kubernetes' own components uses it. The API server ends no Lease: another
+    /// box takes it when it has seen for as long as the Lease says, by its own clock, that it is not
+    /// renewed. So after the death of the one that holds it a box that starts waits for the whole
+    /// `ttl`, and nothing depends on what time the boxes think it is. Deleting the Lease gives it to
+    /// a box that has not seen it before, beside the one that holds it: do not.
+    ///
+    /// Needs a Role in the namespace with `apiGroups: ["coordination.k8s.io"]`,
+    /// `resources: ["leases"]` and `verbs: ["get", "create", "update"]`.
+    #[check = check_kubernetes]
+    pub struct LeaderKubernetes {
+        /// The namespace that the Lease is in. Left out: that of the pod that outgrow runs in.
+        pub namespace: String = String::new();
+        /// The API server. Left out: that of the cluster in whose pod outgrow runs
+        /// (`KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`), and then `token_file` and
+        /// `tls.ca` are those of the pod's service account unless they are written.
+        pub server: Option<Server> = None;
+        /// A file with the token that says who we are. It is read anew for each question, since
+        /// tokens run out and are replaced.
+        pub token_file: Option<PathBuf> = None;
+        /// How the API server is verified, and what is shown to it instead of a token.
+        pub tls: Option<RegistryTls> = None;
+    }
+}
+
+impl LeaderKubernetes {
+    /// Where the API server is.
+    pub(super) fn written(&self) -> Written<'_> {
+        Written {
+            server: self.server.as_ref(),
+            namespace: &self.namespace,
+            token_file: self.token_file.as_deref(),
+            tls: self.tls.as_ref(),
+        }
+    }
+
+    /// How an object is called that stands for a lease of this name.
+    pub(super) fn object(name: &str) -> String {
+        name.replace('/', "-")
+    }
+
+    fn place(&self) -> String {
+        let server = self.server.as_ref().map(ToString::to_string);
+        let server = server.unwrap_or_else(|| "the pod's cluster".to_owned());
+        format!("{server}/{}", self.namespace)
+    }
+}
+
 impl LeaseSettings {
     /// Which lease it is, for people.
     pub fn registry(&self) -> String {
-        let kind = if self.etcd.is_some() { "etcd" } else { "redis" };
-        format!("{kind} {}", self.name)
+        let name = &self.name;
+        match (&self.etcd, &self.kubernetes) {
+            (Some(_), _) => format!("etcd {name}"),
+            (None, None) => format!("redis {name}"),
+            (None, Some(own)) if own.namespace.is_empty() => {
+                format!("kubernetes {}", LeaderKubernetes::object(name))
+            }
+            (None, Some(own)) => {
+                let object = LeaderKubernetes::object(name);
+                format!("kubernetes {}/{object}", own.namespace)
+            }
+        }
     }
 
     /// Where the registry answers: two that have none of it in common are two registries.
@@ -90,7 +153,9 @@ impl LeaseSettings {
         let servers = self.etcd.iter().flat_map(|etcd| &etcd.servers);
         let redis = self.redis.iter();
         let redis = redis.map(|redis| format!("{}/{}", redis.server, redis.database));
-        servers.map(ToString::to_string).chain(redis).collect()
+        let kubernetes = self.kubernetes.iter().map(LeaderKubernetes::place);
+        let servers = servers.map(ToString::to_string);
+        servers.chain(redis).chain(kubernetes).collect()
     }
 
     /// Whether it is the lease that was called so ([`Self::registry`]) and was there.
@@ -100,30 +165,52 @@ impl LeaseSettings {
 
     /// The files that are read, each with its key below this table.
     pub fn files(&self) -> Vec<(Vec<&'static str>, &Path)> {
-        tls_files([self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls))])
+        let mut files = Vec::new();
+        let kubernetes = self.kubernetes.as_ref();
+        if let Some(token) = kubernetes.and_then(|one| one.token_file.as_deref()) {
+            files.push((vec!["kubernetes", "token_file"], token));
+        }
+        let etcd = self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls));
+        files.extend(tls_files([
+            etcd,
+            kubernetes.map(|one| ("kubernetes", &one.tls)),
+        ]));
+        files
     }
 }
 
 fn check(settings: &LeaseSettings, table: &mut TableReader<'_, '_>) {
-    match (&settings.etcd, &settings.redis) {
-        (None, None) => {
+    let registries = ["etcd", "redis", "kubernetes"];
+    let mut written = registries.into_iter().filter(|key| table.has(key));
+    match (written.next(), written.next()) {
+        (Some(_), None) => {}
+        (None, _) => {
             let span = table.span();
             let hint = "add etcd = { servers = [\"http://127.0.0.1:2379\"] }, or redis = { server \
-                        = \"127.0.0.1:6379\" }";
+                        = \"127.0.0.1:6379\" }, or in a pod kubernetes = { }";
             table
                 .reader()
                 .error_with_hint(span, "no registry is written", hint);
         }
-        (Some(_), Some(_)) => {
-            let message = "there is `etcd` as well, and a lease is in one registry";
-            table.problem("redis", message, "remove one of the two");
+        (Some(first), Some(second)) => {
+            let message = format!("there is `{first}` as well, and a lease is in one registry");
+            table.problem(second, message, "remove one of the two");
         }
-        _ => {}
     }
     if settings.name.is_empty() || settings.name.len() > 512 {
         let hint = "write for example name = \"outgrow/leader\"";
         table.problem("name", "a name has 1 to 512 bytes", hint);
+    } else if settings.kubernetes.is_some()
+        && !is_subdomain(&LeaderKubernetes::object(&settings.name))
+    {
+        let message = "names in Kubernetes have up to 253 small letters, digits, hyphens and dots";
+        let hint = "write for example name = \"outgrow-leader\"";
+        table.problem("name", message, hint);
     }
+}
+
+fn check_kubernetes(settings: &LeaderKubernetes, table: &mut TableReader<'_, '_>) {
+    check_written(settings.written(), table);
 }
 
 fn check_etcd(settings: &LeaderEtcd, table: &mut TableReader<'_, '_>) {

@@ -161,6 +161,19 @@ impl RegisterSettings {
         etcd.or(consul).unwrap_or_default()
     }
 
+    /// Whether what one writes the other one would overwrite: the same keys of a cluster of which
+    /// they have a server in common, or the same agent. What is written there is no part of it.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (&self.etcd, &other.etcd, &self.consul, &other.consul) {
+            (Some(one), Some(two), _, _) => {
+                let mut servers = one.servers.iter();
+                one.prefix == two.prefix && servers.any(|server| two.servers.contains(server))
+            }
+            (None, None, Some(one), Some(two)) => one.server == two.server,
+            _ => false,
+        }
+    }
+
     /// The files that are read, each with its key below this table.
     pub fn files(&self) -> Vec<(Vec<&'static str>, &Path)> {
         let etcd = self.etcd.as_ref().map(|etcd| ("etcd", &etcd.tls));
@@ -220,6 +233,42 @@ fn check_consul(settings: &RegisterConsul, table: &mut TableReader<'_, '_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_where_one_overwrites_the_other() {
+        let etcd = |servers: &[&str], prefix: &str| RegisterSettings {
+            etcd: Some(RegisterEtcd {
+                servers: servers.iter().map(|one| one.parse().expect(one)).collect(),
+                prefix: prefix.to_owned(),
+                ..RegisterEtcd::default()
+            }),
+            ttl: SECOND * 3,
+            ..RegisterSettings::default()
+        };
+        let consul = |server: &str, service: &str| RegisterSettings {
+            consul: Some(RegisterConsul {
+                server: server.parse().expect(server),
+                service: service.to_owned(),
+                ..RegisterConsul::default()
+            }),
+            ..RegisterSettings::default()
+        };
+        let check = |one: &RegisterSettings, other: &RegisterSettings, expected: bool| {
+            assert_eq!(one.is_same_place(other), expected, "{one:?} {other:?}");
+            assert_eq!(other.is_same_place(one), expected, "{other:?} {one:?}");
+        };
+        let one = etcd(&["http://a:1", "http://b:1"], "/x/");
+        let mut slower = one.clone();
+        slower.ttl = SECOND * 60;
+        check(&one, &slower, true);
+        check(&one, &etcd(&["http://b:1", "http://c:1"], "/x/"), true);
+        check(&one, &etcd(&["http://c:1"], "/x/"), false);
+        check(&one, &etcd(&["http://a:1"], "/y/"), false);
+        check(&one, &consul("http://a:1", "x"), false);
+        let agent = consul("http://a:8500", "x");
+        check(&agent, &consul("http://a:8500", "y"), true);
+        check(&agent, &consul("http://b:8500", "x"), false);
+    }
 
     #[test]
     fn an_address_is_a_box_or_the_host_of_instances() {

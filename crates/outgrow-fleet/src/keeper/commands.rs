@@ -63,6 +63,10 @@ impl Keeper {
                     self.data[index].kill();
                 }
             }
+            // Its last word about it, for the one that goes on.
+            DataMessage::Keep { key, value } => {
+                self.tell_active(&KeeperMessage::Kept { key, value });
+            }
             _ => self.log.warn(&format!(
                 "data process {generation} drains: its commands do not count any more"
             )),

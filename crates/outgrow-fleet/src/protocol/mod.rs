@@ -120,7 +120,8 @@ pub enum DataMessage {
     /// Stop everything gracefully and exit.
     Stop {},
     /// Keep a value for the data processes to come; `null` forgets it. All
-    /// values together may take 1 MiB.
+    /// values together may take 1 MiB. Of one that drains it is not kept: the
+    /// active one is told (`Kept`), which was greeted before that.
     Keep {
         /// Its name.
         key: String,
@@ -224,6 +225,13 @@ pub enum KeeperMessage {
     InFlight {
         /// All of them.
         instances: Vec<InstanceId>,
+    },
+    /// What a data process that drains asked to keep, for the one that goes on.
+    Kept {
+        /// Its name.
+        key: String,
+        /// Any JSON.
+        value: serde_json::Value,
     },
     /// SIGHUP: read the configuration again.
     Reload {},

@@ -34,6 +34,13 @@ fn an_upgrade_keeps_everything_and_the_keeper_becomes_the_new_binary() {
     assert!(!environment(new.pid).contains_key("OUTGROW_KEEPER_RESUME"));
     // The old one's commands do not count any more; both hear of instances.
     old.tell(&json!({"type": "stop_instance", "id": 1}));
+    // What it would keep the new one hears, which decides.
+    old.tell(&json!({"type": "keep", "key": "k", "value": "last"}));
+    let kept = new.wait("kept");
+    assert_eq!(
+        (&kept["key"], &kept["value"]),
+        (&json!("k"), &json!("last"))
+    );
     kill(instance.pid(), Signal::KILL);
     assert_eq!(old.instance(1, "running").0["restarts"], 1);
     let restarted = new.instance(1, "running");
@@ -52,6 +59,7 @@ fn an_upgrade_keeps_everything_and_the_keeper_becomes_the_new_binary() {
         (&hello["generation"], &hello["descriptors"]),
         (&json!(3), &json!(2))
     );
+    assert_eq!(hello["kept"], json!({"k": "v"}));
     assert_eq!(house.stop(&mut third), Some(0));
     house.nothing_left();
 }

@@ -1,11 +1,14 @@
 //! A client: accepted, logged in, moved to the worker that owns its pool, served.
 
 mod accept;
+mod admin;
 mod judge;
+mod lend;
 mod login;
 mod prove;
 mod relay;
 mod replication;
+mod route;
 mod serve;
 mod session;
 mod startup;
@@ -13,6 +16,7 @@ mod startup;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outgrow_core::Ticks;
 use outgrow_net::Timer;
 use outgrow_net::stream::Detached;
 use outgrow_tls::TlsStream;
@@ -29,8 +33,11 @@ use crate::budget::Share;
 use crate::cancel::Cancellable;
 use crate::flow::Flow;
 use crate::login::Credential;
+use crate::plan::Times;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
+use crate::reads::Reads;
+use crate::seen::ClientEntry;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Variables;
@@ -92,6 +99,8 @@ pub(crate) struct Identity {
     pub(crate) credential: Credential,
     pub(crate) peer: Peer,
     pub(crate) shares: Vec<Share>,
+    /// What is seen of it.
+    pub(crate) entry: ClientEntry,
     pub(crate) open: Open,
 }
 
@@ -137,6 +146,10 @@ pub(crate) struct Client {
     pub(crate) names: OfClient,
     /// What its session is besides.
     session: Session,
+    /// When the primary last ended something for it that may have written.
+    wrote: Option<Ticks>,
+    /// What is known of its database's statements, where reads go to replicas.
+    reads: Option<Arc<Reads>>,
     /// How its texts are read.
     lexing: Lexing,
     /// What executing the unnamed statement does to the session.
@@ -145,6 +158,8 @@ pub(crate) struct Client {
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,
     pub(crate) cancel: Arc<Cancellable>,
     pub(crate) timer: Timer,
+    /// Times that its user has of its own.
+    times: Times,
     pub(crate) identity: Box<Identity>,
 }
 

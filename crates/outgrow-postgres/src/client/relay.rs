@@ -11,7 +11,7 @@ use super::judge::{Following, Judged, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
-use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal};
+use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
@@ -54,8 +54,12 @@ pub(super) struct Relay<'r> {
     /// The server has told the client why it ends.
     server_said_why: bool,
     has_timeouts: bool,
+    /// Whether something was defined anew since the last transaction ended.
+    has_defined: bool,
     /// What the server was asked about.
     asked: Option<Pin>,
+    /// Whether the connection leads to a replica.
+    pub(super) on_replica: bool,
 }
 
 impl<'r> Relay<'r> {
@@ -83,8 +87,20 @@ impl<'r> Relay<'r> {
             server_is_deaf: false,
             server_said_why: false,
             has_timeouts,
+            has_defined: false,
             asked: None,
+            on_replica: false,
         }
+    }
+
+    /// Whether neither a query nor a transaction is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.query_began.is_none() && self.transaction_began.is_none() && self.server.is_at_rest()
+    }
+
+    /// Whether the client has said that it leaves.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.client_said_goodbye
     }
 
     /// Puts the client's settings on the connection, along with its first message.
@@ -138,6 +154,7 @@ impl<'r> Relay<'r> {
                     house.max_prepared
                 },
                 prefix: &house.prepared_prefix,
+                one_series: self.on_replica,
                 is_on: self.plan.mode != PoolMode::Session,
             };
             match client.judge(server, following) {
@@ -262,7 +279,15 @@ impl<'r> Relay<'r> {
         if self.server_said_why {
             return End::ServerGone(None);
         }
-        End::ServerGone(Some(Refusal::new(CONNECTION, "server conn crashed?")))
+        let is_inside = self.server.transaction != transaction::NONE;
+        let refusal = if !self.on_replica && self.server.answers.may_commit(is_inside) {
+            let message =
+                "server conn crashed? Whether the last statement took effect is not known";
+            Refusal::new(UNKNOWN_OUTCOME, message)
+        } else {
+            Refusal::new(CONNECTION, "server conn crashed?")
+        };
+        End::ServerGone(Some(refusal))
     }
 
     fn server_failed(&self, _: &io::Error) -> End {
@@ -325,6 +350,10 @@ impl<'r> Relay<'r> {
                 let (name, value) = read::parameter(body)?;
                 let (name, value) = (std::str::from_utf8(name), std::str::from_utf8(value));
                 if let (Ok(name), Ok(value)) = (name, value) {
+                    if name == "in_hot_standby" {
+                        // Promoted, or the other way: its monitor finds out which.
+                        server.standing.alarm.ring();
+                    }
                     server.variables.set(name, value);
                     // Ours too: the server's way to write it is as good, and need not be set again.
                     self.client.variables.set(name, value);
@@ -333,7 +362,10 @@ impl<'r> Relay<'r> {
                 }
             }
             backend::ERROR_RESPONSE => {
-                self.server_said_why |= read::Problem::read(body).is_fatal() && !was_ours;
+                let problem = read::Problem::read(body);
+                self.server_said_why |= problem.is_fatal() && !was_ours;
+                // "cached plan must not change result type"
+                self.has_defined |= problem.code == b"0A000" && server.prepared.len() > 0;
                 while let Some((statement, name)) = server.answers.take_failed() {
                     server.prepared.remove(statement.number);
                     if let Some(name) = name {
@@ -357,6 +389,8 @@ impl<'r> Relay<'r> {
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;
+        let facts = self.client.worker.facts(&effect.text, effect.lexing);
+        self.has_defined |= facts.defines;
         self.client
             .session
             .note(&effect.text, effect.lexing, followed, is_failed);
@@ -375,6 +409,12 @@ impl<'r> Relay<'r> {
         }
         let has_failed = server.answers.take_has_failed();
         if server.transaction == transaction::NONE {
+            if std::mem::take(&mut self.has_defined) {
+                self.client.pool.renew_plans();
+                if let Some(reads) = &self.client.reads {
+                    reads.forget();
+                }
+            }
             self.client.session.end_transaction(has_failed);
             if self.client.session.settings() != &server.settings {
                 server.settings.clone_from(self.client.session.settings());
@@ -399,6 +439,11 @@ impl<'r> Relay<'r> {
             numbers.transactions.add(1);
             numbers.transaction_micros.add(micros);
             numbers.transaction_times.record(micros);
+            if self.on_replica {
+                numbers.on_replicas.add(1);
+            } else if self.client.reads.is_some() {
+                self.client.note_write(now);
+            }
         }
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {
             let message = "transaction blocks not allowed in statement pooling mode";

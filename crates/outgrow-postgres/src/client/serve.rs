@@ -1,6 +1,7 @@
 //! A client's life after its login: greeted, then served, one lending after the other.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,12 +11,16 @@ use outgrow_net::{Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
+use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
+use crate::plan::{PoolPlan, Times};
+use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::seen::{ClientState, ServerState};
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -38,7 +43,9 @@ pub(super) async fn run(
     let server_user = server_user.map_or_else(|| Arc::clone(&identity.user), Arc::from);
     let Some(pool) = worker.pool(&identity.database, &server_user) else {
         let message = format!("no such database: {}", identity.database);
-        login::tell(&mut socket, &Refusal::new(NO_DATABASE, message)).await;
+        let refusal = Refusal::new(NO_DATABASE, message);
+        identity.entry.refused(&refusal);
+        login::tell(&mut socket, &refusal, plan.house.manner).await;
         return;
     };
     let now = worker.now();
@@ -63,33 +70,74 @@ pub(super) async fn run(
         variables,
         names: OfClient::default(),
         session: Session::default(),
+        wrote: None,
+        reads: None,
         lexing: Lexing::default(),
         unnamed: None,
+        times: plan
+            .users
+            .get(&*identity.user)
+            .map(|user| user.times)
+            .unwrap_or_default(),
         portals: Vec::new(),
         identity,
         worker,
     };
     drop(plan);
-    let end = match client.identity.replication.take() {
-        Some(parameters) => client.replicate(parameters).await,
-        None => client.live().await,
+    let seen = Arc::clone(&client.identity.entry.seen);
+    let end = {
+        let mut life = pin!(client.serve());
+        let mut has_waker = false;
+        poll_fn(|cx| {
+            if !has_waker {
+                has_waker = true;
+                seen.set_waker(cx.waker());
+            }
+            if let Some(refusal) = seen.ordered_away() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            life.as_mut().poll(cx)
+        })
+        .await
     };
+    seen.set_link(0);
     if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
     }
 }
 
 impl Client {
+    async fn serve(&mut self) -> Result<(), Option<Refusal>> {
+        match self.identity.replication.take() {
+            Some(parameters) => self.replicate(parameters).await,
+            None => self.live().await,
+        }
+    }
+
+    /// How the client is served: as its pool is, with the times that its user has of its own.
+    pub(super) fn plan(&self) -> Arc<PoolPlan> {
+        let plan = self.pool.plan();
+        if self.times == Times::default() {
+            return plan;
+        }
+        let mut own = (*plan).clone();
+        self.times.put_into(&mut own.limits);
+        Arc::new(own)
+    }
+
     /// Everything. Ends with what the client is to be told, if anything.
     async fn live(&mut self) -> Result<(), Option<Refusal>> {
         let welcome = self.welcome().await?;
         self.greet(&welcome);
         drop(welcome);
         self.pool.numbers.logins.add(1);
+        self.identity.entry.seen.set_state(ClientState::Active);
+        self.reads = self.worker.reads(&self.pool);
         loop {
             self.idle().await?;
-            let lease = self.lend().await?;
-            self.relay(lease).await?;
+            let replica = self.choose_replica().await;
+            let lease = self.lend(replica.as_ref(), true).await?;
+            self.relay(lease, replica.is_some()).await?;
         }
     }
 
@@ -99,7 +147,7 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            self.lend().await?.give_back();
+            self.lend(None, false).await?.give_back();
         }
     }
 
@@ -109,6 +157,8 @@ impl Client {
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
         let variables = &self.variables;
+        let name = variables.get("application_name").unwrap_or_default();
+        self.identity.entry.seen.set_application(name);
         self.tail.put(|out| {
             write::authentication_ok(out);
             welcome.write(variables, out);
@@ -128,7 +178,10 @@ impl Client {
 
     /// Waits for the client to want something that needs a connection.
     pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
-        let limit = self.pool.plan().limits.client_idle;
+        let plan = self.plan();
+        let limit = plan.limits.client_idle;
+        let refuses_queries = plan.house.refuses_simple_queries;
+        drop(plan);
         let deadline = if limit.is_zero() {
             Ticks::NEVER
         } else {
@@ -146,8 +199,14 @@ impl Client {
                     }
                 }
                 match self.judge_alone() {
+                    Judged::NeedsServer if refuses_queries && self.says_query() => {
+                        return Poll::Ready(Err(Some(self.no_queries())));
+                    }
                     Judged::NeedsServer => return Poll::Ready(Ok(())),
-                    Judged::Leaves => return Poll::Ready(Err(None)),
+                    Judged::Leaves => {
+                        self.identity.entry.reason = Some("client close request".into());
+                        return Poll::Ready(Err(None));
+                    }
                     Judged::Refused(refusal) => return Poll::Ready(Err(Some(refusal))),
                     Judged::Blocked => {}
                 }
@@ -183,65 +242,53 @@ impl Client {
         .await
     }
 
-    /// Gets a connection: a free one, or the next after those who came before.
-    async fn lend(&mut self) -> Result<Lease, Option<Refusal>> {
-        let began = self.worker.now();
-        self.pool.numbers.assignments.add(1);
-        if let Some(server) = self.pool.try_lend(began) {
-            self.pool.numbers.waits.record(0);
-            return Ok(Lease::new(server, &self.pool, &self.worker));
+    /// The pool of a replica for what the client wants, if it may go there.
+    async fn choose_replica(&mut self) -> Option<Arc<Pool>> {
+        let reads = Arc::clone(self.reads.as_ref()?);
+        let plan = self.pool.plan();
+        let reads_plan = plan.house.reads.as_ref()?;
+        if plan.mode == PoolMode::Session || self.route(&reads) == Route::Primary {
+            return None;
         }
-        let mut place = self.pool.enter(began);
-        self.worker.grow(&self.pool);
-        let limit = self.pool.plan().limits.wait;
-        let deadline = if limit.is_zero() {
-            Ticks::NEVER
-        } else {
-            began + limit
-        };
-        self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
-        let lent = poll_fn(|cx| {
-            if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
-                let refusal = || Refusal::new(SHUTDOWN, "server shutting down");
-                return Poll::Ready(answer.unwrap_or_else(|_| Err(refusal())).map_err(Some));
-            }
-            // A client that goes away gives up its place. What it says meanwhile waits.
-            if self.up.has_room_to_read() {
-                match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
-                    Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Ok(Read::Some)) => cx.waker().wake_by_ref(),
-                    Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
-                }
-            }
-            let now = self.worker.now();
-            if self.timer.poll(cx, now).is_ready() && deadline <= now {
-                let why = self.pool.why_failed();
-                let refusal = why.unwrap_or_else(|| Refusal::new(PROTOCOL, "query_wait_timeout"));
-                return Poll::Ready(Err(Some(refusal)));
-            }
-            Poll::Pending
-        });
-        let lent = lent.await;
-        let server = lent?;
-        let waited = self.worker.now().micros_since(began);
-        self.pool.numbers.wait_micros.add(waited);
-        self.pool.numbers.waits.record(waited);
-        Ok(Lease::new(server, &self.pool, &self.worker))
+        self.replica(reads_plan).await
     }
 
     /// Lets the client work with the connection until it is done with it.
-    async fn relay(&mut self, mut lease: Lease) -> Result<(), Option<Refusal>> {
-        let plan = self.pool.plan();
+    async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
+        let plan = self.plan();
         let Some(server) = lease.server() else {
             return Err(None);
         };
+        let (own, other) = (
+            Arc::clone(&self.identity.entry.seen),
+            Arc::clone(&server.entry.seen),
+        );
+        own.set_link(other.number);
+        other.set_link(own.number);
+        other.set_state(ServerState::Active);
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
+        relay.on_replica = on_replica;
         relay.bring_settings();
-        let end = poll_fn(|cx| relay.poll(cx)).await;
+        let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
+        let end = poll_fn(|cx| {
+            if closes_fast && other.is_over() && relay.is_at_rest() {
+                let message = "database configuration changed";
+                return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
+            }
+            relay.poll(cx)
+        })
+        .await;
+        let said_goodbye = relay.has_said_goodbye();
         self.cancel.set(None);
+        own.set_link(0);
+        own.set_prepared(self.names.len());
+        other.set_prepared(server.prepared.len());
+        if said_goodbye {
+            self.identity.entry.reason = Some("client close request".into());
+        }
         let refusal = match end {
             End::Rest => {
                 lease.give_back();
@@ -256,9 +303,15 @@ impl Client {
                 }
                 return Err(None);
             }
-            End::LeftAmid => return Err(None),
+            End::LeftAmid => {
+                server.entry.reason = "client disconnect while server was not ready".into();
+                return Err(None);
+            }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
-            End::Refused(refusal) => refusal,
+            End::Refused(refusal) => {
+                server.entry.reason = refusal.message.clone();
+                refusal
+            }
         };
         // What the server said last is to reach the client.
         self.tail = std::mem::take(&mut server.down);
@@ -267,8 +320,12 @@ impl Client {
 
     /// Tells the client why it ends, after what it is still to get.
     async fn finish(&mut self, refusal: &Refusal) {
-        if !refusal.message.is_empty() {
-            self.tail.put(|out| refusal.write(out));
+        let manner = self.pool.plan().house.manner;
+        if refusal.message.is_empty() {
+            self.identity.entry.reason = Some("server conn crashed?".into());
+        } else {
+            self.identity.entry.refused(refusal);
+            self.tail.put(|out| refusal.write(manner, out));
         }
         let told = async {
             let _ = poll_fn(|cx| self.tail.poll_write(cx, &mut self.socket)).await;

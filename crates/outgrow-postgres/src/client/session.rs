@@ -41,6 +41,12 @@ impl Settings {
         self.0.is_empty()
     }
 
+    /// Whether one of them decides what transactions are.
+    pub(crate) fn decide_transactions(&self) -> bool {
+        let mut names = self.0.iter().map(|setting| &*setting.name);
+        names.any(|name| name == CHARACTERISTICS || name.starts_with(b"default_transaction"))
+    }
+
     fn set(&mut self, name: &[u8], statement: Option<Arc<[u8]>>) {
         let place = self.0.iter().position(|known| *known.name == *name);
         match (place, statement) {

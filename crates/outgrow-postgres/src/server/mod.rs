@@ -2,6 +2,7 @@
 
 pub(crate) mod open;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 
@@ -15,10 +16,12 @@ use crate::cancel::Target;
 use crate::client::Settings;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
+use crate::seen::ServerEntry;
 use crate::socket::Socket;
+use crate::standing::Standing;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
-use crate::wire::{backend, read, write};
+use crate::wire::{backend, frontend, read, write};
 
 /// What the answer to a statement of ours may hold at a time.
 const RUN_LIMIT: usize = 64 * 1024;
@@ -40,8 +43,8 @@ pub(crate) mod transaction {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Never used twice.
-    pub(crate) number: u64,
+    /// What is seen of it.
+    pub(crate) entry: ServerEntry,
     pub(crate) socket: Socket,
     /// What it sends.
     pub(crate) down: Flow,
@@ -52,8 +55,12 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// The pool's [`plans`](crate::pool::Pool::plans) that they are of.
+    pub(crate) plans: u64,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
+    /// What is known of the server.
+    pub(crate) standing: Arc<Standing>,
     /// What a cancel request must name.
     pub(crate) target: Target,
     pub(crate) created: Ticks,
@@ -61,6 +68,8 @@ pub(crate) struct Server {
     pub(crate) idle_since: Ticks,
     /// The pool's generation in which it was made.
     pub(crate) generation: u64,
+    /// Whether nobody has had it yet.
+    pub(crate) is_fresh: bool,
     /// Whether it must be made like new before it is lent to another client.
     pub(crate) is_tainted: bool,
     /// The right to be connected to its endpoint.
@@ -73,6 +82,11 @@ impl Server {
     /// The endpoint that it is connected to.
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         self.permit.endpoint()
+    }
+
+    /// Closes it, for this reason.
+    pub(crate) fn close(mut self: Box<Self>, reason: impl Into<Cow<'static, str>>) {
+        self.entry.reason = reason.into();
     }
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.
@@ -93,19 +107,34 @@ impl Server {
     /// # Errors
     /// The connection ended, or the statement failed: it is of no use any more in either case.
     pub(crate) async fn run(&mut self, sql: &[u8]) -> Result<(), Broken> {
+        self.query(sql, |_| {}).await
+    }
+
+    /// Runs a statement of ours, and gives the bodies of its rows. To be bounded in time.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub(crate) async fn query(
+        &mut self,
+        sql: &[u8],
+        mut row: impl FnMut(&[u8]),
+    ) -> Result<(), Broken> {
         let mut out = Vec::new();
         write::query(&mut out, sql);
         self.socket.write_all(&out).await.map_err(|_| Broken)?;
         let mut input: Vec<u8> = Vec::new();
         let mut failed = false;
         loop {
-            while let Frame::Whole(header) = frame::look(&input).map_err(|_| Broken)? {
-                let body = &input[HEADER_BYTES..header.whole()];
+            let mut start = 0;
+            while let Frame::Whole(header) = frame::look(&input[start..]).map_err(|_| Broken)? {
+                let body = &input[start + HEADER_BYTES..start + header.whole()];
+                start += header.whole();
                 match header.tag {
+                    backend::DATA_ROW => row(body),
                     backend::READY_FOR_QUERY => {
-                        let is_clean = body.first() == Some(&transaction::NONE)
-                            && input.len() == header.whole();
-                        self.transaction = *body.first().ok_or(Broken)?;
+                        let state = *body.first().ok_or(Broken)?;
+                        self.transaction = state;
+                        let is_clean = state == transaction::NONE && start == input.len();
                         return if failed || !is_clean {
                             Err(Broken)
                         } else {
@@ -123,12 +152,12 @@ impl Server {
                     backend::ERROR_RESPONSE => failed = true,
                     _ => {}
                 }
-                input.drain(..header.whole());
             }
+            input.drain(..start);
             if input.len() > RUN_LIMIT {
                 return Err(Broken);
             }
-            let mut buffer = [0; 4096];
+            let mut buffer = [0; 8192];
             let read = poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await;
             match read {
                 Ok(0) | Err(_) => return Err(Broken),
@@ -146,5 +175,21 @@ impl Server {
             && !self.answers.copies_in()
             && self.down.unread().is_empty()
             && !self.down.is_amid()
+    }
+}
+
+/// A server that is told goodbye does not log a connection that was lost.
+impl Drop for Server {
+    fn drop(&mut self) {
+        const GOODBYE: &[u8] = &[frontend::TERMINATE, 0, 0, 0, 4];
+        if !self.is_at_rest() {
+            return;
+        }
+        // As far as it goes without waiting; it ends at the close all the same.
+        let _ = match &self.socket {
+            Socket::Plain(Stream::Tcp(stream)) => stream.try_write(GOODBYE),
+            Socket::Plain(Stream::Unix(stream)) => stream.try_write(GOODBYE),
+            _ => Ok(0),
+        };
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use outgrow_core::settings::{Address, Name, Secret, TableReader};
+use outgrow_core::settings::{Address, ByteSize, Name, Secret, TableReader};
 
 const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -70,6 +70,10 @@ outgrow_core::settings! {
         pub timeouts: PostgresTimeouts = PostgresTimeouts::default();
         /// The statement that makes a connection like new after a session; in `"session"` mode.
         pub reset_query: String = "DISCARD ALL".to_owned();
+        /// Where statements go that are proven to only read, when the service has replicas.
+        pub reads: ReadsFrom = ReadsFrom::Primary;
+        /// Which replicas they go to.
+        pub replicas: ReplicaSettings = ReplicaSettings::default();
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
     }
@@ -114,6 +118,33 @@ outgrow_core::settings! {
         pub max_server_connections: u32 = 0, in 0..=100_000;
         /// Most clients of this user; 0: no limit.
         pub max_clients: u32 = 0, in 0..=10_000_000;
+    }
+}
+
+outgrow_core::settings! {
+    /// Which replicas reads go to. A client that has written reads from a replica only once that
+    /// has what it wrote.
+    pub struct ReplicaSettings {
+        /// How old the last transaction may be that a replica has replayed while there are newer
+        /// ones; `"0s"`: no limit.
+        pub max_lag: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;
+        /// How far behind the primary's log a replica may be; 0: no limit.
+        pub max_lag_bytes: ByteSize = ByteSize::mib(64);
+        /// How long a read waits for a replica that has what its client wrote. After it the primary
+        /// answers.
+        pub wait: Duration = Duration::from_millis(20), in MILLI..=Duration::from_secs(10);
+    }
+}
+
+outgrow_core::choice! {
+    /// Where statements go that are proven to only read.
+    pub enum ReadsFrom {
+        /// To the primary, as everything.
+        Primary = "primary",
+        /// To a replica, when one has everything that the client wrote. Proven means: by the
+        /// statement's text and the database's catalogue, function by function; what is not
+        /// certain goes to the primary. `/* outgrow: primary */` in a statement keeps it there.
+        Replicas = "replicas",
     }
 }
 

@@ -8,7 +8,7 @@
 mod lsn;
 pub(crate) mod monitor;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,10 @@ use outgrow_upstream::{Endpoint, EndpointId};
 use tokio::sync::Notify;
 
 pub use lsn::Lsn;
+
+/// Positions of a primary that are remembered, and how far apart they are at least: a minute.
+const REMEMBERED: usize = 128;
+const REMEMBERED_EVERY: Duration = Duration::from_millis(450);
 
 /// What a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,8 @@ pub(crate) struct Standing {
     role: AtomicU8,
     timeline: AtomicU32,
     lsn: AtomicU64,
-    /// How old the last transaction is that it has replayed, in microseconds.
-    lag_micros: AtomicU64,
+    /// Where it was as the primary, at which times: the newest last.
+    past: Mutex<VecDeque<(Ticks, Lsn)>>,
     /// When what is known was asked for, as `Ticks`; 0: never.
     asked: AtomicU64,
     /// Rings its monitor.
@@ -81,9 +85,26 @@ impl Standing {
         self.lsn.store(lsn.0, Ordering::Release);
     }
 
-    /// How old the last transaction is that it has replayed.
-    pub(crate) fn lag(&self) -> Duration {
-        Duration::from_micros(self.lag_micros.load(Ordering::Relaxed))
+    /// How long ago this primary was where a replica is now, as far as is remembered: by its word
+    /// alone, since a replica that has lost its primary knows nothing of what it misses.
+    pub(crate) fn lag_of(&self, replica: Lsn, now: Ticks) -> Duration {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first moment at which the primary was further than the replica is.
+        let missed = past.iter().find(|(_, lsn)| *lsn > replica);
+        missed.map_or(Duration::ZERO, |(at, _)| now.since(*at))
+    }
+
+    fn remember(&self, at: Ticks, lsn: Lsn) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = past
+            .back()
+            .is_none_or(|(last, known)| *known != lsn && at.since(*last) >= REMEMBERED_EVERY);
+        if is_new {
+            if past.len() >= REMEMBERED {
+                past.pop_front();
+            }
+            past.push_back((at, lsn));
+        }
     }
 
     /// The timeline that it writes or follows.
@@ -125,7 +146,6 @@ impl Standing {
 pub(crate) struct Report {
     pub(crate) is_replica: bool,
     pub(crate) lsn: Lsn,
-    pub(crate) lag: Duration,
     pub(crate) timeline: u32,
 }
 
@@ -157,8 +177,6 @@ impl Standings {
     ) {
         let standing = self.of(endpoint);
         standing.timeline.store(report.timeline, Ordering::Relaxed);
-        let lag = u64::try_from(report.lag.as_micros()).unwrap_or(u64::MAX);
-        standing.lag_micros.store(lag, Ordering::Relaxed);
         standing.set_lsn(report.lsn);
         standing.asked.store(asked.0.max(1), Ordering::Release);
         standing.news.notify_waiters();
@@ -177,6 +195,7 @@ impl Standings {
             standing.set_role(Role::Fenced);
             return;
         }
+        standing.remember(asked, report.lsn);
         standing.set_role(Role::Primary);
         for other in others {
             if other.role() == Some(Role::Primary) && other.timeline() < report.timeline {
@@ -213,7 +232,6 @@ mod tests {
         Report {
             is_replica,
             lsn: Lsn(lsn),
-            lag: Duration::ZERO,
             timeline,
         }
     }
@@ -246,6 +264,24 @@ mod tests {
         note(0, report(true, 95, 2));
         assert_eq!(role(0), Some(Role::Replica));
         assert_eq!(standings.of(&servers[0]).lsn(), Lsn(95), "it was rewound");
+    }
+
+    #[test]
+    fn how_far_a_replica_is_behind_is_the_primarys_word() {
+        let servers = endpoints(1);
+        let standings = Standings::default();
+        let second = 1_000_000_000;
+        for at in 1..=20 {
+            let report = report(false, at * 100, 1);
+            standings.note(&servers[0], &servers, report, Ticks(at * second));
+        }
+        let primary = standings.of(&servers[0]);
+        let lag = |lsn| primary.lag_of(Lsn(lsn), Ticks(20 * second));
+        assert_eq!(lag(2_000), Duration::ZERO);
+        assert_eq!(lag(2_500), Duration::ZERO);
+        assert_eq!(lag(1_900), Duration::ZERO);
+        assert_eq!(lag(1_850), Duration::from_secs(1));
+        assert_eq!(lag(1_000), Duration::from_secs(9));
     }
 
     #[test]

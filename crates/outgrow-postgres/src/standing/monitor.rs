@@ -10,19 +10,20 @@ use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
 use super::{Lsn, Report};
+use crate::seen::ServerEntry;
 use crate::server::open::{self, Making};
 use crate::server::{Broken, Server};
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
 
-/// What a server is asked. Every user may ask it, on every version since 10.
+/// What a server is asked. Every user may ask it, on every version since 10. Which timeline a replica
+/// follows is told at once to members of `pg_monitor` only; to others with its next restart point.
 const QUESTION: &[u8] = b"SELECT pg_is_in_recovery(), \
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, \
-    CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM \
-    pg_last_wal_replay_lsn() THEN coalesce(extract(epoch FROM now() - \
-    pg_last_xact_replay_timestamp()), 0) ELSE 0 END, \
-    CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) ELSE \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+    ELSE pg_current_wal_insert_lsn() END, \
+    CASE WHEN pg_is_in_recovery() THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
+    (SELECT timeline_id FROM pg_control_checkpoint())) ELSE \
     ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
 
 /// The longest answer that is taken, in bytes.
@@ -78,7 +79,7 @@ pub(crate) async fn ask(server: &mut Server) -> Result<Report, Broken> {
 
 fn read_row(body: &[u8]) -> Option<Report> {
     let (count, mut rest) = read::short(body)?;
-    if count != 4 {
+    if count != 3 {
         return None;
     }
     let mut next = || {
@@ -90,12 +91,10 @@ fn read_row(body: &[u8]) -> Option<Report> {
     };
     let is_replica = next()? == "t";
     let lsn = Lsn::read(next()?)?;
-    let lag: f64 = next()?.parse().ok()?;
     let timeline: i64 = next()?.parse().ok()?;
     Some(Report {
         is_replica,
         lsn,
-        lag: Duration::try_from_secs_f64(lag.max(0.0)).unwrap_or_default(),
         timeline: u32::try_from(timeline).ok()?,
     })
 }
@@ -143,13 +142,19 @@ async fn connect(
 ) -> Option<Server> {
     let (plan, credential) = worker.shared.any_login(service)?;
     let making = Making {
-        number: worker.shared.next_number(),
+        entry: ServerEntry::new(
+            &worker.shared,
+            &plan.server_database.as_str().into(),
+            &plan.server_user.as_str().into(),
+            None,
+        ),
         plan: &plan,
         credential,
         permit: endpoint.permit()?,
         shares: Vec::new(),
         generation: 0,
         parameters: Vec::new(),
+        standing: worker.shared.standings.of(endpoint),
         now: worker.now(),
     };
     let (server, _) = open::open(making).await.ok()?;
@@ -171,17 +176,16 @@ mod tests {
     fn answers_are_read() {
         let read = |values: &[Option<&str>]| read_row(&row(values));
         assert_eq!(
-            read(&[Some("t"), Some("0/3000060"), Some("0.25"), Some("2")]),
+            read(&[Some("t"), Some("0/3000060"), Some("2")]),
             Some(Report {
                 is_replica: true,
                 lsn: Lsn(0x0300_0060),
-                lag: Duration::from_millis(250),
                 timeline: 2,
             })
         );
-        assert!(read(&[Some("f"), Some("0/1"), Some("-1"), Some("1")]).is_some());
-        assert_eq!(read(&[Some("t"), None, Some("0"), Some("1")]), None);
-        assert_eq!(read(&[Some("t"), Some("x"), Some("0"), Some("1")]), None);
+        assert!(read(&[Some("f"), Some("0/1"), Some("1")]).is_some());
+        assert_eq!(read(&[Some("t"), None, Some("1")]), None);
+        assert_eq!(read(&[Some("t"), Some("x"), Some("1")]), None);
         assert_eq!(read(&[Some("t")]), None);
         assert_eq!(read_row(b""), None);
     }

@@ -1,10 +1,14 @@
-//! A fake of Kubernetes' API server: EndpointSlices alone, with the list and the
-//! watch as its documents and its code describe them (versions, pages,
-//! bookmarks, 410, selectors), a token, and TLS by an authority of the test. It is
-//! no API server, and says nothing about a real one.
+//! A fake of Kubernetes' API server: EndpointSlices, with the list and the watch
+//! as its documents and its code describe them (versions, pages, bookmarks, 410,
+//! selectors); Leases, one by one, with the conflicts that a real one was seen to
+//! give ([`leases`]); a token, and TLS by an authority of the test. It is no API
+//! server, and says nothing about a real one.
 
+mod leases;
 pub mod real;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{
@@ -41,6 +45,7 @@ pub enum Mood {
     /// With 404, as a server without the group does.
     Unknown,
     /// Lists are right, watches begin and then say nothing and do not end.
+    /// Questions about Leases are taken and not answered.
     Dead,
     /// Lists are right, watches end at once.
     Hasty,
@@ -48,11 +53,17 @@ pub enum Mood {
     Gone,
     /// Lists are right, watches tell nonsense.
     Nonsense,
+    /// Whenever a Lease was read, somebody else writes it.
+    Restless,
+    /// What is written into a Lease is answered as if it were, and is not.
+    Forgetful,
 }
 
 /// A question that was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
+    /// The method.
+    pub method: String,
     /// Path and query.
     pub target: String,
     /// The token that came with it.
@@ -65,6 +76,8 @@ struct State {
     version: u64,
     /// By namespace and name.
     slices: BTreeMap<(String, String), Value>,
+    /// By namespace and name.
+    leases: BTreeMap<(String, String), Value>,
     history: Vec<Change>,
     /// Changes up to here are forgotten.
     compacted: u64,
@@ -113,6 +126,7 @@ impl FakeKubernetes {
         let state = State {
             version: 100,
             slices: BTreeMap::new(),
+            leases: BTreeMap::new(),
             history: Vec::new(),
             compacted: 0,
             mood: Mood::Good,
@@ -187,6 +201,23 @@ impl FakeKubernetes {
             before["metadata"]["resourceVersion"] = json!(state.version.to_string());
             state.remember(namespace, Some(before), None);
         });
+    }
+
+    /// Writes a Lease, new or again: `spec` is all of it.
+    pub fn put_lease(&self, namespace: &str, name: &str, spec: Value) {
+        self.change(|state| state.put_lease(namespace, name, json!({}), spec));
+    }
+
+    /// Deletes a Lease.
+    pub fn delete_lease(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.change(|state| drop(state.leases.remove(&key)));
+    }
+
+    /// A Lease as it is now.
+    pub fn lease(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.shared.lock().leases.get(&key).cloned()
     }
 
     /// Something else changed, and all that was is forgotten: watches and pages of

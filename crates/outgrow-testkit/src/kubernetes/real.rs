@@ -152,6 +152,22 @@ impl ApiServer {
         self.ask("POST", collection, Some(object)).map(drop)
     }
 
+    /// An object as it is, in JSON.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn get(&self, path: &str) -> Result<String, ApiServerError> {
+        self.ask("GET", path, None)
+    }
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn remove(&self, path: &str) -> Result<(), ApiServerError> {
+        self.ask("DELETE", path, None).map(drop)
+    }
+
     /// Writes a slice of a service, new or again, as [`super::FakeKubernetes::put`] does.
     ///
     /// # Errors
@@ -176,8 +192,7 @@ impl ApiServer {
     /// # Errors
     /// When it is refused.
     pub fn delete(&self, namespace: &str, name: &str) -> Result<(), ApiServerError> {
-        let path = format!("{}/{name}", slices(namespace));
-        self.ask("DELETE", &path, None).map(drop)
+        self.remove(&format!("{}/{name}", slices(namespace)))
     }
 
     fn ask(

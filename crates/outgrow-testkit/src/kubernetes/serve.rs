@@ -1,14 +1,14 @@
-//! One question to the fake: a page of a list, or a watch.
+//! One question to the fake: a page of a list, a watch, or something about a Lease.
 
 use std::{
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use super::{Asked, Change, LOOK, Mood, SERVICE, Shared, State, tls::Stream};
+use super::{Asked, Change, LOOK, Mood, SERVICE, Shared, State, leases, tls::Stream};
 
 /// What is asked for.
 struct Question {
@@ -71,22 +71,23 @@ fn decoded(text: &str) -> String {
 }
 
 pub(super) fn serve(mut stream: Stream, shared: &Shared) -> io::Result<()> {
-    let (target, token) = head(&mut stream)?;
+    let Head {
+        method,
+        target,
+        token,
+        body,
+    } = head(&mut stream)?;
     let mut state = shared.lock();
     state.asked.push(Asked {
+        method: method.clone(),
         target: target.clone(),
         token: token.clone(),
     });
-    let question = Question::parse(&target).filter(|_| state.mood != Mood::Unknown);
+    let lease = leases::Question::parse(&method, &target, &body);
+    let question = Question::parse(&target);
     let refusal = match state.mood {
         _ if token != state.token => Some(status(401, "Unauthorized", "Unauthorized")),
-        Mood::Forbidden => {
-            let message = "endpointslices.discovery.k8s.io is forbidden: User \
-                           \"system:serviceaccount:shop:outgrow\" cannot list resource \
-                           \"endpointslices\" in API group \"discovery.k8s.io\" in the namespace \
-                           \"shop\"";
-            Some(status(403, "Forbidden", message))
-        }
+        Mood::Forbidden => Some(forbidden(lease.is_some())),
         Mood::Failing => Some(status(
             500,
             "InternalError",
@@ -98,7 +99,18 @@ pub(super) fn serve(mut stream: Stream, shared: &Shared) -> io::Result<()> {
         drop(state);
         return answer(&mut stream, &refusal);
     }
-    let Some(question) = question else {
+    if let Some(question) = lease
+        && state.mood != Mood::Unknown
+    {
+        if state.mood == Mood::Dead {
+            drop(wait_other_mood(shared, state));
+            return Ok(());
+        }
+        let (code, body) = state.answer_lease(&question);
+        drop(state);
+        return answer_with(&mut stream, code, &body);
+    }
+    let Some(question) = question.filter(|_| state.mood != Mood::Unknown) else {
         drop(state);
         let text = "404 page not found";
         return write!(
@@ -116,25 +128,75 @@ pub(super) fn serve(mut stream: Stream, shared: &Shared) -> io::Result<()> {
     answer(&mut stream, &page)
 }
 
-/// The target and the token.
-fn head(stream: &mut Stream) -> io::Result<(String, String)> {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut token = String::new();
-    for line in lines {
-        let line = line?;
+/// Until it is not dead any more, or ends.
+fn wait_other_mood<'s>(
+    shared: &'s Shared,
+    mut state: MutexGuard<'s, State>,
+) -> MutexGuard<'s, State> {
+    while state.mood == Mood::Dead && !shared.ended.load(Ordering::Relaxed) {
+        let waited = shared.changed.wait_timeout(state, LOOK);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+    state
+}
+
+fn forbidden(is_lease: bool) -> Value {
+    let (verb, resource, group) = match is_lease {
+        true => ("get", "leases", "coordination.k8s.io"),
+        false => ("list", "endpointslices", "discovery.k8s.io"),
+    };
+    let message = format!(
+        "{resource}.{group} is forbidden: User \"system:serviceaccount:shop:outgrow\" cannot {verb} \
+         resource \"{resource}\" in API group \"{group}\" in the namespace \"shop\""
+    );
+    status(403, "Forbidden", &message)
+}
+
+/// What of a question matters.
+struct Head {
+    method: String,
+    target: String,
+    token: String,
+    body: Vec<u8>,
+}
+
+fn head(stream: &mut Stream) -> io::Result<Head> {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, target) = (words.next(), words.next());
+    let (mut token, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim_end();
         if line.is_empty() {
             break;
         }
-        if let Some(value) = line.strip_prefix("Authorization: Bearer ") {
-            value.clone_into(&mut token);
+        let Some((name, value)) = line.split_once(": ") else {
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => {
+                let value = value.strip_prefix("Bearer ").unwrap_or_default();
+                value.clone_into(&mut token);
+            }
+            "content-length" => length = value.parse().unwrap_or(0),
+            _ => {}
         }
     }
-    Ok((target, token))
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body)?;
+    Ok(Head {
+        method: method.unwrap_or_default(),
+        target: target.unwrap_or_default(),
+        token,
+        body,
+    })
 }
 
-fn status(code: u16, reason: &str, message: &str) -> Value {
+pub(super) fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({
         "kind": "Status",
         "apiVersion": "v1",
@@ -152,7 +214,11 @@ fn expired(version: u64, oldest: u64) -> Value {
 }
 
 fn answer(stream: &mut Stream, body: &Value) -> io::Result<()> {
-    let code = body["code"].as_u64().unwrap_or(200);
+    let code = body["code"].as_u64().and_then(|code| code.try_into().ok());
+    answer_with(stream, code.unwrap_or(200), body)
+}
+
+fn answer_with(stream: &mut Stream, code: u16, body: &Value) -> io::Result<()> {
     let body = body.to_string();
     write!(
         stream,

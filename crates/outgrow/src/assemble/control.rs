@@ -290,7 +290,9 @@ impl Control {
             secret: self.parts.cookie_secret,
         };
         let settings = self.parts.config.postgres.as_ref();
-        self.postgres.apply(settings, files, around).await
+        self.postgres.apply(settings, files, around).await?;
+        self.view.set_postgres(self.postgres.shared());
+        Ok(())
     }
 
     fn listener_plans(
@@ -383,6 +385,7 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::Kept { key, value } => self.leader.hear(&key, value),
             KeeperMessage::InFlight { instances } => self.instances.note_elsewhere(instances),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {

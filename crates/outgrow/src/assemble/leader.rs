@@ -6,6 +6,7 @@
 //! the state: never taken from what was true a moment ago.
 
 mod command;
+mod kept;
 mod phase;
 mod view;
 
@@ -15,41 +16,27 @@ use outgrow_core::{Clock, WallTime};
 use outgrow_discover::lease::{LeaseSettings, News, Standing};
 use outgrow_discover::{BootTime, Leadership, Surroundings};
 use outgrow_fleet::protocol::{DataMessage, Hello};
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use self::command::{Group, Running};
+use self::command::Running;
+use self::kept::{KEY, Kept};
 use self::phase::{Phase, Situation, Step};
 pub(super) use self::view::LeaderView;
 use super::{boxes, discover, log};
 use crate::config::{self, Config};
 
-/// Under which name the keeper holds how far it is.
-const KEY: &str = "leader";
 /// How long the giving back may take beyond the command before nobody waits for it any more.
 const GIVE_BACK: Duration = Duration::from_secs(3);
+/// How long the last word of the process before this one is waited for, and no longer than a sixth of
+/// the lease: meanwhile nobody renews it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// What the next data process is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct Kept {
-    /// Which lease it is about.
-    lease: String,
-    /// Where that is.
-    places: Vec<String>,
-    identity: String,
-    phase: Phase,
-    /// Until when it is held, in nanoseconds since the machine was started.
-    until: Option<u64>,
-    /// Since when, in milliseconds since 1970.
-    since_ms: Option<u64>,
-    /// The command that is under way.
-    command: Option<Group>,
-}
-
-impl Kept {
-    fn is_of(&self, lease: &LeaseSettings) -> bool {
-        lease.is_same_lease(&self.lease, &self.places)
-    }
+/// What begins with the last word of the process before this one, or without it.
+#[derive(Debug, Default)]
+struct Awaited {
+    wanted: Option<config::Leader>,
+    /// Until when it is waited for, once this process is the one that serves.
+    until: Option<BootTime>,
 }
 
 /// The lease and what was done about it.
@@ -57,8 +44,13 @@ impl Kept {
 pub(super) struct Leader {
     box_name: String,
     surroundings: Surroundings,
+    /// Until the process before this one has said how far it is: between the greeting of this one
+    /// and its own end it may have gained the lease or lost it.
+    predecessor: Option<Awaited>,
     /// Whether another data process may have renewed the lease since the keeper told of it.
     is_upgrade: bool,
+    /// What the next data process is to be told at the end of this one's time.
+    last_word: Option<DataMessage>,
     table: Option<config::Leader>,
     /// What a reload wants once the lease that was is given back.
     next: Option<config::Leader>,
@@ -86,8 +78,7 @@ impl Leader {
         box_name: &str,
         clock: Clock,
     ) -> Self {
-        let kept = hello.kept.get(KEY).cloned();
-        let kept: Option<Kept> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let kept = hello.kept.get(KEY).cloned().and_then(Kept::read);
         let kept = kept.unwrap_or_default();
         let table = config.leader.clone();
         let is_same = table.as_ref().is_some_and(|table| kept.is_of(&table.lease));
@@ -95,6 +86,8 @@ impl Leader {
         Self {
             box_name: box_name.to_owned(),
             surroundings: discover::surroundings(clock),
+            predecessor: hello.upgrade.then(Awaited::default),
+            last_word: None,
             is_upgrade: hello.upgrade,
             table,
             next: None,
@@ -116,6 +109,13 @@ impl Leader {
     /// Brings it to what a configuration says. A lease that is not wanted any more, or is another
     /// one, is given back first. The same one under other conditions is held on to.
     pub(super) fn configure(&mut self, wanted: Option<&config::Leader>) {
+        if let Some(awaited) = &mut self.predecessor {
+            let ttl = wanted.map_or(Duration::MAX, |wanted| wanted.lease.ttl);
+            let until = boxes::boot_clock() + LAST_WORD.min(ttl / 6);
+            awaited.until.get_or_insert(until);
+            awaited.wanted = wanted.cloned();
+            return;
+        }
         if self.leadership.is_none()
             && let Some(group) = self.kept.command.take()
         {
@@ -139,11 +139,39 @@ impl Leader {
         }
     }
 
+    /// Takes over what the process before this one says at its end.
+    pub(super) fn hear(&mut self, key: &str, value: Value) {
+        let kept = Kept::read(value).filter(|kept| kept.is_last && key == KEY);
+        if let Some(kept) = kept
+            && self.predecessor.is_some()
+        {
+            self.last.until = kept.until.map(BootTime);
+            self.kept = Kept {
+                is_last: false,
+                ..kept
+            };
+            self.is_upgrade = false;
+            self.go_on();
+        }
+    }
+
+    /// Without that: it may have been done, or not, or half.
+    fn go_on_without(&mut self) {
+        self.kept.phase = Phase::Unknown;
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        if let Some(awaited) = self.predecessor.take() {
+            self.configure(awaited.wanted.as_ref());
+        }
+    }
+
     fn begin(&mut self, table: config::Leader) {
         let now = boxes::boot_clock();
         if !self.kept.is_of(&table.lease) {
             self.kept = Kept {
-                identity: format!("{}/{}", self.box_name, boxes::random_part()),
+                identity: self.new_identity(),
                 ..Kept::default()
             };
         }
@@ -173,7 +201,20 @@ impl Leader {
     /// What follows from how it is now. To be called a few times a second; gives what the keeper is
     /// to be told.
     pub(super) fn step(&mut self) -> Option<DataMessage> {
+        if let Some(message) = self.last_word.take() {
+            return Some(message);
+        }
         let now = boxes::boot_clock();
+        let until = self.predecessor.as_ref().and_then(|one| one.until);
+        if until.is_some_and(|until| now >= until) {
+            if !self.kept.lease.is_empty() {
+                log::warn(
+                    "leader: the data process before this one does not say how far it is: what \
+                     follows from the lease is run again",
+                );
+            }
+            self.go_on_without();
+        }
         let leadership = self.leadership.as_mut()?;
         let name = leadership.settings().registry();
         match leadership.news() {
@@ -278,14 +319,14 @@ impl Leader {
             return None;
         }
         self.told = Some(self.kept.clone());
-        Some(DataMessage::Keep {
-            key: KEY.to_owned(),
-            value: serde_json::to_value(&self.kept).unwrap_or_default(),
-        })
+        Some(self.kept.message())
     }
 
     /// Everything stops: `lost` is run, then the lease is given back.
     pub(super) fn stop(&mut self) {
+        if self.predecessor.is_some() {
+            self.go_on_without();
+        }
         self.next = None;
         self.leaving = true;
         self.is_stopping = true;
@@ -303,12 +344,33 @@ impl Leader {
         })
     }
 
-    /// Leaves it to the next data process, which holds on under the same identity.
+    /// Leaves it to the next data process, which holds on under the same identity. It is told how far
+    /// this one is, with the next step.
     pub(super) fn leave(&mut self) {
+        // Before it hears of it: what is killed after that could undo what it does.
+        self.running = None;
+        self.kept.command = None;
         if let Some(leadership) = self.leadership.take() {
             self.last = leadership.standing();
+            self.kept.until = self.last.until.map(|until| until.0);
         }
-        self.running = None;
+        if self.leaving {
+            // The giving back may be under way, and would free what is taken under this identity.
+            self.kept.until = None;
+            self.kept.identity = self.new_identity();
+        }
+        // One that was told nothing itself says nothing: it is not known how far it is.
+        if self.predecessor.take().is_none() {
+            let kept = Kept {
+                is_last: true,
+                ..self.kept.clone()
+            };
+            self.last_word = Some(kept.message());
+        }
+    }
+
+    fn new_identity(&self) -> String {
+        format!("{}/{}", self.box_name, boxes::random_part())
     }
 
     /// For the state.

@@ -26,12 +26,21 @@ const WEIGHT_MAX: u32 = 1_000;
 pub(super) struct Registrations {
     owner: String,
     running: BTreeMap<String, Registration>,
-    /// Those that a reload removed, while they withdraw, with the end of that.
-    leaving: Vec<(Registration, Ticks)>,
+    /// Those that a reload removed or moved, while they withdraw, with the end of that.
+    leaving: Vec<Leaving>,
     /// Whether nothing is to be registered any more.
     withdrawing: bool,
     /// Whether anything was there when that began.
     had_entries: bool,
+}
+
+/// A registration that withdraws.
+#[derive(Debug)]
+struct Leaving {
+    service: String,
+    registration: Registration,
+    /// When nobody waits for it any more.
+    end: Ticks,
 }
 
 impl Registrations {
@@ -46,8 +55,9 @@ impl Registrations {
         }
     }
 
-    /// Brings them to what a configuration says. One that is gone withdraws; of one that is changed
-    /// the new one takes the entries over, and what it does not take ends by its own time.
+    /// Brings them to what a configuration says. One that is gone, or is told elsewhere from now on,
+    /// withdraws; of one that is told otherwise in the same place the new one takes the entries over,
+    /// and what it does not take ends by its own time.
     pub(super) fn configure(&mut self, config: &Config, clock: Clock) {
         let end = clock.now() + LIMIT;
         let surroundings = discover::surroundings(clock);
@@ -57,9 +67,13 @@ impl Registrations {
             .partition(|(name, one)| wanted(name) == Some(one.settings()));
         self.running = staying;
         for (name, one) in others {
-            if wanted(&name).is_none() {
+            if !wanted(&name).is_some_and(|new| new.is_same_place(one.settings())) {
                 one.want(Entries::new());
-                self.leaving.push((one, end));
+                self.leaving.push(Leaving {
+                    service: name,
+                    registration: one,
+                    end,
+                });
             }
         }
         for (name, service) in &config.service {
@@ -67,6 +81,11 @@ impl Registrations {
                 && !self.running.contains_key(name.as_str())
                 && let Some(one) = Registration::start(settings, &self.owner, surroundings)
             {
+                // One that still withdraws there would take away what this one puts.
+                self.leaving.retain(|leaving| {
+                    let there = leaving.registration.settings();
+                    leaving.service != name.as_str() || !settings.is_same_place(there)
+                });
                 self.running.insert(name.as_str().to_owned(), one);
             }
         }
@@ -102,7 +121,7 @@ impl Registrations {
             }
         }
         self.leaving
-            .retain(|(one, end)| !one.is_done() && now < *end);
+            .retain(|one| !one.registration.is_done() && now < one.end);
     }
 
     /// Has everything withdrawn.
@@ -115,7 +134,8 @@ impl Registrations {
     /// Whether the registries have said that nothing is there any more.
     pub(super) fn is_withdrawn(&self) -> bool {
         let is_gone = |one: &Registration| one.is_done() && one.state(Ticks::ZERO).wanted == 0;
-        self.withdrawing && self.running.values().all(is_gone)
+        let leaving = self.leaving.is_empty();
+        self.withdrawing && leaving && self.running.values().all(is_gone)
     }
 
     /// Whether there is anything whose going others have to see.

@@ -44,6 +44,8 @@ pub struct Explanation {
     pub path: String,
     /// Every listener: whether it would get the request, or else why not.
     pub listeners: Vec<(Name, Result<(), String>)>,
+    /// The listener at which it is taken to come: the first one that would get it.
+    pub listener: Option<Name>,
     /// Every route: whether it matches, or else why not.
     pub routes: Vec<(Name, Result<(), String>)>,
     /// The route that wins.
@@ -52,7 +54,7 @@ pub struct Explanation {
     pub parameters: Vec<(String, String)>,
     /// What is done.
     pub outcome: Outcome,
-    /// The lowest limit of the request's body of the route and its listeners, if there is one.
+    /// The lower limit of the request's body of the route and the listener, if there is one.
     pub body_limit: Option<ByteSize>,
 }
 
@@ -113,8 +115,9 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, UrlE
         (name.clone(), verdict)
     };
     let listeners: Vec<(Name, Result<(), String>)> = config.listener.iter().map(reaches).collect();
-    let reached = listeners.iter().find(|(_, verdict)| verdict.is_ok());
-    let reached = reached.map_or("", |(name, _)| name.as_str());
+    let taken = listeners.iter().find(|(_, verdict)| verdict.is_ok());
+    let taken = taken.map(|(name, _)| name.clone());
+    let reached = taken.as_ref().map_or("", Name::as_str);
     let request = head(question, &url);
     let names: Vec<&Name> = config.route.keys().collect();
     let routes: Vec<&RouteSettings> = config.route.values().collect();
@@ -151,8 +154,9 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, UrlE
         parameters: winner.map_or_else(Vec::new, |winner| {
             parameters(routes[winner.index], &request, &winner.captures)
         }),
-        body_limit: winner.and_then(|winner| body_limit(config, routes[winner.index], &listeners)),
+        body_limit: winner.and_then(|winner| body_limit(config, routes[winner.index], reached)),
         listeners,
+        listener: taken,
         outcome,
         host: url.authority(),
         path: url.path,
@@ -325,16 +329,12 @@ fn sent(request: &RequestHead) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn body_limit(
-    config: &Config,
-    route: &RouteSettings,
-    listeners: &[(Name, Result<(), String>)],
-) -> Option<ByteSize> {
+fn body_limit(config: &Config, route: &RouteSettings, listener: &str) -> Option<ByteSize> {
     route.services().next()?;
-    let reached = listeners.iter().filter(|(_, verdict)| verdict.is_ok());
-    let limits = reached.filter_map(|(name, _)| config.listener.get(name.as_str()));
-    limits
+    let listener = config.listener.get(listener);
+    listener
         .map(|listener| listener.body_limit)
+        .into_iter()
         .chain([route.body_limit])
         .filter(|limit| limit.limit().is_some())
         .min()

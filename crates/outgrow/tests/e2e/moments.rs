@@ -32,7 +32,7 @@ fn serves(outgrow: &Outgrow, body: &str) {
 }
 
 /// A binary that does `before` each time that it is started, and is outgrow then.
-fn wrapper(folder: &Path, before: &str) -> std::path::PathBuf {
+pub(crate) fn wrapper(folder: &Path, before: &str) -> std::path::PathBuf {
     let path = folder.join("wrapper");
     let binary = binary().expect("a binary");
     let script = format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", binary.display());

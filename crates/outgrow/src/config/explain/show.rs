@@ -11,6 +11,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{} {}{}", self.method, self.host, self.path)?;
         write_verdicts(out, "listener", &self.listeners)?;
+        self.write_taken(out)?;
         write_verdicts(out, "route", &self.routes)?;
         for (name, value) in &self.parameters {
             writeln!(out, "    {{{name}}} = {value}")?;
@@ -30,6 +31,24 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    /// At which listener, where the URL leaves a choice: routes and limits may differ.
+    fn write_taken(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(taken) = &self.listener else {
+            return Ok(());
+        };
+        let others = self.listeners.iter();
+        let others = others.filter(|(name, verdict)| verdict.is_ok() && name != taken);
+        let others: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let others = others.join(" or ");
+        writeln!(
+            out,
+            "    taken: {taken}, the first that is reached; for another: --listener {others}"
+        )
+    }
+
     fn write_service(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome::Service {
             shares,
@@ -91,6 +110,7 @@ impl Explanation {
             "host": self.host,
             "path": self.path,
             "listeners": verdicts(&self.listeners),
+            "listener": self.listener.as_ref().map(Name::as_str),
             "routes": verdicts(&self.routes),
             "route": self.route.as_ref().map(Name::as_str),
             "parameters": Json::Object(parameters.collect()),

@@ -163,6 +163,54 @@ fn listeners_are_told_by_port_and_tls() {
 }
 
 #[test]
+fn of_several_listeners_it_is_told_which_one_is_taken() {
+    let text = "[listener.b]\naddress = \"10.0.0.1:80\"\nbody_limit = \"1KiB\"\n\
+                [listener.a]\naddress = \"10.0.0.2:80\"\nbody_limit = \"2KiB\"\n\
+                [listener.c]\naddress = \"10.0.0.3:81\"\n\
+                [service.x]\nendpoints = [\"127.0.0.1:1\"]\n[route.x]\nservice = \"x\"\n\
+                [route.only]\nlistener = \"b\"\nhost = \"h\"\nrespond = { status = 204 }\n";
+    let check = |url: &str, listener: Option<&str>, taken: &str, lines: &[&str]| {
+        let config = load_text(text).unwrap().config;
+        let question = Question {
+            listener: listener.map(str::to_owned),
+            ..asked(url, "GET")
+        };
+        let told = explain(&config, &question).unwrap();
+        assert_eq!(told.to_json()["listener"], taken, "{url} {listener:?}");
+        let shown = told.to_string();
+        for line in lines {
+            let is_there = shown.lines().any(|found| found == *line);
+            assert!(is_there, "{line:?} in\n{shown}");
+        }
+        let says = shown.contains("taken:");
+        assert_eq!(
+            says,
+            lines.iter().any(|line| line.contains("taken:")),
+            "{shown}"
+        );
+    };
+    let others = "    taken: a, the first that is reached; for another: --listener b";
+    let limit = "  a body above 2KiB gets 413";
+    check("http://h/", None, "a", &[others, "  + route x", limit]);
+    let others = "    taken: a, the first that is reached; for another: --listener b or c";
+    check("/", None, "a", &[others]);
+    let answer = "→ a fixed answer with status 204";
+    check("http://h/", Some("b"), "b", &["  + route only", answer]);
+    check(
+        "http://i/",
+        Some("b"),
+        "b",
+        &["  a body above 1KiB gets 413"],
+    );
+    check(
+        "http://h:81/",
+        None,
+        "c",
+        &["  + listener c", "  + route x"],
+    );
+}
+
+#[test]
 fn instances_and_missing_routes_are_told() {
     let text = "[listener.a]\naddress = \"0.0.0.0:80\"\n[service.app]\ncommand = \"run\"\n[route.app]\nhost = \"a\"\nservice = \"app\"\n";
     let got = explained(text, "http://a");

@@ -105,6 +105,41 @@ fn rules_of_the_leader_lease_are_told() {
         &["2:leader.redis: there is `etcd` as well"],
     );
     check(
+        "[leader]\nkubernetes = { }\nredis = { }\netcd = { servers = [\"http://a:1\"] }\n",
+        &["3:leader.redis: there is `etcd` as well"],
+    );
+    check(
+        "[leader]\nkubernetes = { }\nredis = { }\n",
+        &["2:leader.kubernetes: there is `redis` as well"],
+    );
+    check("[leader]\nkubernetes = { }\n", &[]);
+    check("[leader]\nkubernetes = { }\nname = \"shop/web.a\"\n", &[]);
+    check(
+        "[leader]\nkubernetes = { }\nname = \"Shop/\"\n",
+        &["3:leader.name: names in Kubernetes have up to 253 small letters"],
+    );
+    check(
+        "[leader.kubernetes]\nserver = \"https://a:6443\"\n",
+        &["2:leader.kubernetes.server: with a `server` of its own there is no pod whose namespace"],
+    );
+    check(
+        "[leader.kubernetes]\nserver = \"http://a:6443\"\nnamespace = \"a b\"\n\
+         token_file = \"missing\"\nservice = \"x\"\n",
+        &[
+            "3:leader.kubernetes.namespace: this is no name | names in Kubernetes have 1 to 63",
+            "4:leader.kubernetes.token_file: the token would be sent for everybody to read",
+            "5:leader.kubernetes.service: unknown key \"service\"",
+        ],
+    );
+    check(
+        "[leader.kubernetes]\nserver = \"https://a:6443\"\nnamespace = \"a\"\n\
+         token_file = \"missing.pem\"\ntls = { ca = \"missing.pem\" }\n",
+        &[
+            "4:leader.kubernetes.token_file: warning: missing.pem cannot be read",
+            "5:leader.kubernetes.tls.ca: warning: missing.pem cannot be read",
+        ],
+    );
+    check(
         "[leader]\nredis = { server = \"unix:/run/redis\", user = \"u\" }\nttl = \"1s\"\n\
          gained = \"\"\nlots = \"x\"\n",
         &[

@@ -1,168 +1,20 @@
-//! The leader lease: commands write into one journal, and whoever says that it holds is counted all
-//! the time.
+//! The leader lease in etcd and Redis, and what follows from it wherever it is.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use outgrow_testkit::databases;
 use outgrow_testkit::etcd::Etcd;
-use outgrow_testkit::folder::Folder;
-use outgrow_testkit::http;
 use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::processes;
 use rustix::process::Signal;
 
+use super::journal::{
+    Journal, TTL, Watcher, etcd_at, from_one_to_the_other, is_leader, metric, wait_leader,
+    wait_other_data,
+};
 use crate::shop::SOON;
-
-const TTL: Duration = Duration::from_secs(3);
-
-/// Where the commands of all boxes write.
-struct Journal {
-    folder: Folder,
-}
-
-impl Journal {
-    fn new() -> Self {
-        let folder = Folder::new("leader").expect("a folder");
-        folder.write("journal", "").expect("written");
-        Self { folder }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("journal")
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.path()).expect("a journal");
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Waits until these are the last lines.
-    fn wait(&self, outgrow: &Outgrow, last: &[&str]) {
-        let waited = outgrow.wait(&format!("{last:?}"), SOON, |_| {
-            let lines = self.lines();
-            let is_it = lines.ends_with(&last.iter().map(ToString::to_string).collect::<Vec<_>>());
-            is_it.then_some(())
-        });
-        waited.unwrap_or_else(|error| panic!("{:?}: {error}", self.lines()));
-    }
-
-    /// A box of this name, with its lease at `registry`.
-    fn start(&self, name: &str, registry: &str) -> Outgrow {
-        let journal = self.path();
-        let journal = journal.display();
-        let config = format!(
-            r#"
-[process]
-name = "{name}"
-[listener.public]
-address = "%public%"
-[route.app]
-respond = {{ status = 200, body = "ok" }}
-[leader]
-{registry}
-ttl = "3s"
-gained = "echo gained by $OUTGROW_LEADER; echo gained {name} >> {journal}"
-lost = ["/bin/sh", "-c", "echo lost {name} >> {journal}"]
-"#
-        );
-        Outgrow::start(&config).expect("outgrow starts")
-    }
-
-    /// At no moment had two boxes gained it and not lost it; a box that is killed whole is written
-    /// in by the test.
-    fn check(&self) {
-        let mut holder: Option<String> = None;
-        for line in self.lines() {
-            let (word, name) = line.split_once(' ').expect("a word and a name");
-            match (word, &holder) {
-                ("gained", None) => holder = Some(name.to_owned()),
-                ("gained", Some(other)) => {
-                    panic!("{name} gained it from {other}: {:?}", self.lines())
-                }
-                (_, Some(other)) if other == name => holder = None,
-                _ => {}
-            }
-        }
-    }
-}
-
-fn etcd_at(address: SocketAddr) -> String {
-    format!("etcd = {{ servers = [\"http://{address}\"] }}")
-}
-
-fn is_leader(outgrow: &Outgrow) -> bool {
-    let answer = outgrow.admin_get("/leader");
-    answer.is_ok_and(|answer| answer.status == 200)
-}
-
-fn wait_leader(outgrow: &Outgrow) -> Duration {
-    let begin = Instant::now();
-    let waited = outgrow.wait("it holds the lease", SOON, |one| {
-        is_leader(one).then_some(())
-    });
-    waited.expect("the lease");
-    begin.elapsed()
-}
-
-fn metric(outgrow: &Outgrow, name: &str) -> String {
-    let text = outgrow.admin_get("/metrics").expect("metrics").text();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{name} ")));
-    line.expect(name)
-        .rsplit(' ')
-        .next()
-        .expect("a value")
-        .to_owned()
-}
-
-/// Asks all the time who holds: one, another and the one again, so that two did at one moment if all
-/// three say yes.
-struct Watcher {
-    ended: Arc<AtomicBool>,
-    thread: thread::JoinHandle<(u64, Vec<String>)>,
-}
-
-impl Watcher {
-    fn start(boxes: &[&Outgrow]) -> Self {
-        let urls: Vec<String> = boxes
-            .iter()
-            .map(|one| one.url("admin", "/leader"))
-            .collect();
-        let ended = Arc::<AtomicBool>::default();
-        let until = Arc::clone(&ended);
-        let thread = thread::spawn(move || {
-            let holds = |url: &String| http::get(url).is_ok_and(|answer| answer.status == 200);
-            let (mut looks, mut wrong) = (0, Vec::new());
-            while !until.load(Ordering::Relaxed) {
-                for (at, one) in urls.iter().enumerate() {
-                    for other in &urls[at + 1..] {
-                        looks += 1;
-                        if holds(one) && holds(other) && holds(one) {
-                            wrong.push(format!("{one} and {other}"));
-                        }
-                    }
-                }
-                thread::sleep(Duration::from_millis(2));
-            }
-            (looks, wrong)
-        });
-        Self { ended, thread }
-    }
-
-    fn end(self) {
-        self.ended.store(true, Ordering::Relaxed);
-        let (looks, wrong) = self.thread.join().expect("a thread");
-        assert!(wrong.is_empty(), "{wrong:?}");
-        assert!(looks > 100, "{looks} looks");
-    }
-}
 
 #[test]
 fn the_lease_outlives_data_processes_and_moves_at_once_on_a_stop() {
@@ -185,14 +37,10 @@ fn the_lease_outlives_data_processes_and_moves_at_once_on_a_stop() {
         "{holder}"
     );
     let watcher = Watcher::start(&[&a, &b]);
-    for round in 0..3 {
+    for _ in 0..3 {
         let data = a.pids().data[0];
         a.kill9(data).expect("killed");
-        let back = a.wait("another data process holds on", SOON, |a| {
-            let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
-            (is_other && is_leader(a)).then_some(())
-        });
-        back.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        wait_other_data(&a, data);
     }
     a.upgrade(None).expect("an upgrade");
     wait_leader(&a);
@@ -302,26 +150,7 @@ fn in_redis_it_is_held_by_one_and_lost_in_time() {
     let journal = Journal::new();
     let address = redis.address();
     let registry = format!("redis = {{ server = \"{address}\", password = \"good\" }}");
-    let a = journal.start("a", &registry);
-    wait_leader(&a);
-    let b = journal.start("b", &registry);
-    journal.wait(&b, &["gained a", "lost b"]);
-    let watcher = Watcher::start(&[&a, &b]);
-    let data = a.pids().data[0];
-    a.kill9(data).expect("killed");
-    let back = a.wait("another data process holds on", SOON, |a| {
-        let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
-        (is_other && is_leader(a)).then_some(())
-    });
-    back.expect("another data process");
-    a.upgrade(None).expect("an upgrade");
-    thread::sleep(TTL * 2);
-    assert_eq!(journal.lines(), ["gained a", "lost b"]);
-    let begin = Instant::now();
-    a.signal(Signal::TERM).expect("told to stop");
-    wait_leader(&b);
-    assert!(begin.elapsed() < TTL * 2 / 3, "{:?}", begin.elapsed());
-    a.stop().expect("stopped");
+    let b = from_one_to_the_other(&journal, &registry);
     redis.kill();
     let begin = Instant::now();
     journal.wait(&b, &["gained b", "lost b"]);
@@ -330,7 +159,6 @@ fn in_redis_it_is_held_by_one_and_lost_in_time() {
     assert!(!told.contains("good"), "a password is told: {told}");
     let redis = databases::redis_at(address, &["--requirepass", "good"]).expect("redis again");
     wait_leader(&b);
-    watcher.end();
     journal.check();
     b.stop().expect("stopped");
     drop(redis);
@@ -420,11 +248,7 @@ fn what_is_kept_while_the_registry_is_away_is_kept_whatever_is_done_here() {
     holds_after(&a, "the registry is away");
     let data = a.pids().data[0];
     a.kill9(data).expect("killed");
-    let back = a.wait("another data process holds on", SOON, |a| {
-        let is_other = a.pids().data.first().is_some_and(|pid| *pid != data);
-        (is_other && is_leader(a)).then_some(())
-    });
-    back.expect("another data process");
+    wait_other_data(&a, data);
     holds_after(&a, "a data process was killed");
     a.reload(&config("3s", "")).expect("reloaded");
     holds_after(&a, "another ttl");

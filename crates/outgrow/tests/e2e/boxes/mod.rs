@@ -3,5 +3,8 @@
 //!
 //! Not here: boxes in namespaces of their own, with networks that fail between them.
 
+pub(crate) mod journal;
+mod kubernetes;
 mod leader;
 mod register;
+mod upgrades;

@@ -294,3 +294,64 @@ fn a_fake_consul_is_told_and_others_discover_it_there() {
     assert!(consul.registered().is_empty());
     front.stop().expect("stopped");
 }
+
+#[test]
+fn what_is_told_elsewhere_from_now_on_is_withdrawn_at_once_where_it_was() {
+    let backends = backends(1);
+    let etcd = Etcd::start().expect("etcd");
+    let consul = FakeConsul::start("").expect("a fake");
+    let config = |registry: &str| {
+        format!(
+            "[listener.public]\naddress = \"%public%\"\n[route.app]\nservice = \"app\"\n\
+             [service.app]\nendpoints = [\"{}\"]\n[service.app.register]\n{registry}\n\
+             address = \"%public%\"\nttl = \"60s\"\n",
+            backends[0].address()
+        )
+    };
+    let in_etcd = |prefix: &str| {
+        let server = etcd.address();
+        format!("etcd = {{ servers = [\"http://{server}\"], prefix = \"{prefix}\" }}")
+    };
+    let in_consul = format!(
+        "consul = {{ server = \"http://{}\", service = \"app\" }}",
+        consul.address()
+    );
+    let entries = |prefix: &str| etcd.list(prefix).expect("keys").len();
+    let wait = |outgrow: &Outgrow, expected: [usize; 3]| {
+        let begin = Instant::now();
+        let found = || {
+            [
+                entries("/old/"),
+                entries("/new/"),
+                consul.registered().len(),
+            ]
+        };
+        let waited = outgrow.wait("the entries", SOON, |_| (found() == expected).then_some(()));
+        waited.unwrap_or_else(|error| panic!("{expected:?} {:?}: {error}", found()));
+        begin.elapsed()
+    };
+    let mut a = Outgrow::start(&config(&in_etcd("/old/"))).expect("outgrow starts");
+    wait(&a, [1, 0, 0]);
+    let moves = [
+        (in_etcd("/new/"), [0, 1, 0]),
+        (in_consul, [0, 0, 1]),
+        (in_etcd("/old/"), [1, 0, 0]),
+    ];
+    for (registry, expected) in moves {
+        a.reload(&config(&registry)).expect("reloaded");
+        let took = wait(&a, expected);
+        assert!(took < Duration::from_secs(3), "{registry}: {took:?}");
+    }
+    // In the same place there is no moment without it.
+    let key = etcd.list("/old/").expect("keys")[0].0.clone();
+    a.reload(&config(&in_etcd("/old/")).replace("60s", "30s"))
+        .expect("reloaded");
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        let now = etcd.list("/old/").expect("keys");
+        assert_eq!((now.len(), now[0].0.as_str()), (1, key.as_str()));
+        thread::sleep(Duration::from_millis(5));
+    }
+    a.stop().expect("stopped");
+    assert_eq!([entries("/old/"), consul.registered().len()], [0, 0]);
+}

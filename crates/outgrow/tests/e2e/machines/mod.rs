@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use outgrow_shop::shoppers::{Pace, Plan, Shoppers, Totals};
-use outgrow_testkit::boxes::Boxes;
+use outgrow_testkit::boxes::{Boxes, BoxesError};
 use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::wait;
 
@@ -76,8 +76,8 @@ fn failed(totals: &Totals) -> u64 {
 }
 
 #[test]
-fn a_machine_that_goes_silent_costs_no_request() {
-    let boxes = Boxes::new(4).expect("boxes");
+fn a_machine_that_goes_silent_costs_no_request() -> Result<(), BoxesError> {
+    let boxes = Boxes::new(4)?;
     let applications = [1, 2].map(|index| start(&boxes, index, &application()));
     let endpoints = [1, 2].map(|index| format!("\"{}\"", at(&boxes, index, INNER)));
     let edge = format!(
@@ -129,4 +129,5 @@ fn a_machine_that_goes_silent_costs_no_request() {
     for outgrow in applications.into_iter().chain([edge]) {
         outgrow.stop().expect("a clean stop");
     }
+    Ok(())
 }

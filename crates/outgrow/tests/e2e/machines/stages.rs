@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_shop::shoppers::{CustomRequest, Kind, Pace, Plan, Shoppers};
-use outgrow_testkit::boxes::Boxes;
+use outgrow_testkit::boxes::{Boxes, BoxesError};
 use outgrow_testkit::databases::{self, Server};
 use outgrow_testkit::http;
 use outgrow_testkit::outgrow::{Launch, Outgrow};
@@ -114,8 +114,8 @@ fn spread(boxes: &Boxes, index: u8, outgrow: &Outgrow, service: &str) -> BTreeMa
 }
 
 #[test]
-fn stage_1_is_one_box() {
-    let boxes = Boxes::new(GUESTS + 1).expect("boxes");
+fn stage_1_is_one_box() -> Result<(), BoxesError> {
+    let boxes = Boxes::new(GUESTS + 1)?;
     let outgrow = start(&boxes, BALANCER, "1-one-box.toml");
     let address = at(&boxes, BALANCER, PUBLIC);
     let guests = guests(&boxes, address);
@@ -123,11 +123,12 @@ fn stage_1_is_one_box() {
     check_book(&boxes, address, guests);
     assert_eq!(spread(&boxes, BALANCER, &outgrow, "app").len(), 4);
     outgrow.stop().expect("a clean stop");
+    Ok(())
 }
 
 #[test]
-fn stages_2_and_3_part_the_database_and_the_application() {
-    let boxes = Boxes::new(GUESTS + 1).expect("boxes");
+fn stages_2_and_3_part_the_database_and_the_application() -> Result<(), BoxesError> {
+    let boxes = Boxes::new(GUESTS + 1)?;
     let _database = database(&boxes);
     // Stage 2: the application's box alone.
     let first = start(&boxes, APPLICATIONS[0], "2-apart.toml");
@@ -163,4 +164,5 @@ fn stages_2_and_3_part_the_database_and_the_application() {
     for outgrow in [balancer, first, second] {
         outgrow.stop().expect("a clean stop");
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use outgrow_shop::shoppers::{Kind, Plan, Reason, Shoppers, Totals};
-use outgrow_testkit::boxes::Boxes;
+use outgrow_testkit::boxes::{Boxes, BoxesError};
 use outgrow_testkit::outgrow::{Launch, Outgrow};
 use outgrow_testkit::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -97,8 +97,8 @@ fn start(boxes: &Boxes, index: u8) -> Outgrow {
 }
 
 impl Three {
-    fn start() -> Self {
-        let boxes = Boxes::new(CLIENTS + 1).expect("boxes");
+    fn start() -> Result<Self, BoxesError> {
+        let boxes = Boxes::new(CLIENTS + 1)?;
         let registry = Registry::start(&boxes, &BOXES);
         let running: Vec<_> = BOXES.map(|index| (index, start(&boxes, index))).into();
         let floating = SocketAddr::new(boxes.floating(), PUBLIC);
@@ -132,7 +132,7 @@ impl Three {
             running,
         };
         three.settle();
-        three
+        Ok(three)
     }
 
     /// The box that has the floating address.
@@ -329,8 +329,8 @@ fn kill(pids: &[u32]) {
 }
 
 #[test]
-fn any_instance_box_edge_and_the_registry_may_die() {
-    let mut three = Three::start();
+fn any_instance_box_edge_and_the_registry_may_die() -> Result<(), BoxesError> {
+    let mut three = Three::start()?;
     let each = SHOPPERS as u64;
     // Instances and boxes behind an edge: only a response that had begun is lost. An edge: what its
     // clients waited for. A return: nothing.
@@ -401,4 +401,5 @@ fn any_instance_box_edge_and_the_registry_may_die() {
     for (_, outgrow) in three.running.drain(..) {
         outgrow.stop().expect("a clean stop");
     }
+    Ok(())
 }

@@ -1,11 +1,17 @@
 //! Boxes, a registry and a network with faults, in simulated time: at no moment do two boxes
 //! believe that they hold the lease. The seed is told with what is wrong.
 
+mod network;
+mod registry;
+
 use std::time::Duration;
 
 use outgrow_core::Random;
 
+use self::network::Message;
+use self::registry::Registry;
 use super::holder::Holder;
+use super::kubernetes::sight::Sight;
 use super::time::BootTime;
 
 /// Milliseconds.
@@ -14,37 +20,51 @@ type Time = u64;
 const TTL: Time = 3_000;
 const STEP: Time = 5;
 const FAULTS_END: Time = 60_000;
-const END: Time = FAULTS_END + 4 * TTL;
+const END: Time = FAULTS_END + 6 * TTL;
 const BOXES: usize = 3;
 /// How much clocks differ in speed, at most: more than any that work.
 const DRIFT: f64 = 0.02;
 
-/// How belief is counted; the wrong ways must be found out.
+/// The kind of registry, and how belief is counted; the wrong ways must be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Counting {
-    /// From the question.
-    Right,
-    /// From the answer.
-    FromAnswer,
+enum Way {
+    /// One that counts the time itself; belief from the question on.
+    Timed,
+    /// The same; belief from the answer on.
+    TimedFromAnswer,
+    /// One that compares versions.
+    Versioned,
+    /// The same; belief from the answer on.
+    VersionedFromAnswer,
+    /// The same; another one's is over by the time that it was written with.
+    VersionedByTheirClock,
+    /// The same; nothing is compared.
+    Unversioned,
 }
 
-/// A question on its way.
-struct Message {
-    owner: usize,
-    identity: u64,
-    process: u64,
-    sent: BootTime,
-    gives_back: bool,
-    arrives: Time,
-    /// When the answer comes; `None`: it is lost.
-    answered: Option<Time>,
-    /// What the registry said.
-    verdict: Option<Result<(), u64>>,
+impl Way {
+    fn registry(self) -> Registry {
+        match self {
+            Self::Timed | Self::TimedFromAnswer => Registry::Timed(None),
+            _ => Registry::Versioned {
+                stored: None,
+                compares: self != Self::Unversioned,
+            },
+        }
+    }
+
+    fn is_from_answer(self) -> bool {
+        matches!(self, Self::TimedFromAnswer | Self::VersionedFromAnswer)
+    }
 }
 
 struct Process {
     number: u64,
     holder: Holder,
+    /// Of a registry that compares versions.
+    sight: Sight,
+    /// Which version it has written last itself, unless it knows better.
+    ours: Option<u64>,
     waits_until: BootTime,
     /// It draws no breath until then.
     stopped_until: Time,
@@ -67,6 +87,11 @@ impl Machine {
         BootTime((millis * 1e6) as u64)
     }
 
+    /// What time it is here, which is as far from that of others.
+    fn wall(&self, now: Time) -> Time {
+        self.clock(now).0 / 1_000_000
+    }
+
     fn believes(&self, now: Time) -> bool {
         let now = self.clock(now);
         self.processes.iter().any(|one| one.holder.believes(now))
@@ -75,11 +100,10 @@ impl Machine {
 
 struct Simulation {
     random: Random,
-    counting: Counting,
+    way: Way,
     machines: Vec<Machine>,
     messages: Vec<Message>,
-    /// Who has it until when.
-    registry: Option<(u64, Time)>,
+    registry: Registry,
     numbers: u64,
     /// How often another box came to believe.
     changes: u32,
@@ -87,7 +111,7 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64, counting: Counting) -> Self {
+    fn new(seed: u64, way: Way) -> Self {
         let mut random = Random::from_seed(seed);
         let machine = |_| Machine {
             processes: Vec::new(),
@@ -98,10 +122,10 @@ impl Simulation {
         let machines = (0..BOXES).map(machine).collect();
         let mut simulation = Self {
             random,
-            counting,
+            way,
             machines,
             messages: Vec::new(),
-            registry: None,
+            registry: way.registry(),
             numbers: 0,
             changes: 0,
             last: None,
@@ -119,6 +143,8 @@ impl Simulation {
         self.machines[owner].processes.push(Process {
             number: self.numbers,
             holder: Holder::new(ttl, look, until),
+            sight: Sight::default(),
+            ours: None,
             waits_until: BootTime::default(),
             stopped_until: 0,
             is_old: false,
@@ -207,114 +233,12 @@ impl Simulation {
             }
         }
     }
-
-    fn send(&mut self, owner: usize, process: u64, now: Time, gives_back: bool) {
-        let is_faulty = now < FAULTS_END;
-        let delay = |simulation: &mut Self| -> Time {
-            let long = is_faulty && simulation.chance(10);
-            let most = if long { 3 * TTL } else { 50 };
-            simulation.random.below(most as usize) as Time
-        };
-        let arrives = now + delay(self);
-        let answered = arrives + delay(self);
-        let is_lost = is_faulty && self.chance(10);
-        self.messages.push(Message {
-            owner,
-            identity: self.machines[owner].identity,
-            process,
-            sent: self.machines[owner].clock(now),
-            gives_back,
-            arrives,
-            answered: (!is_lost).then_some(answered),
-            verdict: None,
-        });
-    }
-
-    fn ask(&mut self, now: Time) {
-        for owner in 0..BOXES {
-            let local = self.machines[owner].clock(now);
-            let mut asking = Vec::new();
-            for process in &mut self.machines[owner].processes {
-                let is_due = process.holder.due() <= local && process.waits_until <= local;
-                if process.is_old || process.stopped_until > now || !is_due {
-                    continue;
-                }
-                if process.waits_until != BootTime::default() {
-                    // The last question was not answered in time.
-                    process.holder.failed(local);
-                    process.waits_until = BootTime::default();
-                    continue;
-                }
-                process.waits_until = local + process.holder.patience();
-                asking.push(process.number);
-            }
-            for number in asking {
-                self.send(owner, number, now, false);
-            }
-        }
-    }
-
-    fn deliver(&mut self, now: Time) {
-        let mut messages = std::mem::take(&mut self.messages);
-        messages.sort_by_key(|message| message.arrives);
-        for message in &mut messages {
-            if message.verdict.is_none() && message.arrives <= now {
-                message.verdict = Some(self.judge(message.identity, message.gives_back, now));
-            }
-        }
-        messages.retain(|message| {
-            let Some(verdict) = &message.verdict else {
-                return true;
-            };
-            let Some(answered) = message.answered else {
-                return false;
-            };
-            let machine = &mut self.machines[message.owner];
-            let local = machine.clock(now);
-            let mut processes = machine.processes.iter_mut();
-            let Some(process) = processes.find(|one| one.number == message.process) else {
-                return false;
-            };
-            if answered > now || process.stopped_until > now {
-                return true;
-            }
-            // Also what comes long after nobody waits for it any more.
-            process.waits_until = BootTime::default();
-            let sent = match self.counting {
-                Counting::Right => message.sent,
-                Counting::FromAnswer => local,
-            };
-            match verdict {
-                Ok(()) => process.holder.confirmed("us", sent),
-                Err(_) => process.holder.refused("others", local),
-            }
-            false
-        });
-        self.messages.extend(messages);
-    }
-
-    fn judge(&mut self, identity: u64, gives_back: bool, now: Time) -> Result<(), u64> {
-        let holder = self.registry.filter(|(_, until)| *until > now);
-        match holder {
-            Some((other, _)) if other != identity => Err(other),
-            Some(_) if gives_back => {
-                self.registry = None;
-                Ok(())
-            }
-            None if gives_back => Ok(()),
-            _ => {
-                self.registry = Some((identity, now + TTL));
-                Ok(())
-            }
-        }
-    }
 }
 
-#[test]
-fn at_no_moment_do_two_boxes_believe() {
+fn check(way: Way) {
     let mut changes = 0;
     for seed in 0..300 {
-        let mut simulation = Simulation::new(seed, Counting::Right);
+        let mut simulation = Simulation::new(seed, way);
         let went = simulation.run();
         assert_eq!(went, Ok(()), "seed {seed}");
         changes += simulation.changes;
@@ -326,7 +250,25 @@ fn at_no_moment_do_two_boxes_believe() {
 }
 
 #[test]
-fn the_simulation_finds_out_who_counts_from_the_answer() {
-    let found = (0..300).find(|seed| Simulation::new(*seed, Counting::FromAnswer).run().is_err());
-    assert!(found.is_some(), "no seed shows it");
+fn at_no_moment_do_two_boxes_believe() {
+    check(Way::Timed);
+}
+
+#[test]
+fn nor_where_the_registry_compares_versions_only() {
+    check(Way::Versioned);
+}
+
+#[test]
+fn the_simulation_finds_out_the_wrong_ways() {
+    let wrong = [
+        Way::TimedFromAnswer,
+        Way::VersionedFromAnswer,
+        Way::VersionedByTheirClock,
+        Way::Unversioned,
+    ];
+    for way in wrong {
+        let found = (0..300).find(|seed| Simulation::new(*seed, way).run().is_err());
+        assert!(found.is_some(), "no seed shows {way:?}");
+    }
 }
