@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use outgrow_core::Ticks;
 
 use super::Client;
-use super::judge::{Following, Judged, is_amid_message};
+use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
@@ -234,6 +234,7 @@ impl<'r> Relay<'r> {
             && !self.client.up.is_pending()
             && !self.client.up.is_amid()
             && self.transaction_began.is_none()
+            && !has_begun_large(&self.client.up)
         {
             if self.server.down.is_pending() {
                 self.client.tail = std::mem::take(&mut self.server.down);
