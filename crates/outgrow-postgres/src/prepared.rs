@@ -82,7 +82,10 @@ impl Statements {
 
 /// What a client has prepared, by its own names.
 #[derive(Debug, Default)]
-pub(crate) struct OfClient(Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>);
+pub(crate) struct OfClient(Option<Box<Names>>);
+
+/// Statements by the client's names.
+type Names = HashMap<Box<[u8]>, Arc<Statement>>;
 
 impl OfClient {
     /// The statement that the client calls `name`.

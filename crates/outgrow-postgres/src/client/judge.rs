@@ -49,10 +49,11 @@ impl Client {
             if !self.up.go_on() {
                 return Judged::Blocked;
             }
-            let header = match frame::look(self.up.unread()) {
+            let (header, is_whole) = match frame::look(self.up.unread()) {
                 Err(_) => return bad_header(),
                 Ok(Frame::NoHeader) => return Judged::Blocked,
-                Ok(Frame::Partial(header) | Frame::Whole(header)) => header,
+                Ok(Frame::Partial(header)) => (header, false),
+                Ok(Frame::Whole(header)) => (header, true),
             };
             match header.tag {
                 frontend::TERMINATE => return Judged::Leaves,
@@ -65,6 +66,11 @@ impl Client {
                 // The rest of a COPY that the server has given up: a server ignores it too.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                     self.up.leave_out_message(header.whole());
+                }
+                // Who is slow to say what it wants keeps no connection from others.
+                tag if is_known(tag) && !is_whole && header.whole() <= LARGEST => {
+                    self.up.want(header.whole());
+                    return Judged::Blocked;
                 }
                 tag if is_known(tag) => return Judged::NeedsServer,
                 _ => return unknown(),
@@ -472,6 +478,11 @@ fn unknown() -> Judged {
 fn too_large() -> Judged {
     let message = "names of a Bind message are longer than 256 KiB";
     Judged::Refused(Refusal::new(NO_MEMORY, message))
+}
+
+/// Whether a message has begun for which a connection is needed before it is whole.
+pub(super) fn has_begun_large(flow: &Flow) -> bool {
+    matches!(frame::look(flow.unread()), Ok(Frame::Partial(header)) if header.whole() > LARGEST)
 }
 
 /// Whether a flow has the start of a message that is not whole.

@@ -100,7 +100,6 @@ pub(super) async fn run(
                 variables: draft.variables,
                 credential: draft.credential,
                 shares: draft.shares,
-                peer,
                 entry: login.entry,
                 open,
             };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use outgrow_core::Ticks;
 
 use super::Client;
-use super::judge::{Following, Judged, is_amid_message};
+use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
@@ -40,8 +40,6 @@ pub(super) struct Relay<'r> {
     pub(super) client: &'r mut Client,
     pub(super) server: &'r mut Server,
     pub(super) plan: &'r Arc<PoolPlan>,
-    /// When the connection was lent.
-    pub(super) began: Ticks,
     /// When the query under way began.
     query_began: Option<Ticks>,
     /// When the transaction under way began.
@@ -79,7 +77,6 @@ impl<'r> Relay<'r> {
             client,
             server,
             plan,
-            began: now,
             query_began: None,
             transaction_began: None,
             last_word: now,
@@ -108,10 +105,17 @@ impl<'r> Relay<'r> {
     pub(super) fn bring_settings(&mut self) {
         let (client, server) = (&self.client, &mut self.server);
         let are_equal = client.session.settings() == &server.settings;
-        if client.variables.are_on(&server.variables) && are_equal {
+        let mut sql = Vec::new();
+        if server.plans != client.pool.plans() {
+            server.plans = client.pool.plans();
+            if server.prepared.len() > 0 {
+                server.prepared.clear();
+                sql.extend_from_slice(b"DEALLOCATE ALL;");
+            }
+        }
+        if sql.is_empty() && client.variables.are_on(&server.variables) && are_equal {
             return;
         }
-        let mut sql = Vec::new();
         client
             .variables
             .write_difference(&server.variables, &mut sql);
@@ -230,6 +234,7 @@ impl<'r> Relay<'r> {
             && !self.client.up.is_pending()
             && !self.client.up.is_amid()
             && self.transaction_began.is_none()
+            && !has_begun_large(&self.client.up)
         {
             if self.server.down.is_pending() {
                 self.client.tail = std::mem::take(&mut self.server.down);

@@ -301,7 +301,7 @@ impl Login {
                     }
                 }
                 backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
         self.until_ready().await
@@ -332,7 +332,7 @@ impl Login {
                 }
                 backend::READY_FOR_QUERY => return Ok(()),
                 backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
     }
@@ -363,7 +363,7 @@ impl Login {
         }
     }
 
-    fn other(&self, tag: u8, body: &[u8]) -> Failure {
+    fn other(tag: u8, body: &[u8]) -> Failure {
         if tag != backend::ERROR_RESPONSE {
             return Failure::Broken("the server does not speak Postgres");
         }

@@ -8,8 +8,7 @@ use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
 use outgrow_postgres::events::{Level, Outlet, Topic};
-use outgrow_postgres::login::hba::{Hba, Maps};
-use outgrow_postgres::login::{Credential, Secret, ServerSettings, UserList};
+use outgrow_postgres::login::{Secret, ServerSettings};
 use outgrow_postgres::plan::{
     DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
