@@ -2,9 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use outgrow_net::{Stream, Transport};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream as Inner;
 
@@ -12,11 +14,35 @@ use tokio_rustls::server::TlsStream as Inner;
 #[derive(Debug)]
 pub struct TlsStream {
     inner: Inner<Stream>,
+    certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl TlsStream {
     pub(crate) fn new(inner: Inner<Stream>) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            certificate: None,
+        }
+    }
+
+    pub(crate) fn with_certificate(self, certificate: Option<Arc<CertifiedKey>>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
+    }
+
+    /// Our certificate on this connection, in DER; known after
+    /// [`accept_bound`](crate::ServerTls::accept_bound).
+    pub fn own_certificate(&self) -> Option<&[u8]> {
+        let own = self.certificate.as_ref()?;
+        own.cert.first().map(AsRef::as_ref)
+    }
+
+    /// The client's certificate, in DER, if it was asked and showed one. It was verified then.
+    pub fn client_certificate(&self) -> Option<&[u8]> {
+        let chain = self.inner.get_ref().1.peer_certificates();
+        chain?.first().map(AsRef::as_ref)
     }
 
     /// The application protocol that was agreed on (`http/1.1`, `h2`), if any.
