@@ -8,6 +8,7 @@ mod ask;
 mod budget;
 mod cancel;
 mod client;
+pub mod encryption;
 mod flow;
 mod lease;
 pub mod login;

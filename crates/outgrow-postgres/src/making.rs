@@ -111,6 +111,15 @@ async fn attempt(
                     return Err(Failure::Connect(fault));
                 }
             }
+            Err(Failure::Tls(why)) => {
+                // As if it could not be reached: another one may be as it should.
+                let fault = Fault::upstream(Phase::Connect, Cause::ConnectFailed, Sent::None);
+                endpoint.report(Outcome::Fault(fault), worker.now());
+                refused.push(endpoint.id());
+                if refused.len() >= set.usable.len() {
+                    return Err(Failure::Tls(why));
+                }
+            }
             Err(failure) => return Err(failure),
         }
     }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outgrow_core::settings::Network;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
+use crate::encryption::Encryption;
 use crate::login::hba::{Hba, Interface};
-use crate::login::{self, Credential, ServerSettings};
+use crate::login::{self, CertificateDemand, Credential, ServerSettings};
 use crate::settings::{Auth, PoolMode};
 use crate::variables::Followed;
 
@@ -66,6 +68,11 @@ pub struct House {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether clients over TCP must use TLS.
     pub requires_tls: bool,
+    /// What the certificates of clients over TCP must be at least, whatever else is demanded.
+    pub certificate: CertificateDemand,
+    /// The proxies that say whose connection they pass on (the PROXY protocol). With it everybody
+    /// over TCP must be one of them and say so; none: nobody does.
+    pub proxies: Option<Vec<Network>>,
     /// What every client is told after its login.
     pub login_notice: String,
 }
@@ -92,6 +99,8 @@ impl Default for House {
             reads: None,
             tls: None,
             requires_tls: false,
+            certificate: CertificateDemand::None,
+            proxies: None,
             login_notice: String::new(),
         }
     }
@@ -134,6 +143,8 @@ pub struct DatabasePlan {
     pub connect_query: String,
     /// Start parameters of its connections.
     pub parameters: Vec<(String, String)>,
+    /// How its servers are reached.
+    pub encryption: Arc<Encryption>,
 }
 
 /// A user.

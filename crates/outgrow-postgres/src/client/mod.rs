@@ -1,9 +1,11 @@
 //! A client: accepted, logged in, moved to the worker that owns its pool, served.
 
 mod accept;
+mod encrypt;
 mod judge;
 mod login;
 mod prove;
+mod proxied;
 mod relay;
 mod replication;
 mod route;

@@ -18,6 +18,7 @@ use crate::lease::Lease;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::server::encrypt;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -323,7 +324,9 @@ pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
         let connection = outgrow_upstream::connect(&target.endpoint, opening, worker.now())
             .await
             .ok()?;
-        let mut socket = Socket::Plain(connection.stream);
+        let encryption = target.encryption.as_ref();
+        let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
+        let mut socket = socket.await.ok()?;
         let mut out = Vec::new();
         write::cancel(&mut out, target.process, &target.secret);
         socket.write_all(&out).await.ok()?;

@@ -8,12 +8,13 @@ use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Opening, Permit};
 
-use super::{Server, transaction};
+use super::{Server, encrypt, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
 use crate::client::Settings;
 use crate::flow::Flow;
+use crate::login::scram::end_point_hash;
 use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
 use crate::plan::PoolPlan;
 use crate::prepared::OnServer;
@@ -37,6 +38,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// What it said makes no sense, or it ended.
     Broken(&'static str),
+    /// It has no TLS, or is not the one that it must be.
+    Tls(String),
     /// Our side cannot prove what the server wants.
     Login(String),
 }
@@ -48,6 +51,7 @@ impl Failure {
             Self::Refused(refusal) => refusal.clone(),
             Self::Connect(fault) => Refusal::new("08001", fault.cause.text()),
             Self::Broken(what) => Refusal::new("08001", *what),
+            Self::Tls(why) => Refusal::new("08001", format!("TLS with the server failed: {why}")),
             Self::Login(why) => Refusal::new(
                 crate::problem::PROTOCOL,
                 format!("server login failed: {why}"),
@@ -80,8 +84,10 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
     let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
         .await
         .map_err(Failure::Connect)?;
+    let encryption = &plan.database.encryption;
+    let endpoint = making.permit.endpoint();
     let mut login = Login {
-        socket: Socket::Plain(connection.stream),
+        socket: encrypt::encrypt(connection.stream, endpoint, encryption).await?,
         input: Vec::new(),
         process: 0,
         secret: Vec::new(),
@@ -97,11 +103,16 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         parameters.chain(more.map(|(name, value)| (name.as_str(), value.as_str()))),
     );
     login.send(&first).await?;
-    login.run(user, making.credential).await?;
+    let policy = Policy {
+        channel_binding: encryption.channel_binding,
+        ..Policy::default()
+    };
+    login.run(user, making.credential, &policy).await?;
     if !plan.database.connect_query.is_empty() {
         login.query(plan.database.connect_query.as_bytes()).await?;
     }
     let endpoint = Arc::clone(making.permit.endpoint());
+    let encryption = login.socket.is_encrypted().then(|| Arc::clone(encryption));
     let server = Server {
         number: making.number,
         socket: login.socket,
@@ -117,6 +128,7 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
             process: login.process,
             secret: login.secret.into(),
             under_way: Arc::new(()),
+            encryption,
         },
         created: making.now,
         idle_since: making.now,
@@ -159,23 +171,29 @@ impl Login {
             }
             let mut buffer = [0; 4096];
             match poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await {
-                Ok(0) => return Err(closed(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(closed(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.input.extend_from_slice(&buffer[..count]),
-                Err(error) => return Err(closed(&error)),
+                Err(error) => return Err(closed(error)),
             }
         }
     }
 
-    async fn run(&mut self, user: &str, credential: Credential) -> Result<(), Failure> {
+    async fn run(
+        &mut self,
+        user: &str,
+        credential: Credential,
+        policy: &Policy,
+    ) -> Result<(), Failure> {
         let mut nonce = [0; NONCE_BYTES];
         outgrow_core::random::system_bytes(&mut nonce);
-        let channel = match self.socket.stream() {
-            Stream::Unix(_) => Channel::Local,
-            Stream::Tcp(_) if self.socket.is_encrypted() => Channel::Tls { end_point: None },
-            Stream::Tcp(_) => Channel::Plain,
+        let channel = match &self.socket {
+            Socket::Server(stream) => Channel::Tls {
+                end_point: stream.certificate().and_then(end_point_hash),
+            },
+            Socket::Plain(Stream::Unix(_)) => Channel::Local,
+            Socket::Plain(Stream::Tcp(_)) | Socket::Tls(_) => Channel::Plain,
         };
-        let mut exchange =
-            ClientExchange::new(user, credential, channel, &Policy::default(), nonce);
+        let mut exchange = ClientExchange::new(user, credential, channel, policy, nonce);
         loop {
             let (tag, body) = self.receive().await?;
             match tag {
@@ -269,6 +287,12 @@ impl Login {
     }
 }
 
-fn closed(_: &io::Error) -> Failure {
+fn closed(error: io::Error) -> Failure {
+    // What the server thinks of our certificate comes after the handshake in TLS 1.3.
+    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(refusal) = refusal {
+        let refusal: &outgrow_tls::Refusal = refusal;
+        return Failure::Tls(refusal.to_string());
+    }
     Failure::Broken("the server ended the connection at the login")
 }
