@@ -78,6 +78,36 @@ pub mod names {
     pub const LEADER: &str = "outgrow_leader";
     /// How often it gained or lost it.
     pub const LEADER_CHANGES: &str = "outgrow_leader_changes_total";
+    /// Clients of a Postgres pool.
+    pub const POSTGRES_CLIENTS: &str = "outgrow_postgres_clients";
+    /// Clients that wait for a connection of a Postgres pool.
+    pub const POSTGRES_WAITING: &str = "outgrow_postgres_waiting_clients";
+    /// Connections of a Postgres pool that nobody uses.
+    pub const POSTGRES_IDLE: &str = "outgrow_postgres_idle_connections";
+    /// Connections of a Postgres pool that are lent.
+    pub const POSTGRES_LENT: &str = "outgrow_postgres_lent_connections";
+    /// Most connections of a Postgres pool.
+    pub const POSTGRES_SIZE: &str = "outgrow_postgres_pool_size";
+    /// Transactions of a Postgres pool.
+    pub const POSTGRES_TRANSACTIONS: &str = "outgrow_postgres_transactions_total";
+    /// Queries of a Postgres pool.
+    pub const POSTGRES_QUERIES: &str = "outgrow_postgres_queries_total";
+    /// Transactions of a Postgres pool's clients that replicas executed.
+    pub const POSTGRES_ON_REPLICAS: &str = "outgrow_postgres_replica_transactions_total";
+    /// Connections that a Postgres pool made.
+    pub const POSTGRES_CONNECTS: &str = "outgrow_postgres_connects_total";
+    /// Connections that a Postgres pool failed to make.
+    pub const POSTGRES_CONNECT_FAILURES: &str = "outgrow_postgres_connect_failures_total";
+    /// Clients that logged in to a Postgres pool.
+    pub const POSTGRES_LOGINS: &str = "outgrow_postgres_logins_total";
+    /// Waits for a connection of a Postgres pool.
+    pub const POSTGRES_WAIT_SECONDS: &str = "outgrow_postgres_wait_seconds";
+    /// Queries of a Postgres pool.
+    pub const POSTGRES_QUERY_SECONDS: &str = "outgrow_postgres_query_duration_seconds";
+    /// Transactions of a Postgres pool.
+    pub const POSTGRES_TRANSACTION_SECONDS: &str = "outgrow_postgres_transaction_duration_seconds";
+    /// How far a replica is behind.
+    pub const POSTGRES_LAG: &str = "outgrow_postgres_replica_lag_seconds";
     /// Bytes of buffers in use.
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use outgrow_net::Transport;
 use tokio::sync::oneshot;
 
+use crate::events::{Level, Topic};
 use crate::login::auth_query::{Answer, Reader};
 use crate::server::{Server, transaction};
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
@@ -60,6 +61,12 @@ async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, String> {
         return Err("there is no connection".to_owned());
     };
     let answer = query(server, &ask.query, &ask.user).await;
+    if let Err(problem) = &answer {
+        server.entry.reason = "error response from auth_query".into();
+        server
+            .entry
+            .say(Level::Error, Topic::Other, || problem.clone());
+    }
     if server.transaction == transaction::NONE && answer.is_ok() {
         lease.give_back();
     }
@@ -94,7 +101,7 @@ async fn query(server: &mut Server, sql: &str, user: &str) -> Result<Answer, Str
                 (backend::ERROR_RESPONSE, _) => {
                     let said = read::Problem::read(body);
                     let said = String::from_utf8_lossy(said.message);
-                    problem.get_or_insert(format!("error in auth_query: {said}"));
+                    problem.get_or_insert(format!("error in auth_query: ERROR: {said}"));
                     Ok(())
                 }
                 (backend::READY_FOR_QUERY, _) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::client::Settings;
 use crate::pool::Pool;
+use crate::seen::ServerState;
 use crate::server::Server;
 use crate::worker::Worker;
 
@@ -45,6 +46,12 @@ impl Lease {
         };
         let needs_reset = server.is_tainted || self.pool.plan().limits.resets_always;
         if server.target.is_being_cancelled() || needs_reset {
+            let state = if server.target.is_being_cancelled() {
+                ServerState::BeingCancelled
+            } else {
+                ServerState::Tested
+            };
+            server.entry.seen.set_state(state);
             tokio::spawn(self.give_back_later(needs_reset));
             return;
         }
@@ -55,8 +62,9 @@ impl Lease {
         let Some(server) = self.server.take() else {
             return;
         };
+        server.entry.seen.set_link(0);
         if let Some(server) = self.pool.give_back(server, self.worker.now()) {
-            drop(server);
+            server.close("close_needed");
             self.worker.grow(&self.pool);
         }
     }

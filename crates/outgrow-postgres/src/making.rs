@@ -6,8 +6,9 @@ use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_upstream::service::{Unavailable, Wish};
 use outgrow_upstream::{Endpoint, EndpointId, Outcome, Permit, Service};
 
-use crate::plan::PoolPlan;
+use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
+use crate::seen::ServerEntry;
 use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
 use crate::standing::{Report, Role, monitor};
@@ -62,6 +63,8 @@ async fn attempt(
     plan: &PoolPlan,
     parameters: Vec<(String, String)>,
 ) -> Result<Made, Failure> {
+    let asks = parameters.iter().find(|(name, _)| name == "replication");
+    let replication = asks.map(|(_, value)| value.clone());
     let service = &plan.database.service;
     let set = service.endpoints().load();
     let mut refused = Vec::new();
@@ -75,7 +78,12 @@ async fn attempt(
         };
         let endpoint = Arc::clone(permit.endpoint());
         let making = Making {
-            number: worker.shared.next_number(),
+            entry: ServerEntry::new(
+                &worker.shared,
+                &pool.database,
+                &pool.user,
+                replication.clone(),
+            ),
             plan,
             credential: credential(plan, pool),
             permit,
@@ -95,7 +103,7 @@ async fn attempt(
         match open::open(making).await {
             Ok((mut server, welcome)) => {
                 endpoint.report(Outcome::Success, worker.now());
-                if set.all.len() > 1 {
+                if set.all.len() > 1 && plan.database.hosts == Hosts::ByRole {
                     let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
                     if !pool.takes(role, endpoint.id()) {
                         refused.push(endpoint.id());
@@ -104,20 +112,17 @@ async fn attempt(
                 }
                 return Ok(Some((Box::new(server), welcome)));
             }
-            Err(Failure::Connect(fault)) => {
+            // Another one may have TLS as it should.
+            Err(failure @ (Failure::Connect(_) | Failure::Tls(_))) => {
+                let fault = match &failure {
+                    Failure::Connect(fault) => *fault,
+                    _ => Fault::upstream(Phase::Connect, Cause::ConnectFailed, Sent::None),
+                };
                 endpoint.report(Outcome::Fault(fault), worker.now());
                 refused.push(endpoint.id());
-                if refused.len() >= set.usable.len() {
-                    return Err(Failure::Connect(fault));
-                }
-            }
-            Err(Failure::Tls(why)) => {
-                // As if it could not be reached: another one may be as it should.
-                let fault = Fault::upstream(Phase::Connect, Cause::ConnectFailed, Sent::None);
-                endpoint.report(Outcome::Fault(fault), worker.now());
-                refused.push(endpoint.id());
-                if refused.len() >= set.usable.len() {
-                    return Err(Failure::Tls(why));
+                pool.note_bad_host();
+                if plan.house.connects_singly || refused.len() >= set.usable.len() {
+                    return Err(failure);
                 }
             }
             Err(failure) => return Err(failure),
@@ -140,6 +145,11 @@ fn choose(
             .iter()
             .find(|one| one.id() == own && !refused.contains(&own));
         return Ok(endpoint.ok_or_else(no_endpoint)?.permit());
+    }
+    let hosts = pool.plan().database.hosts;
+    if all.len() > 1 && hosts != Hosts::ByRole {
+        let place = pool.next_host(hosts == Hosts::InTurn) % all.len();
+        return Ok(all[place].permit());
     }
     if all.len() > 1 {
         let role = |endpoint: &Arc<Endpoint>| worker.shared.standings.of(endpoint).role();

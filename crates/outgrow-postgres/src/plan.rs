@@ -1,10 +1,10 @@
 //! The plan: what the workers need of the configuration, compiled, and replaced whole at a reload.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_core::settings::Network;
+use outgrow_core::settings::{Address, Network};
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
@@ -50,6 +50,10 @@ pub struct House {
     pub auth_query: String,
     /// Most clients.
     pub max_clients: u32,
+    /// Most clients of a user of whom nothing else is said; 0 is no limit.
+    pub max_user_clients: u32,
+    /// Most connections to servers of such a user; 0 is no limit.
+    pub max_user_servers: u32,
     /// The settings that follow the client.
     pub followed: Followed,
     /// Start parameters that are ignored.
@@ -75,6 +79,40 @@ pub struct House {
     pub proxies: Option<Vec<Network>>,
     /// What every client is told after its login.
     pub login_notice: String,
+    /// In whose words clients are told of refusals.
+    pub manner: Manner,
+    /// After how long a client that waits for a connection is told so. Zero: never.
+    pub wait_notice: Duration,
+    /// After how long without use a connection is checked before it is lent.
+    pub check_after: Duration,
+    /// The statement of that check, which may be empty; none: nothing is checked.
+    pub check_query: Option<String>,
+    /// Whether a session's connection that is to be replaced is closed as soon as it is at rest.
+    pub closes_fast: bool,
+    /// Whether clients that say simple queries are sent away.
+    pub refuses_simple_queries: bool,
+    /// How long a pool is kept without clients and connections. Zero: for ever.
+    pub pool_kept: Duration,
+    /// How long a database is kept that was made of [`Plan::any`], without clients. Zero: for ever.
+    pub any_kept: Duration,
+    /// Whether a pool makes one connection after the other.
+    pub connects_singly: bool,
+    /// The number among its peers that this process puts into what clients cancel with; 0: none.
+    pub peer: u16,
+    /// Where the others are.
+    pub peers: BTreeMap<u16, Address>,
+    /// How long a cancel request may take, the wait for a connection included.
+    pub cancel: Duration,
+}
+
+/// In whose words clients are told of refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// With Postgres' codes, and its words where it has some.
+    #[default]
+    Postgres,
+    /// As PgBouncer does: with one code, and words that say less.
+    PgBouncer,
 }
 
 impl Default for House {
@@ -90,6 +128,8 @@ impl Default for House {
             auth_database: None,
             auth_query: String::new(),
             max_clients: 0,
+            max_user_clients: 0,
+            max_user_servers: 0,
             followed: Followed::default(),
             ignored: Vec::new(),
             ignores_options: false,
@@ -102,6 +142,18 @@ impl Default for House {
             certificate: CertificateDemand::None,
             proxies: None,
             login_notice: String::new(),
+            manner: Manner::default(),
+            wait_notice: Duration::ZERO,
+            check_after: Duration::ZERO,
+            check_query: None,
+            closes_fast: false,
+            refuses_simple_queries: false,
+            pool_kept: Duration::from_secs(60),
+            any_kept: Duration::from_secs(60),
+            connects_singly: false,
+            peer: 0,
+            peers: BTreeMap::new(),
+            cancel: Duration::from_secs(10),
         }
     }
 }
@@ -145,6 +197,28 @@ pub struct DatabasePlan {
     pub parameters: Vec<(String, String)>,
     /// How its servers are reached.
     pub encryption: Arc<Encryption>,
+    /// Which of its servers the next connection is made to.
+    pub hosts: Hosts,
+    /// Who asks about its unknown users; none: as in [`House`].
+    pub auth_user: Option<String>,
+    /// In which database, likewise.
+    pub auth_database: Option<String>,
+    /// How, likewise.
+    pub auth_query: Option<String>,
+    /// Whether no clients are taken.
+    pub is_disabled: bool,
+}
+
+/// Which of several servers the next connection is made to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hosts {
+    /// The primary, which is found out.
+    #[default]
+    ByRole,
+    /// Each in turn: nobody asks what they are.
+    InTurn,
+    /// The same one until a connection to it fails.
+    Sticky,
 }
 
 /// A user.
@@ -160,6 +234,43 @@ pub struct UserPlan {
     pub max_clients: u32,
     /// Most connections to the server of all its pools; 0 is no limit.
     pub max_servers: u32,
+    /// Further connections of its pools for those who wait for long.
+    pub reserve: Option<u32>,
+    /// Times of its own.
+    pub times: Times,
+}
+
+/// Times that a user may have of its own; those of zero are for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// How long it waits.
+    pub wait: Option<Duration>,
+    /// How long a query of it may run.
+    pub query: Option<Duration>,
+    /// How long it may be silent in a transaction.
+    pub idle_transaction: Option<Duration>,
+    /// How long a transaction of it may take.
+    pub transaction: Option<Duration>,
+    /// How long it may be silent.
+    pub client_idle: Option<Duration>,
+}
+
+impl Times {
+    /// Puts them in the place of a pool's.
+    pub(crate) fn put_into(self, limits: &mut Limits) {
+        let pairs = [
+            (self.wait, &mut limits.wait),
+            (self.query, &mut limits.query),
+            (self.idle_transaction, &mut limits.idle_transaction),
+            (self.transaction, &mut limits.transaction),
+            (self.client_idle, &mut limits.client_idle),
+        ];
+        for (own, place) in pairs {
+            if let Some(own) = own {
+                *place = own;
+            }
+        }
+    }
 }
 
 /// Limits and times of a pool. Times of zero are for ever.
@@ -191,6 +302,8 @@ pub struct Limits {
     pub server_idle: Duration,
     /// How old a connection may get.
     pub server_lifetime: Duration,
+    /// Whether a connection is lent once only.
+    pub used_once: bool,
     /// How long bytes may stay without acknowledgement.
     pub unacknowledged: Duration,
     /// What makes a connection like new; empty: nothing is needed.
@@ -233,6 +346,7 @@ impl Plan {
         let mut mode = plan.mode;
         if let Some(known) = known {
             limits.size = known.pool_size.unwrap_or(limits.size);
+            limits.reserve = known.reserve.unwrap_or(limits.reserve);
             mode = known.mode.unwrap_or(mode);
         }
         Some(PoolPlan {

@@ -4,6 +4,7 @@
 //! What is made, kept and closed is decided here; making one is in [`crate::server::open`].
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_core::Ticks;
@@ -12,8 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::login::Credential;
 use crate::numbers::Numbers;
-use crate::plan::PoolPlan;
+use crate::plan::{Hosts, Manner, PoolPlan};
 use crate::problem::Refusal;
+use crate::seen::ServerState;
 use crate::server::Server;
 use crate::server::open::Failure;
 use crate::standing::Role;
@@ -36,6 +38,8 @@ pub(crate) struct Pool {
     /// The replica that it is for; none: it is for the primary.
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
+    /// Grows when prepared statements of before may give other columns than their clients know.
+    plans: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -57,6 +61,8 @@ struct Inner {
     credential: Option<Credential>,
     /// Connections of earlier ones are not lent again.
     generation: u64,
+    /// Which of several servers the next connection is made to.
+    host: usize,
     paused: bool,
     /// Clients that are logged in.
     clients: u32,
@@ -102,6 +108,8 @@ impl Drop for Place {
 pub(crate) struct Chores {
     /// Connections to make.
     pub(crate) make: u32,
+    /// Whether these are of the reserve.
+    pub(crate) is_reserve: bool,
     /// Connections to close, with the reason.
     pub(crate) close: Vec<(Box<Server>, &'static str)>,
 }
@@ -132,6 +140,7 @@ impl Pool {
             user,
             endpoint,
             numbers: Numbers::default(),
+            plans: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
                 is_for_replica: endpoint.is_some(),
@@ -144,11 +153,23 @@ impl Pool {
                 welcome: None,
                 credential: None,
                 generation: 0,
+                host: 0,
                 paused: false,
                 clients: 0,
                 unused_since: now,
             }),
         })
+    }
+
+    /// Which prepared statements are as good as new.
+    #[inline]
+    pub(crate) fn plans(&self) -> u64 {
+        self.plans.load(Ordering::Relaxed)
+    }
+
+    /// Something was defined anew: statements that were prepared before are prepared again.
+    pub(crate) fn renew_plans(&self) {
+        self.plans.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a server of this role is one for this pool.
@@ -199,6 +220,31 @@ impl Pool {
     /// What clients are told at their login, once a server was reached.
     pub(crate) fn welcome(&self) -> Option<Arc<Welcome>> {
         self.lock().welcome.clone()
+    }
+
+    /// The place of the server that the next connection is made to; `moves_on`: the one after it
+    /// gets the next one.
+    pub(crate) fn next_host(&self, moves_on: bool) -> usize {
+        let mut inner = self.lock();
+        let host = inner.host;
+        if moves_on {
+            inner.host = host.wrapping_add(1);
+        }
+        host
+    }
+
+    /// A connection failed: the next one is made to the next server.
+    pub(crate) fn note_bad_host(&self) {
+        let mut inner = self.lock();
+        if inner.plan.database.hosts == Hosts::Sticky {
+            inner.host = inner.host.wrapping_add(1);
+        }
+    }
+
+    /// Whether it has connections without clients too.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        let inner = self.lock();
+        inner.plan.limits.minimum > 0 && inner.plan.database.user.is_some()
     }
 
     /// Lends nothing until [`Pool::resume`].
@@ -299,12 +345,13 @@ impl Pool {
     pub(crate) fn give_back(&self, mut server: Box<Server>, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
         inner.lent -= 1;
-        if inner.is_over(&server, now) {
+        let was_used = !server.is_fresh;
+        if inner.is_over(&server, now) || (was_used && inner.plan.limits.used_once) {
             return Some(server);
         }
         server.idle_since = now;
         let server = inner.hand_over(server)?;
-        inner.idle.push_back(server);
+        inner.keep(server);
         None
     }
 
@@ -318,7 +365,7 @@ impl Pool {
         let mut inner = self.lock();
         inner.lent -= 1;
         if let Some(server) = inner.hand_over(server) {
-            inner.idle.push_back(server);
+            inner.keep(server);
         }
     }
 
@@ -332,7 +379,7 @@ impl Pool {
             inner.welcome = Some(Arc::new(welcome));
         }
         if let Some(server) = inner.hand_over(server) {
-            inner.idle.push_back(server);
+            inner.keep(server);
         }
     }
 
@@ -392,12 +439,44 @@ impl Pool {
         self.lock().generation
     }
 
-    /// How many connections to make now; they count as coming from now on.
-    pub(crate) fn grow(&self, now: Ticks) -> u32 {
+    /// How many connections to make now, which count as coming from now on, and whether these are
+    /// of the reserve.
+    pub(crate) fn grow(&self, now: Ticks) -> (u32, bool) {
         let mut inner = self.lock();
         let wanted = inner.wanted(now);
         inner.coming += wanted;
-        wanted
+        (wanted, inner.total() > inner.plan.limits.size)
+    }
+
+    /// Has a connection tried although nobody waits for it.
+    pub(crate) fn try_again(&self, now: Ticks) -> u32 {
+        let mut inner = self.lock();
+        let is_due = inner.coming == 0
+            && inner
+                .failed
+                .as_ref()
+                .is_some_and(|(at, _)| now.since(*at) >= inner.plan.limits.connect_retry);
+        inner.coming += u32::from(is_due);
+        u32::from(is_due)
+    }
+
+    /// Why a client that comes now is sent away at once: the last login failed, and there is no
+    /// connection.
+    pub(crate) fn refuses_at_once(&self) -> Option<Refusal> {
+        let inner = self.lock();
+        if inner.plan.house.manner != Manner::PgBouncer || inner.lent > 0 || !inner.idle.is_empty()
+        {
+            return None;
+        }
+        let (_, failure) = inner.failed.as_ref()?;
+        let (Failure::Refused(_) | Failure::Login(_)) = failure else {
+            return None;
+        };
+        let message = format!(
+            "server login has been failing, cached error: {} (server_login_retry)",
+            failure.refusal().message
+        );
+        Some(Refusal::new(crate::problem::PROTOCOL, message))
     }
 
     /// What is to be done from time to time.
@@ -412,11 +491,17 @@ impl Pool {
             let is_spare = total > limits.minimum;
             let idle = now.since(server.idle_since);
             let reason = if inner.is_over(server, now) {
-                Some("server lifetime over")
+                Some(if server.generation == inner.generation {
+                    "server lifetime over"
+                } else {
+                    "database configuration changed"
+                })
             } else if !is_quiet {
                 Some("idle server got dirty")
             } else if is_spare && !limits.server_idle.is_zero() && idle >= limits.server_idle {
                 Some("server idle timeout")
+            } else if inner.paused {
+                Some("pause mode")
             } else if total > limits.size + limits.reserve {
                 Some("too many servers in the pool")
             } else {
@@ -433,16 +518,38 @@ impl Pool {
         inner.serve(now);
         chores.make = inner.wanted(now);
         inner.coming += chores.make;
+        chores.is_reserve = inner.total() > limits.size;
         chores
     }
 
     /// Closes all idle connections.
-    pub(crate) fn drain(&self) -> Vec<Box<Server>> {
-        self.lock().idle.drain(..).collect()
+    pub(crate) fn close_idle(&self, reason: &'static str) {
+        let idle: Vec<_> = self.lock().idle.drain(..).collect();
+        for server in idle {
+            server.close(reason);
+        }
+    }
+}
+
+impl std::fmt::Display for Pool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.database, self.user)
     }
 }
 
 impl Inner {
+    /// All connections, those under way included.
+    fn total(&self) -> u32 {
+        self.idle.len() as u32 + self.lent + self.coming
+    }
+
+    /// Keeps a connection that nobody has.
+    #[inline]
+    fn keep(&mut self, server: Box<Server>) {
+        server.entry.seen.set_state(ServerState::Idle);
+        self.idle.push_back(server);
+    }
+
     /// An idle connection that can be lent. Others are dropped.
     #[inline]
     fn take_idle(&mut self, now: Ticks) -> Option<Box<Server>> {
@@ -504,7 +611,7 @@ impl Inner {
                 return;
             };
             if let Some(server) = self.hand_over(server) {
-                self.idle.push_back(server);
+                self.keep(server);
                 return;
             }
         }
@@ -521,7 +628,7 @@ impl Inner {
         {
             return 0;
         }
-        let total = self.idle.len() as u32 + self.lent + self.coming;
+        let total = self.total();
         let waiting = self.line.len() as u32;
         let waits_long = self
             .line
@@ -542,7 +649,9 @@ impl Inner {
             .max(keeps.saturating_sub(total));
         let wanted = lacking.min(size.saturating_sub(total));
         // After a failure one is tried first.
-        if self.failed.is_some() {
+        if self.plan.house.connects_singly && self.coming > 0 {
+            0
+        } else if self.failed.is_some() || self.plan.house.connects_singly {
             wanted.min(1)
         } else {
             wanted

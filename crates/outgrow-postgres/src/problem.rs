@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::plan::Manner;
 use crate::wire::write;
 
 /// A problem, as a client is told. The texts are PgBouncer's where it has one, since programs look
@@ -51,7 +52,12 @@ impl Refusal {
     }
 
     /// Writes it as the error that ends the connection.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        write::error(out, write::Problem::fatal(&self.code, &self.message));
+    pub(crate) fn write(&self, manner: Manner, out: &mut Vec<u8>) {
+        // Codes of our own are borrowed; those of servers are passed on in any manner.
+        let code = match (manner, &self.code) {
+            (Manner::PgBouncer, Cow::Borrowed(_)) => PROTOCOL,
+            _ => &self.code,
+        };
+        write::error(out, write::Problem::fatal(code, &self.message));
     }
 }

@@ -23,15 +23,6 @@ impl Socket {
         matches!(self, Self::Tls(_) | Self::Server(_))
     }
 
-    /// The stream below.
-    pub(crate) fn stream(&self) -> &Stream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.stream(),
-            Self::Server(stream) => stream.stream(),
-        }
-    }
-
     /// Whether its other side has neither said anything nor ended, as far as is known without
     /// waiting. What TLS says by itself is nothing that was said.
     #[inline]
@@ -45,6 +36,16 @@ impl Socket {
             Self::Tls(_) => return false,
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Says something before the close, as far as it goes without waiting.
+    pub(crate) fn say_last(&mut self, bytes: &[u8]) {
+        let _ = match self {
+            Self::Plain(Stream::Tcp(stream)) => stream.try_write(bytes),
+            Self::Plain(Stream::Unix(stream)) => stream.try_write(bytes),
+            Self::Server(stream) => stream.say_last(bytes),
+            Self::Tls(_) => Ok(0),
+        };
     }
 
     /// Writes all of `bytes`. For the steps of a login only: what it waits for has a limit of time

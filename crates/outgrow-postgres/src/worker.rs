@@ -1,6 +1,6 @@
 //! A worker: what the clients and pools of one thread share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -14,14 +14,17 @@ use tokio::task::AbortHandle;
 use crate::budget::{Budgets, Of, Share};
 use crate::cancel::Cancels;
 use crate::client::{Identity, Moved};
+use crate::console::Console;
+use crate::events::{Level, Outlet, Topic};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::making;
-use crate::plan::{Plan, PoolPlan};
+use crate::plan::{Hosts, Plan, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
 use crate::reads::{self, Reads};
+use crate::seen::Seen;
 use crate::sql::Lexing;
 use crate::sql::cache::Cache as Texts;
 use crate::sql::catalogue::Catalogue;
@@ -33,8 +36,6 @@ use crate::standing::{Standings, monitor};
 const LOOK_TURNS: u32 = 10;
 /// Bytes that a worker keeps of what it knows of texts.
 const TEXTS_BYTES: usize = 1 << 20;
-/// How long a pool is kept without clients and connections.
-const POOL_KEPT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -57,6 +58,16 @@ pub struct Shared {
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
     drain: AtomicU8,
     numbers: AtomicU64,
+    pub(crate) seen: Seen,
+    outlet: OnceLock<Arc<dyn Outlet>>,
+    console: OnceLock<Arc<dyn Console>>,
+    /// Databases that are paused.
+    pub(crate) paused_databases: Mutex<BTreeSet<String>>,
+    /// Databases that were made of [`Plan::any`], with the time of their last use.
+    pub(crate) made: Mutex<BTreeMap<String, Ticks>>,
+    refuses_logins: AtomicBool,
+    /// Users whom a server knew.
+    pub(crate) asked: Mutex<BTreeSet<String>>,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
 }
@@ -68,6 +79,8 @@ pub enum Drain {
     No,
     /// Each client leaves as soon as it is in no transaction.
     Gently,
+    /// Each client leaves as soon as it wants a connection.
+    NoMore,
 }
 
 impl Shared {
@@ -86,8 +99,55 @@ impl Shared {
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),
             numbers: AtomicU64::new(0),
+            seen: Seen::default(),
+            outlet: OnceLock::new(),
+            console: OnceLock::new(),
+            paused_databases: Mutex::default(),
+            made: Mutex::default(),
+            refuses_logins: AtomicBool::new(false),
+            asked: Mutex::default(),
             paused: AtomicBool::new(false),
         })
+    }
+
+    /// Says where lines for the log go; the first one counts.
+    pub fn set_outlet(&self, outlet: Arc<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// Writes a line for the log, if such lines are wanted.
+    #[inline]
+    pub fn say(
+        &self,
+        level: Level,
+        topic: Topic,
+        about: &dyn std::fmt::Display,
+        text: impl FnOnce() -> String,
+    ) {
+        if let Some(outlet) = self.outlet.get()
+            && outlet.wants(level, topic)
+        {
+            outlet.put(level, about, &text());
+        }
+    }
+
+    /// Says who answers clients of the console; the first one counts.
+    pub fn set_console(&self, console: Arc<dyn Console>) {
+        let _ = self.console.set(console);
+    }
+
+    /// Who answers clients of the console.
+    pub(crate) fn console(&self) -> Option<&Arc<dyn Console>> {
+        self.console.get()
+    }
+
+    /// Whether clients that come are sent away, those of the console excepted.
+    pub fn refuse_logins(&self, refuse: bool) {
+        self.refuses_logins.store(refuse, Ordering::Release);
+    }
+
+    pub(crate) fn refuses_logins(&self) -> bool {
+        self.refuses_logins.load(Ordering::Acquire)
     }
 
     /// Clients that are connected, of all workers.
@@ -106,7 +166,8 @@ impl Shared {
     pub fn drain(&self) -> Drain {
         match self.drain.load(Ordering::Acquire) {
             0 => Drain::No,
-            _ => Drain::Gently,
+            1 => Drain::Gently,
+            _ => Drain::NoMore,
         }
     }
 
@@ -134,6 +195,10 @@ impl Shared {
     pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.put(database, user, answer, self.clock.now());
+        drop(answers);
+        if let Answer::User(_) = answer {
+            self.note_asked(user);
+        }
     }
 
     /// Forgets what was said of a user.
@@ -272,7 +337,7 @@ impl Worker {
             plan,
             self.now(),
         );
-        if self.shared.paused.load(Ordering::Relaxed) {
+        if self.shared.is_paused(database) {
             pool.pause();
         }
         pools.insert(key, Arc::clone(&pool));
@@ -317,15 +382,37 @@ impl Worker {
         }
         for pool in self.pools() {
             let chores = pool.tick(now);
-            self.make(&pool, chores.make);
-            drop(chores.close);
+            self.make(&pool, chores.make, chores.is_reserve);
+            for (server, reason) in chores.close {
+                server.close(reason);
+            }
+        }
+        self.forget_pools(now);
+    }
+
+    /// Forgets pools that nobody has used for long.
+    fn forget_pools(&self, now: Ticks) {
+        let kept = self.shared.plan.load().house.pool_kept;
+        if kept.is_zero() {
+            return;
         }
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| {
-            Arc::strong_count(pool) > 1
-                || pool
-                    .unused_since()
-                    .is_none_or(|since| now.since(since) < POOL_KEPT)
+            let unused = pool.unused_since().map(|since| now.since(since));
+            let is_over = Arc::strong_count(pool) == 1
+                && !pool.keeps_connections()
+                && unused.is_some_and(|unused| unused >= kept);
+            if is_over {
+                let (user, database) = (&pool.user, &pool.database);
+                let age = unused.unwrap_or_default().as_secs();
+                self.shared.say(Level::Log, Topic::Other, &"", || {
+                    format!(
+                        "cleaning up idle pool for user {user} on db {database} because: pool \
+                         idle timeout (age= {age}s)"
+                    )
+                });
+            }
+            !is_over
         });
     }
 
@@ -336,6 +423,7 @@ impl Worker {
         };
         let plan = self.shared.plan.load();
         let databases = plan.databases.values().chain(&plan.any);
+        let databases = databases.filter(|one| one.hosts == Hosts::ByRole);
         let mut services: Vec<&Arc<Service>> = databases.map(|one| &one.service).collect();
         services.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut known = Vec::new();
@@ -383,12 +471,16 @@ impl Worker {
                 Some(new) => {
                     let is_elsewhere = is_elsewhere(&pool.plan(), &new);
                     pool.set_plan(new, is_elsewhere);
+                    if is_elsewhere {
+                        self.shared.note_old(&pool);
+                    }
                 }
                 None => {
                     pool.renew();
                     let refusal = Refusal::new(crate::problem::SHUTDOWN, "database removed");
                     pool.refuse_all(&refusal);
-                    drop(pool.drain());
+                    pool.close_idle("database removed");
+                    self.shared.note_old(&pool);
                 }
             }
         }
@@ -397,11 +489,24 @@ impl Worker {
     /// Lets a pool grow as far as those who wait need it.
     #[inline]
     pub(crate) fn grow(&self, pool: &Arc<Pool>) {
-        let wanted = pool.grow(self.now());
-        self.make(pool, wanted);
+        let (wanted, is_reserve) = pool.grow(self.now());
+        if wanted > 0 {
+            self.make(pool, wanted, is_reserve);
+        }
     }
 
-    fn make(&self, pool: &Arc<Pool>, count: u32) {
+    /// Has a connection tried although nobody waits for it.
+    pub(crate) fn try_again(&self, pool: &Arc<Pool>) {
+        let wanted = pool.try_again(self.now());
+        self.make(pool, wanted, false);
+    }
+
+    fn make(&self, pool: &Arc<Pool>, count: u32, is_reserve: bool) {
+        if is_reserve && count > 0 {
+            self.shared.say(Level::Warning, Topic::Other, pool, || {
+                "taking connection from reserve_pool".to_owned()
+            });
+        }
         for _ in 0..count {
             let Some(worker) = self.this.upgrade() else {
                 return;
@@ -417,7 +522,7 @@ impl Worker {
         let user_limit = users
             .users
             .get(&plan.server_user)
-            .map_or(0, |user| user.max_servers);
+            .map_or(plan.house.max_user_servers, |user| user.max_servers);
         let wanted = [
             (
                 Of::DatabaseServers((&*pool.database).into()),
@@ -451,10 +556,10 @@ impl Worker {
                     _ => false,
                 }
         };
-        let others = self.pools().into_iter().filter(is_of_it);
+        let others = self.shared.pools().into_iter().filter(is_of_it);
         let with_age = others.filter_map(|other| Some((other.oldest_idle()?, other)));
         let (_, oldest) = with_age.min_by_key(|(since, _)| *since)?;
-        drop(oldest.evict()?);
+        oldest.evict()?.close("evicted");
         Some(())
     }
 }
@@ -468,6 +573,9 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.database.parameters != new.database.parameters
         || old.database.encryption != new.database.encryption
         || old.house.followed != new.house.followed
+        || old.database.hosts != new.database.hosts
+        || old.database.auth_database != new.database.auth_database
+        || old.database.auth_query != new.database.auth_query
 }
 
 /// What texts are told apart under; known to nobody.

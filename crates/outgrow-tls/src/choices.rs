@@ -1,7 +1,9 @@
 //! Which versions and cipher suites are spoken, for those whose rules say so.
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuite, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion, version,
+};
 
 use crate::problem::TlsProblem;
 
@@ -89,4 +91,20 @@ impl Choices {
             false => Ok(chosen),
         }
     }
+}
+
+/// What was agreed on, as OpenSSL writes versions and the RFCs write suites.
+pub(crate) fn told(
+    version: Option<ProtocolVersion>,
+    suite: Option<SupportedCipherSuite>,
+) -> String {
+    let version = match version {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "unknown",
+    };
+    let suite = suite.map(|suite| format!("{:?}", suite.suite()));
+    // The library writes TLS13_AES_… for what is registered as TLS_AES_….
+    let suite = suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1));
+    format!("{version}/{}", suite.as_deref().unwrap_or("unknown"))
 }

@@ -5,7 +5,7 @@
 //! they began with; what is made anew begins anew. Where the texts come from is the caller's
 //! matter.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Inner;
 
 use crate::certificate::{self, CertificateText};
-use crate::choices::Choices;
+use crate::choices::{self, Choices};
 use crate::issuers::Issuers;
 use crate::problem::TlsProblem;
 use crate::refusal::{self, Expected, Refusal};
@@ -180,6 +180,15 @@ impl EndpointStream {
         self.inner.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
+    /// The version and the cipher suite, as `TLSv1.3/TLS_AES_256_GCM_SHA384`.
+    pub fn version(&self) -> String {
+        let connection = self.inner.get_ref().1;
+        choices::told(
+            connection.protocol_version(),
+            connection.negotiated_cipher_suite(),
+        )
+    }
+
     /// The stream below.
     pub fn stream(&self) -> &Stream {
         self.inner.get_ref().0
@@ -204,6 +213,18 @@ impl EndpointStream {
         false
     }
 
+    /// Says something and the end (close_notify) before the connection is dropped, as far as it goes
+    /// without waiting; gives how many bytes of records went.
+    ///
+    /// # Errors
+    /// As of a write; nothing is to be done about it.
+    pub fn say_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (stream, session) = self.inner.get_mut();
+        session.writer().write_all(bytes)?;
+        session.send_close_notify();
+        session.write_tls(&mut WithoutWaiting(stream))
+    }
+
     /// Sends what TLS holds back, as far as that is possible now.
     #[inline]
     fn push_held_back(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -217,7 +238,7 @@ impl EndpointStream {
     }
 }
 
-/// A stream of which is read what is there.
+/// A stream that is read and written as far as it goes.
 struct WithoutWaiting<'s>(&'s Stream);
 
 impl Read for WithoutWaiting<'_> {
@@ -226,6 +247,26 @@ impl Read for WithoutWaiting<'_> {
             Stream::Tcp(stream) => stream.try_read(buffer),
             Stream::Unix(stream) => stream.try_read(buffer),
         }
+    }
+}
+
+impl Write for WithoutWaiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0 {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.0 {
+            Stream::Tcp(stream) => stream.try_write_vectored(slices),
+            Stream::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -10,6 +10,8 @@ use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream as Inner;
 
+use crate::choices;
+
 /// A client's connection after its handshake.
 #[derive(Debug)]
 pub struct TlsStream {
@@ -58,6 +60,15 @@ impl TlsStream {
     /// Whether the handshake continued an earlier session.
     pub fn is_resumed(&self) -> bool {
         self.inner.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The version and the cipher suite, as `TLSv1.3/TLS_AES_256_GCM_SHA384`.
+    pub fn version(&self) -> String {
+        let connection = self.inner.get_ref().1;
+        choices::told(
+            connection.protocol_version(),
+            connection.negotiated_cipher_suite(),
+        )
     }
 
     /// The stream below.

@@ -7,6 +7,7 @@
 )]
 
 mod assemble;
+mod bouncer;
 mod cli;
 mod config;
 mod settings;
@@ -14,5 +15,5 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    bouncer::main_if_called().unwrap_or_else(cli::main)
 }

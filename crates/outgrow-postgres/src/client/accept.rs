@@ -1,5 +1,6 @@
 //! Accepting clients, and taking over those that another worker has logged in.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use outgrow_net::listen::is_of_one_connection;
 use outgrow_net::{Mailboxes, Socket as Listening, Stream};
 
 use super::{Bytes, Moved, Open, Peer, login, serve};
+use crate::seen::{ClientEntry, Far};
 use crate::socket::Socket;
 use crate::worker::Worker;
 
@@ -19,6 +21,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ListenerPlan {
     /// Its name in messages.
     pub name: String,
+    /// For a Unix socket: the port in its name.
+    pub port: u16,
 }
 
 /// A listener as it is known to all workers.
@@ -28,7 +32,7 @@ pub type Slot = Arc<Snapshot<ListenerPlan>>;
 pub(crate) async fn run(
     worker: Arc<Worker>,
     socket: Listening,
-    _slot: Slot,
+    slot: Slot,
     others: Mailboxes<Moved>,
 ) {
     let _ = worker.mailboxes.set(others);
@@ -42,11 +46,29 @@ pub(crate) async fn run(
                     },
                 };
                 let open = Open::new(&worker.shared, worker.index);
+                let (far, near) = ends(&stream, slot.load().port);
+                let entry = ClientEntry::new(&worker.shared, far, near);
                 let worker = Arc::clone(&worker);
-                tokio::spawn(Box::pin(login::run(worker, stream, peer, open)));
+                tokio::spawn(Box::pin(login::run(worker, stream, peer, entry, open)));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Where both ends of a connection are.
+fn ends(stream: &Stream, port: u16) -> (Far, Option<SocketAddr>) {
+    match stream {
+        Stream::Tcp(stream) => {
+            let far = stream.peer_addr();
+            let far = far.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+            (Far::Tcp(far), stream.local_addr().ok())
+        }
+        Stream::Unix(stream) => {
+            let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let process = process.unwrap_or(0);
+            (Far::Unix { process, port }, None)
         }
     }
 }

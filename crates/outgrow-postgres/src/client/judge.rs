@@ -8,7 +8,7 @@ use crate::flow::{Flow, LARGEST};
 use crate::prepared::Statement;
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
 use crate::server::{Server, transaction};
-use crate::sql::facts::{Kind, Pin, Statements};
+use crate::sql::facts::{Facts, Kind, Pin, Statements};
 use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
 use crate::wire::{frontend, read, write};
 
@@ -154,7 +154,7 @@ impl Client {
             return;
         }
         let facts = self.worker.facts(text, self.lexing);
-        let effect = facts.needs_reading().then(|| self.effect(text));
+        let effect = changes_session(&facts).then(|| self.effect(text));
         if let Some(effect) = &effect
             && facts.kind == Kind::Deallocate
             && facts.statements == 1
@@ -221,7 +221,7 @@ impl Client {
         match body.and_then(read::Parse::read) {
             Some(parse) if parse.name.is_empty() => {
                 let facts = self.worker.facts(parse.query, self.lexing);
-                self.unnamed = facts.needs_reading().then(|| self.effect(parse.query));
+                self.unnamed = changes_session(&facts).then(|| self.effect(parse.query));
             }
             Some(_) => {}
             // As with a query that is too long.
@@ -266,7 +266,7 @@ impl Client {
                 .statements
                 .of(parse.query, parse.types, following.prefix, || {
                     let facts = self.worker.facts(parse.query, self.lexing);
-                    facts.needs_reading().then(|| self.effect(parse.query))
+                    changes_session(&facts).then(|| self.effect(parse.query))
                 });
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));
@@ -422,6 +422,11 @@ impl Client {
         server.answers.push(due);
         None
     }
+}
+
+/// Whether executing a text changes something that is followed here.
+fn changes_session(facts: &Facts) -> bool {
+    facts.needs_reading() || facts.defines
 }
 
 /// Messages of which more than the header is looked at, as long as they fit into a block.

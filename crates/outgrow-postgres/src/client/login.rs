@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use outgrow_net::{Stream, Transport};
 
-use super::{Bytes, Identity, Moved, Open, Peer, accept, startup};
+use super::{Bytes, Identity, Moved, Open, Peer, accept, admin, startup};
 use crate::budget::{Of, Share};
 use crate::client::MovedClient;
-use crate::plan::Plan;
-use crate::problem::{NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
+use crate::console::Console;
+use crate::events::{Level, Topic};
+use crate::login::Credential;
+use crate::pgbouncer::console::Role;
+use crate::plan::{DatabasePlan, Manner, Plan};
+use crate::problem::{AUTHORIZATION, CANNOT_CONNECT, NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
+use crate::seen::{ClientEntry, Who};
 use crate::socket::Socket;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
@@ -39,10 +44,35 @@ pub(super) struct Login {
     pub(super) socket: Socket,
     pub(super) input: Vec<u8>,
     pub(super) peer: Peer,
+    pub(super) entry: ClientEntry,
+}
+
+/// What a client that has logged in is.
+enum Admitted {
+    /// One of a database.
+    Client(Box<Draft>),
+    /// One of the console.
+    Console(Arc<dyn Console>, Role),
+}
+
+/// An identity, without what is taken from the login at its end.
+struct Draft {
+    database: Arc<str>,
+    user: Arc<str>,
+    replication: Option<Vec<(String, String)>>,
+    variables: Variables,
+    credential: Credential,
+    shares: Vec<Share>,
 }
 
 /// Logs a client in.
-pub(super) async fn run(worker: Arc<Worker>, stream: Stream, peer: Peer, open: Open) {
+pub(super) async fn run(
+    worker: Arc<Worker>,
+    stream: Stream,
+    peer: Peer,
+    entry: ClientEntry,
+    open: Open,
+) {
     let plan = worker.shared.plan.load();
     let limit = plan.house.login;
     let mut login = Login {
@@ -50,9 +80,30 @@ pub(super) async fn run(worker: Arc<Worker>, stream: Stream, peer: Peer, open: O
         socket: Socket::Plain(stream),
         input: Vec::new(),
         peer,
+        entry,
     };
-    let end = match tokio::time::timeout(limit, login.run(&plan, open)).await {
-        Ok(Ok(identity)) => {
+    let manner = plan.house.manner;
+    let end = match tokio::time::timeout(limit, login.run(&plan)).await {
+        Ok(Ok(Admitted::Console(console, role))) => {
+            drop(plan);
+            match admin::run(&mut login, console, role).await {
+                Some(refusal) => refusal.into(),
+                None => End::Gone,
+            }
+        }
+        Ok(Ok(Admitted::Client(draft))) => {
+            let draft = *draft;
+            let identity = Identity {
+                database: draft.database,
+                user: draft.user,
+                replication: draft.replication,
+                variables: draft.variables,
+                credential: draft.credential,
+                shares: draft.shares,
+                peer: login.peer,
+                entry: login.entry,
+                open,
+            };
             let to = owner(&worker, &plan, &identity);
             let bytes = match login.socket {
                 Socket::Plain(stream) => match stream.into_std() {
@@ -74,7 +125,8 @@ pub(super) async fn run(worker: Arc<Worker>, stream: Stream, peer: Peer, open: O
         Err(_) => Refusal::new(PROTOCOL, "client_login_timeout").into(),
     };
     if let End::Refused(refusal) = end {
-        tell(&mut login.socket, &refusal).await;
+        login.entry.refused(&refusal);
+        tell(&mut login.socket, &refusal, manner).await;
     }
 }
 
@@ -86,9 +138,9 @@ fn owner(worker: &Worker, plan: &Plan, identity: &Identity) -> usize {
 }
 
 /// Tells a client why it is refused, as far as it listens.
-pub(super) async fn tell(socket: &mut Socket, refusal: &Refusal) {
+pub(super) async fn tell(socket: &mut Socket, refusal: &Refusal, manner: Manner) {
     let mut out = Vec::new();
-    refusal.write(&mut out);
+    refusal.write(manner, &mut out);
     let told = async {
         let _ = socket.write_all(&out).await;
         let _ = poll_fn(|cx| socket.poll_shutdown(cx)).await;
@@ -111,7 +163,7 @@ fn replication_parameters(
 }
 
 impl Login {
-    async fn run(&mut self, plan: &Plan, open: Open) -> Result<Identity, End> {
+    async fn run(&mut self, plan: &Plan) -> Result<Admitted, End> {
         let startup = self.opening(plan).await?;
         if startup.minor > 0 || startup.parameters.protocol_options().next().is_some() {
             let mut out = Vec::new();
@@ -119,14 +171,29 @@ impl Login {
             self.send(&out).await?;
         }
         let wanted = startup::read(&startup.parameters, &plan.house)?;
+        self.note_attempt(&wanted);
+        if let Some(console) = self.worker.shared.console()
+            && console.database() == wanted.database
+        {
+            let console = Arc::clone(console);
+            return self.admit(plan, &wanted, console).await;
+        }
+        if self.worker.shared.refuses_logins() {
+            return Err(Refusal::new(CANNOT_CONNECT, "pooler is shutting down").into());
+        }
         let credential = self.prove(plan, &wanted).await?;
         let Some(database) = plan.database(&wanted.database) else {
             let message = format!("no such database: {}", wanted.database);
             return Err(Refusal::new(NO_DATABASE, message).into());
         };
+        if database.is_disabled {
+            let message = format!("database \"{}\" is disabled", wanted.database);
+            return Err(Refusal::new(CANNOT_CONNECT, message).into());
+        }
+        self.note_database(database, &wanted.database);
         let shares =
             self.take_shares(plan, &wanted.database, database.max_clients, &wanted.user)?;
-        Ok(Identity {
+        Ok(Admitted::Client(Box::new(Draft {
             database: wanted.database.into(),
             user: wanted.user.into(),
             replication: wanted
@@ -134,10 +201,64 @@ impl Login {
                 .map(|value| replication_parameters(&value, &startup, &wanted.variables)),
             variables: wanted.variables,
             credential,
-            peer: self.peer,
             shares,
-            open,
-        })
+        })))
+    }
+
+    /// Takes note of who the client says that it is.
+    fn note_attempt(&mut self, wanted: &startup::Wanted) {
+        self.entry.reason = Some("client unexpected eof".into());
+        self.entry.seen.set_who(Who {
+            database: wanted.database.as_str().into(),
+            user: wanted.user.as_str().into(),
+            replication: wanted.replication.clone(),
+        });
+        let name = wanted.variables.get("application_name");
+        self.entry.seen.set_application(name.unwrap_or_default());
+        let tls = self.entry.seen.tls().unwrap_or("no").to_owned();
+        let replication = match wanted.replication.as_deref() {
+            None => "no",
+            Some("database") => "database",
+            Some(_) => "yes",
+        };
+        let (database, user) = (&wanted.database, &wanted.user);
+        self.entry.say(Level::Log, Topic::Connections, || {
+            format!("login attempt: db={database} user={user} tls={tls} replication={replication}")
+        });
+    }
+
+    /// Takes note that a database that is not configured is used, which is like another one.
+    fn note_database(&self, plan: &DatabasePlan, name: &str) {
+        let shared = &self.worker.shared;
+        if plan.name.is_empty() && shared.note_made(name) {
+            shared.say(Level::Log, Topic::Other, &*self.entry.seen, || {
+                format!("registered new auto-database: {name}")
+            });
+        }
+    }
+
+    /// Lets a client in to the console.
+    async fn admit(
+        &mut self,
+        plan: &Plan,
+        wanted: &startup::Wanted,
+        console: Arc<dyn Console>,
+    ) -> Result<Admitted, End> {
+        let is_own = match self.peer {
+            Peer::Unix { user: Some(user) } => console.is_own(&wanted.user, user),
+            _ => false,
+        };
+        if is_own {
+            self.entry.say(Level::Log, Topic::Connections, || {
+                "pgbouncer access from unix socket".to_owned()
+            });
+        } else {
+            self.prove(plan, wanted).await?;
+        }
+        match console.admit(&wanted.user, is_own) {
+            Some(role) => Ok(Admitted::Console(console, role)),
+            None => Err(Refusal::new(AUTHORIZATION, "not allowed").into()),
+        }
     }
 
     /// Everything up to the startup message.
@@ -230,7 +351,8 @@ impl Login {
         user: &str,
     ) -> Result<Vec<Share>, Refusal> {
         let budgets = &self.worker.shared.budgets;
-        let user_limit = plan.users.get(user).map_or(0, |user| user.max_clients);
+        let own = plan.users.get(user);
+        let user_limit = own.map_or(plan.house.max_user_clients, |user| user.max_clients);
         let wanted = [
             (
                 Of::Clients,

@@ -1,8 +1,10 @@
 //! A client: accepted, logged in, moved to the worker that owns its pool, served.
 
 mod accept;
+mod admin;
 mod encrypt;
 mod judge;
+mod lend;
 mod login;
 mod prove;
 mod proxied;
@@ -33,9 +35,11 @@ use crate::budget::Share;
 use crate::cancel::Cancellable;
 use crate::flow::Flow;
 use crate::login::Credential;
+use crate::plan::Times;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::reads::Reads;
+use crate::seen::ClientEntry;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Variables;
@@ -97,6 +101,8 @@ pub(crate) struct Identity {
     pub(crate) credential: Credential,
     pub(crate) peer: Peer,
     pub(crate) shares: Vec<Share>,
+    /// What is seen of it.
+    pub(crate) entry: ClientEntry,
     pub(crate) open: Open,
 }
 
@@ -154,6 +160,8 @@ pub(crate) struct Client {
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,
     pub(crate) cancel: Arc<Cancellable>,
     pub(crate) timer: Timer,
+    /// Times that its user has of its own.
+    times: Times,
     pub(crate) identity: Box<Identity>,
 }
 

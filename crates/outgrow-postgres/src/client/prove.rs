@@ -8,12 +8,13 @@ use super::login::{End, Login};
 use super::startup::Wanted;
 use super::{Moved, Peer, accept};
 use crate::ask::Ask;
+use crate::events::{Level, Topic};
 use crate::login::auth_query::Answer;
 use crate::login::{
     self, CertificateDemand, Credential, Demand, Facts, Known, Method, RANDOM_BYTES, Replication,
-    ServerExchange, ServerStep, Source,
+    ServerExchange, ServerStep, Source, UnknownUser,
 };
-use crate::plan::Plan;
+use crate::plan::{Manner, Plan};
 use crate::problem::{PROTOCOL, Refusal};
 use crate::settings::Auth;
 use crate::wire::write;
@@ -67,7 +68,22 @@ impl Login {
         let mut demand = match (&house.hba, house.auth) {
             (Some(hba), _) => match hba.rule(&facts, &house.interfaces) {
                 Some(rule) => rule.demand().clone(),
-                None => return Err(Refusal::from(login::Refusal::no_rule(&facts)).into()),
+                None => {
+                    let words = Words {
+                        manner: house.manner,
+                        method: Method::Reject,
+                        has_said_sasl: false,
+                    };
+                    let refusal = login::Refusal::no_rule(&facts);
+                    let is_ours = house.manner == Manner::PgBouncer;
+                    let told = Refusal::new(PROTOCOL, "no authentication method is found");
+                    return Err(if is_ours {
+                        told
+                    } else {
+                        words.refusal(refusal)
+                    }
+                    .into());
+                }
             },
             (None, auth) => Demand::from(method(auth)),
         };
@@ -75,12 +91,25 @@ impl Login {
         let known = self.known(plan, wanted);
         let mut random = [0; RANDOM_BYTES];
         system_bytes(&mut random);
-        let settings = &house.login_settings;
+        let mut settings = house.login_settings.clone();
+        if house.manner == Manner::PgBouncer {
+            // Who is asked about is told, who is in no list is asked for a password.
+            settings.unknown_user = match known {
+                Known::Ask | Known::Remembered(_) => UnknownUser::Told,
+                _ => UnknownUser::Md5,
+            };
+        }
+        let mut words = Words {
+            manner: house.manner,
+            method: demand.method,
+            has_said_sasl: false,
+        };
         let (mut exchange, mut step) =
-            ServerExchange::start(&facts, &demand, known, settings, &random);
+            ServerExchange::start(&facts, &demand, known, &settings, &random);
         loop {
             step = match step {
                 ServerStep::Send(body) => {
+                    words.has_said_sasl |= body.starts_with(&[0, 0, 0, 10]);
                     let mut out = Vec::new();
                     write::authentication(&mut out, &body);
                     self.send(&out).await?;
@@ -110,7 +139,7 @@ impl Login {
                     if refusal.is_stale {
                         self.worker.shared.forget(&wanted.database, &wanted.user);
                     }
-                    return Err(Refusal::from(*refusal).into());
+                    return Err(words.refusal(*refusal).into());
                 }
             };
         }
@@ -125,36 +154,53 @@ impl Login {
     }
 
     fn known(&self, plan: &Plan, wanted: &Wanted) -> Known {
+        let database = plan.database(&wanted.database);
+        let asker = database.and_then(|database| database.auth_user.as_ref());
+        let can_ask = asker.or(plan.house.auth_user.as_ref()).is_some();
         if let Some(user) = plan.users.get(&wanted.user)
-            && (user.secret.is_some() || plan.house.auth_user.is_none())
+            && (user.secret.is_some() || !can_ask)
         {
             return Known::User(user.secret.clone());
         }
-        if plan.house.auth_user.is_none() || plan.database(&wanted.database).is_none() {
+        // Those of the console are asked about where the configuration says where.
+        let is_console = self.is_console(&wanted.database) && plan.house.auth_database.is_some();
+        if !can_ask || !(database.is_some() || is_console) {
             return Known::Nobody;
         }
         let shared = &self.worker.shared;
+        if plan.house.manner == Manner::PgBouncer {
+            // As there: each login asks anew.
+            return Known::Ask;
+        }
         match shared.remembered(&wanted.database, &wanted.user) {
             Some(answer) => Known::Remembered(answer),
             None => Known::Ask,
         }
     }
 
+    fn is_console(&self, database: &str) -> bool {
+        let console = self.worker.shared.console();
+        console.is_some_and(|console| console.database() == database)
+    }
+
     /// Asks a server about the user.
     async fn ask(&self, plan: &Plan, wanted: &Wanted) -> Result<Answer, End> {
-        let Some(asker) = &plan.house.auth_user else {
+        let house = &plan.house;
+        let own = plan.database(&wanted.database);
+        let asker = own.and_then(|own| own.auth_user.as_ref());
+        let Some(asker) = asker.or(house.auth_user.as_ref()) else {
             return Ok(Answer::Nobody);
         };
-        let database = plan
-            .house
-            .auth_database
-            .as_deref()
-            .unwrap_or(&wanted.database);
+        let database = own.and_then(|own| own.auth_database.as_deref());
+        let database = database.or(house.auth_database.as_deref());
+        let database = database.unwrap_or(&wanted.database);
+        let query = own.and_then(|own| own.auth_query.as_ref());
+        self.check_auth_database(plan, database)?;
         let (sender, receiver) = oneshot::channel();
         let ask = Ask {
             database: database.into(),
             asker: asker.as_str().into(),
-            query: plan.house.auth_query.clone(),
+            query: query.unwrap_or(&house.auth_query).clone(),
             user: wanted.user.clone(),
             answer: sender,
         };
@@ -163,8 +209,57 @@ impl Login {
         match receiver.await {
             Ok(Ok(answer)) => Ok(answer),
             // What the server says of it is for the log: the client is nobody yet.
-            _ => Err(Refusal::new(PROTOCOL, "bouncer config error").into()),
+            _ => Err(config_error()),
         }
+    }
+
+    fn check_auth_database(&self, plan: &Plan, database: &str) -> Result<(), End> {
+        let problem = if self.is_console(database) {
+            "cannot use the reserved \"pgbouncer\" database as an auth_dbname".to_owned()
+        } else {
+            match plan.database(database) {
+                Some(known) if known.is_disabled => {
+                    let message = format!("authentication database \"{database}\" is disabled");
+                    return Err(Refusal::new(PROTOCOL, message).into());
+                }
+                Some(_) => return Ok(()),
+                None => format!("authentication database \"{database}\" is not configured."),
+            }
+        };
+        self.entry.say(Level::Error, Topic::Other, || problem);
+        Err(config_error())
+    }
+}
+
+fn config_error() -> End {
+    Refusal::new(PROTOCOL, "bouncer config error").into()
+}
+
+/// In whose words a client is told that its login failed.
+struct Words {
+    manner: Manner,
+    method: Method,
+    has_said_sasl: bool,
+}
+
+impl Words {
+    fn refusal(&self, refusal: login::Refusal) -> Refusal {
+        if self.manner == Manner::Postgres {
+            return refusal.into();
+        }
+        let message = match (refusal.cause, self.method) {
+            (login::Cause::NoSuchUser | login::Cause::Password, Method::Trust) => {
+                "\"trust\" authentication failed"
+            }
+            (login::Cause::NoSuchUser, _) => "no such user",
+            (login::Cause::Password, _) if self.has_said_sasl => "SASL authentication failed",
+            (login::Cause::Password, _) => "password authentication failed",
+            (login::Cause::Identity, Method::Peer) => "unix socket login rejected",
+            (login::Cause::Identity, _) => "certificate authentication failed",
+            (login::Cause::Rule, _) => "login rejected",
+            _ => return refusal.into(),
+        };
+        Refusal::new(PROTOCOL, message)
     }
 }
 

@@ -26,6 +26,7 @@ impl Login {
                     self.input.drain(..length);
                     if let Some(addresses) = header.addresses {
                         self.peer = Peer::Tcp(addresses.source.ip());
+                        self.entry.seen.set_proxied(addresses.source);
                     }
                     return Ok(());
                 }

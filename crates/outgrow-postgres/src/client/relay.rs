@@ -54,6 +54,8 @@ pub(super) struct Relay<'r> {
     /// The server has told the client why it ends.
     server_said_why: bool,
     has_timeouts: bool,
+    /// Whether something was defined anew since the last transaction ended.
+    has_defined: bool,
     /// What the server was asked about.
     asked: Option<Pin>,
     /// Whether the connection leads to a replica.
@@ -85,9 +87,20 @@ impl<'r> Relay<'r> {
             server_is_deaf: false,
             server_said_why: false,
             has_timeouts,
+            has_defined: false,
             asked: None,
             on_replica: false,
         }
+    }
+
+    /// Whether neither a query nor a transaction is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.query_began.is_none() && self.transaction_began.is_none() && self.server.is_at_rest()
+    }
+
+    /// Whether the client has said that it leaves.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.client_said_goodbye
     }
 
     /// Puts the client's settings on the connection, along with its first message.
@@ -349,7 +362,10 @@ impl<'r> Relay<'r> {
                 }
             }
             backend::ERROR_RESPONSE => {
-                self.server_said_why |= read::Problem::read(body).is_fatal() && !was_ours;
+                let problem = read::Problem::read(body);
+                self.server_said_why |= problem.is_fatal() && !was_ours;
+                // "cached plan must not change result type"
+                self.has_defined |= problem.code == b"0A000" && server.prepared.len() > 0;
                 while let Some((statement, name)) = server.answers.take_failed() {
                     server.prepared.remove(statement.number);
                     if let Some(name) = name {
@@ -373,15 +389,8 @@ impl<'r> Relay<'r> {
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;
-        if let Some(reads) = &self.client.reads
-            && self
-                .client
-                .worker
-                .facts(&effect.text, effect.lexing)
-                .defines
-        {
-            reads.forget();
-        }
+        let facts = self.client.worker.facts(&effect.text, effect.lexing);
+        self.has_defined |= facts.defines;
         self.client
             .session
             .note(&effect.text, effect.lexing, followed, is_failed);
@@ -400,6 +409,12 @@ impl<'r> Relay<'r> {
         }
         let has_failed = server.answers.take_has_failed();
         if server.transaction == transaction::NONE {
+            if std::mem::take(&mut self.has_defined) {
+                self.client.pool.renew_plans();
+                if let Some(reads) = &self.client.reads {
+                    reads.forget();
+                }
+            }
             self.client.session.end_transaction(has_failed);
             if self.client.session.settings() != &server.settings {
                 server.settings.clone_from(self.client.session.settings());

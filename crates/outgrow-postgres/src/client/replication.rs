@@ -9,7 +9,10 @@ use super::Client;
 use super::relay::{End, Relay};
 use crate::lease::Lease;
 use crate::making;
+use crate::plan::Manner;
 use crate::problem::{PROTOCOL, Refusal};
+use crate::seen::{ClientState, ServerState};
+use crate::server::open::Failure;
 use crate::settings::PoolMode;
 use crate::variables::Welcome;
 
@@ -25,7 +28,9 @@ impl Client {
         let (mut lease, welcome) = self.own_connection(parameters).await?;
         self.variables.clone_from(&welcome.variables);
         self.greet(&welcome);
-        let mut plan = (*self.pool.plan()).clone();
+        self.pool.numbers.logins.add(1);
+        self.identity.entry.seen.set_state(ClientState::Active);
+        let mut plan = (*self.plan()).clone();
         plan.mode = PoolMode::Session;
         let plan = Arc::new(plan);
         loop {
@@ -33,6 +38,11 @@ impl Client {
             let Some(server) = lease.server() else {
                 return Err(None);
             };
+            let (own, other) = (&self.identity.entry.seen, &server.entry.seen);
+            own.set_link(other.number);
+            other.set_link(own.number);
+            other.set_state(ServerState::Active);
+            server.entry.reason = "replication client was closed".into();
             self.cancel.set(Some(server.target.clone()));
             let now = self.worker.now();
             let mut relay = Relay::new(self, server, &plan, now);
@@ -57,7 +67,8 @@ impl Client {
         let room = async {
             loop {
                 match self.pool.take_room() {
-                    Ok(evicted) => return drop(evicted),
+                    Ok(Some(evicted)) => return evicted.close("evicted"),
+                    Ok(None) => return,
                     Err(_) => tokio::time::sleep(LOOK).await,
                 }
             }
@@ -75,7 +86,13 @@ impl Client {
             Ok((server, welcome)) => Ok((Lease::new(server, &self.pool, &self.worker), welcome)),
             Err(failure) => {
                 self.pool.forget();
-                Err(Some(failure.refusal()))
+                let manner = self.pool.plan().house.manner;
+                Err(Some(match (manner, &failure) {
+                    (Manner::PgBouncer, Failure::Refused(_)) => {
+                        Refusal::new(PROTOCOL, "login failed")
+                    }
+                    _ => failure.refusal(),
+                }))
             }
         }
     }

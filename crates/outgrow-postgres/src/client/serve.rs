@@ -1,23 +1,29 @@
 //! A client's life after its login: greeted, then served, one lending after the other.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Timer, Transport};
+use outgrow_core::settings::Address;
+use outgrow_net::{Stream, Timer, Transport};
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
+use crate::cancel::{self, Judgement};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
+use crate::plan::{PoolPlan, Times};
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::seen::{ClientState, ServerState};
 use crate::server::encrypt;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
@@ -41,7 +47,9 @@ pub(super) async fn run(
     let server_user = server_user.map_or_else(|| Arc::clone(&identity.user), Arc::from);
     let Some(pool) = worker.pool(&identity.database, &server_user) else {
         let message = format!("no such database: {}", identity.database);
-        login::tell(&mut socket, &Refusal::new(NO_DATABASE, message)).await;
+        let refusal = Refusal::new(NO_DATABASE, message);
+        identity.entry.refused(&refusal);
+        login::tell(&mut socket, &refusal, plan.house.manner).await;
         return;
     };
     let now = worker.now();
@@ -57,7 +65,7 @@ pub(super) async fn run(
         crate::variables::Variables::new(&plan.house.followed),
     );
     let mut client = Client {
-        cancel: worker.shared.cancels.add(),
+        cancel: worker.shared.cancels.add(plan.house.peer),
         timer: Timer::new(&worker.wheel),
         pool,
         socket,
@@ -70,32 +78,69 @@ pub(super) async fn run(
         reads: None,
         lexing: Lexing::default(),
         unnamed: None,
+        times: plan
+            .users
+            .get(&*identity.user)
+            .map(|user| user.times)
+            .unwrap_or_default(),
         portals: Vec::new(),
         identity,
         worker,
     };
     drop(plan);
-    let end = match client.identity.replication.take() {
-        Some(parameters) => client.replicate(parameters).await,
-        None => client.live().await,
+    let seen = Arc::clone(&client.identity.entry.seen);
+    let end = {
+        let mut life = pin!(client.serve());
+        let mut has_waker = false;
+        poll_fn(|cx| {
+            if !has_waker {
+                has_waker = true;
+                seen.set_waker(cx.waker());
+            }
+            if let Some(refusal) = seen.ordered_away() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            life.as_mut().poll(cx)
+        })
+        .await
     };
+    seen.set_link(0);
     if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
     }
 }
 
 impl Client {
+    async fn serve(&mut self) -> Result<(), Option<Refusal>> {
+        match self.identity.replication.take() {
+            Some(parameters) => self.replicate(parameters).await,
+            None => self.live().await,
+        }
+    }
+
+    /// How the client is served: as its pool is, with the times that its user has of its own.
+    pub(super) fn plan(&self) -> Arc<PoolPlan> {
+        let plan = self.pool.plan();
+        if self.times == Times::default() {
+            return plan;
+        }
+        let mut own = (*plan).clone();
+        self.times.put_into(&mut own.limits);
+        Arc::new(own)
+    }
+
     /// Everything. Ends with what the client is to be told, if anything.
     async fn live(&mut self) -> Result<(), Option<Refusal>> {
         let welcome = self.welcome().await?;
         self.greet(&welcome);
         drop(welcome);
         self.pool.numbers.logins.add(1);
+        self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
         loop {
             self.idle().await?;
             let replica = self.choose_replica().await;
-            let lease = self.lend_from(replica.as_ref()).await?;
+            let lease = self.lend(replica.as_ref(), true).await?;
             self.relay(lease, replica.is_some()).await?;
         }
     }
@@ -106,7 +151,7 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            self.lend().await?.give_back();
+            self.lend(None, false).await?.give_back();
         }
     }
 
@@ -116,6 +161,8 @@ impl Client {
         let key = self.cancel.key;
         let house = Arc::clone(&self.pool.plan().house);
         let variables = &self.variables;
+        let name = variables.get("application_name").unwrap_or_default();
+        self.identity.entry.seen.set_application(name);
         self.tail.put(|out| {
             write::authentication_ok(out);
             welcome.write(variables, out);
@@ -135,7 +182,10 @@ impl Client {
 
     /// Waits for the client to want something that needs a connection.
     pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
-        let limit = self.pool.plan().limits.client_idle;
+        let plan = self.plan();
+        let limit = plan.limits.client_idle;
+        let refuses_queries = plan.house.refuses_simple_queries;
+        drop(plan);
         let deadline = if limit.is_zero() {
             Ticks::NEVER
         } else {
@@ -153,8 +203,14 @@ impl Client {
                     }
                 }
                 match self.judge_alone() {
+                    Judged::NeedsServer if refuses_queries && self.says_query() => {
+                        return Poll::Ready(Err(Some(self.no_queries())));
+                    }
                     Judged::NeedsServer => return Poll::Ready(Ok(())),
-                    Judged::Leaves => return Poll::Ready(Err(None)),
+                    Judged::Leaves => {
+                        self.identity.entry.reason = Some("client close request".into());
+                        return Poll::Ready(Err(None));
+                    }
                     Judged::Refused(refusal) => return Poll::Ready(Err(Some(refusal))),
                     Judged::Blocked => {}
                 }
@@ -201,72 +257,43 @@ impl Client {
         self.replica(reads_plan).await
     }
 
-    /// Gets a connection to the primary.
-    async fn lend(&mut self) -> Result<Lease, Option<Refusal>> {
-        self.lend_from(None).await
-    }
-
-    /// Gets a connection: a free one, or the next after those who came before.
-    async fn lend_from(&mut self, replica: Option<&Arc<Pool>>) -> Result<Lease, Option<Refusal>> {
-        let pool = Arc::clone(replica.unwrap_or(&self.pool));
-        let began = self.worker.now();
-        self.pool.numbers.assignments.add(1);
-        if let Some(server) = pool.try_lend(began) {
-            self.pool.numbers.waits.record(0);
-            return Ok(Lease::new(server, &pool, &self.worker));
-        }
-        let mut place = pool.enter(began);
-        self.worker.grow(&pool);
-        let limit = self.pool.plan().limits.wait;
-        let deadline = if limit.is_zero() {
-            Ticks::NEVER
-        } else {
-            began + limit
-        };
-        self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
-        let lent = poll_fn(|cx| {
-            if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
-                let refusal = || Refusal::new(SHUTDOWN, "server shutting down");
-                return Poll::Ready(answer.unwrap_or_else(|_| Err(refusal())).map_err(Some));
-            }
-            // A client that goes away gives up its place. What it says meanwhile waits.
-            if self.up.has_room_to_read() {
-                match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
-                    Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
-                    Poll::Ready(Ok(Read::Some)) => cx.waker().wake_by_ref(),
-                    Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
-                }
-            }
-            let now = self.worker.now();
-            if self.timer.poll(cx, now).is_ready() && deadline <= now {
-                let why = pool.why_failed();
-                let refusal = why.unwrap_or_else(|| Refusal::new(PROTOCOL, "query_wait_timeout"));
-                return Poll::Ready(Err(Some(refusal)));
-            }
-            Poll::Pending
-        });
-        let lent = lent.await;
-        let server = lent?;
-        let waited = self.worker.now().micros_since(began);
-        self.pool.numbers.wait_micros.add(waited);
-        self.pool.numbers.waits.record(waited);
-        Ok(Lease::new(server, &pool, &self.worker))
-    }
-
     /// Lets the client work with the connection until it is done with it.
     async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
-        let plan = self.pool.plan();
+        let plan = self.plan();
         let Some(server) = lease.server() else {
             return Err(None);
         };
+        let (own, other) = (
+            Arc::clone(&self.identity.entry.seen),
+            Arc::clone(&server.entry.seen),
+        );
+        own.set_link(other.number);
+        other.set_link(own.number);
+        other.set_state(ServerState::Active);
+        server.is_fresh = false;
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
         relay.bring_settings();
-        let end = poll_fn(|cx| relay.poll(cx)).await;
+        let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
+        let end = poll_fn(|cx| {
+            if closes_fast && other.is_over() && relay.is_at_rest() {
+                let message = "database configuration changed";
+                return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
+            }
+            relay.poll(cx)
+        })
+        .await;
+        let said_goodbye = relay.has_said_goodbye();
         self.cancel.set(None);
+        own.set_link(0);
+        own.set_prepared(self.names.len());
+        other.set_prepared(server.prepared.len());
+        if said_goodbye {
+            self.identity.entry.reason = Some("client close request".into());
+        }
         let refusal = match end {
             End::Rest => {
                 lease.give_back();
@@ -281,9 +308,15 @@ impl Client {
                 }
                 return Err(None);
             }
-            End::LeftAmid => return Err(None),
+            End::LeftAmid => {
+                server.entry.reason = "client disconnect while server was not ready".into();
+                return Err(None);
+            }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
-            End::Refused(refusal) => refusal,
+            End::Refused(refusal) => {
+                server.entry.reason = refusal.message.clone();
+                refusal
+            }
         };
         // What the server said last is to reach the client.
         self.tail = std::mem::take(&mut server.down);
@@ -292,8 +325,12 @@ impl Client {
 
     /// Tells the client why it ends, after what it is still to get.
     async fn finish(&mut self, refusal: &Refusal) {
-        if !refusal.message.is_empty() {
-            self.tail.put(|out| refusal.write(out));
+        let manner = self.pool.plan().house.manner;
+        if refusal.message.is_empty() {
+            self.identity.entry.reason = Some("server conn crashed?".into());
+        } else {
+            self.identity.entry.refused(refusal);
+            self.tail.put(|out| refusal.write(manner, out));
         }
         let told = async {
             let _ = poll_fn(|cx| self.tail.poll_write(cx, &mut self.socket)).await;
@@ -310,7 +347,23 @@ fn nothing_more() -> Refusal {
 
 /// Passes a cancel request on to the server that works for the client.
 pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
-    let Some(client) = worker.shared.cancels.find(process, secret) else {
+    let house = Arc::clone(&worker.shared.plan.load().house);
+    let (process, secret) = match cancel::judge(house.peer, process, secret) {
+        Judgement::Own(secret) => (process, secret),
+        Judgement::Peer(peer, secret) => {
+            if let Some(address) = house.peers.get(&peer) {
+                let send = send_cancel(address, process, &secret);
+                let _ = tokio::time::timeout(house.cancel, send).await;
+            } else {
+                worker.shared.say(Level::Warning, Topic::Other, &"", || {
+                    "could not find peer to forward request to".to_owned()
+                });
+            }
+            return;
+        }
+        Judgement::Lost => return,
+    };
+    let Some(client) = worker.shared.cancels.find(process, &secret) else {
         return;
     };
     let Some(target) = client.target() else {
@@ -335,4 +388,22 @@ pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
         poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()
     };
     let _ = tokio::time::timeout(CANCEL_LIMIT, send).await;
+}
+
+/// Passes a cancel request on to another process like this one.
+async fn send_cancel(address: &Address, process: u32, secret: &[u8]) -> Option<()> {
+    let stream = match address {
+        Address::Tcp { host, port } => {
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await;
+            Stream::Tcp(stream.ok()?)
+        }
+        Address::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await.ok()?),
+    };
+    let mut socket = Socket::Plain(stream);
+    let mut out = Vec::new();
+    write::cancel(&mut out, process, secret);
+    socket.write_all(&out).await.ok()?;
+    let mut byte = [0];
+    poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()?;
+    Some(())
 }

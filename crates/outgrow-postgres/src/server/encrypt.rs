@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use outgrow_net::{Stream, Transport};
+use outgrow_tls::Refusal;
 use outgrow_upstream::Endpoint;
 
 use super::open::Failure;
@@ -96,7 +97,7 @@ async fn shake_hands(
     };
     let name = encryption.name(endpoint.address());
     let stream = tls.connect(stream, name).await;
-    let stream = stream.map_err(|refusal| Failure::Tls(refusal.to_string()))?;
+    let stream = stream.map_err(|refusal| Failure::Tls(told(&refusal)))?;
     // Another protocol's server could be had to do things by what a session begins with.
     if encryption.is_direct && stream.alpn() != Some(ALPN) {
         let why = "the server does not say that it speaks Postgres (ALPN), as it must when TLS \
@@ -104,4 +105,14 @@ async fn shake_hands(
         return Err(Failure::Tls(why.to_owned()));
     }
     Ok(Socket::Server(Box::new(stream)))
+}
+
+/// In words that begin as OpenSSL's, which people look for.
+fn told(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Name { .. } | Refusal::Issuer { .. } | Refusal::Certificate(_) => {
+            format!("certificate verify failed: {refusal}")
+        }
+        _ => refusal.to_string(),
+    }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod encrypt;
 pub(crate) mod open;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 
@@ -16,11 +17,12 @@ use crate::cancel::Target;
 use crate::client::Settings;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
+use crate::seen::ServerEntry;
 use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
-use crate::wire::{backend, read, write};
+use crate::wire::{backend, frontend, read, write};
 
 /// What the answer to a statement of ours may hold at a time.
 const RUN_LIMIT: usize = 64 * 1024;
@@ -42,8 +44,8 @@ pub(crate) mod transaction {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Never used twice.
-    pub(crate) number: u64,
+    /// What is seen of it.
+    pub(crate) entry: ServerEntry,
     pub(crate) socket: Socket,
     /// What it sends.
     pub(crate) down: Flow,
@@ -54,6 +56,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// The pool's [`plans`](crate::pool::Pool::plans) that they are of.
+    pub(crate) plans: u64,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
     /// What is known of the server.
@@ -65,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) idle_since: Ticks,
     /// The pool's generation in which it was made.
     pub(crate) generation: u64,
+    /// Whether nobody has had it yet.
+    pub(crate) is_fresh: bool,
     /// Whether it must be made like new before it is lent to another client.
     pub(crate) is_tainted: bool,
     /// The right to be connected to its endpoint.
@@ -77,6 +83,11 @@ impl Server {
     /// The endpoint that it is connected to.
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         self.permit.endpoint()
+    }
+
+    /// Closes it, for this reason.
+    pub(crate) fn close(mut self: Box<Self>, reason: impl Into<Cow<'static, str>>) {
+        self.entry.reason = reason.into();
     }
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.
@@ -158,5 +169,17 @@ impl Server {
             && !self.answers.copies_in()
             && self.down.unread().is_empty()
             && !self.down.is_amid()
+    }
+}
+
+/// A server that is told goodbye does not log a connection that was lost.
+impl Drop for Server {
+    fn drop(&mut self) {
+        const GOODBYE: &[u8] = &[frontend::TERMINATE, 0, 0, 0, 4];
+        if !self.is_at_rest() {
+            return;
+        }
+        // As far as it goes without waiting; it ends at the close all the same.
+        self.socket.say_last(GOODBYE);
     }
 }

@@ -4,21 +4,24 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
-use outgrow_core::{Fault, Ticks};
+use outgrow_core::settings::Address;
+use outgrow_core::{Cause, Fault, Ticks};
 use outgrow_net::{Stream, Transport};
-use outgrow_upstream::{Opening, Permit};
+use outgrow_upstream::{Endpoint, Opening, Permit};
 
 use super::{Server, encrypt, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
 use crate::client::Settings;
+use crate::events::{Level, Topic};
 use crate::flow::Flow;
 use crate::login::scram::end_point_hash;
 use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
 use crate::plan::PoolPlan;
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
+use crate::seen::ServerEntry;
 use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Welcome;
@@ -62,7 +65,7 @@ impl Failure {
 
 /// What a connection is made from.
 pub(crate) struct Making<'p> {
-    pub(crate) number: u64,
+    pub(crate) entry: ServerEntry,
     pub(crate) plan: &'p PoolPlan,
     pub(crate) credential: Credential,
     pub(crate) permit: Permit,
@@ -75,7 +78,65 @@ pub(crate) struct Making<'p> {
 }
 
 /// Makes a connection. To be bounded in time by the caller.
-pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failure> {
+pub(crate) async fn open(mut making: Making<'_>) -> Result<(Server, Welcome), Failure> {
+    // For as long as it is not told otherwise: whoever runs out of patience drops this.
+    making.entry.reason = "connect timeout".into();
+    let outcome = log_in(&mut making).await;
+    let login = match outcome {
+        Ok(login) => login,
+        Err(failure) => {
+            tell(&mut making, &failure).await;
+            return Err(failure);
+        }
+    };
+    making.entry.reason = "server conn crashed?".into();
+    making.entry.seen.set_process(login.process as i32);
+    Ok(server(making, login))
+}
+
+/// Says why there is no connection.
+async fn tell(making: &mut Making<'_>, failure: &Failure) {
+    let is_replication = making.entry.seen.replication.is_some();
+    let refusal = failure.refusal();
+    making.entry.reason = match failure {
+        Failure::Connect(_) if !is_known(making.permit.endpoint()).await => {
+            "server DNS lookup failed".into()
+        }
+        Failure::Connect(fault) if fault.cause == Cause::ConnectTimeout => "connect timeout".into(),
+        Failure::Connect(_) => "connect failed".into(),
+        _ if is_replication => "login failed".into(),
+        _ => refusal.message.clone(),
+    };
+    if let Failure::Refused(refusal) = failure {
+        let message = &refusal.message;
+        let (level, how) = if is_replication {
+            (Level::Error, "login failed")
+        } else {
+            (Level::Warning, "server login failed")
+        };
+        making
+            .entry
+            .say(level, Topic::Other, || format!("{how}: FATAL {message}"));
+    }
+    if let Failure::Tls(why) = failure {
+        let say = || format!("TLS handshake error: {why}");
+        making.entry.say(Level::Warning, Topic::Other, say);
+    }
+}
+
+/// Whether an endpoint's name has an address.
+async fn is_known(endpoint: &Endpoint) -> bool {
+    match endpoint.address() {
+        Address::Tcp { host, port } if endpoint.address().socket_address().is_none() => {
+            let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+            found.is_ok_and(|mut addresses| addresses.next().is_some())
+        }
+        _ => true,
+    }
+}
+
+/// Connects and logs in.
+async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     let plan = making.plan;
     let opening = Opening {
         connect: plan.limits.connect,
@@ -84,10 +145,15 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
     let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
         .await
         .map_err(Failure::Connect)?;
+    note_ends(making, &connection.stream);
     let encryption = &plan.database.encryption;
     let endpoint = making.permit.endpoint();
+    let socket = encrypt::encrypt(connection.stream, endpoint, encryption).await?;
+    if let Socket::Server(stream) = &socket {
+        making.entry.seen.set_tls(stream.version());
+    }
     let mut login = Login {
-        socket: encrypt::encrypt(connection.stream, endpoint, encryption).await?,
+        socket,
         input: Vec::new(),
         process: 0,
         secret: Vec::new(),
@@ -107,20 +173,53 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         channel_binding: encryption.channel_binding,
         ..Policy::default()
     };
-    login.run(user, making.credential, &policy).await?;
+    login.run(user, making.credential.clone(), &policy).await?;
     if !plan.database.connect_query.is_empty() {
-        login.query(plan.database.connect_query.as_bytes()).await?;
+        let problem = login.query(plan.database.connect_query.as_bytes()).await?;
+        if let Some(problem) = problem {
+            making.entry.say(Level::Error, Topic::Other, || {
+                format!("error while executing exec_on_query: {problem}")
+            });
+        }
     }
+    Ok(login)
+}
+
+/// Takes note of both ends.
+fn note_ends(making: &Making<'_>, stream: &Stream) {
+    let seen = &making.entry.seen;
+    let named = making.parameters.iter();
+    let name = named
+        .filter(|(name, _)| name == "application_name")
+        .next_back();
+    seen.set_application(name.map_or("", |(_, value)| value));
+    let mut from = String::new();
+    if let Stream::Tcp(stream) = stream {
+        let (far, near) = (stream.peer_addr().ok(), stream.local_addr().ok());
+        seen.set_ends(far, near);
+        from = near
+            .map(|near| format!(" (from {near})"))
+            .unwrap_or_default();
+    }
+    making.entry.say(Level::Log, Topic::Connections, || {
+        format!("new connection to server{from}")
+    });
+}
+
+fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
     let endpoint = Arc::clone(making.permit.endpoint());
-    let encryption = login.socket.is_encrypted().then(|| Arc::clone(encryption));
+    let encryption = &making.plan.database.encryption;
+    let is_encrypted = login.socket.is_encrypted();
+    let encryption = is_encrypted.then(|| Arc::clone(encryption));
     let server = Server {
-        number: making.number,
+        entry: making.entry,
         socket: login.socket,
         down: Flow::default(),
         answers: Answers::default(),
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        plans: 0,
         standing: making.standing,
         settings: Settings::default(),
         target: Target {
@@ -133,11 +232,12 @@ pub(crate) async fn open(making: Making<'_>) -> Result<(Server, Welcome), Failur
         created: making.now,
         idle_since: making.now,
         generation: making.generation,
+        is_fresh: true,
         is_tainted: false,
         permit: making.permit,
         shares: making.shares,
     };
-    Ok((server, login.welcome))
+    (server, login.welcome)
 }
 
 struct Login {
@@ -253,14 +353,19 @@ impl Login {
         }
     }
 
-    /// Runs a statement; what it answers is of no interest, unless the connection ends.
-    async fn query(&mut self, sql: &[u8]) -> Result<(), Failure> {
+    /// Runs a statement; gives the error that it answers, which is of no consequence.
+    async fn query(&mut self, sql: &[u8]) -> Result<Option<String>, Failure> {
         let mut out = Vec::new();
         write::query(&mut out, sql);
         self.send(&out).await?;
+        let mut problem = None;
         loop {
             match self.receive().await? {
-                (backend::READY_FOR_QUERY, _) => return Ok(()),
+                (backend::READY_FOR_QUERY, _) => return Ok(problem),
+                (backend::ERROR_RESPONSE, body) => {
+                    let said = read::Problem::read(&body);
+                    problem = Some(String::from_utf8_lossy(said.message).into_owned());
+                }
                 (backend::PARAMETER_STATUS, body) => {
                     if let Some((name, value)) = read::parameter(&body)
                         && let (Ok(name), Ok(value)) =

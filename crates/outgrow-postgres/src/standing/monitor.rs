@@ -10,6 +10,7 @@ use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
 use super::{Lsn, Report};
+use crate::seen::ServerEntry;
 use crate::server::open::{self, Making};
 use crate::server::{Broken, Server};
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
@@ -141,7 +142,12 @@ async fn connect(
 ) -> Option<Server> {
     let (plan, credential) = worker.shared.any_login(service)?;
     let making = Making {
-        number: worker.shared.next_number(),
+        entry: ServerEntry::new(
+            &worker.shared,
+            &plan.server_database.as_str().into(),
+            &plan.server_user.as_str().into(),
+            None,
+        ),
         plan: &plan,
         credential,
         permit: endpoint.permit()?,

@@ -297,7 +297,9 @@ impl Control {
         };
         let settings = self.parts.config.postgres.as_ref();
         let tier = &mut self.postgres;
-        tier.apply(settings, files, encryptions, around).await
+        tier.apply(settings, files, encryptions, around).await?;
+        self.view.set_postgres(self.postgres.shared());
+        Ok(())
     }
 
     fn listener_plans(

@@ -1,6 +1,7 @@
 //! The metrics: from cells to families.
 
 mod boxes;
+pub(super) mod postgres;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(service_families(view));
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));
+    families.extend(postgres::families(view.postgres().as_deref()));
     families.extend(process_families(view));
     let instances = view.instances();
     families.extend(instance_families(&instances));

@@ -1,14 +1,18 @@
 //! The Postgres tier of this process: from the configuration to its plan, its listeners, its life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
+use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::hba::{Hba, Maps};
 use outgrow_postgres::login::{CertificateDemand, Credential, Secret, ServerSettings};
-use outgrow_postgres::plan::{DatabasePlan, House, Limits, Plan, ReadsPlan, UserPlan};
+use outgrow_postgres::plan::{
+    DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
+};
 use outgrow_postgres::settings::{
     ClientMode, DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings,
 };
@@ -17,6 +21,7 @@ use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
 
 use super::listeners::{Sockets, postgres_key};
+use super::log;
 use super::postgres_files::Files;
 use super::postgres_tls::Encryptions;
 
@@ -25,6 +30,26 @@ use super::postgres_tls::Encryptions;
 pub(super) struct Tier {
     running: Option<Postgres>,
     slots: BTreeMap<String, Slot>,
+}
+
+/// The tier's lines, into this process's log: what somebody should look at.
+#[derive(Debug)]
+struct Lines;
+
+impl Outlet for Lines {
+    fn wants(&self, level: Level, topic: Topic) -> bool {
+        // What clients are told stands in the records.
+        level <= Level::Warning && topic == Topic::Other
+    }
+
+    fn put(&self, level: Level, about: &dyn fmt::Display, text: &dyn fmt::Display) {
+        let word = if level == Level::Error {
+            "error"
+        } else {
+            "warn"
+        };
+        log::line(word, &format!("postgres: {about}: {text}"));
+    }
 }
 
 /// What the tier has of the process.
@@ -49,6 +74,7 @@ impl Tier {
     ) -> Result<(), String> {
         if self.running.is_none() && settings.is_some() {
             let shared = Shared::new(around.clock, Arc::clone(around.ledger), around.workers);
+            shared.set_outlet(Arc::new(Lines));
             let started = Postgres::start(shared);
             self.running = Some(started.map_err(|error| format!("no thread: {error}"))?);
         }
@@ -81,6 +107,12 @@ impl Tier {
             self.slots.remove(&key);
         }
         Ok(())
+    }
+
+    /// What can be told of it, once it was wanted.
+    pub(super) fn shared(&self) -> Option<Arc<Shared>> {
+        let running = self.running.as_ref()?;
+        Some(Arc::clone(&running.shared))
     }
 
     /// Clients that are connected.
@@ -221,12 +253,18 @@ fn database_plan(
             reset_query: settings.reset_query.clone(),
             resets_always: false,
             round_robin: false,
+            used_once: false,
         },
         max_clients: database.max_clients,
         max_servers: database.max_server_connections,
         connect_query: database.connect_query.clone(),
         parameters: Vec::new(),
         encryption: Arc::default(),
+        hosts: Hosts::ByRole,
+        auth_user: None,
+        auth_database: None,
+        auth_query: None,
+        is_disabled: false,
     })
 }
 
@@ -251,5 +289,7 @@ fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
         pool_size: user.pool_size,
         max_clients: user.max_clients,
         max_servers: user.max_server_connections,
+        reserve: None,
+        times: Times::default(),
     }
 }

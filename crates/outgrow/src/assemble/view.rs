@@ -1,6 +1,7 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
 mod boxes;
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ pub(super) struct View {
     discoveries: Arc<Mutex<Discoveries>>,
     registrations: Arc<Mutex<Registrations>>,
     leader: Mutex<Option<LeaderView>>,
+    postgres: Mutex<Option<Arc<outgrow_postgres::Shared>>>,
     box_name: String,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
@@ -91,6 +93,7 @@ impl View {
             discoveries,
             registrations,
             leader: Mutex::default(),
+            postgres: Mutex::default(),
             box_name: parts.box_name.clone(),
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
@@ -303,6 +306,7 @@ impl Source for View {
             "services": services,
             "instances": instances,
             "routes": numbers::routes(self),
+            "postgres": numbers::postgres::state(self.postgres().as_deref()),
         })
     }
 

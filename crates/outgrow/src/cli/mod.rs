@@ -55,6 +55,9 @@ enum Command {
     State(ask::AdminArgs),
     /// Show what instances may use and use, and what the machine has left.
     Resources(resources::ResourcesArgs),
+    /// Take PgBouncer's place: its configuration file, its console, its signals, its log. A binary
+    /// that is called `pgbouncer` does so without this word.
+    Pgbouncer(crate::bouncer::BouncerArgs),
     /// Print the manual of the configuration file (Markdown).
     Reference,
     /// Print the JSON Schema of the configuration file, for editors.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => crate::assemble::data(ConfigSource::new(&args)),
         Command::Shim => ExitCode::from(u8::try_from(outgrow_fleet::shim::run()).unwrap_or(1)),
         Command::Shop => run::shop(),
+        Command::Pgbouncer(args) => crate::bouncer::main(args),
         Command::Reference => {
             print(&crate::config::reference());
             ExitCode::SUCCESS

@@ -17,6 +17,8 @@ mod machines;
 mod misuse;
 mod moments;
 mod outage;
+mod postgres_pgbouncer;
+mod replicas;
 mod shop;
 mod soak;
 mod supervise;

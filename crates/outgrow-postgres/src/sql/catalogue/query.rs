@@ -99,7 +99,7 @@ edge(class, oid, target, value) AS MATERIALIZED (
   SELECT class, oid,
     CASE WHEN field IN ('funcid', 'opfuncid', 'aggfnoid', 'winfnoid') THEN 'f'
       WHEN field = 'relid' THEN 'r' WHEN field = 'resulttype' THEN 't' ELSE 'o' END,
-    (pg_catalog.regexp_matches(rest, '\m\d+', 'g'))[1]::pg_catalog.oid
+    (pg_catalog.regexp_matches(rest, '[0-9]+', 'g'))[1]::pg_catalog.oid
   FROM item
   UNION ALL SELECT 'o', oid, 'f', oprcode::pg_catalog.oid FROM pg_catalog.pg_operator
   UNION ALL SELECT 'f', aggfnoid::pg_catalog.oid, 'f', pg_catalog.unnest(ARRAY[aggtransfn, aggfinalfn,

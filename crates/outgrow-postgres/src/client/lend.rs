@@ -1,0 +1,184 @@
+//! Getting a connection: a free one, or the next after those who came before; one that works, where
+//! connections are checked.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+
+use super::Client;
+use crate::events::{Level, Topic};
+use crate::flow::Read;
+use crate::lease::Lease;
+use crate::plan::{Manner, PoolPlan};
+use crate::pool::Pool;
+use crate::problem::{PROTOCOL, Refusal, SHUTDOWN};
+use crate::seen::{ClientState, ServerState};
+use crate::wire::{frontend, write};
+use crate::worker::Drain;
+
+/// How long the check of a connection may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+impl Client {
+    /// Whether the next message is a simple query.
+    pub(super) fn says_query(&self) -> bool {
+        self.up.unread().first() == Some(&frontend::QUERY)
+    }
+
+    /// What a client is told that may not say them.
+    pub(super) fn no_queries(&self) -> Refusal {
+        self.identity.entry.say(Level::Error, Topic::Other, || {
+            "client used \"Query\" packet type".to_owned()
+        });
+        Refusal::new(PROTOCOL, "PQexec disallowed")
+    }
+
+    /// Gets a connection, to a replica or to the primary.
+    pub(super) async fn lend(
+        &mut self,
+        replica: Option<&Arc<Pool>>,
+        is_logged_in: bool,
+    ) -> Result<Lease, Option<Refusal>> {
+        let plan = self.plan();
+        let pool = Arc::clone(replica.unwrap_or(&self.pool));
+        loop {
+            let seen = &self.identity.entry.seen;
+            seen.set_requested(self.worker.now());
+            seen.set_state(ClientState::Waiting);
+            let mut lease = self.lend_any(&pool, &plan, is_logged_in).await?;
+            let now = self.worker.now();
+            if is_logged_in {
+                self.identity.entry.seen.set_state(ClientState::Active);
+            }
+            let Some(server) = lease.server() else {
+                return Err(None);
+            };
+            server.entry.seen.set_requested(now);
+            let Some(query) = plan.house.check_query.as_deref() else {
+                return Ok(lease);
+            };
+            if server.is_fresh || now.since(server.idle_since) < plan.house.check_after {
+                return Ok(lease);
+            }
+            server.entry.seen.set_state(ServerState::Tested);
+            let done = tokio::time::timeout(CHECK_LIMIT, server.run(query.as_bytes())).await;
+            if matches!(done, Ok(Ok(()))) {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// Gets a connection: a free one, or the next after those who came before.
+    async fn lend_any(
+        &mut self,
+        pool: &Arc<Pool>,
+        plan: &PoolPlan,
+        is_logged_in: bool,
+    ) -> Result<Lease, Option<Refusal>> {
+        let began = self.worker.now();
+        if self.worker.shared.drain() == Drain::NoMore {
+            return Err(Some(shutting_down()));
+        }
+        if let Some(refusal) = pool.refuses_at_once() {
+            self.worker.try_again(pool);
+            return Err(Some(refusal));
+        }
+        self.pool.numbers.assignments.add(u64::from(is_logged_in));
+        if let Some(server) = pool.try_lend(began) {
+            self.pool.numbers.waits.record(0);
+            return Ok(Lease::new(server, pool, &self.worker));
+        }
+        let mut place = pool.enter(began);
+        self.worker.grow(pool);
+        let after = |limit: Duration| match limit {
+            Duration::ZERO => Ticks::NEVER,
+            limit => began + limit,
+        };
+        // A query that waits runs, by PgBouncer's account.
+        let query = match plan.house.manner {
+            Manner::Postgres => Ticks::NEVER,
+            Manner::PgBouncer => after(plan.limits.query),
+        };
+        let deadline = after(plan.limits.wait).min(query);
+        let mut notice = match is_logged_in {
+            true => after(plan.house.wait_notice),
+            false => Ticks::NEVER,
+        };
+        let never = Ticks(u64::MAX - 1);
+        self.timer.set(deadline.min(notice).min(never));
+        let lent = poll_fn(|cx| {
+            if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
+                let answer = answer.unwrap_or_else(|_| Err(shutting_down()));
+                return Poll::Ready(answer.map_err(Some));
+            }
+            // A client that goes away gives up its place. What it says meanwhile waits.
+            if self.up.has_room_to_read() {
+                match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
+                    Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
+                    Poll::Ready(Ok(Read::Some)) => cx.waker().wake_by_ref(),
+                    Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
+                }
+            }
+            if self.tail.is_pending()
+                && let Poll::Ready(Err(_)) = self.tail.poll_write(cx, &mut self.socket)
+            {
+                return Poll::Ready(Err(None));
+            }
+            if self.worker.shared.drain() == Drain::NoMore {
+                return Poll::Ready(Err(Some(shutting_down())));
+            }
+            let now = self.worker.now();
+            if self.timer.poll(cx, now).is_ready() {
+                if deadline <= now {
+                    let refusal = waited_out(pool, plan.house.manner, query <= now);
+                    return Poll::Ready(Err(Some(refusal)));
+                }
+                if notice <= now {
+                    notice = Ticks::NEVER;
+                    self.tail.put(write_wait_notice);
+                }
+                self.timer.set(deadline.min(notice).min(never));
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        });
+        let lent = lent.await;
+        let server = lent?;
+        let waited = self.worker.now().micros_since(began);
+        self.pool.numbers.wait_micros.add(waited);
+        self.pool.numbers.waits.record(waited);
+        Ok(Lease::new(server, pool, &self.worker))
+    }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(SHUTDOWN, "server shutting down")
+}
+
+/// What a client is told that has waited for as long as it may.
+fn waited_out(pool: &Pool, manner: Manner, is_query: bool) -> Refusal {
+    let message = if is_query {
+        "query_timeout"
+    } else {
+        "query_wait_timeout"
+    };
+    let why = match manner {
+        Manner::Postgres => pool.why_failed(),
+        Manner::PgBouncer => None,
+    };
+    why.unwrap_or_else(|| Refusal::new(PROTOCOL, message))
+}
+
+/// Writes what a client is told that waits.
+fn write_wait_notice(out: &mut Vec<u8>) {
+    let notice = write::Problem {
+        severity: "NOTICE",
+        code: "00000",
+        message: "No server connection available in postgres backend, client being queued",
+        hint: "",
+    };
+    write::notice(out, notice);
+}

@@ -1,0 +1,148 @@
+//! What can be told about the pools, for people and programs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+
+use crate::numbers::Numbers;
+use crate::pool::Pool;
+use crate::settings::PoolMode;
+use crate::standing::{Lsn, Role};
+use crate::worker::Shared;
+
+/// One pool.
+#[derive(Clone, Debug)]
+pub struct PoolState {
+    /// The database, as clients call it.
+    pub database: String,
+    /// The user on the server.
+    pub user: String,
+    /// The replica that it is for; none: the primary.
+    pub replica: Option<String>,
+    /// How connections are lent.
+    pub mode: PoolMode,
+    /// Most connections.
+    pub size: u32,
+    /// Clients that are logged in.
+    pub clients: u32,
+    /// Connections that nobody uses.
+    pub idle: u32,
+    /// Connections that are lent.
+    pub lent: u32,
+    /// Connections that are being made.
+    pub coming: u32,
+    /// Clients that wait for one.
+    pub waiting: u32,
+    /// How long the first of them has waited.
+    pub waits_since: Duration,
+    pool: Arc<Pool>,
+}
+
+impl PoolState {
+    /// What is counted.
+    pub fn numbers(&self) -> &Numbers {
+        &self.pool.numbers
+    }
+}
+
+/// One server of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// Its service.
+    pub service: String,
+    /// Its address.
+    pub address: String,
+    /// What it is; none while it is not known.
+    pub role: Option<Role>,
+    /// How far it has come.
+    pub lsn: Lsn,
+    /// The timeline that it writes or follows.
+    pub timeline: u32,
+    /// How long ago the primary was where it is now.
+    pub lag: Option<Duration>,
+}
+
+impl Shared {
+    /// The pools, by database and user.
+    pub fn pool_states(&self, now: Ticks) -> Vec<PoolState> {
+        let workers = self.workers.get().into_iter().flatten();
+        let mut states: Vec<PoolState> = workers
+            .flat_map(|worker| worker.pools())
+            .map(|pool| state(pool, now))
+            .collect();
+        states.sort_by(|one, other| {
+            let key = |state: &PoolState| {
+                (
+                    state.database.clone(),
+                    state.user.clone(),
+                    state.replica.clone(),
+                )
+            };
+            key(one).cmp(&key(other))
+        });
+        states
+    }
+
+    /// The servers of services that have several.
+    pub fn servers(&self, now: Ticks) -> Vec<ServerState> {
+        let plan = self.plan.load();
+        let databases = plan.databases.values().chain(&plan.any);
+        let mut services: Vec<_> = databases.map(|one| Arc::clone(&one.service)).collect();
+        services.sort_by(|one, other| one.name().cmp(other.name()));
+        services.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let mut states = Vec::new();
+        for service in services {
+            let set = service.endpoints().load();
+            if set.all.len() < 2 {
+                continue;
+            }
+            let known = set
+                .all
+                .iter()
+                .map(|endpoint| (endpoint, self.standings.of(endpoint)));
+            let known: Vec<_> = known.collect();
+            let primary = known
+                .iter()
+                .find(|(_, standing)| standing.role() == Some(Role::Primary));
+            for (endpoint, standing) in &known {
+                let lag = primary.map(|(_, primary)| primary.lag_of(standing.lsn(), now));
+                states.push(ServerState {
+                    service: service.name().to_owned(),
+                    address: endpoint.label().to_owned(),
+                    role: standing.role(),
+                    lsn: standing.lsn(),
+                    timeline: standing.timeline(),
+                    lag: lag.filter(|_| standing.role() == Some(Role::Replica)),
+                });
+            }
+        }
+        states
+    }
+}
+
+fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
+    let load = pool.load();
+    let plan = pool.plan();
+    let endpoints = plan.database.service.endpoints().load();
+    let replica = pool.endpoint.map(|own| {
+        let endpoint = endpoints.all.iter().find(|one| one.id() == own);
+        endpoint.map_or_else(|| "gone".to_owned(), |one| one.label().to_owned())
+    });
+    PoolState {
+        database: pool.database.to_string(),
+        user: pool.user.to_string(),
+        replica,
+        mode: plan.mode,
+        size: plan.limits.size,
+        clients: load.clients,
+        idle: load.idle,
+        lent: load.lent,
+        coming: load.coming,
+        waiting: load.waiting,
+        waits_since: load
+            .waiting_since
+            .map_or(Duration::ZERO, |since| now.since(since)),
+        pool,
+    }
+}

@@ -1,0 +1,226 @@
+//! The metrics and the state of the Postgres tier.
+
+use std::time::Duration;
+
+use outgrow_admin::{MetricFamily, Sample};
+use outgrow_core::metrics::{Counter, Histogram, HistogramTotal, names};
+use outgrow_postgres::Shared;
+use outgrow_postgres::numbers::Numbers as PoolNumbers;
+use outgrow_postgres::settings::PoolMode;
+use outgrow_postgres::standing::Role;
+use outgrow_postgres::state::PoolState;
+use serde_json::{Value, json};
+
+use super::Numbers;
+
+type Read = fn(&PoolState) -> u32;
+type Count = fn(&PoolNumbers) -> &Counter;
+type Times = fn(&PoolNumbers) -> &Histogram;
+
+/// What is measured of a pool: name, help, value.
+const GAUGES: [(&str, &str, Read); 5] = [
+    (
+        names::POSTGRES_CLIENTS,
+        "Clients that are logged in.",
+        |pool| pool.clients,
+    ),
+    (
+        names::POSTGRES_WAITING,
+        "Clients that wait for a connection.",
+        |pool| pool.waiting,
+    ),
+    (
+        names::POSTGRES_IDLE,
+        "Connections that nobody uses.",
+        |pool| pool.idle,
+    ),
+    (names::POSTGRES_LENT, "Connections that are lent.", |pool| {
+        pool.lent
+    }),
+    (names::POSTGRES_SIZE, "Most connections.", |pool| pool.size),
+];
+
+/// What is counted of a pool.
+const COUNTERS: [(&str, &str, Count); 6] = [
+    (names::POSTGRES_TRANSACTIONS, "Transactions.", |numbers| {
+        &numbers.transactions
+    }),
+    (
+        names::POSTGRES_QUERIES,
+        "Queries: series up to ReadyForQuery.",
+        |numbers| &numbers.queries,
+    ),
+    (
+        names::POSTGRES_ON_REPLICAS,
+        "Transactions that replicas executed.",
+        |numbers| &numbers.on_replicas,
+    ),
+    (
+        names::POSTGRES_CONNECTS,
+        "Connections made to servers.",
+        |numbers| &numbers.connects,
+    ),
+    (
+        names::POSTGRES_CONNECT_FAILURES,
+        "Connections to servers that failed.",
+        |numbers| &numbers.connect_failures,
+    ),
+    (
+        names::POSTGRES_LOGINS,
+        "Clients that logged in.",
+        |numbers| &numbers.logins,
+    ),
+];
+
+/// What takes time.
+const TIMES: [(&str, &str, Times); 3] = [
+    (
+        names::POSTGRES_WAIT_SECONDS,
+        "Waits for a connection.",
+        |numbers| &numbers.waits,
+    ),
+    (names::POSTGRES_QUERY_SECONDS, "Queries.", |numbers| {
+        &numbers.query_times
+    }),
+    (
+        names::POSTGRES_TRANSACTION_SECONDS,
+        "Transactions.",
+        |numbers| &numbers.transaction_times,
+    ),
+];
+
+/// All metrics now; none while there is no such tier.
+pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
+    let Some(shared) = shared else {
+        return Vec::new();
+    };
+    let now = shared.clock.now();
+    let pools = shared.pool_states(now);
+    let labels = |pool: &PoolState| {
+        let server = pool.replica.clone().unwrap_or_else(|| "primary".to_owned());
+        [pool.database.clone(), pool.user.clone(), server]
+    };
+    let sample = |pool: &PoolState, value: u64| {
+        let [database, user, server] = labels(pool);
+        let labels = [
+            ("database", database.as_str()),
+            ("user", user.as_str()),
+            ("server", server.as_str()),
+        ];
+        Sample::number(&labels, value)
+    };
+    let mut families = Vec::new();
+    for (name, help, read) in GAUGES {
+        let numbers: Numbers = pools
+            .iter()
+            .map(|pool| sample(pool, read(pool).into()))
+            .collect();
+        families.push(MetricFamily::gauge(name, help, numbers));
+    }
+    for (name, help, count) in COUNTERS {
+        let numbers = pools
+            .iter()
+            .map(|pool| sample(pool, count(pool.numbers()).get()));
+        families.push(MetricFamily::counter(
+            name,
+            help,
+            numbers.collect::<Numbers>(),
+        ));
+    }
+    for (name, help, times) in TIMES {
+        let samples: Vec<_> = pools
+            .iter()
+            .map(|pool| {
+                let [database, user, server] = labels(pool);
+                let labels = [
+                    ("database", database.as_str()),
+                    ("user", user.as_str()),
+                    ("server", server.as_str()),
+                ];
+                let mut total = HistogramTotal::default();
+                times(pool.numbers()).add_to(&mut total);
+                Sample::times(&labels, total)
+            })
+            .collect();
+        families.push(MetricFamily::histogram(name, help, samples));
+    }
+    let mut lags = Numbers::new();
+    for server in shared.servers(now) {
+        if let Some(lag) = server.lag {
+            let labels = [
+                ("service", server.service.as_str()),
+                ("server", &server.address),
+            ];
+            lags.push(Sample::number(&labels, lag.as_secs_f64()));
+        }
+    }
+    let help = "Seconds since the primary was where a replica is now.";
+    families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
+    families
+}
+
+/// The pools and servers for `/state`; null while there is no such tier.
+pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
+    let Some(shared) = shared else {
+        return Value::Null;
+    };
+    let now = shared.clock.now();
+    let millis = |time: Duration| time.as_millis() as u64;
+    let pools: Vec<Value> = shared
+        .pool_states(now)
+        .iter()
+        .map(|pool| {
+            let numbers = pool.numbers();
+            let quantiles = |histogram: &Histogram| {
+                let mut total = HistogramTotal::default();
+                histogram.add_to(&mut total);
+                json!({
+                    "count": total.count(),
+                    "p50_us": total.quantile(0.5),
+                    "p99_us": total.quantile(0.99),
+                })
+            };
+            json!({
+                "database": pool.database,
+                "user": pool.user,
+                "replica": pool.replica,
+                "mode": match pool.mode {
+                    PoolMode::Session => "session",
+                    PoolMode::Transaction => "transaction",
+                    PoolMode::Statement => "statement",
+                },
+                "size": pool.size,
+                "clients": pool.clients,
+                "waiting": pool.waiting,
+                "first_waits_ms": millis(pool.waits_since),
+                "idle": pool.idle,
+                "lent": pool.lent,
+                "connecting": pool.coming,
+                "transactions": numbers.transactions.get(),
+                "on_replicas": numbers.on_replicas.get(),
+                "waits": quantiles(&numbers.waits),
+                "queries": quantiles(&numbers.query_times),
+                "transaction_times": quantiles(&numbers.transaction_times),
+            })
+        })
+        .collect();
+    let servers: Vec<Value> = shared
+        .servers(now)
+        .iter()
+        .map(|server| {
+            json!({
+                "service": server.service,
+                "address": server.address,
+                "role": server.role.map(|role| match role {
+                    Role::Primary => "primary",
+                    Role::Replica => "replica",
+                    Role::Fenced => "fenced",
+                }),
+                "lsn": server.lsn.to_string(),
+                "timeline": server.timeline,
+                "lag_ms": server.lag.map(millis),
+            })
+        })
+        .collect();
+    json!({ "clients": shared.clients(), "pools": pools, "servers": servers })
+}
