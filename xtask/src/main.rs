@@ -15,6 +15,7 @@ mod conform;
 mod deny;
 mod docs;
 mod fuzz;
+mod postgres;
 mod setup;
 mod soak;
 mod suite;

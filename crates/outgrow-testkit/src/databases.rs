@@ -25,12 +25,19 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     folder: Folder,
+    /// Settings of Postgres besides the usual ones (`name=value`), for a second start.
+    settings: Vec<String>,
 }
 
 impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process; for Postgres that from which all others come.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it at once.
@@ -41,29 +48,49 @@ impl Server {
     }
 
     fn start(mut command: Command, address: SocketAddr, folder: Folder) -> io::Result<Self> {
-        let log = folder.path().join("log");
-        let output = File::create(&log)?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
-        let mut server = Self {
-            child,
-            address,
-            folder,
-        };
-        let up = wait::until("the server accepts", START_TIME, || {
-            let exited = server.child.try_wait().is_ok_and(|status| status.is_some());
-            let accepts = !exited && TcpStream::connect(address).is_ok();
-            (exited || accepts).then_some(accepts)
-        });
-        if up == Ok(true) {
-            return Ok(server);
+        let mut child = start_child(&mut command, folder.path())?;
+        if accepts_soon(&mut child, address) {
+            return Ok(Self {
+                child,
+                address,
+                folder,
+                settings: Vec::new(),
+            });
         }
-        let said = fs::read_to_string(log).unwrap_or_default();
+        let said = fs::read_to_string(folder.path().join(LOG)).unwrap_or_default();
         Err(io::Error::other(format!("it does not start: {said}")))
     }
+}
+
+/// The file in a server's folder with what it says.
+const LOG: &str = "log";
+
+fn start_child(command: &mut Command, folder: &Path) -> io::Result<Child> {
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join(LOG))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+}
+
+/// Waits until it accepts; one that does not is ended.
+fn accepts_soon(child: &mut Child, address: SocketAddr) -> bool {
+    let up = wait::until("the server accepts", START_TIME, || {
+        let exited = child.try_wait().is_ok_and(|status| status.is_some());
+        let accepts = !exited && TcpStream::connect(address).is_ok();
+        (exited || accepts).then_some(accepts)
+    });
+    let accepts = up == Ok(true);
+    if !accepts {
+        // It may have ended by itself.
+        let _ended = child.kill();
+        let _ended = child.wait();
+    }
+    accepts
 }
 
 impl Drop for Server {
@@ -122,15 +149,60 @@ pub fn postgres(access: &str) -> io::Result<Server> {
 /// # Errors
 /// As [`postgres`].
 pub fn postgres_at(address: SocketAddr, access: &str) -> io::Result<Server> {
+    postgres_as(address, access, &[])
+}
+
+/// The same on a free port with further settings (`max_connections=300`).
+///
+/// # Errors
+/// As [`postgres`].
+pub fn postgres_with(access: &str, settings: &[&str]) -> io::Result<Server> {
+    postgres_as(ports::free(1)?[0], access, settings)
+}
+
+fn postgres_as(address: SocketAddr, access: &str, settings: &[&str]) -> io::Result<Server> {
     let (folder, data) = postgres_folder()?;
-    let mut command = as_postgres("initdb")?;
-    command.args(["--username=postgres", "--auth=trust", "--no-sync", "-D"]);
-    run(command.arg(&data))?;
+    let template = postgres_template()?;
+    run(Command::new("cp").arg("-a").arg(template).arg(&data))?;
     fs::write(
         data.join("pg_hba.conf"),
         format!("local all all trust\n{access}\n"),
     )?;
-    start_postgres(folder, &data, address)
+    let settings = settings.iter().map(|&one| one.to_owned()).collect();
+    start_postgres(folder, &data, address, settings)
+}
+
+/// The data of a new server, made once for all tests of a user: making them takes seconds, a copy
+/// does not.
+fn postgres_template() -> io::Result<PathBuf> {
+    let program = postgres_program("initdb").ok_or_else(|| missing("initdb"))?;
+    let version = command_output(Command::new(&program).arg("--version"))?;
+    let mut words = version.split_whitespace();
+    let version = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    let user = rustix::process::getuid().as_raw();
+    let name = format!(
+        "outgrow-testkit-postgres-{}-{user}",
+        version.unwrap_or("any")
+    );
+    let folder = env::temp_dir().join(&name);
+    let turns = File::create(env::temp_dir().join(format!("{name}.lock")))?;
+    turns.lock()?;
+    let data = folder.join("data");
+    if data.is_dir() {
+        return Ok(data);
+    }
+    fs::create_dir_all(&folder)?;
+    own_by_postgres(&folder)?;
+    // One that was not finished.
+    let part = folder.join("part");
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    let mut command = as_postgres("initdb")?;
+    command.args(["--username=postgres", "--auth=trust", "--no-sync", "-D"]);
+    run(command.arg(&part))?;
+    fs::rename(&part, &data)?;
+    Ok(data)
 }
 
 impl Server {
@@ -144,6 +216,25 @@ impl Server {
             false => rustix::process::Signal::CONT,
         };
         crate::processes::signal(self.child.id(), signal)
+    }
+
+    /// Starts Postgres again at the same address on the same data, after [`Server::kill`].
+    ///
+    /// # Errors
+    /// When it does not start; says what it wrote.
+    pub fn restart(&mut self) -> io::Result<()> {
+        let data = self.folder.path().join("data");
+        let again = || {
+            let command = postgres_command(self.folder.path(), &data, self.address, &self.settings);
+            start_child(&mut command?, self.folder.path())
+        };
+        // The last processes of the one before may still end.
+        let child = wait::until("Postgres starts again", START_TIME, || {
+            let mut child = again().ok()?;
+            accepts_soon(&mut child, self.address).then_some(child)
+        });
+        self.child = child.map_err(io::Error::other)?;
+        Ok(())
     }
 
     /// Has Postgres execute a statement, as the superuser.
@@ -171,20 +262,43 @@ impl Server {
             .args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()])
             .args(["-U", "replicator", "-R", "--no-sync", "-c", "fast", "-D"]);
         run(command.arg(&data))?;
-        start_postgres(folder, &data, ports::free(1)?[0])
+        start_postgres(folder, &data, ports::free(1)?[0], self.settings.clone())
     }
 }
 
 fn postgres_folder() -> io::Result<(Folder, PathBuf)> {
     let folder = Folder::new("postgres")?;
-    if rustix::process::getuid().is_root() {
-        run(Command::new("chown").arg("postgres").arg(folder.path()))?;
-    }
+    own_by_postgres(folder.path())?;
     let data = folder.path().join("data");
     Ok((folder, data))
 }
 
-fn start_postgres(folder: Folder, data: &Path, address: SocketAddr) -> io::Result<Server> {
+/// Postgres runs as another user than root.
+fn own_by_postgres(folder: &Path) -> io::Result<()> {
+    if rustix::process::getuid().is_root() {
+        run(Command::new("chown").arg("postgres").arg(folder))?;
+    }
+    Ok(())
+}
+
+fn start_postgres(
+    folder: Folder,
+    data: &Path,
+    address: SocketAddr,
+    settings: Vec<String>,
+) -> io::Result<Server> {
+    let command = postgres_command(folder.path(), data, address, &settings)?;
+    let mut server = Server::start(command, address, folder)?;
+    server.settings = settings;
+    Ok(server)
+}
+
+fn postgres_command(
+    folder: &Path,
+    data: &Path,
+    address: SocketAddr,
+    settings: &[String],
+) -> io::Result<Command> {
     let mut command = as_postgres("postgres")?;
     command
         .arg("-D")
@@ -192,15 +306,16 @@ fn start_postgres(folder: Folder, data: &Path, address: SocketAddr) -> io::Resul
         .args(["-p", &address.port().to_string()])
         .args(["-c", &format!("listen_addresses={}", address.ip())])
         .args(["-c", "fsync=off"])
-        .args(["-c", "shared_buffers=8MB", "-c", "autovacuum=off", "-k"])
-        .arg(folder.path());
-    Server::start(command, address, folder)
+        .args(["-c", "shared_buffers=8MB", "-c", "autovacuum=off"])
+        .args(settings.iter().flat_map(|one| ["-c", one]))
+        .arg("-k")
+        .arg(folder);
+    Ok(command)
 }
 
 /// A program of Postgres, run as a user that it runs as.
 fn as_postgres(program: &str) -> io::Result<Command> {
-    let path = postgres_program(program)
-        .ok_or_else(|| io::Error::other(format!("{program}: apt-get install postgresql")))?;
+    let path = postgres_program(program).ok_or_else(|| missing(program))?;
     let mut command = if rustix::process::getuid().is_root() {
         let mut command = Command::new("setpriv");
         command.args([
@@ -217,6 +332,10 @@ fn as_postgres(program: &str) -> io::Result<Command> {
     // Not a folder that the other user may not see.
     command.current_dir("/");
     Ok(command)
+}
+
+fn missing(program: &str) -> io::Error {
+    io::Error::other(format!("{program}: apt-get install postgresql"))
 }
 
 /// Debian keeps them outside of the PATH, in a folder for each version.
@@ -243,9 +362,13 @@ fn find(name: impl AsRef<OsStr>, folders: &[PathBuf]) -> Option<PathBuf> {
 }
 
 fn run(command: &mut Command) -> io::Result<()> {
+    command_output(command).map(|_| ())
+}
+
+fn command_output(command: &mut Command) -> io::Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(io::Error::other(format!("{command:?}: {said}")))

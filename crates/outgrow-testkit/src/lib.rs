@@ -14,6 +14,7 @@
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas
+//! - [`postgres`]: a client of Postgres that sends exactly the given messages
 //! - [`http`]: one request, one response
 //! - [`wait`]: waiting for something to become true, with an end
 //!
@@ -34,6 +35,7 @@ pub mod http;
 pub mod kubernetes;
 pub mod outgrow;
 pub mod ports;
+pub mod postgres;
 pub mod processes;
 pub mod raw;
 pub mod wait;

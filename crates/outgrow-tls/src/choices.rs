@@ -2,7 +2,8 @@
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{
-    CipherSuite, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion, version,
+    CipherSuite, CommonState, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion,
+    version,
 };
 
 use crate::problem::TlsProblem;
@@ -93,18 +94,45 @@ impl Choices {
     }
 }
 
-/// What was agreed on, as OpenSSL writes versions and the RFCs write suites.
-pub(crate) fn told(
-    version: Option<ProtocolVersion>,
-    suite: Option<SupportedCipherSuite>,
-) -> String {
-    let version = match version {
+/// What was agreed on, by the names that OpenSSL has for it.
+pub(crate) fn told(connection: &CommonState) -> String {
+    let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        _ => "unknown",
+        _ => "TLSv1.3",
     };
-    let suite = suite.map(|suite| format!("{:?}", suite.suite()));
-    // The library writes TLS13_AES_… for what is registered as TLS_AES_….
-    let suite = suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1));
-    format!("{version}/{}", suite.as_deref().unwrap_or("unknown"))
+    let suite = connection.negotiated_cipher_suite();
+    let suite = suite.and_then(|suite| suite.suite().as_str());
+    format!("{version}/{}", openssl_name(suite.unwrap_or_default()))
+}
+
+/// OpenSSL's name of a cipher suite.
+fn openssl_name(suite: &str) -> String {
+    if let Some(rest) = suite.strip_prefix("TLS13_") {
+        return format!("TLS_{rest}");
+    }
+    // As of the registry: TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384.
+    let rest = suite.strip_prefix("TLS_").unwrap_or(suite);
+    rest.replace("_WITH", "")
+        .replace("AES_", "AES")
+        .replace("POLY1305_SHA256", "POLY1305")
+        .replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_have_the_names_of_openssl() {
+        let check = |name: &str, expected: &str| assert_eq!(openssl_name(name), expected);
+        check("TLS13_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384");
+        check(
+            "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+        );
+        check(
+            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+            "ECDHE-ECDSA-CHACHA20-POLY1305",
+        );
+    }
 }

@@ -62,13 +62,10 @@ impl TlsStream {
         self.inner.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// The version and the cipher suite, as `TLSv1.3/TLS_AES_256_GCM_SHA384`.
-    pub fn version(&self) -> String {
-        let connection = self.inner.get_ref().1;
-        choices::told(
-            connection.protocol_version(),
-            connection.negotiated_cipher_suite(),
-        )
+    /// The version and the cipher suite, by the names that OpenSSL has for them:
+    /// `TLSv1.3/TLS_AES_256_GCM_SHA384`.
+    pub fn protocol(&self) -> String {
+        choices::told(self.inner.get_ref().1)
     }
 
     /// The stream below.

@@ -93,7 +93,7 @@ impl Login {
     async fn shake_hands(&mut self, tls: &ServerTls, first: Vec<u8>) -> Result<(), End> {
         let accept = tls.accept_bound(self.take_stream()?, first);
         let stream = accept.await.map_err(|_| End::Gone)?;
-        self.entry.seen.set_tls(stream.version());
+        self.entry.seen.set_tls(stream.protocol());
         self.socket = Socket::Tls(Box::new(stream));
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Client;
 use crate::answers::{Due, Effect, Local};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, LARGEST};
 use crate::prepared::Statement;
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
@@ -48,10 +49,11 @@ impl Client {
             if !self.up.go_on() {
                 return Judged::Blocked;
             }
-            let header = match frame::look(self.up.unread()) {
+            let (header, is_whole) = match frame::look(self.up.unread()) {
                 Err(_) => return bad_header(),
                 Ok(Frame::NoHeader) => return Judged::Blocked,
-                Ok(Frame::Partial(header) | Frame::Whole(header)) => header,
+                Ok(Frame::Partial(header)) => (header, false),
+                Ok(Frame::Whole(header)) => (header, true),
             };
             match header.tag {
                 frontend::TERMINATE => return Judged::Leaves,
@@ -64,6 +66,11 @@ impl Client {
                 // The rest of a COPY that the server has given up: a server ignores it too.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                     self.up.leave_out_message(header.whole());
+                }
+                // Who is slow to say what it wants keeps no connection from others.
+                tag if is_known(tag) && !is_whole && header.whole() <= LARGEST => {
+                    self.up.want(header.whole());
+                    return Judged::Blocked;
                 }
                 tag if is_known(tag) => return Judged::NeedsServer,
                 _ => return unknown(),
@@ -230,7 +237,6 @@ impl Client {
     }
 
     fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
-        self.pool.numbers.client_parses.add(1);
         let whole = header.whole();
         if following.is_on {
             self.note_unnamed(server, whole);
@@ -251,6 +257,11 @@ impl Client {
             };
             match taken {
                 Some(statement) => {
+                    let name = parsed.map(|parse| String::from_utf8_lossy(parse.name).into_owned());
+                    self.identity.entry.say(Level::Error, Topic::Other, || {
+                        let name = name.unwrap_or_default();
+                        format!("prepared statement '{name}' was already prepared")
+                    });
                     self.prepare(server, &statement, following);
                     self.up.replace(whole, |_, out| {
                         write::parse(out, &statement.name, &statement.query, &statement.types);
@@ -268,6 +279,7 @@ impl Client {
                     let facts = self.worker.facts(parse.query, self.lexing);
                     changes_session(&facts).then(|| self.effect(parse.query))
                 });
+        self.pool.numbers.client_parses.add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));
         if server.prepared.uses(&statement) {
@@ -315,10 +327,8 @@ impl Client {
         statement: &Arc<Statement>,
         following: Following<'_>,
     ) {
-        let oldest = server
-            .prepared
-            .insert(Arc::clone(statement), following.limit);
-        if let Some(oldest) = oldest {
+        server.prepared.insert(Arc::clone(statement));
+        while let Some(oldest) = server.prepared.evict(following.limit) {
             self.up.put(|out| write::close(out, b'S', &oldest.name));
             server.answers.push(Due::Close { ours: true });
         }
@@ -468,6 +478,11 @@ fn unknown() -> Judged {
 fn too_large() -> Judged {
     let message = "names of a Bind message are longer than 256 KiB";
     Judged::Refused(Refusal::new(NO_MEMORY, message))
+}
+
+/// Whether a message has begun for which a connection is needed before it is whole.
+pub(super) fn has_begun_large(flow: &Flow) -> bool {
+    matches!(frame::look(flow.unread()), Ok(Frame::Partial(header)) if header.whole() > LARGEST)
 }
 
 /// Whether a flow has the start of a message that is not whole.

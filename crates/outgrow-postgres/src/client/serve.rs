@@ -9,6 +9,7 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 use outgrow_net::{Stream, Timer, Transport};
+use tokio::time::error::Elapsed;
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
@@ -32,8 +33,6 @@ use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
 
-/// How long a cancel request may take on its way to the server.
-const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// Serves a client until it leaves.
 pub(super) async fn run(
     worker: Arc<Worker>,
@@ -277,9 +276,11 @@ impl Client {
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
         relay.bring_settings();
-        let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
+        let pool = Arc::clone(&relay.client.pool);
+        let is_session = plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
-            if closes_fast && other.is_over() && relay.is_at_rest() {
+            if is_session && other.is_over() && relay.is_at_rest() && pool.plan().house.closes_fast
+            {
                 let message = "database configuration changed";
                 return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
             }
@@ -314,7 +315,7 @@ impl Client {
             }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
             End::Refused(refusal) => {
-                server.entry.reason = refusal.message.clone();
+                server.entry.reason.clone_from(&refusal.message);
                 refusal
             }
         };
@@ -346,31 +347,39 @@ fn nothing_more() -> Refusal {
 }
 
 /// Passes a cancel request on to the server that works for the client.
-pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
+///
+/// # Errors
+/// It took too long.
+pub(super) async fn cancel(
+    worker: &Arc<Worker>,
+    process: u32,
+    secret: &[u8],
+) -> Result<(), Elapsed> {
     let house = Arc::clone(&worker.shared.plan.load().house);
     let (process, secret) = match cancel::judge(house.peer, process, secret) {
         Judgement::Own(secret) => (process, secret),
         Judgement::Peer(peer, secret) => {
             if let Some(address) = house.peers.get(&peer) {
                 let send = send_cancel(address, process, &secret);
-                let _ = tokio::time::timeout(house.cancel, send).await;
+                tokio::time::timeout(house.cancel, send).await?;
             } else {
                 worker.shared.say(Level::Warning, Topic::Other, &"", || {
                     "could not find peer to forward request to".to_owned()
                 });
             }
-            return;
+            return Ok(());
         }
-        Judgement::Lost => return,
+        Judgement::Lost => return Ok(()),
     };
     let Some(client) = worker.shared.cancels.find(process, &secret) else {
-        return;
+        return Ok(());
     };
     let Some(target) = client.target() else {
-        return;
+        return Ok(());
     };
     let opening = outgrow_upstream::Opening {
-        connect: CANCEL_LIMIT,
+        // The limit around it all is the one that counts.
+        connect: house.cancel * 2,
         unacknowledged: Duration::ZERO,
     };
     let send = async {
@@ -387,7 +396,7 @@ pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
         let mut byte = [0];
         poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()
     };
-    let _ = tokio::time::timeout(CANCEL_LIMIT, send).await;
+    tokio::time::timeout(house.cancel, send).await.map(|_| ())
 }
 
 /// Passes a cancel request on to another process like this one.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use outgrow_core::settings::Address;
-use outgrow_core::{Cause, Fault, Ticks};
+use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Endpoint, Opening, Permit};
 
@@ -17,8 +17,8 @@ use crate::client::Settings;
 use crate::events::{Level, Topic};
 use crate::flow::Flow;
 use crate::login::scram::end_point_hash;
-use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
-use crate::plan::PoolPlan;
+use crate::login::{Channel, Cleartext, ClientExchange, ClientStep, Credential, Policy};
+use crate::plan::{Manner, PoolPlan};
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
 use crate::seen::ServerEntry;
@@ -57,7 +57,10 @@ impl Failure {
             Self::Tls(why) => Refusal::new("08001", format!("TLS with the server failed: {why}")),
             Self::Login(why) => Refusal::new(
                 crate::problem::PROTOCOL,
-                format!("server login failed: {why}"),
+                format!(
+                    "server login failed: {}",
+                    why.trim_start_matches("server login failed: ")
+                ),
             ),
         }
     }
@@ -80,7 +83,7 @@ pub(crate) struct Making<'p> {
 /// Makes a connection. To be bounded in time by the caller.
 pub(crate) async fn open(mut making: Making<'_>) -> Result<(Server, Welcome), Failure> {
     // For as long as it is not told otherwise: whoever runs out of patience drops this.
-    making.entry.reason = "connect timeout".into();
+    making.entry.reason = "connect failed".into();
     let outcome = log_in(&mut making).await;
     let login = match outcome {
         Ok(login) => login,
@@ -102,7 +105,6 @@ async fn tell(making: &mut Making<'_>, failure: &Failure) {
         Failure::Connect(_) if !is_known(making.permit.endpoint()).await => {
             "server DNS lookup failed".into()
         }
-        Failure::Connect(fault) if fault.cause == Cause::ConnectTimeout => "connect timeout".into(),
         Failure::Connect(_) => "connect failed".into(),
         _ if is_replication => "login failed".into(),
         _ => refusal.message.clone(),
@@ -145,12 +147,13 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
         .await
         .map_err(Failure::Connect)?;
+    making.entry.reason = "connect timeout".into();
     note_ends(making, &connection.stream);
     let encryption = &plan.database.encryption;
     let endpoint = making.permit.endpoint();
     let socket = encrypt::encrypt(connection.stream, endpoint, encryption).await?;
     if let Socket::Server(stream) = &socket {
-        making.entry.seen.set_tls(stream.version());
+        making.entry.seen.set_tls(stream.protocol());
     }
     let mut login = Login {
         socket,
@@ -171,6 +174,10 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     login.send(&first).await?;
     let policy = Policy {
         channel_binding: encryption.channel_binding,
+        cleartext: match plan.house.manner {
+            Manner::Postgres => Cleartext::Encrypted,
+            Manner::PgBouncer => Cleartext::Anywhere,
+        },
         ..Policy::default()
     };
     login.run(user, making.credential.clone(), &policy).await?;
@@ -188,10 +195,8 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
 /// Takes note of both ends.
 fn note_ends(making: &Making<'_>, stream: &Stream) {
     let seen = &making.entry.seen;
-    let named = making.parameters.iter();
-    let name = named
-        .filter(|(name, _)| name == "application_name")
-        .next_back();
+    let mut named = making.parameters.iter();
+    let name = named.rfind(|(name, _)| name == "application_name");
     seen.set_application(name.map_or("", |(_, value)| value));
     let mut from = String::new();
     if let Stream::Tcp(stream) = stream {
@@ -317,7 +322,7 @@ impl Login {
                     }
                 }
                 backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
         self.until_ready().await
@@ -348,7 +353,7 @@ impl Login {
                 }
                 backend::READY_FOR_QUERY => return Ok(()),
                 backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
     }
@@ -379,7 +384,7 @@ impl Login {
         }
     }
 
-    fn other(&self, tag: u8, body: &[u8]) -> Failure {
+    fn other(tag: u8, body: &[u8]) -> Failure {
         if tag != backend::ERROR_RESPONSE {
             return Failure::Broken("the server does not speak Postgres");
         }

@@ -806,3 +806,19 @@ SELECT oid, typname FROM pg_catalog.pg_type WHERE typname IN ('hstore', 'citext'
 SELECT t.oid, t.typname, t.typelem, t.typdelim, t.typinput, r.rngsubtype, t.typtype, t.typbasetype FROM pg_type as t LEFT JOIN pg_range as r ON oid = rngtypid WHERE t.typname IN ('int2', 'int4', 'int8') ORDER BY 1
 
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid), a.attnotnull, a.atttypid, a.atttypmod, c.collname, col_description(a.attrelid, a.attnum) AS comment FROM pg_attribute a LEFT JOIN pg_attrdef d ON a.attrelid = d.adrelid AND a.attnum = d.adnum LEFT JOIN pg_type t ON a.atttypid = t.oid LEFT JOIN pg_collation c ON a.attcollation = c.oid AND a.attcollation <> t.typcollation WHERE a.attrelid = '"users"'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+
+SELECT * FROM nosy_parts
+
+SELECT app.on_insert()
+
+SELECT * FROM crosstab('SELECT 1, 2, app.bump()') AS c(a int, b int)
+
+SELECT * FROM tagged ORDER BY 1, 2 LIMIT 3
+
+SELECT * FROM users u(a, b) ORDER BY a LIMIT 1
+
+SELECT * FROM users JOIN regions r(x, y) ON r.x = users.region ORDER BY users.id LIMIT 1
+
+SELECT current_setting('in_hot_standby.x'::varchar(14))
+
+SELECT current_setting(('app.tenant'), true)

@@ -84,3 +84,8 @@ CREATE FUNCTION other."values"(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN I
 CREATE PROCEDURE app.work() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log_lines VALUES (6, 'work'); END $$;
 CREATE TABLE shadow_users (id int);
 CREATE FUNCTION app.cmp(a point3, b point3) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 0; END $$;
+CREATE VIEW nosy_parts AS SELECT * FROM json_to_record('{"n": 1}') AS x(n nosy);
+CREATE FUNCTION app.on_insert() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log_lines VALUES (7, 'trigger'); RETURN NEW; END $$;
+CREATE EXTENSION tablefunc;
+CREATE VIEW tagged AS SELECT id, unnest(tags) AS tag FROM users;
+CREATE POLICY locking ON tenants USING (EXISTS (SELECT 1 FROM regions));

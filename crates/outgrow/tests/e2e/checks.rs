@@ -15,7 +15,7 @@ use crate::apps::{From, install};
 use crate::shop::{SOON, try_state};
 
 /// Whether the test can run; a failure unless that is allowed.
-fn is_there(there: bool, package: &str) -> bool {
+pub(crate) fn is_there(there: bool, package: &str) -> bool {
     let allowed = env::var_os("OUTGROW_ALLOW_MISSING").is_some();
     assert!(there || allowed, "apt-get install {package}");
     if !there {

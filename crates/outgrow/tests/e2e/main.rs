@@ -17,6 +17,7 @@ mod machines;
 mod misuse;
 mod moments;
 mod outage;
+mod postgres;
 mod postgres_pgbouncer;
 mod replicas;
 mod shop;

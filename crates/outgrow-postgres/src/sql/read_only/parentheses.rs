@@ -77,16 +77,18 @@ impl Parentheses {
             // Elsewhere it means something else: `WITH ORDINALITY`, `WITH TIES`, `WITH TIME ZONE`.
             let begins = previous.ends
                 || previous.is(TokenKind::Open)
-                || matches!(
-                    previous.word,
-                    Word::As | Word::For | Word::Explain | Word::Analyze | Word::Verbose
-                );
+                || matches!(previous.word, Word::As | Word::For);
             if begins {
                 self.with |= bit(depth);
             }
         } else if !matches!(word, Word::As | Word::Not) {
             self.with &= !bit(depth);
         }
+    }
+
+    /// `WITH` comes where a statement begins, behind `EXPLAIN` and its options.
+    pub(super) fn begin_with(&mut self, depth: u32) {
+        self.with |= bit(depth);
     }
 
     /// A name comes: whether `(` behind it begins anything but a call, as far as the grammar has it.

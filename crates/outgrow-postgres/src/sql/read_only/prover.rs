@@ -24,7 +24,7 @@ pub(crate) struct Prover<'a> {
     /// Of those before it.
     whole: Verdict,
     pub(super) start: Start,
-    parentheses: Parentheses,
+    pub(super) parentheses: Parentheses,
     /// The last name, and what it may be.
     name: NameAt,
     /// Right behind `AS` or `::`: what comes is a label, an alias or a type.

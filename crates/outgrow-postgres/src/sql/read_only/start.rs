@@ -191,6 +191,9 @@ impl Prover<'_> {
 
     /// The first word of the statement within `EXPLAIN` or `PREPARE`.
     fn within(&mut self, step: Step) {
+        if step.word == Word::With {
+            self.parentheses.begin_with(step.depth);
+        }
         self.start = match step.word {
             Word::Analyze | Word::Analyse | Word::Verbose => return,
             Word::Select | Word::Values | Word::Table | Word::With | Word::Declare => Start::Body,

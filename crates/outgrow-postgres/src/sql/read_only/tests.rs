@@ -100,6 +100,7 @@ fn names_that_are_not_called() {
         "WITH RECURSIVE x(a) AS (SELECT 1), y (b, c) AS NOT MATERIALIZED (SELECT 2, 3) SELECT 1",
         "SELECT (WITH z(a) AS (SELECT 1) SELECT a FROM z)",
         "EXPLAIN WITH x(a) AS (SELECT 1) SELECT 1",
+        "EXPLAIN (COSTS OFF) WITH x(a) AS (SELECT 1), y(b) AS (SELECT 2) SELECT 1",
         "DECLARE c CURSOR FOR WITH x(a) AS (SELECT 1) SELECT 1",
         "SELECT * FROM (VALUES (1)) AS v(a)",
         "SELECT * FROM (VALUES (1)) v(a)",

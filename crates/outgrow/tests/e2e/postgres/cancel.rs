@@ -1,0 +1,201 @@
+//! A cancel request hits the query that it is for, and never another one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use outgrow_testkit::postgres::{PostgresError, Session, message};
+
+use super::{Tier, run, value};
+use crate::shop::SOON;
+
+#[test]
+fn a_hundred_at_once_hit_those_that_they_are_for() {
+    let Some(tier) = Tier::start_with("pool_size = 100", &["max_connections=150"]) else {
+        return;
+    };
+    let mut clients: Vec<Session> = (0..100).map(|_| tier.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let sql = match number % 2 {
+            0 => "SELECT pg_sleep(60)".to_owned(),
+            _ => format!("SELECT {number} FROM pg_sleep(5)"),
+        };
+        client.send(&message::query(&sql)).expect("sent");
+    }
+    let mut direct = tier.direct();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND \
+               state = 'active' AND pid <> pg_backend_pid()";
+    let all = |_: &_| (value(&mut direct, sql) == "100").then_some(());
+    tier.outgrow.wait("all run", SOON, all).expect("they do");
+    thread::scope(|scope| {
+        for client in clients.iter().step_by(2) {
+            scope.spawn(|| client.cancel().expect("asked"));
+        }
+    });
+    for (number, client) in clients.iter_mut().enumerate() {
+        match client.answer() {
+            Ok(rows) => assert_eq!(rows, [[Some(number.to_string())]]),
+            Err(PostgresError::Said(problem)) => {
+                assert_eq!(number % 2, 0, "{number} was not cancelled: {problem}");
+                assert_eq!(problem.code, "57014");
+            }
+            Err(error) => panic!("{number}: {error}"),
+        }
+        // Nobody is any the worse for it.
+        assert_eq!(
+            value(client, &format!("SELECT {number}")),
+            number.to_string()
+        );
+    }
+}
+
+/// Requests that come late, when the server connection works for somebody else already.
+#[test]
+fn late_ones_hit_nobody() {
+    let Some(tier) = Tier::start("pool_size = 3") else {
+        return;
+    };
+    let address = tier.address();
+    let over = Arc::new(AtomicBool::new(false));
+    let (queries, asked, hits) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let mut threads = Vec::new();
+    for number in 0..6 {
+        let (over, queries) = (Arc::clone(&over), Arc::clone(&queries));
+        threads.push(thread::spawn(move || {
+            let mut innocent = Session::of(address, "postgres").expect("let in");
+            let mut count = 0;
+            while !over.load(Ordering::Relaxed) {
+                count += 1;
+                let tag = format!("{number} {count}");
+                let sql = format!("SELECT '{tag}', pg_sleep(0.001)");
+                let seen = innocent.value(&sql);
+                let seen = seen.unwrap_or_else(|error| panic!("an innocent one: {error}"));
+                assert_eq!(seen, tag);
+                queries.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    for number in 0..4_u64 {
+        let (over, asked, hits) = (Arc::clone(&over), Arc::clone(&asked), Arc::clone(&hits));
+        threads.push(thread::spawn(move || {
+            let mut victim = Session::of(address, "postgres").expect("let in");
+            let mut round = number;
+            while !over.load(Ordering::Relaxed) {
+                round += 1;
+                victim
+                    .send(&message::query("SELECT 'victim', pg_sleep(0.002)"))
+                    .expect("sent");
+                // About when it ends: before, then, and after.
+                thread::sleep(Duration::from_micros(round % 50 * 100));
+                victim.cancel().expect("asked");
+                asked.fetch_add(1, Ordering::Relaxed);
+                match victim.answer() {
+                    Ok(rows) => assert_eq!(rows[0][0].as_deref(), Some("victim")),
+                    Err(error) => {
+                        assert_eq!(error.code(), "57014", "{error}");
+                        hits.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }));
+    }
+    thread::sleep(Duration::from_secs(6));
+    over.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    let (queries, asked, hits) = (
+        queries.load(Ordering::Relaxed),
+        asked.load(Ordering::Relaxed),
+        hits.load(Ordering::Relaxed),
+    );
+    // Otherwise it has shown nothing.
+    assert!(
+        queries > 200 && asked > 100 && hits > 5 && hits < asked,
+        "{queries} innocent queries, {asked} requests, {hits} hits"
+    );
+}
+
+#[test]
+fn a_wrong_key_hits_nobody() {
+    let Some(tier) = Tier::start("pool_size = 2") else {
+        return;
+    };
+    let mut client = tier.client();
+    client
+        .send(&message::query("SELECT 'whole' FROM pg_sleep(1)"))
+        .expect("sent");
+    let (process, secret) = client.key.clone();
+    assert_eq!(secret.len(), 4, "protocol 3.0");
+    for key in [
+        (process, vec![0; 4]),
+        (process ^ 1, secret.clone()),
+        (process, Vec::new()),
+        (process, vec![1; 300]),
+        (0, vec![0; 4]),
+    ] {
+        let mut other = Session::open(tier.address()).expect("connected");
+        other.send(&message::cancel(key.0, &key.1)).expect("sent");
+        // Nothing says whether there is such a client.
+        other.end_sending().expect("ended");
+        let _said = other.is_over();
+    }
+    assert_eq!(client.answer().expect("rows"), [[Some("whole".to_owned())]]);
+}
+
+/// The connection that is cancelled in a transaction stays with its client.
+#[test]
+fn a_cancelled_transaction_goes_on_as_with_postgres() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let mut client = tier.client();
+    run(&mut client, "BEGIN; SAVEPOINT a");
+    client
+        .send(&message::query("SELECT pg_sleep(60)"))
+        .expect("sent");
+    let mut direct = tier.direct();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let sleeps = |_: &_| (value(&mut direct, sql) == "1").then_some(());
+    tier.outgrow
+        .wait("it sleeps", SOON, sleeps)
+        .expect("it does");
+    client.cancel().expect("asked");
+    assert_eq!(client.answer().expect_err("cancelled").code(), "57014");
+    assert_eq!(client.state, b'E');
+    run(&mut client, "ROLLBACK TO a");
+    assert_eq!(value(&mut client, "SELECT 1"), "1");
+    run(&mut client, "COMMIT");
+}
+
+/// As long as it waits for a connection there is nothing to cancel on the server; the client must
+/// not have to wait to its end for that.
+#[test]
+fn who_waits_in_line_can_be_cancelled() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let (mut holder, mut client) = (tier.client(), tier.client());
+    run(&mut holder, "BEGIN");
+    client.send(&message::query("SELECT 1")).expect("sent");
+    thread::sleep(super::MOMENT);
+    client.cancel().expect("asked");
+    let began = Instant::now();
+    let stream = client.stream();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a limit");
+    let told = client.answer();
+    assert!(began.elapsed() < Duration::from_secs(4), "{told:?}");
+    assert_eq!(told.expect_err("cancelled").code(), "57014");
+    run(&mut holder, "COMMIT");
+}
