@@ -10,6 +10,7 @@ mod cancel;
 mod client;
 pub mod console;
 pub mod control;
+pub mod encryption;
 pub mod events;
 mod flow;
 mod lease;

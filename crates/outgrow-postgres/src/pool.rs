@@ -484,7 +484,8 @@ impl Pool {
         let mut chores = Chores::default();
         let limits = inner.plan.limits.clone();
         let mut index = 0;
-        while let Some(server) = inner.idle.get(index) {
+        while let Some(is_quiet) = inner.idle.get_mut(index).map(|one| one.is_quiet()) {
+            let server = &inner.idle[index];
             let total = inner.idle.len() as u32 + inner.lent;
             let is_spare = total > limits.minimum;
             let idle = now.since(server.idle_since);
@@ -494,7 +495,7 @@ impl Pool {
                 } else {
                     "database configuration changed"
                 })
-            } else if !server.is_quiet() {
+            } else if !is_quiet {
                 Some("idle server got dirty")
             } else if is_spare && !limits.server_idle.is_zero() && idle >= limits.server_idle {
                 Some("server idle timeout")
@@ -558,7 +559,7 @@ impl Inner {
     #[inline]
     fn take_idle(&mut self, now: Ticks) -> Option<Box<Server>> {
         loop {
-            let server = if self.plan.limits.round_robin {
+            let mut server = if self.plan.limits.round_robin {
                 self.idle.pop_front()?
             } else {
                 self.idle.pop_back()?

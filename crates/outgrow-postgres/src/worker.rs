@@ -586,6 +586,7 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
         || old.server_user != new.server_user
         || old.database.connect_query != new.database.connect_query
         || old.database.parameters != new.database.parameters
+        || old.database.encryption != new.database.encryption
         || old.house.followed != new.house.followed
         || old.database.hosts != new.database.hosts
         || old.database.auth_database != new.database.auth_database

@@ -2,10 +2,12 @@
 
 mod accept;
 mod admin;
+mod encrypt;
 mod judge;
 mod lend;
 mod login;
 mod prove;
+mod proxied;
 mod relay;
 mod replication;
 mod route;

@@ -25,6 +25,7 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::server::encrypt;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -385,7 +386,9 @@ pub(super) async fn cancel(
         let connection = outgrow_upstream::connect(&target.endpoint, opening, worker.now())
             .await
             .ok()?;
-        let mut socket = Socket::Plain(connection.stream);
+        let encryption = target.encryption.as_ref();
+        let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
+        let mut socket = socket.await.ok()?;
         let mut out = Vec::new();
         write::cancel(&mut out, target.process, &target.secret);
         socket.write_all(&out).await.ok()?;

@@ -237,6 +237,7 @@ fn database_plan(
         auth_database: database.auth_dbname.clone(),
         auth_query: database.auth_query.clone(),
         is_disabled: around.disabled.contains(name),
+        encryption: Arc::default(),
     })
 }
 
