@@ -84,6 +84,9 @@ pub(crate) enum Fate {
     Nonsense,
 }
 
+/// A statement whose Parse came to nothing, with the client's name for it if it asked.
+pub(crate) type Failed = (Arc<Statement>, Option<Box<[u8]>>);
+
 /// The answers that are due.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
@@ -97,7 +100,7 @@ pub(crate) struct Answers {
     /// What has been executed and changes the session.
     done: Vec<Arc<Effect>>,
     /// Statements whose Parse came to nothing.
-    failed: Vec<(Arc<Statement>, Option<Box<[u8]>>)>,
+    failed: Vec<Failed>,
 }
 
 /// How large an empty queue may stay.
@@ -108,11 +111,6 @@ impl Answers {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.due.is_empty()
-    }
-
-    /// How many are due.
-    pub(crate) fn len(&self) -> usize {
-        self.due.len()
     }
 
     /// Whether what was asked last ends with ReadyForQuery.
@@ -189,7 +187,7 @@ impl Answers {
     }
 
     /// A statement that is not prepared although it was to be.
-    pub(crate) fn take_failed(&mut self) -> Option<(Arc<Statement>, Option<Box<[u8]>>)> {
+    pub(crate) fn take_failed(&mut self) -> Option<Failed> {
         self.failed.pop()
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::events::{Level, Topic};
 use crate::login::auth_query::{Answer, Reader};
+use crate::problem::Refusal;
 use crate::server::{Server, transaction};
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, frontend, read, write};
@@ -30,20 +31,20 @@ pub(crate) struct Ask {
     pub(crate) query: String,
     /// The user who is asked about.
     pub(crate) user: String,
-    pub(crate) answer: oneshot::Sender<Result<Answer, String>>,
+    /// The answer, or what clients are told that wait for the same pool, where that is why there is
+    /// none.
+    pub(crate) answer: oneshot::Sender<Result<Answer, Option<Refusal>>>,
 }
 
 /// Answers a question, on the worker that owns the pool.
 pub(crate) async fn run(worker: Arc<Worker>, ask: Ask) {
     let asked = tokio::time::timeout(LIMIT, answer(&worker, &ask)).await;
-    let result = asked.unwrap_or_else(|_| Err("auth_query took too long".to_owned()));
+    let result = asked.unwrap_or(Err(None));
     let _ = ask.answer.send(result);
 }
 
-async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, String> {
-    let pool = worker
-        .pool(&ask.database, &ask.asker)
-        .ok_or_else(|| format!("there is no database {}", ask.database))?;
+async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, Option<Refusal>> {
+    let pool = worker.pool(&ask.database, &ask.asker).ok_or(None)?;
     worker.learn_credential(&pool, None);
     let now = worker.now();
     let server = match pool.try_lend(now) {
@@ -52,13 +53,12 @@ async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, String> {
             let mut place = pool.enter(now);
             worker.grow(&pool);
             let lent = poll_fn(|cx| Pin::new(&mut place.answer).poll(cx)).await;
-            let lent = lent.map_err(|_| "there is no connection".to_owned())?;
-            lent.map_err(|refusal| refusal.message.into_owned())?
+            lent.map_err(|_| None)?.map_err(Some)?
         }
     };
     let mut lease = crate::lease::Lease::new(server, &pool, worker);
     let Some(server) = lease.server() else {
-        return Err("there is no connection".to_owned());
+        return Err(None);
     };
     let answer = query(server, &ask.query, &ask.user).await;
     if let Err(problem) = &answer {
@@ -70,7 +70,7 @@ async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, String> {
     if server.transaction == transaction::NONE && answer.is_ok() {
         lease.give_back();
     }
-    answer
+    answer.map_err(|_| None)
 }
 
 async fn query(server: &mut Server, sql: &str, user: &str) -> Result<Answer, String> {

@@ -14,6 +14,39 @@ pub(crate) struct Key {
     pub(crate) secret: u32,
 }
 
+/// How often a request may be passed on between peers; in the two lowest bits of the secret, which
+/// are all ones in the key that the client has.
+const HOPS: u32 = 3;
+
+/// Whose a cancel request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Of a client of ours, with this secret.
+    Own(Vec<u8>),
+    /// Of a client of this peer, which is to be sent this secret.
+    Peer(u16, Vec<u8>),
+    /// It was passed on too often.
+    Lost,
+}
+
+/// Finds out whose a cancel request is, for the process that its peers know by the number `own`. The
+/// layout is PgBouncer's, so that both can be peers of each other.
+pub(crate) fn judge(own: u16, process: u32, secret: &[u8]) -> Judgement {
+    let whole = <[u8; 4]>::try_from(secret).map(u32::from_be_bytes);
+    let Some(whole) = whole.ok().filter(|_| own != 0) else {
+        return Judgement::Own(secret.to_vec());
+    };
+    let [_, low, high, _] = process.to_be_bytes();
+    let peer = u16::from_le_bytes([low, high]);
+    if peer == own {
+        return Judgement::Own((whole | HOPS).to_be_bytes().to_vec());
+    }
+    match whole & HOPS {
+        0 => Judgement::Lost,
+        hops => Judgement::Peer(peer, ((whole & !HOPS) | (hops - 1)).to_be_bytes().to_vec()),
+    }
+}
+
 /// The server that works for a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -60,17 +93,20 @@ impl Cancellable {
 pub(crate) struct Cancels(Mutex<HashMap<Key, Weak<Cancellable>>>);
 
 impl Cancels {
-    /// A new client.
-    pub(crate) fn add(self: &Arc<Self>) -> Arc<Cancellable> {
+    /// A new client, of the process that its peers know by the number `peer`; 0: it has none.
+    pub(crate) fn add(self: &Arc<Self>, peer: u16) -> Arc<Cancellable> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut bytes = [0; 8];
             system_bytes(&mut bytes);
             let [a, b, c, d, secret @ ..] = bytes;
+            let [low, high] = peer.to_le_bytes();
+            let (b, c) = if peer == 0 { (b, c) } else { (low, high) };
+            let hops = if peer == 0 { 0 } else { HOPS };
             let key = Key {
                 // Some clients take it for a signed number, some treat 0 as none.
                 process: (u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff).max(1),
-                secret: u32::from_be_bytes(secret),
+                secret: u32::from_be_bytes(secret) | hops,
             };
             if clients.contains_key(&key) {
                 continue;
@@ -95,5 +131,42 @@ impl Cancels {
         let secret = u32::from_be_bytes(secret.try_into().ok()?);
         let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         clients.get(&Key { process, secret })?.upgrade()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_find_their_process() {
+        let cancels = Arc::new(Cancels::default());
+        let client = cancels.add(0x0102);
+        let Key { process, secret } = client.key;
+        let sent = secret.to_be_bytes();
+        assert_eq!(process & 0x80ff_ff00, 0x0002_0100);
+        assert_eq!(judge(0x0102, process, &sent), Judgement::Own(sent.to_vec()));
+        let mut sent = sent.to_vec();
+        for _ in 0..3 {
+            let Judgement::Peer(peer, passed_on) = judge(7, process, &sent) else {
+                panic!("it is not ours");
+            };
+            assert_eq!(peer, 0x0102);
+            sent = passed_on;
+            let Judgement::Own(secret) = judge(peer, process, &sent) else {
+                panic!("it is theirs");
+            };
+            assert!(cancels.find(process, &secret).is_some());
+        }
+        assert_eq!(judge(7, process, &sent), Judgement::Lost);
+        // Without peers a key is what it is.
+        let alone = cancels.add(0);
+        let secret = alone.key.secret.to_be_bytes();
+        let judged = judge(0, alone.key.process, &secret);
+        assert_eq!(judged, Judgement::Own(secret.to_vec()));
+        assert_eq!(
+            judge(3, 1, b"longer secret"),
+            Judgement::Own(b"longer secret".to_vec())
+        );
     }
 }

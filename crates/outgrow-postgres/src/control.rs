@@ -151,6 +151,12 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether every worker works with the newest plan.
+    pub fn is_followed(&self) -> bool {
+        let mut workers = self.workers.get().into_iter().flatten();
+        workers.all(|worker| worker.has_newest_plan())
+    }
+
     /// Whether no client has a connection of a database, or of any.
     pub fn is_quiet(&self, database: Option<&str>) -> bool {
         self.pools_of(database).all(|pool| pool.load().lent == 0)

@@ -63,7 +63,7 @@ impl Flow {
     }
 
     /// Whether nothing is held: neither unjudged nor unwritten.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end && self.rest == 0 && !self.is_pending()
     }
@@ -320,21 +320,6 @@ impl Flow {
                 .block
                 .as_ref()
                 .is_none_or(|block| self.end < block.len())
-    }
-
-    /// Gives back the memory that is kept for speed only.
-    pub(crate) fn shrink(&mut self) {
-        if self.out.is_empty() {
-            self.out = Vec::new();
-        }
-    }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        *self = Self {
-            bytes: self.bytes,
-            ..Self::default()
-        };
     }
 }
 

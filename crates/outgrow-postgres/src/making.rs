@@ -72,9 +72,8 @@ async fn attempt(
         let Some(shares) = worker.take_shares(plan, pool) else {
             return Ok(None);
         };
-        let permit = match choose(worker, pool, service, &set.all, &refused)? {
-            Some(permit) => permit,
-            None => return Ok(None),
+        let Some(permit) = choose(worker, pool, service, &set.all, &refused)? else {
+            return Ok(None);
         };
         let endpoint = Arc::clone(permit.endpoint());
         let making = Making {

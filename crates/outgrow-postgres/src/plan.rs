@@ -49,6 +49,8 @@ pub struct House {
     pub auth_query: String,
     /// Most clients.
     pub max_clients: u32,
+    /// Most clients of the console who may not do everything; 0 is no limit.
+    pub max_console_clients: u32,
     /// Most clients of a user of whom nothing else is said; 0 is no limit.
     pub max_user_clients: u32,
     /// Most connections to servers of such a user; 0 is no limit.
@@ -122,6 +124,7 @@ impl Default for House {
             auth_database: None,
             auth_query: String::new(),
             max_clients: 0,
+            max_console_clients: 0,
             max_user_clients: 0,
             max_user_servers: 0,
             followed: Followed::default(),
@@ -226,6 +229,8 @@ pub struct UserPlan {
     pub max_servers: u32,
     /// Further connections of its pools for those who wait for long.
     pub reserve: Option<u32>,
+    /// Whether it is known for its limits only: nobody logs in as it unless a server knows it.
+    pub is_only_limits: bool,
     /// Times of its own.
     pub times: Times,
 }

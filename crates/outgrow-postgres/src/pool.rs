@@ -204,6 +204,7 @@ impl Pool {
     pub(crate) fn renew(&self) {
         let mut inner = self.lock();
         inner.generation += 1;
+        inner.welcome = None;
         inner.failed = None;
     }
 
@@ -345,11 +346,11 @@ impl Pool {
     pub(crate) fn give_back(&self, mut server: Box<Server>, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
         inner.lent -= 1;
-        if inner.is_over(&server, now) || inner.plan.limits.used_once {
+        let was_used = !server.is_fresh;
+        if inner.is_over(&server, now) || (was_used && inner.plan.limits.used_once) {
             return Some(server);
         }
         server.idle_since = now;
-        server.is_fresh = false;
         let server = inner.hand_over(server)?;
         inner.keep(server);
         None
@@ -392,8 +393,7 @@ impl Pool {
         let is_starting = matches!(&failure, Failure::Refused(refusal) if refusal.code == "57P03");
         let is_told = matches!(failure, Failure::Refused(_) | Failure::Login(_))
             && !is_starting
-            && inner.lent == 0
-            && inner.idle.is_empty();
+            && inner.has_none();
         let told = failure.refusal();
         inner.failed = Some((now, failure));
         if is_told {
@@ -464,8 +464,7 @@ impl Pool {
     /// connection.
     pub(crate) fn refuses_at_once(&self) -> Option<Refusal> {
         let inner = self.lock();
-        if inner.plan.house.manner != Manner::PgBouncer || inner.lent > 0 || !inner.idle.is_empty()
-        {
+        if inner.plan.house.manner != Manner::PgBouncer || !inner.has_none() {
             return None;
         }
         let (_, failure) = inner.failed.as_ref()?;
@@ -540,6 +539,12 @@ impl Inner {
     /// All connections, those under way included.
     fn total(&self) -> u32 {
         self.idle.len() as u32 + self.lent + self.coming
+    }
+
+    /// Whether there is no connection that could serve anybody who waits: none at all, or none that
+    /// was made since the last ones were given up.
+    fn has_none(&self) -> bool {
+        (self.lent == 0 && self.idle.is_empty()) || self.welcome.is_none()
     }
 
     /// Keeps a connection that nobody has.

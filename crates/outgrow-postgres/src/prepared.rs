@@ -82,7 +82,10 @@ impl Statements {
 
 /// What a client has prepared, by its own names.
 #[derive(Debug, Default)]
-pub(crate) struct OfClient(Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>);
+pub(crate) struct OfClient(Option<Box<Names>>);
+
+/// Statements by the client's names.
+type Names = HashMap<Box<[u8]>, Arc<Statement>>;
 
 impl OfClient {
     /// The statement that the client calls `name`.
@@ -135,24 +138,19 @@ impl OnServer {
         }
     }
 
-    /// Takes note that it is prepared from now on. With more than `limit` the one that was not used
-    /// for longest is to be closed.
-    pub(crate) fn insert(
-        &mut self,
-        statement: Arc<Statement>,
-        limit: usize,
-    ) -> Option<Arc<Statement>> {
+    /// Takes note that it is prepared from now on.
+    pub(crate) fn insert(&mut self, statement: Arc<Statement>) {
         self.uses += 1;
-        self.known
-            .insert(statement.number, (self.uses, Arc::clone(&statement)));
+        self.known.insert(statement.number, (self.uses, statement));
+    }
+
+    /// With more than `limit` the one that was not used for longest, which is to be closed; to be
+    /// asked until there is none.
+    pub(crate) fn evict(&mut self, limit: usize) -> Option<Arc<Statement>> {
         if self.known.len() <= limit.max(1) {
             return None;
         }
-        let others = self
-            .known
-            .values()
-            .filter(|(_, one)| one.number != statement.number);
-        let (_, oldest) = others.min_by_key(|(used, _)| *used)?;
+        let (_, oldest) = self.known.values().min_by_key(|(used, _)| *used)?;
         let oldest = Arc::clone(oldest);
         self.known.remove(&oldest.number);
         Some(oldest)
@@ -219,13 +217,17 @@ mod tests {
             ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", "", || None));
         let mut server = OnServer::default();
         assert!(!server.uses(&a));
-        assert_eq!(server.insert(Arc::clone(&a), 2), None);
-        assert_eq!(server.insert(Arc::clone(&b), 2), None);
+        server.insert(Arc::clone(&a));
+        server.insert(Arc::clone(&b));
+        assert_eq!(server.evict(2), None);
         assert!(server.uses(&a));
-        assert_eq!(server.insert(Arc::clone(&c), 2), Some(Arc::clone(&b)));
+        server.insert(Arc::clone(&c));
+        assert_eq!(server.evict(2), Some(Arc::clone(&b)));
+        assert_eq!(server.evict(2), None);
         assert!(server.uses(&a) && !server.uses(&b) && server.uses(&c));
         assert_eq!(server.len(), 2);
-        server.remove(a.number);
-        assert!(!server.uses(&a));
+        assert_eq!(server.evict(1), Some(Arc::clone(&a)));
+        server.remove(c.number);
+        assert!(!server.uses(&a) && !server.uses(&c));
     }
 }

@@ -37,8 +37,6 @@ pub(crate) const CANCELLED: &str = "57014";
 pub(crate) const IDLE_TRANSACTION: &str = "25P03";
 /// `idle_session_timeout`.
 pub(crate) const IDLE_SESSION: &str = "57P05";
-/// `feature_not_supported`.
-pub(crate) const NOT_SUPPORTED: &str = "0A000";
 /// `out_of_memory`.
 pub(crate) const NO_MEMORY: &str = "53200";
 

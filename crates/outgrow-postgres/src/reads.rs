@@ -1,7 +1,6 @@
 //! What is known of a database's statements for the split of reads and writes: its catalogue, and
 //! what was found out about texts with it. One for each worker and database.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +29,6 @@ const LOAD_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Reads {
     known: Mutex<(Arc<Catalogue>, Cache)>,
     changed: Notify,
-    loads: AtomicU64,
 }
 
 impl Reads {
@@ -40,7 +38,6 @@ impl Reads {
         Arc::new(Self {
             known: Mutex::new((Arc::default(), cache)),
             changed: Notify::new(),
-            loads: AtomicU64::new(0),
         })
     }
 
@@ -56,11 +53,6 @@ impl Reads {
     pub(crate) fn forget(&self) {
         self.put(Catalogue::default());
         self.changed.notify_one();
-    }
-
-    /// Times that the catalogue was loaded.
-    pub(crate) fn loads(&self) -> u64 {
-        self.loads.load(Ordering::Relaxed)
     }
 
     fn put(&self, catalogue: Catalogue) {
@@ -106,7 +98,6 @@ async fn refresh(worker: &Arc<Worker>, pool: &Arc<Pool>, reads: &Reads) -> Resul
     let now = generation(server).await?;
     if before.is_empty() || before != now {
         reads.put(load(server).await?);
-        reads.loads.fetch_add(1, Ordering::Relaxed);
     }
     lease.give_back();
     Ok(())

@@ -76,8 +76,7 @@ impl Postgres {
 
     /// Whether every worker works with the newest plan.
     pub fn is_acknowledged(&self) -> bool {
-        let mut workers = self.shared.workers.get().into_iter().flatten();
-        workers.all(|worker| worker.has_newest_plan())
+        self.shared.is_followed()
     }
 
     /// Ends the workers with all their clients, and waits for their threads.

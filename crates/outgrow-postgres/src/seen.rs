@@ -411,25 +411,33 @@ impl ClientEntry {
         self.shared.say(level, topic, &*self.seen, text);
     }
 
-    /// Takes note that it goes for this reason, which it is told.
+    /// Takes note that it goes for this reason, which it is told after this.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         let text = refusal.message.clone();
         self.reason = Some(text.clone());
+        self.say_goodbye();
         self.say(Level::Warning, Topic::Refusals, || {
             format!("pooler error: {text}")
         });
     }
 }
 
-impl Drop for ClientEntry {
-    fn drop(&mut self) {
-        lock(&self.shared.seen.clients).remove(&self.seen.number);
-        if let Some(reason) = &self.reason {
+impl ClientEntry {
+    /// Says why it goes, if that is worth a line and was not said.
+    fn say_goodbye(&mut self) {
+        if let Some(reason) = self.reason.take() {
             let age = self.shared.clock.now().since(self.seen.since).as_secs();
             self.say(Level::Log, Topic::Disconnections, || {
                 format!("closing because: {reason} (age={age}s)")
             });
         }
+    }
+}
+
+impl Drop for ClientEntry {
+    fn drop(&mut self) {
+        lock(&self.shared.seen.clients).remove(&self.seen.number);
+        self.say_goodbye();
     }
 }
 

@@ -126,6 +126,20 @@ impl Variables {
         sql.len() > before
     }
 
+    /// Takes over how `server` writes the values that were just set on it; `note` is told of each
+    /// that is written in another way.
+    pub fn adopt(&mut self, server: &Self, mut note: impl FnMut(&str, &str, &str)) {
+        let names = self.followed.0.iter();
+        for ((own, other), name) in self.values.iter_mut().zip(&server.values).zip(names) {
+            if let (Some(old), Some(new)) = (&own, other)
+                && old != new
+            {
+                note(name, old, new);
+                *own = Some(Arc::clone(new));
+            }
+        }
+    }
+
     /// Takes over the values of `server` where they are equal, so that comparing is cheap.
     pub fn share(&mut self, server: &Self) {
         for (own, other) in self.values.iter_mut().zip(&server.values) {

@@ -380,6 +380,7 @@ impl Worker {
         if self.index == 0 {
             self.watch_servers();
         }
+        self.keep_pools();
         for pool in self.pools() {
             let chores = pool.tick(now);
             self.make(&pool, chores.make, chores.is_reserve);
@@ -388,6 +389,20 @@ impl Worker {
             }
         }
         self.forget_pools(now);
+    }
+
+    /// Sees to it that pools are there that keep connections without clients.
+    fn keep_pools(&self) {
+        let plan = self.shared.plan.load();
+        for (name, database) in &plan.databases {
+            if database.limits.minimum > 0
+                && let Some(user) = &database.user
+                && self.shared.owner(name, user) == self.index
+                && let Some(pool) = self.pool(&name.as_str().into(), &user.as_str().into())
+            {
+                self.learn_credential(&pool, None);
+            }
+        }
     }
 
     /// Forgets pools that nobody has used for long.

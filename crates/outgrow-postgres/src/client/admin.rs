@@ -40,7 +40,10 @@ pub(super) async fn run(
     console: Arc<dyn Console>,
     role: Role,
 ) -> Option<Refusal> {
-    let cancel = login.worker.shared.cancels.add();
+    let cancel = {
+        let peer = login.worker.shared.plan.load().house.peer;
+        login.worker.shared.cancels.add(peer)
+    };
     login.entry.seen.set_state(ClientState::Active);
     login.entry.reason = Some("client unexpected eof".into());
     let mut session = Session {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Client;
 use crate::answers::{Due, Effect, Local};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, LARGEST};
 use crate::prepared::Statement;
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
@@ -236,7 +237,6 @@ impl Client {
     }
 
     fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
-        self.pool.numbers.client_parses.add(1);
         let whole = header.whole();
         if following.is_on {
             self.note_unnamed(server, whole);
@@ -257,6 +257,11 @@ impl Client {
             };
             match taken {
                 Some(statement) => {
+                    let name = parsed.map(|parse| String::from_utf8_lossy(parse.name).into_owned());
+                    self.identity.entry.say(Level::Error, Topic::Other, || {
+                        let name = name.unwrap_or_default();
+                        format!("prepared statement '{name}' was already prepared")
+                    });
                     self.prepare(server, &statement, following);
                     self.up.replace(whole, |_, out| {
                         write::parse(out, &statement.name, &statement.query, &statement.types);
@@ -274,6 +279,7 @@ impl Client {
                     let facts = self.worker.facts(parse.query, self.lexing);
                     changes_session(&facts).then(|| self.effect(parse.query))
                 });
+        self.pool.numbers.client_parses.add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));
         if server.prepared.uses(&statement) {
@@ -321,10 +327,8 @@ impl Client {
         statement: &Arc<Statement>,
         following: Following<'_>,
     ) {
-        let oldest = server
-            .prepared
-            .insert(Arc::clone(statement), following.limit);
-        if let Some(oldest) = oldest {
+        server.prepared.insert(Arc::clone(statement));
+        while let Some(oldest) = server.prepared.evict(following.limit) {
             self.up.put(|out| write::close(out, b'S', &oldest.name));
             server.answers.push(Due::Close { ours: true });
         }

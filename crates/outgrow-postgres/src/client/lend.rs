@@ -86,7 +86,7 @@ impl Client {
             self.worker.try_again(pool);
             return Err(Some(refusal));
         }
-        self.pool.numbers.assignments.add(1);
+        self.pool.numbers.assignments.add(u64::from(is_logged_in));
         if let Some(server) = pool.try_lend(began) {
             self.pool.numbers.waits.record(0);
             return Ok(Lease::new(server, pool, &self.worker));

@@ -52,7 +52,7 @@ enum Admitted {
     /// One of a database.
     Client(Box<Draft>),
     /// One of the console.
-    Console(Arc<dyn Console>, Role),
+    Console(Arc<dyn Console>, Role, Vec<Share>),
 }
 
 /// An identity, without what is taken from the login at its end.
@@ -84,7 +84,7 @@ pub(super) async fn run(
     };
     let manner = plan.house.manner;
     let end = match tokio::time::timeout(limit, login.run(&plan)).await {
-        Ok(Ok(Admitted::Console(console, role))) => {
+        Ok(Ok(Admitted::Console(console, role, _shares))) => {
             drop(plan);
             match admin::run(&mut login, console, role).await {
                 Some(refusal) => refusal.into(),
@@ -100,7 +100,6 @@ pub(super) async fn run(
                 variables: draft.variables,
                 credential: draft.credential,
                 shares: draft.shares,
-                peer,
                 entry: login.entry,
                 open,
             };
@@ -254,10 +253,23 @@ impl Login {
         } else {
             self.prove(plan, wanted).await?;
         }
-        match console.admit(&wanted.user, is_own) {
-            Some(role) => Ok(Admitted::Console(console, role)),
-            None => Err(Refusal::new(AUTHORIZATION, "not allowed").into()),
+        let Some(role) = console.admit(&wanted.user, is_own) else {
+            return Err(Refusal::new(AUTHORIZATION, "not allowed").into());
+        };
+        let limits = Self::client_limits(plan, &wanted.database, 0, &wanted.user);
+        let mut shares = Vec::new();
+        for (what, limit, message) in limits {
+            let limit = match (&what, role) {
+                // There must be a way in, whatever happens.
+                (Of::Clients, _) => continue,
+                (_, Role::Admin) => 0,
+                (Of::DatabaseClients(_), Role::Stats) => plan.house.max_console_clients,
+                (_, Role::Stats) => limit,
+            };
+            let share = self.worker.shared.budgets.of(what).take(limit);
+            shares.push(share.ok_or_else(|| Refusal::new(TOO_MANY, message))?);
         }
+        Ok(Admitted::Console(console, role, shares))
     }
 
     /// Everything up to the startup message.
@@ -284,7 +296,10 @@ impl Login {
                 }
                 Opening::Gss => self.send(b"N").await?,
                 Opening::Cancel { process, secret } => {
-                    crate::client::serve::cancel(&self.worker, process, &secret).await;
+                    let cancel = crate::client::serve::cancel(&self.worker, process, &secret);
+                    if cancel.await.is_err() {
+                        self.entry.reason = Some("cancel_wait_timeout".into());
+                    }
                     return Err(End::Gone);
                 }
                 Opening::Session(startup) => {
@@ -311,6 +326,7 @@ impl Login {
         self.send(b"S").await?;
         let accept = tls.accept(self.take_stream()?);
         let stream = accept.await.map_err(|_| End::Gone)?;
+        self.entry.seen.set_tls(stream.protocol());
         self.socket = Socket::Tls(Box::new(stream));
         Ok(())
     }
@@ -362,17 +378,16 @@ impl Login {
         self.socket.write_all(bytes).await.map_err(|_| End::Gone)
     }
 
-    fn take_shares(
-        &self,
+    /// What limits the clients that there may be, and what one is told that is one too many.
+    fn client_limits(
         plan: &Plan,
         database: &str,
         database_limit: u32,
         user: &str,
-    ) -> Result<Vec<Share>, Refusal> {
-        let budgets = &self.worker.shared.budgets;
+    ) -> [(Of, u32, &'static str); 3] {
         let own = plan.users.get(user);
         let user_limit = own.map_or(plan.house.max_user_clients, |user| user.max_clients);
-        let wanted = [
+        [
             (
                 Of::Clients,
                 plan.house.max_clients,
@@ -388,7 +403,18 @@ impl Login {
                 user_limit,
                 "client connections exceeded (max_user_client_connections)",
             ),
-        ];
+        ]
+    }
+
+    fn take_shares(
+        &self,
+        plan: &Plan,
+        database: &str,
+        database_limit: u32,
+        user: &str,
+    ) -> Result<Vec<Share>, Refusal> {
+        let budgets = &self.worker.shared.budgets;
+        let wanted = Self::client_limits(plan, database, database_limit, user);
         let mut shares = Vec::new();
         for (what, limit, message) in wanted {
             let share = budgets.of(what).take(limit);

@@ -97,7 +97,7 @@ pub(crate) struct Identity {
     pub(crate) replication: Option<Vec<(String, String)>>,
     /// What it proved with, which servers may be logged in to with.
     pub(crate) credential: Credential,
-    pub(crate) peer: Peer,
+    #[expect(dead_code, reason = "held for as long as it counts")]
     pub(crate) shares: Vec<Share>,
     /// What is seen of it.
     pub(crate) entry: ClientEntry,

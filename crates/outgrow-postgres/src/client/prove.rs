@@ -64,6 +64,7 @@ impl Login {
                         manner: house.manner,
                         method: Method::Reject,
                         has_said_sasl: false,
+                        was_asked: false,
                     };
                     let refusal = login::Refusal::no_rule(&facts);
                     let is_ours = house.manner == Manner::PgBouncer;
@@ -93,6 +94,7 @@ impl Login {
             manner: house.manner,
             method: demand.method,
             has_said_sasl: false,
+            was_asked: false,
         };
         let (mut exchange, mut step) =
             ServerExchange::start(&facts, &demand, known, &settings, &random);
@@ -107,6 +109,7 @@ impl Login {
                     exchange.answer(&answer)
                 }
                 ServerStep::NeedSecret => {
+                    words.was_asked = true;
                     let answer = self.ask(plan, wanted).await?;
                     self.worker
                         .shared
@@ -140,6 +143,7 @@ impl Login {
         let asker = database.and_then(|database| database.auth_user.as_ref());
         let can_ask = asker.or(plan.house.auth_user.as_ref()).is_some();
         if let Some(user) = plan.users.get(&wanted.user)
+            && !user.is_only_limits
             && (user.secret.is_some() || !can_ask)
         {
             return Known::User(user.secret.clone());
@@ -190,6 +194,8 @@ impl Login {
         accept::hand_on(&self.worker, owner, Moved::Ask(ask));
         match receiver.await {
             Ok(Ok(answer)) => Ok(answer),
+            // The pool has no connection, as if the client waited for it.
+            Ok(Err(Some(refusal))) if house.manner == Manner::PgBouncer => Err(refusal.into()),
             // What the server says of it is for the log: the client is nobody yet.
             _ => Err(config_error()),
         }
@@ -222,6 +228,8 @@ struct Words {
     manner: Manner,
     method: Method,
     has_said_sasl: bool,
+    /// Whether a server was asked about the user.
+    was_asked: bool,
 }
 
 impl Words {
@@ -230,6 +238,7 @@ impl Words {
             return refusal.into();
         }
         let message = match (refusal.cause, self.method) {
+            (login::Cause::NoSuchUser, _) if self.was_asked => "no such user",
             (login::Cause::NoSuchUser | login::Cause::Password, Method::Trust) => {
                 "\"trust\" authentication failed"
             }

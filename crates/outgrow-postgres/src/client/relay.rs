@@ -9,6 +9,7 @@ use outgrow_core::Ticks;
 use super::Client;
 use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
+use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
 use crate::plan::PoolPlan;
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
@@ -39,8 +40,6 @@ pub(super) struct Relay<'r> {
     pub(super) client: &'r mut Client,
     pub(super) server: &'r mut Server,
     pub(super) plan: &'r Arc<PoolPlan>,
-    /// When the connection was lent.
-    pub(super) began: Ticks,
     /// When the query under way began.
     query_began: Option<Ticks>,
     /// When the transaction under way began.
@@ -78,7 +77,6 @@ impl<'r> Relay<'r> {
             client,
             server,
             plan,
-            began: now,
             query_began: None,
             transaction_began: None,
             last_word: now,
@@ -107,10 +105,17 @@ impl<'r> Relay<'r> {
     pub(super) fn bring_settings(&mut self) {
         let (client, server) = (&self.client, &mut self.server);
         let are_equal = client.session.settings() == &server.settings;
-        if client.variables.are_on(&server.variables) && are_equal {
+        let mut sql = Vec::new();
+        if server.plans != client.pool.plans() {
+            server.plans = client.pool.plans();
+            if server.prepared.len() > 0 {
+                server.prepared.clear();
+                sql.extend_from_slice(b"DEALLOCATE ALL;");
+            }
+        }
+        if sql.is_empty() && client.variables.are_on(&server.variables) && are_equal {
             return;
         }
-        let mut sql = Vec::new();
         client
             .variables
             .write_difference(&server.variables, &mut sql);
@@ -120,6 +125,12 @@ impl<'r> Relay<'r> {
             server.settings.clone_from(settings);
         }
         if !sql.is_empty() {
+            self.client
+                .identity
+                .entry
+                .say(Level::Debug, Topic::Other, || {
+                    format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
+                });
             self.client.up.put(|out| write::query(out, &sql));
             self.server.answers.push(crate::answers::Due::OurQuery);
         }
@@ -397,11 +408,27 @@ impl<'r> Relay<'r> {
             .note(&effect.text, effect.lexing, followed, is_failed);
     }
 
+    /// Takes note that the client's settings are on the connection, and of how the server writes them.
+    fn note_settings(&mut self) {
+        let entry = &self.client.identity.entry;
+        let note = |name: &str, old: &str, new: &str| {
+            entry.say(Level::Debug, Topic::Other, || {
+                format!(
+                    "varcache_set_canonical: setting {name} to its canonical version {old} -> {new}"
+                )
+            });
+        };
+        self.client.variables.adopt(&self.server.variables, note);
+    }
+
     /// Takes note that the server waits for what comes next.
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
-            self.asked = None;
+            if self.asked.take().is_none() {
+                self.note_settings();
+            }
+            let server = &mut *self.server;
             if server.answers.take_failure() {
                 let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
                 return Some(End::ServerGone(Some(refusal)));

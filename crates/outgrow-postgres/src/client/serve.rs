@@ -7,13 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Timer, Transport};
+use outgrow_core::settings::Address;
+use outgrow_net::{Stream, Timer, Transport};
+use tokio::time::error::Elapsed;
 
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
 use super::{Client, Identity, login};
+use crate::cancel::{self, Judgement};
+use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
 use crate::plan::{PoolPlan, Times};
@@ -28,8 +32,6 @@ use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::{Drain, Worker};
 
-/// How long a cancel request may take on its way to the server.
-const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 /// Serves a client until it leaves.
 pub(super) async fn run(
     worker: Arc<Worker>,
@@ -61,7 +63,7 @@ pub(super) async fn run(
         crate::variables::Variables::new(&plan.house.followed),
     );
     let mut client = Client {
-        cancel: worker.shared.cancels.add(),
+        cancel: worker.shared.cancels.add(plan.house.peer),
         timer: Timer::new(&worker.wheel),
         pool,
         socket,
@@ -266,15 +268,18 @@ impl Client {
         own.set_link(other.number);
         other.set_link(own.number);
         other.set_state(ServerState::Active);
+        server.is_fresh = false;
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
         relay.bring_settings();
-        let closes_fast = plan.house.closes_fast && plan.mode == PoolMode::Session;
+        let pool = Arc::clone(&relay.client.pool);
+        let is_session = plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
-            if closes_fast && other.is_over() && relay.is_at_rest() {
+            if is_session && other.is_over() && relay.is_at_rest() && pool.plan().house.closes_fast
+            {
                 let message = "database configuration changed";
                 return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
             }
@@ -309,7 +314,7 @@ impl Client {
             }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
             End::Refused(refusal) => {
-                server.entry.reason = refusal.message.clone();
+                server.entry.reason.clone_from(&refusal.message);
                 refusal
             }
         };
@@ -341,15 +346,39 @@ fn nothing_more() -> Refusal {
 }
 
 /// Passes a cancel request on to the server that works for the client.
-pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
-    let Some(client) = worker.shared.cancels.find(process, secret) else {
-        return;
+///
+/// # Errors
+/// It took too long.
+pub(super) async fn cancel(
+    worker: &Arc<Worker>,
+    process: u32,
+    secret: &[u8],
+) -> Result<(), Elapsed> {
+    let house = Arc::clone(&worker.shared.plan.load().house);
+    let (process, secret) = match cancel::judge(house.peer, process, secret) {
+        Judgement::Own(secret) => (process, secret),
+        Judgement::Peer(peer, secret) => {
+            if let Some(address) = house.peers.get(&peer) {
+                let send = send_cancel(address, process, &secret);
+                tokio::time::timeout(house.cancel, send).await?;
+            } else {
+                worker.shared.say(Level::Warning, Topic::Other, &"", || {
+                    "could not find peer to forward request to".to_owned()
+                });
+            }
+            return Ok(());
+        }
+        Judgement::Lost => return Ok(()),
+    };
+    let Some(client) = worker.shared.cancels.find(process, &secret) else {
+        return Ok(());
     };
     let Some(target) = client.target() else {
-        return;
+        return Ok(());
     };
     let opening = outgrow_upstream::Opening {
-        connect: CANCEL_LIMIT,
+        // The limit around it all is the one that counts.
+        connect: house.cancel * 2,
         unacknowledged: Duration::ZERO,
     };
     let send = async {
@@ -364,5 +393,23 @@ pub(super) async fn cancel(worker: &Arc<Worker>, process: u32, secret: &[u8]) {
         let mut byte = [0];
         poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()
     };
-    let _ = tokio::time::timeout(CANCEL_LIMIT, send).await;
+    tokio::time::timeout(house.cancel, send).await.map(|_| ())
+}
+
+/// Passes a cancel request on to another process like this one.
+async fn send_cancel(address: &Address, process: u32, secret: &[u8]) -> Option<()> {
+    let stream = match address {
+        Address::Tcp { host, port } => {
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await;
+            Stream::Tcp(stream.ok()?)
+        }
+        Address::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await.ok()?),
+    };
+    let mut socket = Socket::Plain(stream);
+    let mut out = Vec::new();
+    write::cancel(&mut out, process, secret);
+    socket.write_all(&out).await.ok()?;
+    let mut byte = [0];
+    poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()?;
+    Some(())
 }

@@ -35,12 +35,6 @@ pub(crate) struct Settings(Vec<Setting>);
 const CHARACTERISTICS: &[u8] = b"session characteristics";
 
 impl Settings {
-    /// Whether there is none.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether one of them decides what transactions are.
     pub(crate) fn decide_transactions(&self) -> bool {
         let mut names = self.0.iter().map(|setting| &*setting.name);

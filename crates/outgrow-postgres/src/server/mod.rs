@@ -34,8 +34,6 @@ pub(crate) struct Broken;
 pub(crate) mod transaction {
     /// None is open.
     pub(crate) const NONE: u8 = b'I';
-    /// One is open.
-    pub(crate) const OPEN: u8 = b'T';
     /// One is open and has failed.
     pub(crate) const FAILED: u8 = b'E';
 }
@@ -75,6 +73,7 @@ pub(crate) struct Server {
     /// The right to be connected to its endpoint.
     pub(crate) permit: Permit,
     /// What it takes of the budgets of its database and user.
+    #[expect(dead_code, reason = "held for as long as it counts")]
     pub(crate) shares: Vec<Share>,
 }
 

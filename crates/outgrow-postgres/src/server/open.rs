@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use outgrow_core::settings::Address;
-use outgrow_core::{Cause, Fault, Ticks};
+use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Endpoint, Opening, Permit};
 
@@ -16,8 +16,8 @@ use crate::cancel::Target;
 use crate::client::Settings;
 use crate::events::{Level, Topic};
 use crate::flow::Flow;
-use crate::login::{Channel, ClientExchange, ClientStep, Credential, Policy};
-use crate::plan::PoolPlan;
+use crate::login::{Channel, Cleartext, ClientExchange, ClientStep, Credential, Policy};
+use crate::plan::{Manner, PoolPlan};
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
 use crate::seen::ServerEntry;
@@ -53,7 +53,10 @@ impl Failure {
             Self::Broken(what) => Refusal::new("08001", *what),
             Self::Login(why) => Refusal::new(
                 crate::problem::PROTOCOL,
-                format!("server login failed: {why}"),
+                format!(
+                    "server login failed: {}",
+                    why.trim_start_matches("server login failed: ")
+                ),
             ),
         }
     }
@@ -76,7 +79,7 @@ pub(crate) struct Making<'p> {
 /// Makes a connection. To be bounded in time by the caller.
 pub(crate) async fn open(mut making: Making<'_>) -> Result<(Server, Welcome), Failure> {
     // For as long as it is not told otherwise: whoever runs out of patience drops this.
-    making.entry.reason = "connect timeout".into();
+    making.entry.reason = "connect failed".into();
     let outcome = log_in(&mut making).await;
     let login = match outcome {
         Ok(login) => login,
@@ -98,7 +101,6 @@ async fn tell(making: &mut Making<'_>, failure: &Failure) {
         Failure::Connect(_) if !is_known(making.permit.endpoint()).await => {
             "server DNS lookup failed".into()
         }
-        Failure::Connect(fault) if fault.cause == Cause::ConnectTimeout => "connect timeout".into(),
         Failure::Connect(_) => "connect failed".into(),
         _ if is_replication => "login failed".into(),
         _ => refusal.message.clone(),
@@ -137,6 +139,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
         .await
         .map_err(Failure::Connect)?;
+    making.entry.reason = "connect timeout".into();
     note_ends(making, &connection.stream);
     let mut login = Login {
         socket: Socket::Plain(connection.stream),
@@ -155,7 +158,14 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
         parameters.chain(more.map(|(name, value)| (name.as_str(), value.as_str()))),
     );
     login.send(&first).await?;
-    login.run(user, making.credential.clone()).await?;
+    let policy = Policy {
+        cleartext: match plan.house.manner {
+            Manner::Postgres => Cleartext::Encrypted,
+            Manner::PgBouncer => Cleartext::Anywhere,
+        },
+        ..Policy::default()
+    };
+    login.run(user, making.credential.clone(), &policy).await?;
     if !plan.database.connect_query.is_empty() {
         let problem = login.query(plan.database.connect_query.as_bytes()).await?;
         if let Some(problem) = problem {
@@ -170,10 +180,8 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
 /// Takes note of both ends.
 fn note_ends(making: &Making<'_>, stream: &Stream) {
     let seen = &making.entry.seen;
-    let named = making.parameters.iter();
-    let name = named
-        .filter(|(name, _)| name == "application_name")
-        .next_back();
+    let mut named = making.parameters.iter();
+    let name = named.rfind(|(name, _)| name == "application_name");
     seen.set_application(name.map_or("", |(_, value)| value));
     let mut from = String::new();
     if let Stream::Tcp(stream) = stream {
@@ -256,7 +264,12 @@ impl Login {
         }
     }
 
-    async fn run(&mut self, user: &str, credential: Credential) -> Result<(), Failure> {
+    async fn run(
+        &mut self,
+        user: &str,
+        credential: Credential,
+        policy: &Policy,
+    ) -> Result<(), Failure> {
         let mut nonce = [0; NONCE_BYTES];
         outgrow_core::random::system_bytes(&mut nonce);
         let channel = match self.socket.stream() {
@@ -264,8 +277,7 @@ impl Login {
             Stream::Tcp(_) if self.socket.is_encrypted() => Channel::Tls { end_point: None },
             Stream::Tcp(_) => Channel::Plain,
         };
-        let mut exchange =
-            ClientExchange::new(user, credential, channel, &Policy::default(), nonce);
+        let mut exchange = ClientExchange::new(user, credential, channel, policy, nonce);
         loop {
             let (tag, body) = self.receive().await?;
             match tag {
@@ -289,7 +301,7 @@ impl Login {
                     }
                 }
                 backend::NEGOTIATE_PROTOCOL_VERSION | backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
         self.until_ready().await
@@ -320,7 +332,7 @@ impl Login {
                 }
                 backend::READY_FOR_QUERY => return Ok(()),
                 backend::NOTICE_RESPONSE => {}
-                _ => return Err(self.other(tag, &body)),
+                _ => return Err(Self::other(tag, &body)),
             }
         }
     }
@@ -351,7 +363,7 @@ impl Login {
         }
     }
 
-    fn other(&self, tag: u8, body: &[u8]) -> Failure {
+    fn other(tag: u8, body: &[u8]) -> Failure {
         if tag != backend::ERROR_RESPONSE {
             return Failure::Broken("the server does not speak Postgres");
         }

@@ -3,23 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::lexer::{Lexer, Lexing, Token, TokenKind, scan, string_value};
+use super::lexer::{Lexer, Lexing, Names, Token, TokenKind, string_value};
 
 /// Longest name in bytes (`NAMEDATALEN` less one); the server cuts longer ones.
-pub(crate) const LONGEST: usize = 63;
+pub(crate) const LONGEST: u32 = 63;
 
-/// A name as it is compared: its bytes folded if it is a word, its quotes removed if it has some.
+/// What a name is found by: a hash of its bytes, folded if it is a word and without its quotes if it has some.
+/// Not secret: whoever compares by it compares the bytes as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// Of all of it. Not secret: whoever compares by it compares the bytes as well.
-    pub(crate) hash: u64,
-    /// Its first eight bytes, the first one lowest.
-    pub(crate) first: u64,
-    /// Bytes of it.
-    pub(crate) length: u32,
-    /// Whether a byte of it is not ASCII: then how the server knows it depends on encodings.
-    pub(crate) is_ascii: bool,
-}
+pub(crate) struct Key(pub(crate) u64);
 
 const MULTIPLIER: u64 = 0x9fb2_1c65_1e98_df25;
 
@@ -32,82 +24,114 @@ const fn mix(hash: u64, word: u64) -> u64 {
 impl Key {
     /// Of a name that is folded already.
     pub(crate) const fn of(name: &[u8]) -> Self {
-        let (mut hash, mut first, mut at) = (name.len() as u64, 0, 0);
-        let mut is_ascii = true;
-        while at < name.len() || at == 0 {
-            let (mut word, mut index) = (0_u64, 0);
-            while index < 8 && at + index < name.len() {
-                is_ascii &= name[at + index] < 128;
-                word |= (name[at + index] as u64) << (8 * index);
-                index += 1;
-            }
-            hash = mix(hash, word);
-            if at == 0 {
-                first = word;
-            }
-            at += 8;
-        }
-        Self {
-            hash,
-            first,
-            length: name.len() as u32,
-            is_ascii,
-        }
-    }
-
-    /// Of the bytes from `start` to `end`, folded or as they are. Same as [`Key::of`] of them.
-    #[inline(always)]
-    fn within(text: &[u8], start: usize, end: usize, folds: bool) -> Self {
-        let length = end - start;
-        let read = |at: usize| {
-            let word = scan::keep(scan::load(text, at), end - at);
-            if folds { scan::fold(word) } else { word }
-        };
-        let first = read(start);
-        let mut hash = mix(length as u64, first);
-        let mut high = first;
-        let mut at = start + 8;
-        while at < end {
-            let word = read(at);
-            hash = mix(hash, word);
-            high |= word;
-            at += 8;
-        }
-        Self {
-            hash,
-            first,
-            length: length as u32,
-            is_ascii: high & 0x8080_8080_8080_8080 == 0,
-        }
-    }
-
-    /// Of a name in a text; of an identifier with Unicode escapes, none.
-    #[inline(always)]
-    pub(crate) fn of_token(text: &[u8], token: Token) -> Option<Self> {
-        let range = token.range();
-        match token.kind {
-            TokenKind::Word => Some(Self::within(text, range.start, range.end, true)),
-            TokenKind::Quoted => {
-                let (start, end) = (range.start + 1, range.end - 1);
-                match has_quote(text, start, end) {
-                    false => Some(Self::within(text, start, end, false)),
-                    true => Some(Self::of(&unquote(&text[start..end]))),
-                }
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the server cuts it, so that it is another name.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.length as usize > LONGEST
+        KeyReader::of(name).key()
     }
 }
 
-/// Whether a quote stands in a quoted identifier.
-#[inline(always)]
-fn has_quote(text: &[u8], start: usize, end: usize) -> bool {
-    scan::find(text, start, b'"').is_some_and(|found| found < end)
+/// Makes the key of a name that is being read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyReader {
+    // All of one size, so that what is stored is what is loaded.
+    hash: u64,
+    first: u64,
+    length: u64,
+    high: u64,
+    doubled: u64,
+}
+
+impl KeyReader {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            hash: 0,
+            first: 0,
+            length: 0,
+            high: 0,
+            doubled: 0,
+        }
+    }
+
+    #[inline(always)]
+    const fn take(&mut self, word: u64, count: usize) {
+        if self.length == 0 {
+            self.first = word;
+        }
+        self.hash = mix(self.hash, word);
+        self.high |= word;
+        self.length += count as u64;
+    }
+
+    #[inline(always)]
+    pub(crate) const fn key(&self) -> Key {
+        Key(mix(self.hash, self.length))
+    }
+
+    /// Of a name that is folded already.
+    pub(crate) const fn of(name: &[u8]) -> Self {
+        let mut reading = Self::new();
+        let mut at = 0;
+        while at < name.len() {
+            let (mut word, mut index) = (0_u64, 0);
+            while index < 8 && at + index < name.len() {
+                word |= (name[at + index] as u64) << (8 * index);
+                index += 1;
+            }
+            reading.take(word, index);
+            at += index;
+        }
+        reading
+    }
+
+    /// Its first eight bytes and its length, which say all of a name of eight bytes or less.
+    #[inline(always)]
+    pub(crate) const fn beginning(&self) -> (u64, u64) {
+        (self.first, self.length)
+    }
+
+    /// Whether a byte of it is not ASCII: then how the server knows it depends on encodings.
+    #[inline(always)]
+    pub(crate) const fn is_foreign(&self) -> bool {
+        self.high & 0x8080_8080_8080_8080 != 0
+    }
+
+    /// The key of the name that was read last, which is `token`.
+    #[inline(always)]
+    pub(crate) fn finish(&self, text: &[u8], token: Token) -> Key {
+        if self.doubled != 0 {
+            return finish_doubled(text, token);
+        }
+        self.key()
+    }
+}
+
+#[cold]
+fn finish_doubled(text: &[u8], token: Token) -> Key {
+    let inside = text.get(token.start as usize + 1..token.end as usize - 1);
+    Key::of(&unquote(inside.unwrap_or_default()))
+}
+
+impl Names for KeyReader {
+    #[inline(always)]
+    fn begin(&mut self, _: bool) {
+        *self = Self::new();
+    }
+
+    #[inline(always)]
+    fn eight(&mut self, word: u64) {
+        self.take(word, 8);
+    }
+
+    #[inline(always)]
+    fn rest(&mut self, word: u64, count: usize) {
+        if count > 0 {
+            self.take(word, count);
+        }
+    }
+
+    #[inline(always)]
+    fn doubled(&mut self) {
+        self.doubled = 1;
+    }
 }
 
 /// An identifier's bytes between its quotes, with two quotes as one.
@@ -175,20 +199,20 @@ impl fmt::Debug for Name<'_> {
 mod tests {
     use super::*;
 
-    fn only(text: &str) -> Token {
+    fn only(text: &str) -> (Key, bool) {
         let mut tokens = Lexer::new(text.as_bytes(), Lexing::default());
-        let token = tokens.next().expect("a token");
+        let mut reading = KeyReader::new();
+        let token = tokens.advance(&mut reading).expect("a token");
         assert_eq!(tokens.next(), None, "{text}");
-        token
+        (reading.finish(text.as_bytes(), token), reading.is_foreign())
     }
 
     #[test]
     fn keys_are_those_of_the_folded_name() {
         let check = |written: &str, folded: &str| {
-            let token = only(written);
-            let key = Key::of_token(written.as_bytes(), token).expect("a name");
+            let (key, is_foreign) = only(written);
             assert_eq!(key, Key::of(folded.as_bytes()), "{written}");
-            assert_eq!(key.is_ascii, folded.is_ascii());
+            assert_eq!(is_foreign, !folded.is_ascii());
             let name = Name::Written(written.as_bytes());
             assert!(name.is(folded), "{name:?}");
         };

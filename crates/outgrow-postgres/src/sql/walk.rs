@@ -6,22 +6,24 @@
 
 use super::hint::Hints;
 use super::lexer::{Lexer, Lexing, Token, TokenKind};
-use super::name::Key;
+use super::name::{Key, KeyReader, LONGEST};
 use super::words::{Class, Word};
 
 /// A token with what is known of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
-    pub(crate) token: Token,
-    pub(crate) word: Word,
     /// Of a name; of anything else, and of a name with Unicode escapes, of nothing.
     pub(crate) key: Key,
+    pub(crate) token: Token,
+    pub(crate) word: Word,
     /// Parentheses around it; those of its own count for `)` but not for `(`.
     pub(crate) depth: u32,
     /// It is the first of a statement.
     pub(crate) begins: bool,
     /// It is the semicolon behind a statement, and no part of it.
     pub(crate) ends: bool,
+    /// It is a name that is not all ASCII.
+    pub(crate) is_foreign: bool,
 }
 
 /// Gives a text's steps one after the other.
@@ -29,11 +31,14 @@ pub(crate) struct Step {
 pub(crate) struct Walk<'a> {
     text: &'a [u8],
     lexer: Lexer<'a>,
+    reading: KeyReader,
     depth: u32,
     /// Whether a statement has begun.
     inside: bool,
     body: Body,
 }
+
+const NOTHING: Key = Key::of(b"");
 
 /// Whether we are in a function's body, in which semicolons end nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,13 +52,12 @@ struct Body {
     names: bool,
 }
 
-const NOTHING: Key = Key::of(b"");
-
 impl<'a> Walk<'a> {
     pub(crate) fn new(text: &'a [u8], lexing: Lexing) -> Self {
         Self {
             text,
             lexer: Lexer::new(text, lexing),
+            reading: KeyReader::new(),
             depth: 0,
             inside: false,
             body: Body::default(),
@@ -102,14 +106,16 @@ impl Iterator for Walk<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Step> {
-        let token = self.lexer.next()?;
+        let token = self.lexer.advance(&mut self.reading)?;
+        let reading = &self.reading;
         let (mut word, mut key) = (Word::Other, NOTHING);
         let mut depth = self.depth;
-        let mut ends = false;
+        let (mut ends, mut is_foreign) = (false, false);
         match token.kind {
             TokenKind::Word | TokenKind::Quoted => {
-                key = Key::of_token(self.text, token).unwrap_or(NOTHING);
-                word = Word::of(self.text, token, &key);
+                key = reading.finish(self.text, token);
+                word = Word::of(self.text, token, key, reading);
+                is_foreign = reading.is_foreign();
             }
             TokenKind::Open => {
                 self.depth = self.depth.saturating_add(1);
@@ -128,12 +134,13 @@ impl Iterator for Walk<'_> {
             self.body.step(token, word, begins);
         }
         Some(Step {
+            key,
             token,
             word,
-            key,
             depth,
             begins,
             ends,
+            is_foreign,
         })
     }
 }
@@ -147,16 +154,24 @@ impl Step {
             end: 0,
         },
         word: Word::Other,
-        key: NOTHING,
+        key: Key::of(b""),
         depth: 0,
         begins: false,
         ends: true,
+        is_foreign: false,
     };
 
     /// Whether it is a word that can be no name here: a reserved one. What stands before it has to be
     /// asked as well.
     pub(crate) fn is_reserved(&self) -> bool {
         self.word.class() == Class::Reserved
+    }
+
+    /// Whether the server cuts it, so that it is another name.
+    #[inline(always)]
+    pub(crate) fn is_cut(&self) -> bool {
+        let quotes = 2 * u32::from(self.is(TokenKind::Quoted));
+        self.token.end - self.token.start > LONGEST + quotes
     }
 
     pub(crate) fn is(&self, kind: TokenKind) -> bool {

@@ -3,7 +3,7 @@
 //! Keywords differ between versions; what is said of a word here holds from version 12 to 18.
 
 use super::lexer::{Token, TokenKind};
-use super::name::Key;
+use super::name::{Key, KeyReader};
 
 /// What an unquoted word is to the grammar when `(` follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ macro_rules! words {
 words! {
     Reserved {
         All "all" Analyse "analyse" Analyze "analyze" And "and" Any "any" Array "array" As "as"
-        Asc "asc" Asymmetric "asymmetric" Both "both" Case "case" CastWord "cast" Check "check"
+        Asc "asc" Asymmetric "asymmetric" Both "both" Case "case" CastAs "cast" Check "check"
         Collate "collate" Column "column" Constraint "constraint" Create "create"
         CurrentCatalog "current_catalog" CurrentDate "current_date" CurrentRole "current_role"
         CurrentTime "current_time" CurrentTimestamp "current_timestamp" CurrentUser "current_user"
@@ -70,7 +70,7 @@ words! {
     }
     Grammar {
         By "by" Columns "columns" Cube "cube" Escape "escape" Filter "filter" Ilike "ilike"
-        Join "join" Like "like" Materialized "materialized" OperatorWord "operator" Over "over"
+        Join "join" Like "like" Materialized "materialized" OperatorName "operator" Over "over"
         Repeatable "repeatable" Rollup "rollup" Sets "sets" Varying "varying" Zone "zone"
     }
     Free {
@@ -82,8 +82,8 @@ words! {
         Deallocate "deallocate" Declare "declare" Delete "delete" Discard "discard"
         Document "document" Drop "drop" Execute "execute" Explain "explain" Function "function"
         Global "global" Hold "hold" Import "import" Insert "insert" Isolation "isolation"
-        KeyWord "key" Level "level" Listen "listen" Load "load" Local "local" Lock "lock"
-        Merge "merge" Move "move" Names "names" No "no" Notify "notify" OptionWord "option"
+        KeyOf "key" Level "level" Listen "listen" Load "load" Local "local" Lock "lock"
+        Merge "merge" Move "move" Names "names" No "no" Notify "notify" OptionOf "option"
         Plans "plans" Prepare "prepare" Prepared "prepared" Procedure "procedure"
         Program "program" Read "read" Reassign "reassign" Recursive "recursive"
         Refresh "refresh" Reindex "reindex" Release "release"
@@ -116,11 +116,11 @@ const SLOTS: usize = 1024;
 
 /// Which word is in a slot; each is in the first free one from its hash on.
 const TABLE: [u16; SLOTS] = {
-    assert!(TEXTS.len() < SLOTS / 2);
+    assert!(COUNT < SLOTS / 2);
     let mut table = [0; SLOTS];
     let mut index = 1;
-    while index < TEXTS.len() {
-        let mut slot = KEYS[index].hash as usize % SLOTS;
+    while index < COUNT {
+        let mut slot = Key::of(TEXTS[index].as_bytes()).0 as usize % SLOTS;
         while table[slot] != 0 {
             slot = (slot + 1) % SLOTS;
         }
@@ -132,49 +132,52 @@ const TABLE: [u16; SLOTS] = {
 
 const COUNT: usize = TEXTS.len();
 
-const KEYS: [Key; COUNT] = {
-    let mut keys = [Key::of(b""); COUNT];
-    let mut index = 0;
+/// Of every word its first eight bytes and its length.
+const BEGINNINGS: [(u64, u64); COUNT] = {
+    let mut beginnings = [(0, 0); COUNT];
+    let mut index = 1;
     while index < COUNT {
-        keys[index] = Key::of(TEXTS[index].as_bytes());
+        beginnings[index] = KeyReader::of(TEXTS[index].as_bytes()).beginning();
         index += 1;
     }
-    keys
+    beginnings
 };
 
 impl Word {
-    /// What the unquoted word is that has this key.
+    /// What the unquoted word is that was just read.
     #[inline(always)]
-    pub(crate) fn of(text: &[u8], token: Token, key: &Key) -> Self {
+    pub(crate) fn of(text: &[u8], token: Token, key: Key, reading: &KeyReader) -> Self {
         match token.kind {
-            TokenKind::Word => Self::find(key, token.of(text)),
+            TokenKind::Word => Self::find(token.of(text), key, reading.beginning()),
             _ => Self::Other,
         }
     }
 
-    /// What the name is that has this key, in quotes or not: never to be taken for a keyword.
-    pub(crate) fn named(text: &[u8], token: Token, key: &Key) -> Self {
+    /// What the name is, in quotes or not: never to be taken for a keyword.
+    pub(crate) fn named(text: &[u8], token: Token) -> Self {
         let raw = token.of(text);
-        match token.kind {
-            TokenKind::Word => Self::find(key, raw),
-            TokenKind::Quoted => Self::find(key, &raw[1..raw.len() - 1]),
-            _ => Self::Other,
-        }
+        let inside = match token.kind {
+            TokenKind::Quoted => raw.get(1..raw.len() - 1).unwrap_or_default(),
+            TokenKind::Word => raw,
+            _ => return Self::Other,
+        };
+        let reading = match token.kind {
+            TokenKind::Word => KeyReader::of(&raw.to_ascii_lowercase()),
+            _ => KeyReader::of(inside),
+        };
+        Self::find(inside, reading.key(), reading.beginning())
     }
 
     #[inline(always)]
-    fn find(key: &Key, name: &[u8]) -> Self {
-        let mut slot = key.hash as usize % SLOTS;
+    fn find(name: &[u8], key: Key, beginning: (u64, u64)) -> Self {
+        let mut slot = key.0 as usize % SLOTS;
         loop {
             let index = usize::from(TABLE[slot]);
             if index == 0 {
                 return Self::Other;
             }
-            let found = &KEYS[index];
-            let is_same = found.hash == key.hash
-                && found.first == key.first
-                && found.length == key.length
-                && (key.length <= 8 || name.eq_ignore_ascii_case(TEXTS[index].as_bytes()));
+            let is_same = BEGINNINGS[index] == beginning
+                && (name.len() <= 8 || name.eq_ignore_ascii_case(TEXTS[index].as_bytes()));
             if is_same {
                 return WORDS[index];
             }
@@ -202,9 +205,10 @@ mod tests {
 
     fn word(text: &str) -> Word {
         let text = text.as_bytes();
-        let token = Lexer::new(text, Lexing::default()).next().expect("a token");
-        let key = Key::of_token(text, token).expect("a name");
-        Word::of(text, token, &key)
+        let mut reading = KeyReader::new();
+        let mut lexer = Lexer::new(text, Lexing::default());
+        let token = lexer.advance(&mut reading).expect("a token");
+        Word::of(text, token, reading.finish(text, token), &reading)
     }
 
     #[test]

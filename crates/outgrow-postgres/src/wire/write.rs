@@ -105,7 +105,7 @@ pub fn backend_key(out: &mut Vec<u8>, process: u32, secret: &[u8]) {
 /// An Authentication message of any kind, by its body.
 pub fn authentication(out: &mut Vec<u8>, body: &[u8]) {
     message(out, backend::AUTHENTICATION, |out| {
-        out.extend_from_slice(body)
+        out.extend_from_slice(body);
     });
 }
 

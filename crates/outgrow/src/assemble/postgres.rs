@@ -8,8 +8,7 @@ use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
 use outgrow_postgres::events::{Level, Outlet, Topic};
-use outgrow_postgres::login::hba::{Hba, Maps};
-use outgrow_postgres::login::{Credential, Secret, ServerSettings, UserList};
+use outgrow_postgres::login::{Secret, ServerSettings};
 use outgrow_postgres::plan::{
     DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
@@ -258,6 +257,7 @@ fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
         max_clients: user.max_clients,
         max_servers: user.max_server_connections,
         reserve: None,
+        is_only_limits: false,
         times: Times::default(),
     }
 }

@@ -11,7 +11,7 @@ use super::control::{Bouncer, Ending, Standstill};
 use super::show;
 
 /// How often it is looked whether what was waited for is there.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The console of a [`Bouncer`].
 #[derive(Debug)]
@@ -79,11 +79,13 @@ async fn obey(
         Command::SetParameter(_) => answer::set_parameter(out),
         Command::Set { key, value } => {
             bouncer.set(&key, &value)?;
+            until(|| shared.is_followed()).await;
             answer::set(out, &key, &value, true);
         }
         Command::Reload => {
             bouncer.log.info("RELOAD command issued");
             bouncer.reload().map_err(|_| ConsoleError::Reload)?;
+            until(|| shared.is_followed()).await;
             answer::complete(out, "RELOAD");
         }
         Command::Pause(None) => {
@@ -138,11 +140,13 @@ async fn of_databases(
         Command::Disable(name) => {
             check(bouncer, &name, "disable")?;
             bouncer.disable(&name, true);
+            until(|| shared.is_followed()).await;
             answer::complete(out, "DISABLE");
         }
         Command::Enable(name) => {
             check(bouncer, &name, "enable")?;
             bouncer.disable(&name, false);
+            until(|| shared.is_followed()).await;
             answer::complete(out, "ENABLE");
         }
         Command::Reconnect(name) => {

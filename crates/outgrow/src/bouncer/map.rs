@@ -100,6 +100,7 @@ pub(super) fn plan(ini: &Ini, files: &Files, around: &Surroundings<'_>) -> Plan 
         let own = ini.users.get(name).unwrap_or(&nothing);
         let mut plan = user_plan(own, settings);
         plan.secret = files.users.get(name).cloned().flatten();
+        plan.is_only_limits = !files.users.contains_key(name);
         users.insert(name.clone(), Arc::new(plan));
     }
     Plan {
@@ -144,6 +145,7 @@ fn house(settings: &Settings, hba: Option<Hba>) -> House {
             .filter(|name| !name.is_empty()),
         auth_query: settings.auth_query.clone(),
         max_clients: count(settings.max_client_conn),
+        max_console_clients: count(settings.max_db_client_connections),
         max_user_clients: count(settings.max_user_client_connections),
         max_user_servers: count(settings.max_user_connections),
         followed: Followed::new(words(&settings.track_extra_parameters)),
@@ -288,6 +290,7 @@ fn limits(database: &Database, settings: &Settings) -> Limits {
 fn user_plan(user: &User, settings: &Settings) -> UserPlan {
     UserPlan {
         secret: None,
+        is_only_limits: false,
         mode: user.pool_mode.map(mode),
         pool_size: user
             .pool_size

@@ -314,7 +314,6 @@ fn console_database(settings: &Settings, clients: &[Arc<ClientSeen>]) -> Databas
         reserve_pool_size: 0,
         pool_mode: Some(PoolMode::Statement),
         max_connections: 0,
-        max_client_connections: 0,
         current_client_connections: count_of(clients, CONSOLE),
         ..database_row(CONSOLE, &Database::default(), settings)
     }

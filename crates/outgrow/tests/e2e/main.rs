@@ -18,6 +18,7 @@ mod misuse;
 mod moments;
 mod outage;
 mod postgres;
+mod postgres_pgbouncer;
 mod replicas;
 mod shop;
 mod soak;

@@ -316,8 +316,8 @@ impl ServerExchange {
                 Stored::User(Some(Secret::Md5(_) | Secret::Plain(_))) => self.ask_md5(),
                 Stored::User(Some(Secret::Scram(_))) => self.begin_scram(),
                 Stored::User(None) | Stored::Nobody => match self.settings.unknown_user {
-                    UnknownUser::Md5 => self.ask_md5(),
-                    UnknownUser::Scram | UnknownUser::Told => self.begin_scram(),
+                    UnknownUser::Md5 | UnknownUser::Told => self.ask_md5(),
+                    UnknownUser::Scram => self.begin_scram(),
                 },
             },
             Method::ScramSha256 => self.begin_scram(),

@@ -190,7 +190,7 @@ impl Catalogue {
 
     /// What is known of a name, which is `name` in the text `text`.
     #[inline]
-    pub(crate) fn flags(&self, key: &Key, text: &[u8], name: Token) -> Flags {
+    pub(crate) fn flags(&self, key: Key, text: &[u8], name: Token) -> Flags {
         self.names
             .find(key, text, name)
             .map_or(Flags::default(), Flags)
@@ -198,7 +198,7 @@ impl Catalogue {
 
     /// The same, quickly, of a name that stands anywhere: functions' flags may be left out.
     #[inline(always)]
-    pub(crate) fn flags_anywhere(&self, key: &Key, text: &[u8], name: Token) -> Flags {
+    pub(crate) fn flags_anywhere(&self, key: Key, text: &[u8], name: Token) -> Flags {
         if self.names.may_be_suspect(key) {
             self.flags(key, text, name)
         } else {

@@ -7,8 +7,8 @@
 //! The server works out what hangs on what, by object ids. An object is suspect when it may call a volatile
 //! function, or a function that answers for one server only, or is not to be had on a replica:
 //!
-//! - functions: volatile ones; those with arguments whose defaults are suspect; aggregates by what they are made
-//!   of; those with suspect types as arguments or result
+//! - functions: volatile ones; those that execute what a text says; those with arguments whose defaults are
+//!   suspect; aggregates by what they are made of; those with suspect types as arguments or result
 //! - operators by their functions, operator classes by their functions and operators
 //! - types: domains by their checks; types by what reads and writes them and by casts; composite, array and
 //!   range types by what they are made of; types by their default operator class
@@ -93,14 +93,17 @@ item(class, oid, field, rest) AS MATERIALIZED (
   SELECT DISTINCT class, oid, pg_catalog.split_part(part, ' ', 1), part FROM (
     SELECT class, oid, pg_catalog.unnest(pg_catalog.string_to_array(body, ' :')) AS part FROM tree) AS parts
   WHERE pg_catalog.split_part(part, ' ', 1) IN ('funcid', 'opfuncid', 'aggfnoid', 'winfnoid', 'relid',
-    'resulttype', 'opno', 'eqop', 'sortop', 'opnos')
+    'opno', 'eqop', 'sortop', 'opnos', 'resulttype', 'funccoltypes', 'coltypes')
 ),
-edge(class, oid, target, value) AS MATERIALIZED (
+part(class, oid, target, value) AS (
   SELECT class, oid,
     CASE WHEN field IN ('funcid', 'opfuncid', 'aggfnoid', 'winfnoid') THEN 'f'
-      WHEN field = 'relid' THEN 'r' WHEN field = 'resulttype' THEN 't' ELSE 'o' END,
-    (pg_catalog.regexp_matches(rest, '\m\d+', 'g'))[1]::pg_catalog.oid
+      WHEN field = 'relid' THEN 'r' WHEN field IN ('opno', 'eqop', 'sortop', 'opnos') THEN 'o' ELSE 't' END,
+    (pg_catalog.regexp_matches(rest, '[0-9]+', 'g'))[1]::pg_catalog.oid
   FROM item
+),
+edge(class, oid, target, value) AS MATERIALIZED (
+  SELECT class, oid, target, value FROM part WHERE target <> 't' OR value >= 16384
   UNION ALL SELECT 'o', oid, 'f', oprcode::pg_catalog.oid FROM pg_catalog.pg_operator
   UNION ALL SELECT 'f', aggfnoid::pg_catalog.oid, 'f', pg_catalog.unnest(ARRAY[aggtransfn, aggfinalfn,
       aggcombinefn, aggserialfn, aggdeserialfn, aggmtransfn, aggminvtransfn,
@@ -134,8 +137,8 @@ edge(class, oid, target, value) AS MATERIALIZED (
 suspect(class, oid) AS (
   SELECT 'f', oid FROM pg_catalog.pg_proc
     WHERE prokind <> 'p' AND prorettype NOT IN (2279, 3838)
-      AND (provolatile = 'v' OR pronamespace = 11 AND (proname ~ '^(pg_stat_get_|txid_current|",
-    // Of one server, one session or one moment, though they are stable.
+      AND (provolatile = 'v' OR proname ~ '^(crosstab|connectby|xpath_table)' OR pronamespace = 11 AND (proname ~ '^(pg_stat_get_|txid_current|",
+    // They are stable, but execute what a text says, or are of one server, one session or one moment.
     r"pg_current_xact_id|inet_(client|server)_|pg_walfile_name|(table|schema|database)_to_xml|",
     r"pg_input_|pg_available_extension|pg_extension_update_paths)' OR proname IN ('pg_backend_pid',
       'pg_postmaster_start_time', 'pg_conf_load_time', 'pg_current_snapshot', 'pg_cursor',
@@ -155,7 +158,8 @@ UNION ALL SELECT 'G', (",
 UNION ALL SELECT CASE WHEN pg_catalog.bool_or(s.oid IS NOT NULL) THEN 'F' ELSE 'f' END, p.proname::text
   FROM pg_catalog.pg_proc AS p LEFT JOIN suspect AS s ON s.class = 'f' AND s.oid = p.oid
   GROUP BY p.proname
-  HAVING pg_catalog.bool_or(s.oid IS NOT NULL OR NOT 2281 = ANY (p.proargtypes))
+  HAVING pg_catalog.bool_or(s.oid IS NOT NULL OR NOT 2281 = ANY (p.proargtypes) AND p.prokind <> 'p'
+    AND p.prorettype NOT IN (2279, 3838))
 UNION ALL SELECT DISTINCT 'A', p.proname::text FROM pg_catalog.pg_proc AS p
   JOIN suspect AS s ON s.class = 'f' AND s.oid = p.oid
   JOIN pg_catalog.pg_type AS t ON t.oid = p.proargtypes[0]

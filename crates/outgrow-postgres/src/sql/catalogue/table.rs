@@ -28,12 +28,12 @@ pub(super) struct Table {
     filter: Box<[u64]>,
 }
 
-fn tag(key: &Key) -> u32 {
-    (key.hash >> 32) as u32
+fn tag(key: Key) -> u32 {
+    (key.0 >> 32) as u32
 }
 
-fn filter_bit(key: &Key) -> (usize, u64) {
-    let bit = (key.hash >> 16) as usize % FILTER_BITS;
+fn filter_bit(key: Key) -> (usize, u64) {
+    let bit = (key.0 >> 16) as usize % FILTER_BITS;
     (bit / 64, 1 << (bit % 64))
 }
 
@@ -51,13 +51,13 @@ impl Table {
             let key = Key::of(name);
             // The server has no longer ones.
             let length = u8::try_from(name.len()).ok().filter(|&length| length > 0)?;
-            let mut place = key.hash as usize;
+            let mut place = key.0 as usize;
             let mut probes = 0;
             loop {
                 let slot = &mut table.slots[place & (size - 1)];
                 if slot.length == 0 {
                     *slot = Slot {
-                        tag: tag(&key),
+                        tag: tag(key),
                         at: u32::try_from(bytes.len()).ok()?,
                         length,
                         flags: *flags,
@@ -66,7 +66,7 @@ impl Table {
                     break;
                 }
                 let known = slot.at as usize..slot.at as usize + usize::from(slot.length);
-                if slot.tag == tag(&key) && bytes.get(known) == Some(name) {
+                if slot.tag == tag(key) && bytes.get(known) == Some(name) {
                     slot.flags |= flags;
                     break;
                 }
@@ -77,7 +77,7 @@ impl Table {
                 }
             }
             if is_suspect(*flags) {
-                let (word, bit) = filter_bit(&key);
+                let (word, bit) = filter_bit(key);
                 table.filter[word] |= bit;
             }
         }
@@ -87,15 +87,15 @@ impl Table {
 
     /// The flags of a name, whose key is `key` and which is `name` in `text`.
     #[inline]
-    pub(super) fn find(&self, key: &Key, text: &[u8], name: Token) -> Option<u8> {
+    pub(super) fn find(&self, key: Key, text: &[u8], name: Token) -> Option<u8> {
         let mask = self.slots.len().checked_sub(1)?;
-        let mut place = key.hash as usize;
+        let mut place = key.0 as usize;
         for _ in 0..=MOST_PROBES {
             let slot = self.slots[place & mask];
             if slot.length == 0 {
                 return None;
             }
-            if slot.tag == tag(key) && u32::from(slot.length) == key.length {
+            if slot.tag == tag(key) {
                 let known = slot.at as usize..slot.at as usize + usize::from(slot.length);
                 if is_same(self.bytes.get(known)?, text, name) {
                     return Some(slot.flags);
@@ -108,7 +108,7 @@ impl Table {
 
     /// False when the name is surely none of those that are suspect anywhere.
     #[inline(always)]
-    pub(super) fn may_be_suspect(&self, key: &Key) -> bool {
+    pub(super) fn may_be_suspect(&self, key: Key) -> bool {
         let (word, bit) = filter_bit(key);
         self.filter.get(word).is_some_and(|bits| bits & bit != 0)
     }

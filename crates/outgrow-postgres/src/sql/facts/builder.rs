@@ -52,7 +52,7 @@ impl<'a> Builder<'a> {
 
     /// Takes a step; true when it has ended the statement.
     #[inline(always)]
-    pub(crate) fn step(&mut self, previous: &Step, step: &Step) -> bool {
+    pub(crate) fn step(&mut self, previous: Step, step: Step) -> bool {
         if step.ends {
             return self.is_open();
         }
@@ -71,7 +71,7 @@ impl<'a> Builder<'a> {
         false
     }
 
-    fn begin(&mut self, step: &Step) {
+    fn begin(&mut self, step: Step) {
         self.start = step.token.start as usize;
         self.verb = step.word;
         self.pins = Pins::default();
@@ -95,7 +95,7 @@ impl<'a> Builder<'a> {
     }
 
     #[inline(always)]
-    fn word(&mut self, previous: &Step, step: &Step) {
+    fn word(&mut self, previous: Step, step: Step) {
         match step.word {
             Word::Other => {}
             Word::Into if !previous.is(TokenKind::Dot) => {
@@ -131,7 +131,7 @@ impl<'a> Builder<'a> {
     }
 
     #[inline(always)]
-    fn dot(&mut self, previous: &Step) {
+    fn dot(&mut self, previous: Step) {
         const PG_TEMP: Key = Key::of(b"pg_temp");
         if previous.key == PG_TEMP && previous.token.kind.is_name() {
             // Whatever is made there; reading it there needs one who made it.
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
     }
 
     #[inline(always)]
-    fn open(&mut self, previous: &Step) {
+    fn open(&mut self, previous: Step) {
         if previous.word.is_of_interest() || previous.is(TokenKind::Quoted) {
             self.call(previous);
         }
@@ -148,8 +148,8 @@ impl<'a> Builder<'a> {
 
     /// A call of a function that may concern us.
     #[cold]
-    fn call(&mut self, name: &Step) {
-        match Word::named(self.text, name.token, &name.key) {
+    fn call(&mut self, name: Step) {
+        match Word::named(self.text, name.token) {
             Word::AdvisoryLock
             | Word::AdvisoryLockShared
             | Word::TryAdvisoryLock

@@ -165,7 +165,7 @@ impl Facts {
         let mut walk = Walk::new(text, lexing);
         let mut previous = Step::NONE;
         for step in walk.by_ref() {
-            if builder.step(&previous, &step) {
+            if builder.step(previous, step) {
                 facts.add(&builder.finish());
             }
             previous = step;
@@ -242,7 +242,7 @@ impl<'a> Iterator for Statements<'a> {
 
     fn next(&mut self) -> Option<Statement<'a>> {
         for step in self.walk.by_ref() {
-            let is_whole = self.builder.step(&self.previous, &step);
+            let is_whole = self.builder.step(self.previous, step);
             self.previous = step;
             if is_whole {
                 return Some(self.builder.finish());

@@ -51,7 +51,7 @@ fn arguments(text: &[u8], walk: &mut Walk<'_>) -> Option<SettingCall> {
     expect(walk, TokenKind::Comma)?;
     let value = string(text, walk.next()?.token)?;
     expect(walk, TokenKind::Comma)?;
-    let is_local = boolean(text, &walk.next()?)?;
+    let is_local = boolean(text, walk.next()?)?;
     expect(walk, TokenKind::Close)?;
     Some(SettingCall {
         name,
@@ -69,7 +69,7 @@ fn is_surely_local(text: &[u8], walk: Walk<'_>) -> bool {
         match (step.token.kind, step.depth) {
             (TokenKind::Comma, 1) => commas += 1,
             (TokenKind::Close, 1) => {
-                return last.is_some_and(|last| boolean(text, &last) == Some(true));
+                return last.is_some_and(|last| boolean(text, last) == Some(true));
             }
             // The last argument has to be this one token.
             _ if commas == 2 && last.is_some() => return false,
@@ -91,7 +91,7 @@ fn string(text: &[u8], token: Token) -> Option<Vec<u8>> {
 }
 
 /// A boolean as the server reads one.
-fn boolean(text: &[u8], step: &Step) -> Option<bool> {
+fn boolean(text: &[u8], step: Step) -> Option<bool> {
     match step.word {
         Word::True => return Some(true),
         Word::False => return Some(false),

@@ -11,7 +11,7 @@
 //! [`Form::is_exact`] is false.
 
 use super::super::hint::Hints;
-use super::super::lexer::{Lexer, Lexing, Token, TokenKind, scan};
+use super::super::lexer::{Lexer, Lexing, Names, Token, TokenKind, scan};
 
 /// Takes the words of a canonical form.
 pub(super) trait Sink: Clone {
@@ -84,6 +84,8 @@ struct Writer<S> {
     /// The last word, and the one before it.
     previous: u64,
     earlier: u64,
+    /// Of the name that is being read.
+    kind: u64,
     candidate: Option<Candidate<S>>,
     /// Behind the first of rows of values, until something else than another row comes.
     rows: Option<S>,
@@ -97,11 +99,12 @@ pub(super) fn write<S: Sink>(text: &[u8], lexing: Lexing, sink: S) -> (S, Form) 
         is_exact: true,
         previous: 0,
         earlier: 0,
+        kind: WORD,
         candidate: None,
         rows: None,
     };
     let mut lexer = Lexer::new(text, lexing);
-    while let Some(token) = lexer.next() {
+    while let Some(token) = lexer.advance(&mut writer) {
         writer.token(text, token);
     }
     writer.hints(lexer.hints());
@@ -128,12 +131,9 @@ impl<S: Sink> Writer<S> {
     #[inline(always)]
     fn token(&mut self, text: &[u8], token: Token) {
         match token.kind {
-            TokenKind::Word => self.name(text, token, WORD),
-            TokenKind::Quoted => self.name(text, token, QUOTED),
-            TokenKind::Parameter => self.value(),
-            TokenKind::Number => {
-                self.value();
-            }
+            // Written while they were read.
+            TokenKind::Word | TokenKind::Quoted => {}
+            TokenKind::Parameter | TokenKind::Number => self.value(),
             kind if kind.is_string() => {
                 if self.names_a_setting() {
                     self.keep(text, token);
@@ -158,36 +158,6 @@ impl<S: Sink> Writer<S> {
         const SET_CONFIG: u64 = word_of(b"set_config");
         // By their last bytes only: keeping more than is needed does no harm.
         self.previous == OPEN && matches!(self.earlier, CURRENT_SETTING | SET_CONFIG)
-    }
-
-    #[inline(always)]
-    fn name(&mut self, text: &[u8], token: Token, kind: u64) {
-        let quote = usize::from(kind == QUOTED);
-        let (mut at, end) = (token.start as usize + quote, token.end as usize - quote);
-        while end - at >= 8 {
-            let word = scan::load(text, at);
-            self.put(self.folded(word, kind));
-            at += 8;
-        }
-        let rest = scan::keep(scan::load(text, at), end - at);
-        let rest = self.folded(rest, kind);
-        if kind == QUOTED {
-            self.is_exact &= !has_control(text.get(token.start as usize..end).unwrap_or_default());
-        }
-        let word = tagged(kind + (end - at) as u64, rest);
-        let is_value = matches!(word, NULL | TRUE | FALSE | DEFAULT);
-        if is_value && self.candidate.as_ref().is_some_and(|list| list.expects) {
-            self.value();
-            return;
-        }
-        self.put(word);
-        self.rows = None;
-        self.candidate = None;
-    }
-
-    #[inline(always)]
-    fn folded(&self, word: u64, kind: u64) -> u64 {
-        if kind == WORD { scan::fold(word) } else { word }
     }
 
     #[inline(always)]
@@ -296,6 +266,40 @@ impl<S: Sink> Writer<S> {
             self.rows = Some(self.sink.clone());
         }
     }
+}
+
+impl<S: Sink> Names for Writer<S> {
+    #[inline(always)]
+    fn begin(&mut self, is_quoted: bool) {
+        self.kind = if is_quoted { QUOTED } else { WORD };
+    }
+
+    #[inline(always)]
+    fn eight(&mut self, word: u64) {
+        self.put(word);
+        if self.kind == QUOTED {
+            self.is_exact &= !scan::has_control(word);
+        }
+    }
+
+    #[inline(always)]
+    fn rest(&mut self, word: u64, count: usize) {
+        if self.kind == QUOTED {
+            let filler = !scan::keep(u64::MAX, count);
+            self.is_exact &= !scan::has_control(word | filler);
+        }
+        let word = tagged(self.kind + count as u64, word);
+        let is_value = matches!(word, NULL | TRUE | FALSE | DEFAULT);
+        if is_value && self.candidate.as_ref().is_some_and(|list| list.expects) {
+            self.value();
+            return;
+        }
+        self.put(word);
+        self.rows = None;
+        self.candidate = None;
+    }
+
+    fn doubled(&mut self) {}
 }
 
 fn has_control(bytes: &[u8]) -> bool {

@@ -7,7 +7,7 @@ const CUT: &str = " …";
 
 /// A text with `$1`, `$2` … for its values, as pg_stat_statements shows it: numbered on from the
 /// highest parameter that it has already; a list of values only is `($1 /*, ... */)`. Comments and
-/// blanks are one blank. At most `most_bytes` and a few, cut between tokens; what is not UTF-8 is
+/// blanks are one blank. At most `most_bytes`, and ` …` behind what was cut; what is not UTF-8 is
 /// replaced.
 pub fn normalised(text: &[u8], lexing: Lexing, most_bytes: usize) -> String {
     let mut writer = Writer {
@@ -20,7 +20,7 @@ pub fn normalised(text: &[u8], lexing: Lexing, most_bytes: usize) -> String {
     let mut previous: Option<Token> = None;
     while let Some(token) = tokens.next() {
         if writer.line.len() >= most_bytes {
-            writer.line.push_str(CUT);
+            writer.cut(most_bytes);
             break;
         }
         let opens = opens_list(text, previous, token);
@@ -40,6 +40,9 @@ pub fn normalised(text: &[u8], lexing: Lexing, most_bytes: usize) -> String {
             {}
         }
     }
+    if writer.line.len() > most_bytes + CUT.len() {
+        writer.cut(most_bytes);
+    }
     writer.line
 }
 
@@ -53,6 +56,16 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Leaves so many bytes, and says that something is missing.
+    fn cut(&mut self, most_bytes: usize) {
+        let mut end = most_bytes.min(self.line.len());
+        while !self.line.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.line.truncate(end);
+        self.line.push_str(CUT);
+    }
+
     fn write(&mut self, token: Token) {
         if self.end > 0 && token.start as usize > self.end {
             self.line.push(' ');

@@ -6,6 +6,8 @@
 //! executed. It takes bytes and never fails: what cannot be told is a token of its own
 //! ([`TokenKind::Unknown`]), what no server takes another ([`TokenKind::Wrong`]).
 
+mod classes;
+mod lexing;
 mod number;
 pub(crate) mod scan;
 mod strings;
@@ -14,110 +16,22 @@ mod tests;
 mod token;
 mod value;
 
+pub use lexing::{Lexing, is_safe_encoding};
 pub use token::{Token, TokenKind};
 pub use value::string_value;
 
 use super::hint::Hints;
+use classes::{CLASSES, Class};
 use strings::Inside;
-
-/// What a session's settings make of a text. Both are reported by the server (`ParameterStatus`), at
-/// login and whenever they change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lexing {
-    /// The setting `standard_conforming_strings`: without it a backslash in `'text'` escapes. `None`
-    /// when it is not known, as while a statement that sets it is under way: then a text is unknown
-    /// from its first such string with a backslash on.
-    pub standard_conforming_strings: Option<bool>,
-    /// Whether the client's encoding has ASCII bytes for ASCII characters only (see
-    /// [`is_safe_encoding`]). Otherwise every text with a byte from 128 on is unknown.
-    pub safe_encoding: bool,
-}
-
-impl Default for Lexing {
-    /// What servers are set to unless somebody changes it.
-    fn default() -> Self {
-        Self {
-            standard_conforming_strings: Some(true),
-            safe_encoding: true,
-        }
-    }
-}
-
-/// Whether no byte of a character that is not ASCII looks like an ASCII one in this encoding, named as
-/// the server reports `client_encoding`. It is not so in SJIS, BIG5, GBK, UHC, JOHAB and GB18030, in
-/// which a quote or a backslash may be half of a character; encodings that nobody has heard of yet
-/// are not safe either.
-pub fn is_safe_encoding(name: &[u8]) -> bool {
-    const SAFE: [&[u8]; 6] = [
-        b"UTF8",
-        b"SQL_ASCII",
-        b"MULE_INTERNAL",
-        b"EUC_JP",
-        b"EUC_CN",
-        b"EUC_KR",
-    ];
-    const SAFE_FAMILIES: [&[u8]; 6] = [
-        b"EUC_TW",
-        b"EUC_JIS_2004",
-        b"LATIN",
-        b"ISO_8859_",
-        b"WIN",
-        b"KOI8",
-    ];
-    SAFE.contains(&name) || SAFE_FAMILIES.iter().any(|family| name.starts_with(family))
-}
-
-/// What begins with a byte.
-#[derive(Debug, Clone, Copy)]
-enum Class {
-    Blank,
-    Word,
-    Digit,
-    Operator,
-    Quote,
-    DoubleQuote,
-    Dollar,
-    Dot,
-    Colon,
-    Single(TokenKind),
-    Wrong,
-}
-
-/// The class of every byte.
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Wrong; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            // From version 16 on the vertical tab is blank, before it is an error.
-            b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' => Class::Blank,
-            b'A'..=b'Z' | b'a'..=b'z' | b'_' | 128..=255 => Class::Word,
-            b'0'..=b'9' => Class::Digit,
-            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*'
-            | b'/' | b'%' | b'<' | b'>' | b'=' => Class::Operator,
-            b'\'' => Class::Quote,
-            b'"' => Class::DoubleQuote,
-            b'$' => Class::Dollar,
-            b'.' => Class::Dot,
-            b':' => Class::Colon,
-            b'(' => Class::Single(TokenKind::Open),
-            b')' => Class::Single(TokenKind::Close),
-            b'[' => Class::Single(TokenKind::OpenBracket),
-            b']' => Class::Single(TokenKind::CloseBracket),
-            b',' => Class::Single(TokenKind::Comma),
-            b';' => Class::Single(TokenKind::Semicolon),
-            _ => Class::Wrong,
-        };
-        byte += 1;
-    }
-    classes
-};
 
 /// Gives a text's tokens one after the other. Every byte of the text is in one of them or is a blank
 /// or a part of a comment.
 #[derive(Debug, Clone)]
 pub struct Lexer<'a> {
     text: &'a [u8],
+    /// Where the last token begins.
+    start: usize,
+    /// Where it ends, and the next one is looked for.
     at: usize,
     standard_strings: Option<bool>,
     hints: Hints,
@@ -130,6 +44,7 @@ impl<'a> Lexer<'a> {
         let is_short = u32::try_from(text.len()).is_ok();
         let mut lexer = Self {
             text,
+            start: 0,
             at: 0,
             standard_strings: lexing.standard_conforming_strings,
             hints: Hints::default(),
@@ -150,117 +65,176 @@ impl<'a> Lexer<'a> {
         self.at = at;
     }
 
-    /// A token up to the text's end, after which there is none.
-    fn rest(&mut self, kind: TokenKind, start: usize) -> Option<Token> {
+    /// Ends a token where the text ends, after which there is none.
+    fn rest(&mut self, kind: TokenKind) -> TokenKind {
         self.at = self.text.len();
-        let end = u32::try_from(self.at).unwrap_or(u32::MAX);
-        let start = u32::try_from(start).unwrap_or(u32::MAX);
-        (start < end).then_some(Token { kind, start, end })
+        kind
     }
 
-    fn token(&mut self, kind: TokenKind, start: usize, end: usize) -> Option<Token> {
+    /// Ends a token.
+    #[inline(always)]
+    fn ends(&mut self, kind: TokenKind, end: usize) -> TokenKind {
         self.at = end;
-        Some(Token {
-            kind,
-            start: start as u32,
-            end: end as u32,
-        })
+        kind
     }
 
-    /// A token whose end was looked for.
-    fn ended(&mut self, kind: TokenKind, start: usize, end: Option<usize>) -> Option<Token> {
+    /// Ends a token whose end was looked for.
+    fn ended(&mut self, kind: TokenKind, end: Option<usize>) -> TokenKind {
         match end {
-            Some(end) => self.token(kind, start, end),
-            None => self.rest(TokenKind::Wrong, start),
+            Some(end) => self.ends(kind, end),
+            None => self.rest(TokenKind::Wrong),
         }
     }
 
+    #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         // Nothing begins with a zero, so it stands for the end.
         self.text.get(at).copied().unwrap_or_default()
     }
 
-    fn word(&mut self, start: usize) -> Option<Token> {
-        let end = scan::word_end(self.text, start);
-        if end == start + 1 && matches!(self.byte(end), b'\'' | b'&') {
-            let letter = self.byte(start).to_ascii_lowercase();
-            match (letter, self.byte(end), self.byte(end + 1)) {
-                (b'e', b'\'', _) => return self.escaped(start, end + 1),
-                (b'n', b'\'', _) => return self.plain(start, end + 1),
-                (b'b' | b'x', b'\'', _) => {
-                    let end = strings::quoted(self.text, end + 1, Inside::Bits);
-                    return self.ended(TokenKind::BitString, start, end);
-                }
-                (b'u', b'&', b'\'') => {
-                    let end = strings::quoted(self.text, end + 2, Inside::Doubled);
-                    return self.ended(TokenKind::UnicodeString, start, end);
-                }
-                (b'u', b'&', b'"') => {
-                    let end = strings::identifier(self.text, end + 2);
-                    return self.ended(TokenKind::UnicodeQuoted, start, end);
-                }
-                _ => {}
-            }
+    #[inline(always)]
+    fn word(&mut self, start: usize, names: &mut impl Names) -> TokenKind {
+        if matches!(self.byte(start + 1), b'\'' | b'&')
+            && let Some(prefixed) = self.prefixed(start)
+        {
+            return prefixed;
         }
-        self.token(TokenKind::Word, start, end)
+        names.begin(false);
+        let mut at = start;
+        loop {
+            let word = scan::load(self.text, at);
+            let count = scan::word_bytes(word);
+            at += count;
+            if count < 8 {
+                names.rest(scan::fold(scan::keep(word, count)), count);
+                return self.ends(TokenKind::Word, at);
+            }
+            names.eight(scan::fold(word));
+        }
     }
 
-    fn escaped(&mut self, start: usize, inside: usize) -> Option<Token> {
+    /// A string or an identifier with a letter before it; `None` when it is a word of one letter.
+    #[cold]
+    fn prefixed(&mut self, start: usize) -> Option<TokenKind> {
+        let letter = self.byte(start).to_ascii_lowercase();
+        let behind = start + 2;
+        Some(match (letter, self.byte(start + 1), self.byte(behind)) {
+            (b'e', b'\'', _) => self.escaped(behind),
+            (b'n', b'\'', _) => self.plain(behind),
+            (b'b' | b'x', b'\'', _) => {
+                let end = strings::quoted(self.text, behind, Inside::Bits);
+                self.ended(TokenKind::BitString, end)
+            }
+            (b'u', b'&', b'\'') => {
+                let end = strings::quoted(self.text, behind + 1, Inside::Doubled);
+                self.ended(TokenKind::UnicodeString, end)
+            }
+            (b'u', b'&', b'"') => {
+                let end = strings::identifier(self.text, behind + 1);
+                self.ended(TokenKind::UnicodeQuoted, end)
+            }
+            _ => return None,
+        })
+    }
+
+    #[inline(always)]
+    fn quoted(&mut self, start: usize, names: &mut impl Names) -> TokenKind {
+        names.begin(true);
+        let mut at = start + 1;
+        loop {
+            let word = scan::load(self.text, at);
+            let quote = scan::bytes_equal(word, b'"');
+            if quote == 0 {
+                names.eight(word);
+                at += 8;
+                if at > self.text.len() {
+                    return self.rest(TokenKind::Wrong);
+                }
+                continue;
+            }
+            let count = quote.trailing_zeros() as usize / 8;
+            let end = at + count;
+            if self.byte(end + 1) == b'"' {
+                return self.doubled(start, at, names);
+            }
+            names.rest(scan::keep(word, count), count);
+            return self.ends(TokenKind::Quoted, end + 1);
+        }
+    }
+
+    /// An identifier with quotes in it, of whose name everything before `at` was given already.
+    #[cold]
+    fn doubled(&mut self, start: usize, mut at: usize, names: &mut impl Names) -> TokenKind {
+        names.doubled();
+        let Some(end) = strings::identifier(self.text, start + 1) else {
+            return self.rest(TokenKind::Wrong);
+        };
+        while end - 1 - at >= 8 {
+            names.eight(scan::load(self.text, at));
+            at += 8;
+        }
+        let count = end - 1 - at;
+        names.rest(scan::keep(scan::load(self.text, at), count), count);
+        self.ends(TokenKind::Quoted, end)
+    }
+
+    fn escaped(&mut self, inside: usize) -> TokenKind {
         let end = strings::quoted(self.text, inside, Inside::Escaped);
-        self.ended(TokenKind::EscapeString, start, end)
+        self.ended(TokenKind::EscapeString, end)
     }
 
     /// `'text'`, with what the setting makes of it.
-    fn plain(&mut self, start: usize, inside: usize) -> Option<Token> {
+    fn plain(&mut self, inside: usize) -> TokenKind {
         if self.standard_strings == Some(false) {
-            return self.escaped(start, inside);
+            return self.escaped(inside);
         }
         let end = strings::quoted(self.text, inside, Inside::Doubled);
         if self.standard_strings.is_none() {
             let body = self.text.get(inside..end.unwrap_or(self.text.len()));
             if memchr::memchr(b'\\', body.unwrap_or_default()).is_some() {
-                return self.rest(TokenKind::Unknown, start);
+                return self.rest(TokenKind::Unknown);
             }
         }
-        self.ended(TokenKind::String, start, end)
+        self.ended(TokenKind::String, end)
     }
 
-    fn dollar(&mut self, start: usize) -> Option<Token> {
+    fn dollar(&mut self, start: usize) -> TokenKind {
         let mut end = start + 1;
         while self.byte(end).is_ascii_digit() {
             end += 1;
         }
         if end > start + 1 {
-            return self.token(TokenKind::Parameter, start, end);
+            return self.ends(TokenKind::Parameter, end);
         }
         match strings::dollar(self.text, start) {
-            Ok(end) => self.ended(TokenKind::DollarString, start, end),
-            Err(()) => self.token(TokenKind::Wrong, start, start + 1),
+            Ok(end) => self.ended(TokenKind::DollarString, end),
+            Err(()) => self.ends(TokenKind::Wrong, start + 1),
         }
     }
 
-    fn dot(&mut self, start: usize) -> Option<Token> {
+    fn dot(&mut self, start: usize) -> TokenKind {
         match self.byte(start + 1) {
-            b'.' => self.token(TokenKind::DotDot, start, start + 2),
+            b'.' => self.ends(TokenKind::DotDot, start + 2),
             b'0'..=b'9' => {
                 let end = number::end(self.text, start);
-                self.token(TokenKind::Number, start, end)
+                self.ends(TokenKind::Number, end)
             }
-            _ => self.token(TokenKind::Dot, start, start + 1),
+            _ => self.ends(TokenKind::Dot, start + 1),
         }
     }
 
-    fn colon(&mut self, start: usize) -> Option<Token> {
+    fn colon(&mut self, start: usize) -> TokenKind {
         match self.byte(start + 1) {
-            b':' => self.token(TokenKind::Cast, start, start + 2),
-            b'=' => self.token(TokenKind::ColonEquals, start, start + 2),
-            _ => self.token(TokenKind::Colon, start, start + 1),
+            b':' => self.ends(TokenKind::Cast, start + 2),
+            b'=' => self.ends(TokenKind::ColonEquals, start + 2),
+            _ => self.ends(TokenKind::Colon, start + 1),
         }
     }
 
     /// The longest operator: up to a comment's start, and without a `+` or `-` at its end unless it
     /// has a character that operators of the SQL standard have not.
-    fn operator(&mut self, start: usize) -> Option<Token> {
+    #[inline(always)]
+    fn operator(&mut self, start: usize) -> TokenKind {
         let mut end = start + 1;
         let mut is_standard = !is_beyond_the_standard(self.byte(start));
         loop {
@@ -280,7 +254,7 @@ impl<'a> Lexer<'a> {
             Some(b"=>") => TokenKind::EqualsGreater,
             _ => TokenKind::Operator,
         };
-        self.token(kind, start, end)
+        self.ends(kind, end)
     }
 
     /// Passes a comment that begins at `start`, with a hint or not; false when it has no end.
@@ -302,27 +276,63 @@ fn is_beyond_the_standard(byte: u8) -> bool {
     )
 }
 
-impl Iterator for Lexer<'_> {
-    type Item = Token;
+/// Takes the bytes of names while they are read, eight at a time, the first one lowest: those of words folded,
+/// those between quotes as they are.
+pub(crate) trait Names {
+    /// A name begins.
+    fn begin(&mut self, is_quoted: bool);
+    /// Its next eight bytes.
+    fn eight(&mut self, word: u64);
+    /// Its last bytes, none to seven.
+    fn rest(&mut self, word: u64, count: usize);
+    /// It has quotes in it, which are given as they are written: two for one.
+    fn doubled(&mut self);
+}
 
-    #[inline]
-    fn next(&mut self) -> Option<Token> {
+/// Of names nothing but where they end.
+struct NoNames;
+
+impl Names for NoNames {
+    #[inline(always)]
+    fn begin(&mut self, _: bool) {}
+    #[inline(always)]
+    fn eight(&mut self, _: u64) {}
+    #[inline(always)]
+    fn rest(&mut self, _: u64, _: usize) {}
+    #[inline(always)]
+    fn doubled(&mut self) {}
+}
+
+impl Lexer<'_> {
+    /// The next token, whose bytes are given to `names` if it is a name.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, names: &mut impl Names) -> Option<Token> {
+        // Made here of what is in registers: as the result of each branch it would go through memory.
+        let kind = self.kind(names)?;
+        Some(Token {
+            kind,
+            start: self.start as u32,
+            end: self.at as u32,
+        })
+    }
+
+    #[inline(always)]
+    fn kind(&mut self, names: &mut impl Names) -> Option<TokenKind> {
         loop {
             let Some(&byte) = self.text.get(self.at) else {
-                // Beyond the end: nothing of it was read.
-                let unread = self.at > self.text.len();
-                return unread.then(|| self.rest(TokenKind::Unknown, 0)).flatten();
+                return self.end();
             };
             let start = self.at;
-            return match CLASSES[usize::from(byte)] {
+            self.start = start;
+            return Some(match CLASSES[usize::from(byte)] {
                 Class::Blank => {
                     self.at += 1;
                     continue;
                 }
-                Class::Word => self.word(start),
+                Class::Word => self.word(start, names),
                 Class::Digit => {
                     let end = number::end(self.text, start);
-                    self.token(TokenKind::Number, start, end)
+                    self.ends(TokenKind::Number, end)
                 }
                 Class::Operator => {
                     match (byte, self.byte(start + 1)) {
@@ -331,22 +341,36 @@ impl Iterator for Lexer<'_> {
                             continue;
                         }
                         (b'/', b'*') if self.comment(start) => continue,
-                        (b'/', b'*') => return self.rest(TokenKind::Wrong, start),
+                        (b'/', b'*') => return Some(self.rest(TokenKind::Wrong)),
                         _ => {}
                     }
                     self.operator(start)
                 }
-                Class::Quote => self.plain(start, start + 1),
-                Class::DoubleQuote => {
-                    let end = strings::identifier(self.text, start + 1);
-                    self.ended(TokenKind::Quoted, start, end)
-                }
+                Class::Quote => self.plain(start + 1),
+                Class::DoubleQuote => self.quoted(start, names),
                 Class::Dollar => self.dollar(start),
                 Class::Dot => self.dot(start),
                 Class::Colon => self.colon(start),
-                Class::Single(kind) => self.token(kind, start, start + 1),
-                Class::Wrong => self.token(TokenKind::Wrong, start, start + 1),
-            };
+                Class::Single(kind) => self.ends(kind, start + 1),
+                Class::Wrong => self.ends(TokenKind::Wrong, start + 1),
+            });
         }
+    }
+
+    /// The end, or all of a text that is not to be read.
+    #[cold]
+    fn end(&mut self) -> Option<TokenKind> {
+        let is_unread = self.at > self.text.len() && !self.text.is_empty();
+        self.start = 0;
+        is_unread.then(|| self.rest(TokenKind::Unknown))
+    }
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Token;
+
+    #[inline]
+    fn next(&mut self) -> Option<Token> {
+        self.advance(&mut NoNames)
     }
 }

@@ -58,37 +58,38 @@ pub(crate) const fn fold(word: u64) -> u64 {
 
 /// How many of these eight bytes go on with a word: letters, digits, `_`, `$` and what is not ASCII.
 #[inline(always)]
-fn word_bytes(word: u64) -> usize {
+pub(crate) fn word_bytes(word: u64) -> usize {
     let sevens = word & !HIGH_BITS;
-    let letters = between(sevens | ONES * 0x20, b'a', b'z');
+    let letters = between(sevens | (ONES * 0x20), b'a', b'z');
     let digits = between(sevens, b'0', b'9');
     let others = equal(sevens, b'_') | equal(sevens, b'$');
     let good = letters | digits | others | word & HIGH_BITS;
     (!good & HIGH_BITS).trailing_zeros() as usize / 8
 }
 
-/// Where the word that begins before `at` ends.
+/// Whether one of eight bytes is below 32.
 #[inline(always)]
-pub(crate) fn word_end(text: &[u8], mut at: usize) -> usize {
-    loop {
-        let count = word_bytes(load(text, at));
-        at += count;
-        if count < 8 {
-            return at;
-        }
-    }
+pub(crate) const fn has_control(word: u64) -> bool {
+    between(word & !HIGH_BITS, 0, 31) & !word != 0
 }
 
 /// Where `byte` is found first, at `at` or behind: short distances by hand, longer ones by `memchr`.
 #[inline(always)]
 pub(crate) fn find(text: &[u8], at: usize, byte: u8) -> Option<usize> {
-    let near = load(text, at);
-    let found = equal(near & !HIGH_BITS, byte) & !near;
-    if found != 0 {
-        return Some(at + found.trailing_zeros() as usize / 8);
+    for from in [at, at + 8, at + 16] {
+        let found = bytes_equal(load(text, from), byte);
+        if found != 0 {
+            return Some(from + found.trailing_zeros() as usize / 8);
+        }
     }
-    let from = at + 8;
+    let from = at + 24;
     memchr::memchr(byte, text.get(from..)?).map(|index| from + index)
+}
+
+/// Sets the high bit of those of eight bytes that are `byte`, an ASCII one.
+#[inline(always)]
+pub(crate) const fn bytes_equal(word: u64, byte: u8) -> u64 {
+    equal(word & !HIGH_BITS, byte) & !word
 }
 
 #[cfg(test)]

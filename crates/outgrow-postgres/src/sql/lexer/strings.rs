@@ -77,8 +77,9 @@ pub(super) fn dollar(text: &[u8], at: usize) -> Result<Option<usize>, ()> {
     let tag = at + 1;
     let mut behind = tag;
     while let Some(&byte) = text.get(behind) {
-        let in_tag = byte.is_ascii_alphabetic() || byte == b'_' || byte >= 128;
-        if !in_tag && !(byte.is_ascii_digit() && behind > tag) {
+        let begins = byte.is_ascii_alphabetic() || byte == b'_' || byte >= 128;
+        let goes_on = begins || (byte.is_ascii_digit() && behind > tag);
+        if !goes_on {
             break;
         }
         behind += 1;

@@ -42,7 +42,7 @@ pub fn prove(text: &[u8], lexing: Lexing, catalogue: &Catalogue) -> Verdict {
     let mut prover = Prover::new(text, catalogue);
     let mut previous = Step::NONE;
     for step in Walk::new(text, lexing) {
-        prover.step(&previous, &step);
+        prover.step(previous, step);
         previous = step;
     }
     prover.finish()
@@ -56,8 +56,8 @@ pub fn examine(text: &[u8], lexing: Lexing, catalogue: &Catalogue) -> (Facts, Ve
     let mut walk = Walk::new(text, lexing);
     let mut previous = Step::NONE;
     for step in walk.by_ref() {
-        prover.step(&previous, &step);
-        if builder.step(&previous, &step) {
+        prover.step(previous, step);
+        if builder.step(previous, step) {
             facts.add(&builder.finish());
         }
         previous = step;

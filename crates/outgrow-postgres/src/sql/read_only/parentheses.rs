@@ -48,7 +48,7 @@ impl Parentheses {
 
     /// `(` comes, with so many around it.
     #[inline(always)]
-    pub(super) fn open(&mut self, opener: Opener, previous: &Step, depth: u32) {
+    pub(super) fn open(&mut self, opener: Opener, previous: Step, depth: u32) {
         if previous.is(TokenKind::Close) {
             // Behind a part of `WITH` or its columns nothing but `AS`, a comma or a statement comes.
             self.with &= !bit(depth);
@@ -72,15 +72,12 @@ impl Parentheses {
 
     /// A reserved word comes, or `VALUES`.
     #[inline(always)]
-    pub(super) fn keyword(&mut self, word: Word, previous: &Step, depth: u32) {
+    pub(super) fn keyword(&mut self, word: Word, previous: Step, depth: u32) {
         if word == Word::With {
             // Elsewhere it means something else: `WITH ORDINALITY`, `WITH TIES`, `WITH TIME ZONE`.
             let begins = previous.ends
                 || previous.is(TokenKind::Open)
-                || matches!(
-                    previous.word,
-                    Word::As | Word::For | Word::Explain | Word::Analyze | Word::Verbose
-                );
+                || matches!(previous.word, Word::As | Word::For);
             if begins {
                 self.with |= bit(depth);
             }
@@ -89,9 +86,14 @@ impl Parentheses {
         }
     }
 
+    /// `WITH` comes where a statement begins, behind `EXPLAIN` and its options.
+    pub(super) fn begin_with(&mut self, depth: u32) {
+        self.with |= bit(depth);
+    }
+
     /// A name comes: whether `(` behind it begins anything but a call, as far as the grammar has it.
     #[inline(always)]
-    pub(super) fn names(&self, previous: &Step, depth: u32) -> bool {
+    pub(super) fn names(&self, previous: Step, depth: u32) -> bool {
         match previous.token.kind {
             // An alias with columns, `OVER`, `FILTER`, `WITHIN`.
             TokenKind::Close => self.closed != Opener::Other,

@@ -24,15 +24,15 @@ pub(crate) struct Prover<'a> {
     /// Of those before it.
     whole: Verdict,
     pub(super) start: Start,
-    parentheses: Parentheses,
+    pub(super) parentheses: Parentheses,
     /// The last name, and what it may be.
     name: NameAt,
     /// Right behind `AS` or `::`: what comes is a label, an alias or a type.
     labels: bool,
     /// Right behind the dot behind a name.
     chains: bool,
-    /// Behind `current_setting(`.
-    expects_setting: bool,
+    /// How much of the arguments of `current_setting` is still to be looked at.
+    setting: Setting,
 }
 
 /// What is known of the last name, when `(` follows it.
@@ -43,6 +43,8 @@ struct NameAt {
     is_part: bool,
     /// It is a label, an alias or a type.
     is_label: bool,
+    /// It is right behind `FROM` or `JOIN`, or the last part of what is: an alias may follow, no call can.
+    is_table: bool,
     /// The grammar allows no call here.
     is_no_call: bool,
     /// The word before it.
@@ -53,6 +55,7 @@ const NO_NAME: NameAt = NameAt {
     word: Word::Other,
     is_part: false,
     is_label: false,
+    is_table: false,
     is_no_call: false,
     behind: Word::Other,
 };
@@ -69,7 +72,7 @@ impl<'a> Prover<'a> {
             name: NO_NAME,
             labels: false,
             chains: false,
-            expects_setting: false,
+            setting: Setting::None,
         }
     }
 
@@ -87,7 +90,7 @@ impl<'a> Prover<'a> {
     }
 
     #[cold]
-    pub(super) fn writes(&mut self, cause: Cause, step: &Step) {
+    pub(super) fn writes(&mut self, cause: Cause, step: Step) {
         let token = Excerpt::of(step.token.of(self.text));
         self.verdict = self
             .verdict
@@ -95,7 +98,7 @@ impl<'a> Prover<'a> {
     }
 
     #[cold]
-    pub(super) fn unproven(&mut self, cause: Cause, step: &Step) {
+    pub(super) fn unproven(&mut self, cause: Cause, step: Step) {
         let token = Excerpt::of(step.token.of(self.text));
         let verdict = Verdict::Unproven(Finding { cause, token });
         self.verdict = self.verdict.worse(verdict);
@@ -103,7 +106,7 @@ impl<'a> Prover<'a> {
 
     /// Takes a step.
     #[inline(always)]
-    pub(crate) fn step(&mut self, previous: &Step, step: &Step) {
+    pub(crate) fn step(&mut self, previous: Step, step: Step) {
         if step.ends {
             self.end();
             return;
@@ -120,7 +123,7 @@ impl<'a> Prover<'a> {
         if matches!(self.start, Start::Begin | Start::Finish | Start::Rest) {
             return;
         }
-        if self.expects_setting {
+        if self.setting != Setting::None {
             self.setting(step);
         }
         match step.token.kind {
@@ -128,10 +131,8 @@ impl<'a> Prover<'a> {
             TokenKind::Quoted => self.named(previous, step),
             TokenKind::Open => self.open(previous, step),
             TokenKind::Close => self.parentheses.close(step.depth),
-            TokenKind::Operator => {
-                if self.catalogue.is_suspect_operator(step.token.of(self.text)) {
-                    self.unproven(Cause::Operator, step);
-                }
+            TokenKind::Operator if self.catalogue.is_suspect_operator(step.token.of(self.text)) => {
+                self.unproven(Cause::Operator, step);
             }
             TokenKind::UnicodeQuoted => self.unproven(Cause::Name, step),
             TokenKind::Wrong | TokenKind::Unknown => self.unproven(Cause::Lexical, step),
@@ -142,12 +143,12 @@ impl<'a> Prover<'a> {
             step.is(TokenKind::Cast) || (step.word == Word::As && !previous.is(TokenKind::Dot));
     }
 
-    fn begin(&mut self, step: &Step) {
+    fn begin(&mut self, step: Step) {
         self.parentheses.begin();
         self.name = NO_NAME;
         self.labels = false;
         self.chains = false;
-        self.expects_setting = false;
+        self.setting = Setting::None;
         if self.catalogue.useless().is_some() {
             self.unproven(Cause::Catalogue, step);
         }
@@ -155,7 +156,7 @@ impl<'a> Prover<'a> {
     }
 
     #[inline(always)]
-    fn word(&mut self, previous: &Step, step: &Step) {
+    fn word(&mut self, previous: Step, step: Step) {
         if step.word == Word::Other {
             self.named(previous, step);
             return;
@@ -181,10 +182,10 @@ impl<'a> Prover<'a> {
 
     /// Keywords that write. They are looked for wherever they stand: a column of such a name costs a replica.
     #[inline(always)]
-    fn keyword(&mut self, previous: &Step, step: &Step) {
+    fn keyword(&mut self, previous: Step, step: Step) {
         match step.word {
             Word::Insert | Word::Update | Word::Delete | Word::Merge | Word::Create => {
-                let locks = matches!(previous.word, Word::For | Word::KeyWord);
+                let locks = matches!(previous.word, Word::For | Word::KeyOf);
                 let cause = match locks {
                     true => Cause::RowLock,
                     false if step.begins => Cause::Statement,
@@ -193,7 +194,7 @@ impl<'a> Prover<'a> {
                 self.writes(cause, step);
             }
             Word::Into => self.writes(Cause::Into, step),
-            Word::Share | Word::No | Word::KeyWord if previous.word == Word::For => {
+            Word::Share | Word::No | Word::KeyOf if previous.word == Word::For => {
                 self.writes(Cause::RowLock, step);
             }
             _ => {}
@@ -202,15 +203,15 @@ impl<'a> Prover<'a> {
 
     /// A name that may be anything's.
     #[inline(always)]
-    fn named(&mut self, previous: &Step, step: &Step) {
+    fn named(&mut self, previous: Step, step: Step) {
         let flags = self
             .catalogue
-            .flags_anywhere(&step.key, self.text, step.token);
+            .flags_anywhere(step.key, self.text, step.token);
         let is_part = previous.is(TokenKind::Dot);
         if flags != Flags::default() {
             self.suspect(flags, is_part, step);
         }
-        if step.key.is_cut() || (!step.key.is_ascii && self.catalogue.has_foreign_suspects()) {
+        if step.is_cut() || (step.is_foreign && self.catalogue.has_foreign_suspects()) {
             self.unproven(Cause::Name, step);
         }
         let is_label = if is_part {
@@ -218,20 +219,28 @@ impl<'a> Prover<'a> {
         } else {
             self.labels
         };
+        let is_table = if is_part {
+            self.chains && self.name.is_table
+        } else {
+            matches!(previous.word, Word::From | Word::Join) && !self.name.is_part
+        };
+        let is_alias = !is_part && self.name.is_table && previous.token.kind.is_name();
         let is_no_call = is_label
+            || is_alias
             || self.start.names(step.depth)
             || (!is_part && self.parentheses.names(previous, step.depth));
         self.name = NameAt {
             word: step.word,
             is_part,
             is_label,
+            is_table,
             is_no_call,
             behind: previous.word,
         };
     }
 
     #[cold]
-    fn suspect(&mut self, flags: Flags, is_part: bool, step: &Step) {
+    fn suspect(&mut self, flags: Flags, is_part: bool, step: Step) {
         if flags.has(Flags::SUSPECT_RELATION) {
             self.unproven(Cause::Relation, step);
         }
@@ -244,7 +253,7 @@ impl<'a> Prover<'a> {
     }
 
     #[inline(always)]
-    fn open(&mut self, previous: &Step, step: &Step) {
+    fn open(&mut self, previous: Step, step: Step) {
         let opener = match previous.token.kind {
             TokenKind::Word | TokenKind::Quoted => self.call(previous),
             TokenKind::Comma => Opener::Item,
@@ -255,7 +264,7 @@ impl<'a> Prover<'a> {
 
     /// A `(` behind a name: is it a call, and of what?
     #[inline(always)]
-    fn call(&mut self, step: &Step) -> Opener {
+    fn call(&mut self, step: Step) -> Opener {
         let name = self.name;
         if !step.is(TokenKind::Word) || name.is_part {
             self.function(step, name.is_no_call);
@@ -268,7 +277,7 @@ impl<'a> Prover<'a> {
                 self.function(step, true);
                 match name.word {
                     // An operator is no end of anything: a call may follow.
-                    Word::OperatorWord => Opener::Other,
+                    Word::OperatorName => Opener::Other,
                     Word::Join => Opener::Item,
                     _ => Opener::Call,
                 }
@@ -282,10 +291,10 @@ impl<'a> Prover<'a> {
 
     /// A name before `(` that may be a function's, unless the grammar has it that it is none.
     #[inline(always)]
-    fn function(&mut self, step: &Step, is_no_call: bool) {
-        let flags = self.catalogue.flags(&step.key, self.text, step.token);
+    fn function(&mut self, step: Step, is_no_call: bool) {
+        let flags = self.catalogue.flags(step.key, self.text, step.token);
         if flags.has(Flags::SUSPECT_FUNCTION) {
-            if !is_sampling(&self.name) {
+            if !is_sampling(self.name) {
                 self.unproven(Cause::Function, step);
             }
             return;
@@ -293,13 +302,13 @@ impl<'a> Prover<'a> {
         if is_no_call {
             return;
         }
-        if !step.key.is_ascii {
+        if step.is_foreign {
             // The client's encoding may not be the one that the catalogue was loaded in.
             self.unproven(Cause::Name, step);
         } else if !flags.has(Flags::FUNCTION) {
             self.unproven(Cause::UnknownFunction, step);
         } else if step.key == CURRENT_SETTING {
-            self.expects_setting = true;
+            self.setting = Setting::Name;
             if step.is(TokenKind::Quoted) {
                 // Not known as a function of settings everywhere.
                 self.unproven(Cause::Setting, step);
@@ -307,22 +316,42 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// The argument of `current_setting`: what clients set is the same everywhere.
+    /// The first argument of `current_setting`: what clients set is the same everywhere. It must be a string and
+    /// nothing behind it: a cast may cut it.
     #[cold]
-    fn setting(&mut self, step: &Step) {
-        self.expects_setting = false;
-        let mut value = Vec::new();
-        let is_told = string_value(step.token, self.text, &mut value);
-        if !is_told || !super::settings::is_the_same_everywhere(&value) {
+    fn setting(&mut self, step: Step) {
+        let is_good = match self.setting {
+            Setting::Name => {
+                let mut value = Vec::new();
+                let is_told = string_value(step.token, self.text, &mut value);
+                is_told && super::settings::is_the_same_everywhere(&value)
+            }
+            _ => step.is(TokenKind::Close) || step.is(TokenKind::Comma),
+        };
+        if !is_good {
             self.unproven(Cause::Setting, step);
         }
+        self.setting = match self.setting {
+            Setting::Name => Setting::End,
+            _ => Setting::None,
+        };
     }
+}
+
+/// What is to come of the arguments of `current_setting`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setting {
+    None,
+    /// The name of a setting.
+    Name,
+    /// What ends the argument.
+    End,
 }
 
 const CURRENT_SETTING: Key = Key::of(b"current_setting");
 
 /// `TABLESAMPLE bernoulli (…)`: its function is volatile, but it does nothing but choose rows.
-fn is_sampling(name: &NameAt) -> bool {
+fn is_sampling(name: NameAt) -> bool {
     matches!(name.word, Word::Bernoulli | Word::System) && name.behind == Word::Tablesample
 }
 

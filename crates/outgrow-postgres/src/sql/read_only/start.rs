@@ -1,7 +1,7 @@
 //! What the first words of a statement say, and where its query begins.
 
 use super::super::lexer::{Lexer, Lexing, Token, TokenKind};
-use super::super::name::{Key, Name};
+use super::super::name::{KeyReader, Name};
 use super::super::walk::Step;
 use super::super::words::Word;
 use super::prover::Prover;
@@ -60,14 +60,18 @@ fn behind(text: &[u8], at: u32) -> Option<Token> {
 
 /// The word behind this place.
 fn word_behind(text: &[u8], at: u32) -> Word {
-    behind(text, at).map_or(Word::Other, |token| {
-        Key::of_token(text, token).map_or(Word::Other, |key| Word::of(text, token, &key))
+    let mut lexer = Lexer::new(text, Lexing::default());
+    lexer.seek(at as usize);
+    let mut reading = KeyReader::new();
+    let token = lexer.advance(&mut reading);
+    token.map_or(Word::Other, |token| {
+        Word::of(text, token, reading.finish(text, token), &reading)
     })
 }
 
 impl Prover<'_> {
     /// Takes the first token of a statement.
-    pub(super) fn begin_with(&mut self, step: &Step) {
+    pub(super) fn begin_with(&mut self, step: Step) {
         self.start = match step.word {
             Word::Select | Word::Values | Word::Table | Word::With | Word::Declare => Start::Body,
             Word::Other if step.is(TokenKind::Open) => Start::Body,
@@ -125,7 +129,7 @@ impl Prover<'_> {
         };
     }
 
-    fn prepare(&mut self, step: &Step) -> Start {
+    fn prepare(&mut self, step: Step) -> Start {
         if word_behind(self.text, step.token.end) == Word::Transaction {
             let name = behind(self.text, step.token.end);
             let string = name.and_then(|name| behind(self.text, name.end));
@@ -138,7 +142,7 @@ impl Prover<'_> {
     }
 
     /// `SHOW` of a setting that is the session's wherever it is.
-    fn show(&mut self, step: &Step) -> Start {
+    fn show(&mut self, step: Step) -> Start {
         let Some(token) = behind(self.text, step.token.end) else {
             return Start::Rest;
         };
@@ -155,7 +159,7 @@ impl Prover<'_> {
 
     /// Takes a word before the query.
     #[cold]
-    pub(super) fn go_on(&mut self, previous: &Step, step: &Step) {
+    pub(super) fn go_on(&mut self, previous: Step, step: Step) {
         let is_outside = step.depth == 0 && !step.begins && !previous.is(TokenKind::Dot);
         match self.start {
             Start::Begin => {
@@ -186,7 +190,10 @@ impl Prover<'_> {
     }
 
     /// The first word of the statement within `EXPLAIN` or `PREPARE`.
-    fn within(&mut self, step: &Step) {
+    fn within(&mut self, step: Step) {
+        if step.word == Word::With {
+            self.parentheses.begin_with(step.depth);
+        }
         self.start = match step.word {
             Word::Analyze | Word::Analyse | Word::Verbose => return,
             Word::Select | Word::Values | Word::Table | Word::With | Word::Declare => Start::Body,
