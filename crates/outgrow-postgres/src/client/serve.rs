@@ -27,11 +27,12 @@ use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
 use crate::server::encrypt;
 use crate::settings::PoolMode;
+use crate::shared::Drain;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Welcome;
 use crate::wire::write;
-use crate::worker::{Drain, Worker};
+use crate::worker::Worker;
 
 /// Serves a client until it leaves.
 pub(super) async fn run(
