@@ -18,7 +18,7 @@ use inner::{Inner, Waiting};
 use crate::login::Credential;
 use crate::numbers::Numbers;
 use crate::plan::{Hosts, Manner, PoolPlan};
-use crate::problem::Refusal;
+use crate::problem::{Refusal, SHUTDOWN};
 use crate::server::Server;
 use crate::server::open::Failure;
 use crate::standing::Role;
@@ -124,6 +124,7 @@ impl Pool {
                 generation: 0,
                 host: 0,
                 paused: false,
+                is_removed: false,
                 clients: 0,
                 unused_since: now,
             }),
@@ -162,6 +163,7 @@ impl Pool {
     pub(crate) fn set_plan(&self, plan: PoolPlan, is_elsewhere: bool) {
         let mut inner = self.lock();
         inner.plan = Arc::new(plan);
+        inner.is_removed = false;
         if is_elsewhere {
             inner.generation += 1;
             inner.welcome = None;
@@ -298,11 +300,15 @@ impl Pool {
         let mut inner = self.lock();
         inner.last_ticket += 1;
         let ticket = inner.last_ticket;
-        inner.line.push_back(Waiting {
-            ticket,
-            since: now,
-            answer,
-        });
+        if inner.is_removed {
+            let _ = answer.send(Err(removed()));
+        } else {
+            inner.line.push_back(Waiting {
+                ticket,
+                since: now,
+                answer,
+            });
+        }
         Place {
             pool: Arc::clone(self),
             ticket,
@@ -384,6 +390,13 @@ impl Pool {
             return None;
         }
         inner.failed.as_ref().map(|(_, failure)| failure.refusal())
+    }
+
+    /// The database is not in the configuration any more: nothing is lent until it is there again.
+    pub(crate) fn remove(&self) {
+        self.renew();
+        self.lock().is_removed = true;
+        self.refuse_all(&removed());
     }
 
     /// Everybody who waits is sent away.
@@ -503,4 +516,9 @@ impl std::fmt::Display for Pool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}/{}", self.database, self.user)
     }
+}
+
+/// What clients of a database are told that is not in the configuration any more.
+fn removed() -> Refusal {
+    Refusal::new(SHUTDOWN, "database removed")
 }

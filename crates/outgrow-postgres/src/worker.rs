@@ -18,7 +18,6 @@ use crate::making;
 use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
-use crate::problem::Refusal;
 use crate::reads::{self, Reads};
 use crate::shared::Shared;
 use crate::sql::Lexing;
@@ -305,9 +304,7 @@ impl Worker {
                     }
                 }
                 None => {
-                    pool.renew();
-                    let refusal = Refusal::new(crate::problem::SHUTDOWN, "database removed");
-                    pool.refuse_all(&refusal);
+                    pool.remove();
                     pool.close_idle("database removed");
                     self.shared.note_old(&pool);
                 }

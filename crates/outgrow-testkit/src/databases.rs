@@ -290,6 +290,11 @@ fn start_postgres(
     let command = postgres_command(folder.path(), data, address, &settings)?;
     let mut server = Server::start(command, address, folder)?;
     server.settings = settings;
+    // It accepts before it lets anybody in.
+    let up = wait::until("Postgres lets us in", START_TIME, || {
+        server.query("SELECT 1").is_ok().then_some(())
+    });
+    up.map_err(io::Error::other)?;
     Ok(server)
 }
 

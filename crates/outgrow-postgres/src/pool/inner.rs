@@ -37,6 +37,8 @@ pub(super) struct Inner {
     /// Which of several servers the next connection is made to.
     pub(super) host: usize,
     pub(super) paused: bool,
+    /// The database is not in the configuration any more.
+    pub(super) is_removed: bool,
     /// Clients that are logged in.
     pub(super) clients: u32,
     /// Since when it has none.
@@ -138,6 +140,9 @@ impl Inner {
 
     /// How many connections to begin with now.
     pub(super) fn wanted(&self, now: Ticks) -> u32 {
+        if self.is_removed {
+            return 0;
+        }
         if self.paused {
             return 0;
         }
