@@ -32,26 +32,30 @@ fn server(issued: &[&Issued], clients: ClientCertificates) -> Arc<ServerTls> {
         clients,
         ..TlsText::default()
     };
-    let tickets = TicketKeys::new(&[], Duration::ZERO).unwrap();
-    ServerTls::build(&text, tickets, WallTime::now()).unwrap().0
+    let tickets = TicketKeys::new(&[], Duration::ZERO).expect("keys");
+    ServerTls::build(&text, tickets, WallTime::now())
+        .expect("a server")
+        .0
 }
 
 fn client(authority: &Authority, identity: Option<&Issued>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes());
-    roots.add(root.unwrap()).unwrap();
+    roots.add(root.expect("a root")).expect("a root");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("it is there")
         .with_root_certificates(roots);
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some(issued) => {
             let chain = CertificateDer::pem_slice_iter(issued.certificate.as_bytes());
-            let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-            let chain = chain.collect::<Result<_, _>>().unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
+            let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("PEM");
+            let chain = chain.collect::<Result<_, _>>().expect("PEM");
+            builder
+                .with_client_auth_cert(chain, key)
+                .expect("a certificate")
         }
     };
     Arc::new(config)
@@ -68,13 +72,15 @@ async fn connect(
     given: usize,
 ) -> (Option<TlsStream>, Option<Client>) {
     let (client, mut ours) = pair();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connector = tokio_rustls::TlsConnector::from(config);
     let accept = async {
         let mut first = vec![0; given];
         let mut read = 0;
         if given > 0 {
-            read = poll_fn(|cx| ours.poll_read(cx, &mut first)).await.unwrap();
+            read = poll_fn(|cx| ours.poll_read(cx, &mut first))
+                .await
+                .expect("read");
         }
         first.truncate(read);
         server.accept_bound(ours, first).await

@@ -40,23 +40,25 @@ fn text(verification: Verification) -> EndpointText {
 fn config(issued: &Issued, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .expect("versions");
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(authority) => {
             let mut roots = rustls::RootCertStore::empty();
             let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes());
-            roots.add(root.unwrap()).unwrap();
+            roots.add(root.expect("a root")).expect("a root");
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.unwrap())
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
         }
     };
     let chain = CertificateDer::pem_slice_iter(issued.certificate.as_bytes());
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("PEM");
     builder
-        .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
-        .unwrap()
+        .with_single_cert(chain.collect::<Result<_, _>>().expect("PEM"), key)
+        .expect("it is there")
 }
 
 /// Both ends of a connection to the server that should be `name`, or why there is none.
@@ -65,12 +67,12 @@ async fn connect(
     name: &str,
     config: &Arc<ServerConfig>,
 ) -> Result<(EndpointStream, TlsStream<TcpStream>), String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
-    let (server, _) = listener.accept().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let stream = TcpStream::connect(listener.local_addr().expect("an address")).await;
+    let (server, _) = listener.accept().await.expect("a connection");
     let acceptor = TlsAcceptor::from(Arc::clone(config));
     let (ours, theirs) = tokio::join!(
-        tls.connect(Stream::Tcp(stream.unwrap()), name),
+        tls.connect(Stream::Tcp(stream.expect("a connection")), name),
         acceptor.accept(server)
     );
     let ours = ours.map_err(|refusal| refusal.to_string())?;
@@ -79,16 +81,16 @@ async fn connect(
 
 /// A certificate of its own making, and an issuer's own where `is_issuer`.
 fn own(is_issuer: bool, expired: bool) -> Issued {
-    let mut params = rcgen::CertificateParams::new(vec!["db.example".to_owned()]).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["db.example".to_owned()]).expect("params");
     if is_issuer {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
     if expired {
         params.not_after = date_time_ymd(2020, 1, 1);
     }
-    let key = rcgen::KeyPair::generate().unwrap();
+    let key = rcgen::KeyPair::generate().expect("a key");
     Issued {
-        certificate: params.self_signed(&key).unwrap().pem(),
+        certificate: params.self_signed(&key).expect("PEM").pem(),
         key: key.serialize_pem(),
     }
 }

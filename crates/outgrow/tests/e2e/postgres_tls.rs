@@ -496,21 +496,27 @@ struct Relay {
 
 impl Relay {
     fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let all = Arc::clone(&seen);
         thread::spawn(move || {
             for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
-                let number = all.lock().unwrap().len();
-                all.lock().unwrap().push(Vec::new());
-                let (from, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let (client, server) = (
+                    client.expect("a connection"),
+                    TcpStream::connect(server).expect("a connection"),
+                );
+                let number = all.lock().expect("nobody panicked").len();
+                all.lock().expect("nobody panicked").push(Vec::new());
+                let (from, to) = (
+                    server.try_clone().expect("a copy"),
+                    client.try_clone().expect("a copy"),
+                );
                 thread::spawn(move || hand_on(from, to, |_| {}));
                 let all = Arc::clone(&all);
                 thread::spawn(move || {
                     hand_on(client, server, |bytes| {
-                        all.lock().unwrap()[number].extend(bytes)
+                        all.lock().expect("nobody panicked")[number].extend(bytes);
                     });
                 });
             }
@@ -640,9 +646,9 @@ fn at_once(at: SocketAddr, arguments: &[&str], bytes: &[u8]) -> Vec<u8> {
         .spawn()
         .expect("openssl is missing: apt-get install openssl");
     // Open for as long as it runs.
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(bytes).unwrap();
-    let mut output = child.stdout.take().unwrap();
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(bytes).expect("written");
+    let mut output = child.stdout.take().expect("a pipe");
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     while let Ok(count @ 1..) = output.read(&mut buffer) {
         all.extend_from_slice(&buffer[..count]);
@@ -758,7 +764,7 @@ fn write_rules(folder: &Path) -> PathBuf {
     let file = folder.join("rules");
     let rules = "host all all 203.0.113.7/32 trust\nhost all all 2001:db8::7/128 trust\n\
                  host all all 127.0.0.1/32 trust\nhost all all all reject\n";
-    fs::write(&file, rules).unwrap();
+    fs::write(&file, rules).expect("written");
     file
 }
 
