@@ -3,6 +3,8 @@
 //!
 //! Postgres does not run as root: for root it runs as the user that its package made.
 
+mod encrypted;
+
 use std::{
     env,
     ffi::OsStr,

@@ -1,6 +1,8 @@
-//! Tests of the TLS room with a real client, over Unix socket pairs.
+//! Tests of the TLS room with a real peer, mostly over Unix socket pairs.
 
+mod bound;
 mod client;
+mod endpoint;
 mod handshake;
 mod misuse;
 mod support;

@@ -19,6 +19,7 @@ mod moments;
 mod outage;
 mod postgres;
 mod postgres_pgbouncer;
+mod postgres_tls;
 mod replicas;
 mod shop;
 mod soak;

@@ -598,3 +598,67 @@ fn listeners_are_at_addresses_and_not_at_names() {
         &["4:listener.b.address: 127.0.0.1:80 is taken by listener a"],
     );
 }
+
+#[test]
+fn postgres_over_tls() {
+    let x = "[service.db]\nendpoints = [\"a:1\"]\n[postgres]\nlisten = [\"127.0.0.1:1\"]\nservice = \"db\"\n";
+    let servers = |settings: &str| format!("{x}server_tls = {{ {settings} }}\n");
+    check(
+        &servers("certificate = \"a\""),
+        &["6:postgres.server_tls.certificate: there is no `key`"],
+    );
+    check(
+        &servers("ca = \"a\""),
+        &["6:postgres.server_tls.ca: with mode \"prefer\" nobody is verified | write mode"],
+    );
+    check(
+        &servers("mode = \"verify-full\", server_name = \"a b\""),
+        &["6:postgres.server_tls.server_name: this is no name of a server"],
+    );
+    check(
+        &servers("direct = true"),
+        &["6:postgres.server_tls.direct: a server that need not have TLS must be asked"],
+    );
+    check(
+        &servers("mode = \"disable\", channel_binding = \"require\""),
+        &["6:postgres.server_tls.channel_binding: logins can be bound to a certificate over TLS"],
+    );
+    check(
+        &servers("mode = \"verify-ca\", ca = \"missing.pem\""),
+        &["6:postgres.server_tls.ca: missing.pem cannot be read"],
+    );
+    check(
+        &format!(
+            "{x}[postgres.database.a]\nserver_tls = {{ mode = \"verify-ca\", ca = \"missing.pem\" }}\n"
+        ),
+        &["7:postgres.database.a.server_tls.ca: missing.pem cannot be read"],
+    );
+    let clients = |settings: &str| format!("{x}tls = {{ {settings} }}\n");
+    check(&clients(""), &["6:postgres.tls: `certificates` is missing"]);
+    let pair = "certificates = [{ certificate = \"missing.pem\", key = \"a\" }]";
+    check(
+        &clients(pair),
+        &["6:postgres.tls.certificates: missing.pem cannot be read"],
+    );
+    let pair = "certificates = [{ certificate = \"a\", key = \"a\" }]";
+    check(
+        &clients(&format!("{pair}, mode = \"verify-ca\"")),
+        &["6:postgres.tls.mode: there is no `ca`, with which \"verify-ca\" could verify"],
+    );
+    check(
+        &format!("{x}auth = \"cert\"\n"),
+        &["6:postgres.auth: no client is asked for a certificate | write [postgres.tls]"],
+    );
+    check(
+        &format!("{x}proxy_protocol = true\n"),
+        &["6:postgres.proxy_protocol: there is no proxy to believe"],
+    );
+    check(
+        &format!("{x}trusted_proxies = [\"10.0.0.1\"]\n"),
+        &["6:postgres.trusted_proxies: nobody is asked whose connection it is"],
+    );
+    check(
+        &format!("{x}proxy_protocol = true\ntrusted_proxies = [\"::/0\"]\n"),
+        &["7:postgres.trusted_proxies: a network of /0 would let every client"],
+    );
+}
