@@ -3,9 +3,10 @@
 //!
 //! Deliberately not here: PgBouncer's own tests, which start everything themselves (`pgbouncer/`).
 
+mod clients;
 mod debian;
-pub(super) mod libpq_pipeline;
-pub(super) mod pgproto;
+mod libpq_pipeline;
+mod pgproto;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ pub(super) struct Suite {
 }
 
 /// All of them.
-pub(super) const SUITES: [Suite; 2] = [
+pub(super) const SUITES: [Suite; 4] = [
     Suite {
         name: "libpq-pipeline",
         run: libpq_pipeline::run,
@@ -36,6 +37,14 @@ pub(super) const SUITES: [Suite; 2] = [
     Suite {
         name: "pgproto",
         run: pgproto::run,
+    },
+    Suite {
+        name: "postgres-clients",
+        run: clients::run,
+    },
+    Suite {
+        name: "postgres-clients-short",
+        run: clients::run_short,
     },
 ];
 
@@ -46,7 +55,9 @@ pub(super) fn run(
     source: Option<PathBuf>,
     given: Option<PathBuf>,
 ) -> anyhow::Result<Verdict> {
-    let folder = workspace.target.join("conform").join(suite.name);
+    // Both forms of a suite share what they install.
+    let name = suite.name.trim_end_matches("-short");
+    let folder = workspace.target.join("conform").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let binary = binary::given_or_built(workspace, given)?;
     let pair = Pair::start(&binary)?;
@@ -115,6 +126,19 @@ endpoints = ["{}"]
     /// Where Postgres itself is.
     pub(super) fn direct(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// How many connections to this database the server has.
+    fn connections(&self, database: &str) -> anyhow::Result<usize> {
+        let mut client = postgres::wire::Client::connect(self.direct(), "postgres", "postgres")?;
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND \
+             pid <> pg_backend_pid()"
+        );
+        let value = client.value(&sql)?;
+        value
+            .parse()
+            .with_context(|| format!("a number of connections: {value:?}"))
     }
 
     /// Makes a new database, the same one whenever it is asked for.
