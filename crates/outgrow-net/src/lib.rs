@@ -1,15 +1,18 @@
 //! Sockets, time and threads for the workers of all tiers: streams, listening sockets, the
 //! transport seam, the timer wheel, the threads themselves.
 //!
-//! No protocol is known here.
+//! No protocol is known here but the one that comes before all others: a proxy's word on whose
+//! connection it is ([`ProxyHeader`]).
 
 pub mod listen;
+pub mod proxy_header;
 pub mod stream;
 pub mod transport;
 pub mod wheel;
 pub mod workers;
 
 pub use listen::Socket;
+pub use proxy_header::{ProxyHeader, ProxyHeaderError};
 pub use stream::Stream;
 pub use transport::Transport;
 pub use wheel::{Timer, Wheel};

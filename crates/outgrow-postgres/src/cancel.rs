@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use outgrow_core::random::system_bytes;
 use outgrow_upstream::Endpoint;
 
+use crate::encryption::Encryption;
+
 /// What a client must name to cancel: a process number and a secret of 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -55,6 +57,8 @@ pub(crate) struct Target {
     pub(crate) secret: Arc<[u8]>,
     /// Requests that are under way for this server.
     pub(crate) under_way: Arc<()>,
+    /// How its session is encrypted, if it is.
+    pub(crate) encryption: Option<Arc<Encryption>>,
 }
 
 impl Target {

@@ -111,12 +111,17 @@ async fn attempt(
                 }
                 return Ok(Some((Box::new(server), welcome)));
             }
-            Err(Failure::Connect(fault)) => {
+            // Another one may have TLS as it should.
+            Err(failure @ (Failure::Connect(_) | Failure::Tls(_))) => {
+                let fault = match &failure {
+                    Failure::Connect(fault) => *fault,
+                    _ => Fault::upstream(Phase::Connect, Cause::ConnectFailed, Sent::None),
+                };
                 endpoint.report(Outcome::Fault(fault), worker.now());
                 refused.push(endpoint.id());
                 pool.note_bad_host();
                 if plan.house.connects_singly || refused.len() >= set.usable.len() {
-                    return Err(Failure::Connect(fault));
+                    return Err(failure);
                 }
             }
             Err(failure) => return Err(failure),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_core::settings::Address;
+use outgrow_core::settings::{Address, Network};
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
+use crate::encryption::Encryption;
 use crate::login::hba::{Hba, Interface};
-use crate::login::{self, Credential, ServerSettings};
+use crate::login::{self, CertificateDemand, Credential, ServerSettings};
 use crate::settings::{Auth, PoolMode};
 use crate::variables::Followed;
 
@@ -73,6 +74,11 @@ pub struct House {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether clients over TCP must use TLS.
     pub requires_tls: bool,
+    /// What the certificates of clients over TCP must be at least, whatever else is demanded.
+    pub certificate: CertificateDemand,
+    /// The proxies that say whose connection they pass on (the PROXY protocol). With it everybody
+    /// over TCP must be one of them and say so; none: nobody does.
+    pub proxies: Option<Vec<Network>>,
     /// What every client is told after its login.
     pub login_notice: String,
     /// In whose words clients are told of refusals.
@@ -136,6 +142,8 @@ impl Default for House {
             reads: None,
             tls: None,
             requires_tls: false,
+            certificate: CertificateDemand::None,
+            proxies: None,
             login_notice: String::new(),
             manner: Manner::default(),
             wait_notice: Duration::ZERO,
@@ -190,6 +198,8 @@ pub struct DatabasePlan {
     pub connect_query: String,
     /// Start parameters of its connections.
     pub parameters: Vec<(String, String)>,
+    /// How its servers are reached.
+    pub encryption: Arc<Encryption>,
     /// Which of its servers the next connection is made to.
     pub hosts: Hosts,
     /// Who asks about its unknown users; none: as in [`House`].

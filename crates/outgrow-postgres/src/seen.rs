@@ -13,7 +13,7 @@ use outgrow_core::{Ticks, WallTime};
 
 use crate::events::{Level, Topic};
 use crate::problem::Refusal;
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// Where the other end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub enum ClientState {
 pub struct ClientSeen {
     /// Its number; clients and servers are counted together.
     pub number: u64,
-    /// Its end.
-    pub far: Far,
+    far: Far,
+    proxied: OnceLock<SocketAddr>,
     /// Our end, over TCP.
     pub near: Option<SocketAddr>,
     /// When it came.
@@ -86,6 +86,15 @@ pub struct ClientSeen {
 }
 
 impl ClientSeen {
+    /// Its end: where a proxy says that it is, if one does.
+    pub fn far(&self) -> Far {
+        self.proxied.get().map_or(self.far, |&far| Far::Tcp(far))
+    }
+
+    pub(crate) fn set_proxied(&self, far: SocketAddr) {
+        let _ = self.proxied.set(far);
+    }
+
     /// Who it is, as far as it has said.
     pub fn who(&self) -> Option<&Who> {
         self.who.get()
@@ -197,7 +206,8 @@ impl fmt::Display for ClientSeen {
         write!(
             formatter,
             "C-{:#x}: {database}/{user}@{}",
-            self.number, self.far
+            self.number,
+            self.far()
         )
     }
 }
@@ -257,6 +267,10 @@ impl ServerSeen {
     /// The version and cipher of its TLS.
     pub fn tls(&self) -> Option<&str> {
         self.tls.get().map(String::as_str)
+    }
+
+    pub(crate) fn set_tls(&self, tls: String) {
+        let _ = self.tls.set(tls);
     }
 
     /// What it does.
@@ -385,6 +399,7 @@ impl ClientEntry {
         let seen = Arc::new(ClientSeen {
             number: shared.next_number(),
             far,
+            proxied: OnceLock::new(),
             near,
             connected: WallTime::now(),
             since: now,

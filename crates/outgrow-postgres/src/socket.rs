@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use outgrow_net::{Stream, Transport};
-use outgrow_tls::TlsStream;
+use outgrow_tls::{EndpointStream, TlsStream};
 
 /// A connection's bytes.
 #[derive(Debug)]
@@ -13,20 +13,39 @@ pub(crate) enum Socket {
     Plain(Stream),
     /// A client's, encrypted.
     Tls(Box<TlsStream>),
+    /// A server's, encrypted.
+    Server(Box<EndpointStream>),
 }
 
 impl Socket {
     /// Whether what is said on it cannot be read by others on the way.
     pub(crate) fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Tls(_) | Self::Server(_))
     }
 
-    /// The stream below.
-    pub(crate) fn stream(&self) -> &Stream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.stream(),
-        }
+    /// Whether its other side has neither said anything nor ended, as far as is known without
+    /// waiting. What TLS says by itself is nothing that was said.
+    #[inline]
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Plain(Stream::Tcp(stream)) => stream.try_read(&mut byte),
+            Self::Plain(Stream::Unix(stream)) => stream.try_read(&mut byte),
+            Self::Server(stream) => return stream.is_quiet(),
+            // Nobody asks about clients; what is not known is not quiet.
+            Self::Tls(_) => return false,
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Says something before the close, as far as it goes without waiting.
+    pub(crate) fn say_last(&mut self, bytes: &[u8]) {
+        let _ = match self {
+            Self::Plain(Stream::Tcp(stream)) => stream.try_write(bytes),
+            Self::Plain(Stream::Unix(stream)) => stream.try_write(bytes),
+            Self::Server(stream) => stream.say_last(bytes),
+            Self::Tls(_) => Ok(0),
+        };
     }
 
     /// Writes all of `bytes`. For the steps of a login only: what it waits for has a limit of time
@@ -50,6 +69,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buffer),
             Self::Tls(stream) => stream.poll_read(cx, buffer),
+            Self::Server(stream) => stream.poll_read(cx, buffer),
         }
     }
 
@@ -58,6 +78,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
+            Self::Server(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -66,6 +87,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(stream) => stream.poll_write(cx, bytes),
             Self::Tls(stream) => stream.poll_write(cx, bytes),
+            Self::Server(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -77,6 +99,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(stream) => stream.poll_write_vectored(cx, slices),
             Self::Tls(stream) => stream.poll_write_vectored(cx, slices),
+            Self::Server(stream) => stream.poll_write_vectored(cx, slices),
         }
     }
 
@@ -85,6 +108,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => stream.poll_flush(cx),
+            Self::Server(stream) => stream.poll_flush(cx),
         }
     }
 
@@ -92,6 +116,7 @@ impl Transport for Socket {
         match self {
             Self::Plain(stream) => Stream::poll_shutdown(stream, cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
+            Self::Server(stream) => stream.poll_shutdown(cx),
         }
     }
 }

@@ -9,22 +9,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Inner;
 
 use crate::certificate::{self, CertificateText};
+use crate::issuers;
 use crate::problem::TlsProblem;
-use crate::refusal::{self, Refusal};
-
-/// Most issuers that are taken from one text: the system's have about 150.
-const ROOTS: usize = 4_096;
+use crate::refusal::{self, Expected, Refusal};
 
 /// What TLS towards servers is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +38,7 @@ pub struct ClientText {
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
-    roots_name: Arc<str>,
-    has_identity: bool,
+    expected: Arc<Expected>,
 }
 
 impl ClientTls {
@@ -52,7 +48,7 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error))?
-            .with_root_certificates(roots(text)?);
+            .with_root_certificates(issuers::read(&text.roots, &text.roots_name)?.0);
         let mut config = match &text.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
@@ -66,8 +62,13 @@ impl ClientTls {
         config.resumption = Resumption::disabled();
         Ok(Self {
             config: Arc::new(config),
-            roots_name: text.roots_name.as_str().into(),
-            has_identity: text.identity.is_some(),
+            expected: Arc::new(Expected {
+                roots_name: text.roots_name.clone(),
+                has_identity: text.identity.is_some(),
+                table: "tls",
+                protocol: "HTTP/1.1",
+                hint: ": http:// instead of https://?",
+            }),
         })
     }
 
@@ -80,38 +81,11 @@ impl ClientTls {
         let inner = connector
             .connect(host, stream)
             .await
-            .map_err(|error| refusal::of(error, name, &self.roots_name, self.has_identity))?;
+            .map_err(|error| refusal::of(error, name, &self.expected))?;
         Ok(ClientStream {
             inner,
-            has_identity: self.has_identity,
+            expected: Arc::clone(&self.expected),
         })
-    }
-}
-
-fn roots(text: &ClientText) -> Result<RootCertStore, TlsProblem> {
-    let source_name = || text.roots_name.clone();
-    let mut roots = RootCertStore::empty();
-    let mut refused = None;
-    for certificate in CertificateDer::pem_slice_iter(&text.roots).take(ROOTS) {
-        let certificate = certificate.map_err(|error| TlsProblem::BadPem {
-            source_name: source_name(),
-            detail: error.to_string(),
-        })?;
-        // One that this library cannot read among many that it can is the system's usual state.
-        if let Err(error) = roots.add(certificate) {
-            refused = Some(error);
-        }
-    }
-    match refused {
-        _ if !roots.is_empty() => Ok(roots),
-        Some(error) => Err(TlsProblem::BadCertificate {
-            source_name: source_name(),
-            detail: error.to_string(),
-        }),
-        None => Err(TlsProblem::NoCertificate {
-            source_name: source_name(),
-            has_key: certificate::has_text(&text.roots, b"PRIVATE KEY-----"),
-        }),
     }
 }
 
@@ -125,7 +99,7 @@ fn unusable(error: &rustls::Error) -> TlsProblem {
 #[derive(Debug)]
 pub struct ClientStream {
     inner: Inner<TcpStream>,
-    has_identity: bool,
+    expected: Arc<Expected>,
 }
 
 impl AsyncRead for ClientStream {
@@ -136,8 +110,7 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         // In TLS 1.3 what the server thinks of our certificate comes after the handshake.
         let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        let has_identity = self.has_identity;
-        result.map_err(|error| refusal::of_read(error, has_identity))
+        result.map_err(|error| refusal::of_read(error, &self.expected))
     }
 }
 

@@ -1,23 +1,32 @@
 //! TLS for listeners: certificates, choice by server name, reload, session tickets, and the
-//! encrypted transport that the engines read and write. And TLS towards servers that are asked
-//! something ([`ClientTls`]).
+//! encrypted transport that the engines read and write. And TLS towards servers: those that are
+//! asked something ([`ClientTls`], always verified), and those that clients' data goes to
+//! ([`EndpointTls`], verified as it is said for each).
 //!
-//! No file is read here: PEM texts come in, with names to use in messages. TLS towards endpoints
-//! is not here.
+//! No file is read here: PEM texts come in, with names to use in messages.
 
 mod certificate;
+mod choices;
 mod client;
+mod endpoint;
+mod holder;
+mod issuers;
 mod names;
 mod problem;
 mod refusal;
 mod server;
 mod stream;
 mod tickets;
+mod verify;
 
 pub use certificate::{CertificateFacts, CertificateText};
+pub use choices::{Choices, Suite13, TlsVersion};
 pub use client::{ClientStream, ClientText, ClientTls};
+pub use endpoint::{EndpointStream, EndpointText, EndpointTls, Verification};
+pub use holder::Holder;
+pub use issuers::{Issuers, SYSTEM_ISSUERS};
 pub use problem::{TlsProblem, TlsWarning};
 pub use refusal::Refusal;
-pub use server::{ServerTls, TlsText};
+pub use server::{ClientCertificates, ServerTls, TlsText};
 pub use stream::TlsStream;
 pub use tickets::{TicketKeys, TicketSecret};

@@ -2,7 +2,7 @@
 //! wildcard covers it, else the first.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -68,5 +68,38 @@ impl ByName {
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+/// Takes note of what one connection got.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    from: Arc<dyn ResolvesServerCert>,
+    got: Mutex<Option<Arc<CertifiedKey>>>,
+}
+
+impl Chosen {
+    pub(crate) fn new(from: Arc<dyn ResolvesServerCert>) -> Self {
+        Self {
+            from,
+            got: Mutex::default(),
+        }
+    }
+
+    /// What the connection got; none when it was not asked.
+    pub(crate) fn take(&self) -> Option<Arc<CertifiedKey>> {
+        self.got
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let chosen = self.from.resolve(hello);
+        let mut got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
+        got.clone_from(&chosen);
+        chosen
     }
 }

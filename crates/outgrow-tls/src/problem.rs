@@ -62,6 +62,9 @@ pub enum TlsProblem {
         /// does belong to.
         belongs_to: Option<usize>,
     },
+    /// No version is left that is spoken here.
+    #[error("no version of TLS is left that is spoken here")]
+    NoVersion,
     /// The TLS library refused the whole.
     #[error("the TLS settings cannot be used: {detail}")]
     Unusable {
@@ -107,6 +110,7 @@ impl TlsProblem {
             Self::KeyMismatch { .. } => {
                 "give the key that the certificate was requested with, or have the certificate renewed for this key"
             }
+            Self::NoVersion => "1.2 and 1.3 are spoken: the lowest must not be above the highest",
             Self::Unusable { .. } => "this should not happen; please report it",
         }
     }

@@ -1,17 +1,23 @@
 //! A listener's TLS: handshakes with what was published last.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use outgrow_core::{Cause, Fault, Phase, Snapshot, WallTime};
 use outgrow_net::Stream;
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::NoServerSessionStorage;
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::{self, CertificateFacts, CertificateText};
-use crate::names::ByName;
+use crate::choices::Choices;
+use crate::issuers::{self, Issuers};
+use crate::names::{ByName, Chosen};
 use crate::problem::{TlsProblem, TlsWarning};
 use crate::stream::TlsStream;
 use crate::tickets::TicketKeys;
@@ -19,6 +25,10 @@ use crate::tickets::TicketKeys;
 /// How many bytes one connection may hold back, sealed, when its client does not take them. No
 /// ledger counts them.
 const HELD_BACK_BYTES: usize = 64 * 1024;
+
+/// Most issuers that clients are told the names of, so that they know which certificate to show; the
+/// list has at most 64 KiB on the wire.
+const NAMED_ISSUERS: usize = 64;
 
 /// What a listener's TLS is made of.
 #[derive(Clone, Debug, Default)]
@@ -29,10 +39,26 @@ pub struct TlsText {
     /// Application protocols (`h2`, `http/1.1`), the preferred one first. A client that offers
     /// only others is refused (RFC 7301 section 3.2); one that offers none is taken.
     pub alpn: Vec<Vec<u8>>,
+    /// Whether clients show certificates.
+    pub clients: ClientCertificates,
+    /// Versions and cipher suites.
+    pub choices: Choices,
 }
 
-/// TLS for the connections of a listener. Versions 1.2 and 1.3, no early data, no client
-/// certificates.
+/// Whether clients show certificates. Where they do no session should be resumed (no
+/// [`TicketKeys`]): it would go on with a certificate that was verified when it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked for one.
+    #[default]
+    NotAsked,
+    /// They are, and need not have one; one of another issuer is refused.
+    Asked(Issuers),
+    /// There is no handshake without one.
+    Required(Issuers),
+}
+
+/// TLS for the connections of a listener. Versions 1.2 and 1.3, no early data.
 #[derive(Debug)]
 pub struct ServerTls {
     state: Snapshot<State>,
@@ -96,6 +122,48 @@ impl ServerTls {
                 .map_err(|error| fault(&error))
         }
     }
+
+    /// As [`ServerTls::accept`], for protocols that bind a login to the certificate: the stream
+    /// knows [its own](TlsStream::own_certificate). `first` is what was read of the connection
+    /// already.
+    pub fn accept_bound(
+        &self,
+        stream: Stream,
+        first: Vec<u8>,
+    ) -> impl Future<Output = Result<TlsStream, Fault>> + Send + 'static {
+        let mut config = ServerConfig::clone(&self.state.load().config);
+        let chosen = Arc::new(Chosen::new(Arc::clone(&config.cert_resolver)));
+        config.cert_resolver = Arc::clone(&chosen) as _;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        async move {
+            let mut refused = None;
+            let mut handshake = acceptor.accept_with(stream, |connection| {
+                connection.set_buffer_limit(Some(HELD_BACK_BYTES));
+                refused = feed(connection, &first).err();
+            });
+            if let Some(error) = refused {
+                // It would wait for more before it says what was wrong.
+                poll_fn(|cx| {
+                    let _ = Pin::new(&mut handshake).poll(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                return Err(fault(&error));
+            }
+            let stream = handshake.await.map_err(|error| fault(&error))?;
+            Ok(TlsStream::new(stream).with_certificate(chosen.take()))
+        }
+    }
+}
+
+/// Gives a connection the first bytes of its client.
+fn feed(connection: &mut ServerConnection, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        connection.read_tls(&mut bytes)?;
+        let taken = connection.process_new_packets();
+        taken.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    Ok(())
 }
 
 fn load(
@@ -103,7 +171,7 @@ fn load(
     tickets: &Arc<TicketKeys>,
     now: WallTime,
 ) -> Result<(State, Vec<TlsWarning>), Vec<TlsProblem>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(text.choices.provider());
     let mut warnings = Vec::new();
     let mut problems = Vec::new();
     let mut loaded = Vec::with_capacity(text.certificates.len());
@@ -134,13 +202,14 @@ fn config(
     text: &TlsText,
     tickets: &Arc<TicketKeys>,
 ) -> Result<ServerConfig, TlsProblem> {
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsProblem::Unusable {
-            detail: error.to_string(),
-        })?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&text.choices.versions()?)
+        .map_err(unusable)?;
+    let builder = match clients(&text.clients, provider)? {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols.clone_from(&text.alpn);
     config.ticketer = Arc::clone(tickets) as _;
     // Tickets carry sessions over processes; a table in memory would be per process and grow.
@@ -148,6 +217,34 @@ fn config(
     // Early data can be replayed by anybody who saw it (RFC 8446 section 8).
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// The verifier of clients' certificates, if they are asked for.
+fn clients(
+    wanted: &ClientCertificates,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsProblem> {
+    let (issuers, is_required) = match wanted {
+        ClientCertificates::NotAsked => return Ok(None),
+        ClientCertificates::Asked(issuers) => (issuers, false),
+        ClientCertificates::Required(issuers) => (issuers, true),
+    };
+    let (roots, _) = issuers::read(&issuers.text, &issuers.name)?;
+    let is_long = roots.len() > NAMED_ISSUERS;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if !is_required {
+        builder = builder.allow_unauthenticated();
+    }
+    if is_long {
+        builder = builder.clear_root_hint_subjects();
+    }
+    builder.build().map(Some).map_err(unusable)
+}
+
+fn unusable(error: impl ToString) -> TlsProblem {
+    TlsProblem::Unusable {
+        detail: error.to_string(),
+    }
 }
 
 fn fault(error: &io::Error) -> Fault {

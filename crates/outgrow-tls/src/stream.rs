@@ -2,21 +2,49 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use outgrow_net::{Stream, Transport};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream as Inner;
+
+use crate::choices;
 
 /// A client's connection after its handshake.
 #[derive(Debug)]
 pub struct TlsStream {
     inner: Inner<Stream>,
+    certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl TlsStream {
     pub(crate) fn new(inner: Inner<Stream>) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            certificate: None,
+        }
+    }
+
+    pub(crate) fn with_certificate(self, certificate: Option<Arc<CertifiedKey>>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
+    }
+
+    /// Our certificate on this connection, in DER; known after
+    /// [`accept_bound`](crate::ServerTls::accept_bound).
+    pub fn own_certificate(&self) -> Option<&[u8]> {
+        let own = self.certificate.as_ref()?;
+        own.cert.first().map(AsRef::as_ref)
+    }
+
+    /// The client's certificate, in DER, if it was asked and showed one. It was verified then.
+    pub fn client_certificate(&self) -> Option<&[u8]> {
+        let chain = self.inner.get_ref().1.peer_certificates();
+        chain?.first().map(AsRef::as_ref)
     }
 
     /// The application protocol that was agreed on (`http/1.1`, `h2`), if any.
@@ -37,14 +65,7 @@ impl TlsStream {
     /// The version and the cipher suite, by the names that OpenSSL has for them:
     /// `TLSv1.3/TLS_AES_256_GCM_SHA384`.
     pub fn protocol(&self) -> String {
-        let connection = self.inner.get_ref().1;
-        let version = match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        };
-        let suite = connection.negotiated_cipher_suite();
-        let suite = suite.and_then(|suite| suite.suite().as_str());
-        format!("{version}/{}", openssl_name(suite.unwrap_or_default()))
+        choices::told(self.inner.get_ref().1)
     }
 
     /// The stream below.
@@ -109,37 +130,5 @@ impl Transport for TlsStream {
     /// Says the end (close_notify), then ends our direction.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-/// OpenSSL's name of a cipher suite.
-fn openssl_name(suite: &str) -> String {
-    if let Some(rest) = suite.strip_prefix("TLS13_") {
-        return format!("TLS_{rest}");
-    }
-    // As of the registry: TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384.
-    let rest = suite.strip_prefix("TLS_").unwrap_or(suite);
-    rest.replace("_WITH", "")
-        .replace("AES_", "AES")
-        .replace("POLY1305_SHA256", "POLY1305")
-        .replace('_', "-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suites_have_the_names_of_openssl() {
-        let check = |name: &str, expected: &str| assert_eq!(openssl_name(name), expected);
-        check("TLS13_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384");
-        check(
-            "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-            "ECDHE-RSA-AES256-GCM-SHA384",
-        );
-        check(
-            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-            "ECDHE-ECDSA-CHACHA20-POLY1305",
-        );
     }
 }

@@ -8,20 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use outgrow_core::settings::{TableReader, address::is_name};
-use outgrow_tls::{CertificateText, ClientText, ClientTls};
+use outgrow_tls::{CertificateText, ClientText, ClientTls, SYSTEM_ISSUERS};
 
 use super::{Problem, Server};
 use crate::discovery::Surroundings;
 
 /// Longest file of certificates, in bytes: the system's have about 250 KiB.
 const FILE: usize = 4 << 20;
-/// Where systems keep the issuers that they trust.
-const SYSTEM: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 outgrow_core::settings! {
     /// How servers with `https://` are verified, and what is shown to them. TLS 1.2 and 1.3. The
@@ -163,14 +156,14 @@ impl Trust {
     }
 
     async fn system(&self) -> Result<Vec<u8>, Problem> {
-        for path in SYSTEM {
+        for path in SYSTEM_ISSUERS {
             if let Ok(roots) = self.surroundings.read(path.into(), FILE).await {
                 return Ok(roots);
             }
         }
         Err(Problem::Content(format!(
             "the system has no issuers that it trusts (there is no {} or the like): set tls.ca",
-            SYSTEM[0]
+            SYSTEM_ISSUERS[0]
         )))
     }
 }

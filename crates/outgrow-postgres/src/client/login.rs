@@ -110,6 +110,7 @@ pub(super) async fn run(
                     Err(_) => return,
                 },
                 Socket::Tls(stream) => Bytes::Tls(stream),
+                Socket::Server(_) => return,
             };
             let moved = Moved::Client(MovedClient {
                 identity: Box::new(identity),
@@ -274,8 +275,13 @@ impl Login {
 
     /// Everything up to the startup message.
     async fn opening(&mut self, plan: &Plan) -> Result<Startup, End> {
+        self.learn_peer(plan).await?;
         let mut asked_for_tls = false;
         loop {
+            if !asked_for_tls && self.has_begun_tls() {
+                asked_for_tls = true;
+                self.go_on_with_tls(plan).await?;
+            }
             let opening = match packet::look(&self.input) {
                 Err(error) => {
                     return Err(Refusal::new(PROTOCOL, error.to_string()).into());
@@ -314,33 +320,7 @@ impl Login {
         }
     }
 
-    async fn answer_tls(&mut self, plan: &Plan) -> Result<(), End> {
-        let (Some(tls), Peer::Tcp(_)) = (&plan.house.tls, self.peer) else {
-            return self.send(b"N").await;
-        };
-        if !self.input.is_empty() {
-            // It would be taken for what was said under encryption (CVE-2021-23214).
-            let message = "received unencrypted data after SSL request";
-            return Err(Refusal::new(PROTOCOL, message).into());
-        }
-        self.send(b"S").await?;
-        let accept = tls.accept(self.take_stream()?);
-        let stream = accept.await.map_err(|_| End::Gone)?;
-        self.entry.seen.set_tls(stream.protocol());
-        self.socket = Socket::Tls(Box::new(stream));
-        Ok(())
-    }
-
-    fn take_stream(&mut self) -> Result<Stream, End> {
-        // A pair of sockets that goes nowhere stands in until the encrypted one is there.
-        let (stand_in, _) = tokio::net::UnixStream::pair().map_err(|_| End::Gone)?;
-        match std::mem::replace(&mut self.socket, Socket::Plain(Stream::Unix(stand_in))) {
-            Socket::Plain(stream) => Ok(stream),
-            Socket::Tls(_) => Err(End::Gone),
-        }
-    }
-
-    async fn receive(&mut self) -> Result<(), End> {
+    pub(super) async fn receive(&mut self) -> Result<(), End> {
         let mut buffer = [0; 4096];
         if self.input.len() > INPUT_LIMIT {
             return Err(Refusal::new(PROTOCOL, "invalid length of startup packet").into());

@@ -3,6 +3,7 @@
 use outgrow_core::random::system_bytes;
 use tokio::sync::oneshot;
 
+use super::encrypt::Secured;
 use super::login::{End, Login};
 use super::startup::Wanted;
 use super::{Moved, Peer, accept};
@@ -10,8 +11,8 @@ use crate::ask::Ask;
 use crate::events::{Level, Topic};
 use crate::login::auth_query::Answer;
 use crate::login::{
-    self, Credential, Demand, Facts, Known, Method, RANDOM_BYTES, Replication, ServerExchange,
-    ServerStep, Source, Tls, UnknownUser,
+    self, CertificateDemand, Credential, Demand, Facts, Known, Method, RANDOM_BYTES, Replication,
+    ServerExchange, ServerStep, Source, UnknownUser,
 };
 use crate::plan::{Manner, Plan};
 use crate::problem::{PROTOCOL, Refusal};
@@ -40,8 +41,8 @@ impl Login {
                 let message = "bouncer config error";
                 return Err(Refusal::new(PROTOCOL, message).into());
             }
-            return Ok(Credential::None);
         }
+        let secured = self.secured();
         let system_user = match self.peer {
             Peer::Unix { user: Some(user) } => login::system_user(&house.system_users, user),
             _ => None,
@@ -54,9 +55,17 @@ impl Login {
                 Peer::Tcp(address) => Source::Address(address),
                 Peer::Unix { .. } => Source::Local { peer: system_user },
             },
-            tls: self.socket.is_encrypted().then(Tls::default),
+            tls: secured.as_ref().map(Secured::facts),
         };
-        let demand = match (&house.hba, house.auth) {
+        if any {
+            let demand = Demand {
+                certificate: self.least_certificate(plan),
+                ..Demand::from(Method::Trust)
+            };
+            login::check_identity(&demand, &facts).map_err(Refusal::from)?;
+            return Ok(Credential::None);
+        }
+        let mut demand = match (&house.hba, house.auth) {
             (Some(hba), _) => match hba.rule(&facts, &house.interfaces) {
                 Some(rule) => rule.demand().clone(),
                 None => {
@@ -79,6 +88,7 @@ impl Login {
             },
             (None, auth) => Demand::from(method(auth)),
         };
+        demand.certificate = demand.certificate.max(self.least_certificate(plan));
         let known = self.known(plan, wanted);
         let mut random = [0; RANDOM_BYTES];
         system_bytes(&mut random);
@@ -135,6 +145,14 @@ impl Login {
                     return Err(words.refusal(*refusal).into());
                 }
             };
+        }
+    }
+
+    /// What the client's certificate must be at least. There is none without TCP.
+    fn least_certificate(&self, plan: &Plan) -> CertificateDemand {
+        match self.peer {
+            Peer::Tcp(_) => plan.house.certificate,
+            Peer::Unix { .. } => CertificateDemand::None,
         }
     }
 

@@ -25,12 +25,14 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::server::encrypt;
 use crate::settings::PoolMode;
+use crate::shared::Drain;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Welcome;
 use crate::wire::write;
-use crate::worker::{Drain, Worker};
+use crate::worker::Worker;
 
 /// Serves a client until it leaves.
 pub(super) async fn run(
@@ -385,7 +387,9 @@ pub(super) async fn cancel(
         let connection = outgrow_upstream::connect(&target.endpoint, opening, worker.now())
             .await
             .ok()?;
-        let mut socket = Socket::Plain(connection.stream);
+        let encryption = target.encryption.as_ref();
+        let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
+        let mut socket = socket.await.ok()?;
         let mut out = Vec::new();
         write::cancel(&mut out, target.process, &target.secret);
         socket.write_all(&out).await.ok()?;

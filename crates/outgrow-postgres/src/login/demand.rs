@@ -50,7 +50,7 @@ impl Method {
 }
 
 /// What else the client's certificate must be, beside the method.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertificateDemand {
     /// Nothing: there need not be one.
     #[default]

@@ -5,7 +5,7 @@ use super::facts::{ClientCertificate, Facts, Source};
 use super::refusal::{Cause, Refusal, shown};
 
 /// Checks all that a demand wants beside a password. With the name that was accepted, for the log.
-pub(super) fn check(demand: &Demand, facts: &Facts<'_>) -> Result<Option<String>, Refusal> {
+pub(crate) fn check(demand: &Demand, facts: &Facts<'_>) -> Result<Option<String>, Refusal> {
     let certificate = facts.tls.and_then(|tls| tls.certificate);
     if demand.certificate != CertificateDemand::None && certificate.is_none() {
         let text = "connection requires a valid client certificate".to_owned();

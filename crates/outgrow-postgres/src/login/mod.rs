@@ -38,6 +38,7 @@ pub use credential::{Credential, PassedKeys};
 pub use demand::{CertificateDemand, CertificateNames, Demand, Method};
 pub use derivation::{Derivation, Derived};
 pub use facts::{ClientCertificate, Facts, Replication, Source, Tls};
+pub(crate) use identity::check as check_identity;
 pub use identity::system_user;
 pub use problem::Problem;
 pub use refusal::{Cause, Refusal};

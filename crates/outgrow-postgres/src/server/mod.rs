@@ -1,5 +1,6 @@
 //! A connection to a server, logged in, with what is known of its session.
 
+pub(crate) mod encrypt;
 pub(crate) mod open;
 
 use std::borrow::Cow;
@@ -7,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Stream, Transport};
+use outgrow_net::Transport;
 use outgrow_upstream::{Endpoint, Permit};
 
 use crate::answers::Answers;
@@ -90,15 +91,8 @@ impl Server {
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.
     #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = match &self.socket {
-            Socket::Plain(Stream::Tcp(stream)) => stream.try_read(&mut byte),
-            Socket::Plain(Stream::Unix(stream)) => stream.try_read(&mut byte),
-            // What the layer below holds is looked at by the next read.
-            Socket::Tls(_) => return true,
-        };
-        matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.socket.is_quiet()
     }
 
     /// Runs a statement of ours and leaves out what it answers. To be bounded in time.
@@ -185,10 +179,6 @@ impl Drop for Server {
             return;
         }
         // As far as it goes without waiting; it ends at the close all the same.
-        let _ = match &self.socket {
-            Socket::Plain(Stream::Tcp(stream)) => stream.try_write(GOODBYE),
-            Socket::Plain(Stream::Unix(stream)) => stream.try_write(GOODBYE),
-            _ => Ok(0),
-        };
+        self.socket.say_last(GOODBYE);
     }
 }

@@ -9,13 +9,14 @@ use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Endpoint, Opening, Permit};
 
-use super::{Server, transaction};
+use super::{Server, encrypt, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
 use crate::client::Settings;
 use crate::events::{Level, Topic};
 use crate::flow::Flow;
+use crate::login::scram::end_point_hash;
 use crate::login::{Channel, Cleartext, ClientExchange, ClientStep, Credential, Policy};
 use crate::plan::{Manner, PoolPlan};
 use crate::prepared::OnServer;
@@ -40,6 +41,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// What it said makes no sense, or it ended.
     Broken(&'static str),
+    /// It has no TLS, or is not the one that it must be.
+    Tls(String),
     /// Our side cannot prove what the server wants.
     Login(String),
 }
@@ -51,6 +54,7 @@ impl Failure {
             Self::Refused(refusal) => refusal.clone(),
             Self::Connect(fault) => Refusal::new("08001", fault.cause.text()),
             Self::Broken(what) => Refusal::new("08001", *what),
+            Self::Tls(why) => Refusal::new("08001", format!("TLS with the server failed: {why}")),
             Self::Login(why) => Refusal::new(
                 crate::problem::PROTOCOL,
                 format!(
@@ -116,6 +120,10 @@ async fn tell(making: &mut Making<'_>, failure: &Failure) {
             .entry
             .say(level, Topic::Other, || format!("{how}: FATAL {message}"));
     }
+    if let Failure::Tls(why) = failure {
+        let say = || format!("TLS handshake error: {why}");
+        making.entry.say(Level::Warning, Topic::Other, say);
+    }
 }
 
 /// Whether an endpoint's name has an address.
@@ -141,8 +149,14 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
         .map_err(Failure::Connect)?;
     making.entry.reason = "connect timeout".into();
     note_ends(making, &connection.stream);
+    let encryption = &plan.database.encryption;
+    let endpoint = making.permit.endpoint();
+    let socket = encrypt::encrypt(connection.stream, endpoint, encryption).await?;
+    if let Socket::Server(stream) = &socket {
+        making.entry.seen.set_tls(stream.protocol());
+    }
     let mut login = Login {
-        socket: Socket::Plain(connection.stream),
+        socket,
         input: Vec::new(),
         process: 0,
         secret: Vec::new(),
@@ -159,6 +173,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     );
     login.send(&first).await?;
     let policy = Policy {
+        channel_binding: encryption.channel_binding,
         cleartext: match plan.house.manner {
             Manner::Postgres => Cleartext::Encrypted,
             Manner::PgBouncer => Cleartext::Anywhere,
@@ -198,6 +213,9 @@ fn note_ends(making: &Making<'_>, stream: &Stream) {
 
 fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
     let endpoint = Arc::clone(making.permit.endpoint());
+    let encryption = &making.plan.database.encryption;
+    let is_encrypted = login.socket.is_encrypted();
+    let encryption = is_encrypted.then(|| Arc::clone(encryption));
     let server = Server {
         entry: making.entry,
         socket: login.socket,
@@ -214,6 +232,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
             process: login.process,
             secret: login.secret.into(),
             under_way: Arc::new(()),
+            encryption,
         },
         created: making.now,
         idle_since: making.now,
@@ -257,9 +276,9 @@ impl Login {
             }
             let mut buffer = [0; 4096];
             match poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await {
-                Ok(0) => return Err(closed(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(closed(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.input.extend_from_slice(&buffer[..count]),
-                Err(error) => return Err(closed(&error)),
+                Err(error) => return Err(closed(error)),
             }
         }
     }
@@ -272,10 +291,12 @@ impl Login {
     ) -> Result<(), Failure> {
         let mut nonce = [0; NONCE_BYTES];
         outgrow_core::random::system_bytes(&mut nonce);
-        let channel = match self.socket.stream() {
-            Stream::Unix(_) => Channel::Local,
-            Stream::Tcp(_) if self.socket.is_encrypted() => Channel::Tls { end_point: None },
-            Stream::Tcp(_) => Channel::Plain,
+        let channel = match &self.socket {
+            Socket::Server(stream) => Channel::Tls {
+                end_point: stream.certificate().and_then(end_point_hash),
+            },
+            Socket::Plain(Stream::Unix(_)) => Channel::Local,
+            Socket::Plain(Stream::Tcp(_)) | Socket::Tls(_) => Channel::Plain,
         };
         let mut exchange = ClientExchange::new(user, credential, channel, policy, nonce);
         loop {
@@ -376,6 +397,12 @@ impl Login {
     }
 }
 
-fn closed(_: &io::Error) -> Failure {
+fn closed(error: io::Error) -> Failure {
+    // What the server thinks of our certificate comes after the handshake in TLS 1.3.
+    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(refusal) = refusal {
+        let refusal: &outgrow_tls::Refusal = refusal;
+        return Failure::Tls(refusal.to_string());
+    }
     Failure::Broken("the server ended the connection at the login")
 }

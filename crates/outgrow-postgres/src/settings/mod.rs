@@ -1,10 +1,17 @@
 //! `[postgres]`: where clients connect, who they are, how connections to servers are lent.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outgrow_core::settings::{Address, ByteSize, Name, Secret, TableReader};
+use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableReader};
+
+mod tls;
+
+pub use tls::{
+    BindingMode, ClientMode, PostgresCertificate, PostgresTls, ServerMode, ServerTlsSettings,
+    TlsVersion,
+};
 
 const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -19,6 +26,15 @@ outgrow_core::settings! {
         /// Where clients connect: `host:port`, or `unix:/directory/.s.PGSQL.5432`. Several are a
         /// list.
         pub listen: Vec<Address> = vec![Address::tcp("127.0.0.1", 6432)], required = true;
+        /// TLS for clients. Left out: clients that ask for it are told that there is none.
+        pub tls: Option<PostgresTls> = None;
+        /// Whether every connection over TCP comes from a proxy that says whose connection it
+        /// passes on: the PROXY protocol, version 1 or 2. Then the client's address is the one
+        /// that the proxy says, for `auth_hba` and in records; a connection that does not begin
+        /// with it, or is not from `trusted_proxies`, is refused.
+        pub proxy_protocol: bool = false;
+        /// The networks of those proxies.
+        pub trusted_proxies: Vec<Network> = Vec::new();
         /// The service whose endpoints are the servers, for databases that name none of their own.
         pub service: Option<Name> = None;
         /// The databases that clients may connect to, by the name that clients use. None: every
@@ -43,6 +59,8 @@ outgrow_core::settings! {
         /// name and the secret.
         pub auth_query: String =
             "SELECT usename, passwd FROM pg_shadow WHERE usename=$1".to_owned();
+        /// TLS to the servers.
+        pub server_tls: ServerTlsSettings = ServerTlsSettings::default();
         /// When a connection to the server is lent to another client.
         pub pool_mode: PoolMode = PoolMode::Transaction;
         /// Connections to the server for each pair of database and user. Queries that run at the
@@ -90,6 +108,8 @@ outgrow_core::settings! {
         pub user: Option<String> = None, shown = "the client's";
         /// That user's password.
         pub password: Option<Secret> = None;
+        /// TLS to its servers.
+        pub server_tls: Option<ServerTlsSettings> = None, shown = "as in [postgres]";
         /// As in `[postgres]`, for this database.
         pub pool_mode: Option<PoolMode> = None;
         /// As in `[postgres]`, for this database.
@@ -208,10 +228,38 @@ outgrow_core::choice! {
     }
 }
 
+impl PostgresSettings {
+    /// The files of certificates and keys, each with the key that names it.
+    pub fn certificate_files(&self) -> Vec<(Vec<&str>, &Path)> {
+        let clients = self.tls.iter().flat_map(PostgresTls::files);
+        let clients = clients.map(|(key, path)| (vec!["postgres", "tls", key], path));
+        let servers = self.server_tls.files();
+        let servers = servers.map(|(key, path)| (vec!["postgres", "server_tls", key], path));
+        let mut files: Vec<_> = clients.chain(servers).collect();
+        for (name, database) in &self.database {
+            let own = database.server_tls.iter();
+            for (key, path) in own.flat_map(ServerTlsSettings::files) {
+                files.push((
+                    vec!["postgres", "database", name.as_str(), "server_tls", key],
+                    path,
+                ));
+            }
+        }
+        files
+    }
+}
+
 fn check_postgres(settings: &PostgresSettings, table: &mut TableReader<'_, '_>) {
     if settings.listen.is_empty() {
         let hint = "write listen = [\"127.0.0.1:6432\"]";
         table.problem("listen", "nobody could connect", hint);
+    }
+    check_proxies(settings, table);
+    let verifies = settings.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
+    if settings.auth == Auth::Cert && settings.auth_hba.is_none() && !verifies {
+        let message = "no client is asked for a certificate";
+        let hint = "write [postgres.tls] with certificates and ca = \"clients-ca.pem\"";
+        table.problem("auth", message, hint);
     }
     if settings.service.is_none() {
         if settings.database.is_empty() {
@@ -225,5 +273,26 @@ fn check_postgres(settings: &PostgresSettings, table: &mut TableReader<'_, '_>) 
                 table.problem("database", message, hint);
             }
         }
+    }
+}
+
+fn check_proxies(settings: &PostgresSettings, table: &mut TableReader<'_, '_>) {
+    if settings.trusted_proxies.iter().any(Network::is_everything) {
+        let message = "a network of /0 would let every client write its own address";
+        let hint = "name the networks of your proxies only";
+        table.problem("trusted_proxies", message, hint);
+    }
+    match (settings.proxy_protocol, settings.trusted_proxies.is_empty()) {
+        (true, true) => {
+            let hint =
+                "write trusted_proxies = [\"10.0.0.0/24\"] with the networks of your proxies";
+            table.problem("proxy_protocol", "there is no proxy to believe", hint);
+        }
+        (false, false) => {
+            let message = "nobody is asked whose connection it is";
+            let hint = "write proxy_protocol = true, or remove it";
+            table.problem("trusted_proxies", message, hint);
+        }
+        _ => {}
     }
 }

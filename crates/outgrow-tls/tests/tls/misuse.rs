@@ -7,7 +7,7 @@ use outgrow_tls::{CertificateText, ServerTls, TlsProblem, TlsText, TlsWarning};
 fn problems(certificates: Vec<CertificateText>) -> Vec<TlsProblem> {
     let text = TlsText {
         certificates,
-        alpn: Vec::new(),
+        ..TlsText::default()
     };
     ServerTls::build(&text, tickets(1), WallTime::now()).expect_err("refused")
 }

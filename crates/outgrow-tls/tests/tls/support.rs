@@ -48,6 +48,7 @@ pub(crate) fn text(issued: &[&Issued]) -> TlsText {
     TlsText {
         certificates: issued.iter().map(|one| one.text.clone()).collect(),
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        ..TlsText::default()
     }
 }
 

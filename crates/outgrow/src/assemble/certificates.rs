@@ -10,6 +10,7 @@ use outgrow_core::settings::Name;
 use outgrow_edge::settings::{ListenerSettings, Protocol};
 use outgrow_tls::{CertificateText, ServerTls, TicketKeys, TicketSecret, TlsText};
 
+use super::postgres_tls::{Encryptions, Read};
 use crate::config::Config;
 
 /// How long a session may be resumed (RFC 8446 allows up to 7 days).
@@ -55,6 +56,8 @@ pub(super) type Texts = BTreeMap<PathBuf, String>;
 pub(super) struct Certificates {
     /// By the listener's name.
     pub(super) servers: BTreeMap<Name, Arc<ServerTls>>,
+    /// Those of the Postgres tier.
+    pub(super) postgres: Encryptions,
     /// What they were made from.
     pub(super) texts: Texts,
 }
@@ -65,32 +68,14 @@ pub fn check(config: &Config) -> Result<(), String> {
     build(config, &tickets, &Texts::new()).map(|_| ())
 }
 
-/// Builds the TLS of every listener that has one. A file that is among `kept` is not read.
+/// Builds the TLS of every listener that has one, and of the Postgres tier. A file that is among `kept` is not read.
 pub(super) fn build(
     config: &Config,
     tickets: &Arc<TicketKeys>,
     kept: &Texts,
 ) -> Result<Certificates, String> {
     let mut certificates = Certificates::default();
-    for (name, settings) in &config.listener {
-        let texts = &mut certificates.texts;
-        if let Some(server) = server(name.as_str(), settings, tickets, kept, texts)? {
-            certificates.servers.insert(name.clone(), server);
-        }
-    }
-    Ok(certificates)
-}
-
-fn server(
-    name: &str,
-    settings: &ListenerSettings,
-    tickets: &Arc<TicketKeys>,
-    kept: &Texts,
-    texts: &mut Texts,
-) -> Result<Option<Arc<ServerTls>>, String> {
-    let Some(tls) = &settings.tls else {
-        return Ok(None);
-    };
+    let texts = &mut certificates.texts;
     let mut read = |path: &Path| match kept.get(path) {
         Some(text) => {
             texts.insert(path.to_path_buf(), text.clone());
@@ -102,6 +87,26 @@ fn server(
             texts.insert(path.to_path_buf(), text);
             Ok::<_, String>(bytes)
         }
+    };
+    for (name, settings) in &config.listener {
+        if let Some(server) = server(name.as_str(), settings, tickets, &mut read)? {
+            certificates.servers.insert(name.clone(), server);
+        }
+    }
+    if let Some(settings) = &config.postgres {
+        certificates.postgres = Encryptions::build(settings, &mut read)?;
+    }
+    Ok(certificates)
+}
+
+fn server(
+    name: &str,
+    settings: &ListenerSettings,
+    tickets: &Arc<TicketKeys>,
+    read: Read<'_>,
+) -> Result<Option<Arc<ServerTls>>, String> {
+    let Some(tls) = &settings.tls else {
+        return Ok(None);
     };
     let mut certificates = Vec::new();
     for pair in &tls.certificates {
@@ -119,7 +124,11 @@ fn server(
     if settings.protocols.contains(&Protocol::Http11) {
         alpn.push(b"http/1.1".to_vec());
     }
-    let text = TlsText { certificates, alpn };
+    let text = TlsText {
+        certificates,
+        alpn,
+        ..TlsText::default()
+    };
     match ServerTls::build(&text, Arc::clone(tickets), WallTime::now()) {
         Ok((tls, warnings)) => {
             for warning in warnings {

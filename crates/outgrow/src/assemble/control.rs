@@ -34,6 +34,7 @@ use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
+use super::postgres_tls::Encryptions;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
@@ -232,7 +233,8 @@ impl Control {
             .apply(&self.parts.edge, &self.parts.sockets, plans)
             .await?;
         let files = postgres_files::Files::read(self.parts.config.postgres.as_ref())?;
-        self.apply_postgres(files).await?;
+        let encryptions = std::mem::take(&mut self.parts.certificates.postgres);
+        self.apply_postgres(files, &encryptions).await?;
         self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
@@ -279,7 +281,11 @@ impl Control {
     }
 
     /// Brings the Postgres tier to the configuration.
-    async fn apply_postgres(&mut self, files: postgres_files::Files) -> Result<(), String> {
+    async fn apply_postgres(
+        &mut self,
+        files: postgres_files::Files,
+        encryptions: &Encryptions,
+    ) -> Result<(), String> {
         let shared = &self.parts.edge.shared;
         let around = postgres::Surroundings {
             registry: &self.parts.registry,
@@ -290,7 +296,8 @@ impl Control {
             secret: self.parts.cookie_secret,
         };
         let settings = self.parts.config.postgres.as_ref();
-        self.postgres.apply(settings, files, around).await?;
+        let tier = &mut self.postgres;
+        tier.apply(settings, files, encryptions, around).await?;
         self.view.set_postgres(self.postgres.shared());
         Ok(())
     }

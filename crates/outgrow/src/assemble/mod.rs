@@ -17,6 +17,7 @@ mod measure;
 mod numbers;
 mod postgres;
 mod postgres_files;
+mod postgres_tls;
 mod prepare;
 mod readiness;
 mod register;

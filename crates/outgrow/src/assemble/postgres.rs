@@ -8,11 +8,13 @@ use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
 use outgrow_postgres::events::{Level, Outlet, Topic};
-use outgrow_postgres::login::{Secret, ServerSettings};
+use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
     DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
-use outgrow_postgres::settings::{DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings};
+use outgrow_postgres::settings::{
+    ClientMode, DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings,
+};
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
@@ -20,6 +22,7 @@ use outgrow_upstream::Registry;
 use super::listeners::{Sockets, postgres_key};
 use super::log;
 use super::postgres_files::Files;
+use super::postgres_tls::Encryptions;
 
 /// The tier, once it was wanted.
 #[derive(Debug, Default)]
@@ -65,6 +68,7 @@ impl Tier {
         &mut self,
         settings: Option<&PostgresSettings>,
         files: Files,
+        encryptions: &Encryptions,
         around: Surroundings<'_>,
     ) -> Result<(), String> {
         if self.running.is_none() && settings.is_some() {
@@ -76,7 +80,7 @@ impl Tier {
         let Some(running) = &self.running else {
             return Ok(());
         };
-        let plan = settings.map(|settings| plan(settings, files, &around));
+        let plan = settings.map(|settings| plan(settings, files, encryptions, &around));
         running
             .shared
             .plan
@@ -137,16 +141,28 @@ impl Tier {
     }
 }
 
-fn plan(settings: &PostgresSettings, files: Files, around: &Surroundings<'_>) -> Plan {
+fn plan(
+    settings: &PostgresSettings,
+    files: Files,
+    encryptions: &Encryptions,
+    around: &Surroundings<'_>,
+) -> Plan {
     let registry = around.registry;
     let databases = settings.database.iter().filter_map(|(name, database)| {
         let mut plan = database_plan(name.as_str(), database, settings, registry)?;
         plan.credential = files.databases.get(name.as_str()).cloned();
+        plan.encryption = encryptions.of_database(name.as_str());
         Some((name.as_str().to_owned(), Arc::new(plan)))
     });
     let databases: HashMap<_, _> = databases.collect();
     let any = if databases.is_empty() {
-        database_plan("", &DatabaseSettings::default(), settings, registry).map(Arc::new)
+        let plan = database_plan("", &DatabaseSettings::default(), settings, registry);
+        plan.map(|plan| {
+            Arc::new(DatabasePlan {
+                encryption: Arc::clone(&encryptions.servers),
+                ..plan
+            })
+        })
     } else {
         None
     };
@@ -166,6 +182,7 @@ fn plan(settings: &PostgresSettings, files: Files, around: &Surroundings<'_>) ->
             hba: files.hba,
             system_users: files.system_users,
             login_settings: ServerSettings::new(around.secret),
+            tls: encryptions.clients.clone(),
             ..house(settings)
         }),
     }
@@ -182,14 +199,20 @@ fn house(settings: &PostgresSettings) -> House {
         ignores_options: false,
         max_prepared: settings.max_prepared_statements as usize,
         prepared_prefix: "outgrow_".to_owned(),
-        reads: (settings.reads == ReadsFrom::Replicas).then(|| ReadsPlan {
+        reads: (settings.reads == ReadsFrom::Replicas).then_some(ReadsPlan {
             max_lag: settings.replicas.max_lag,
             max_lag_bytes: settings.replicas.max_lag_bytes.0,
             wait: settings.replicas.wait,
         }),
         login: settings.timeouts.login,
-        tls: None,
-        requires_tls: false,
+        requires_tls: settings
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.mode.wants_tls()),
+        certificate: certificate(settings),
+        proxies: settings
+            .proxy_protocol
+            .then(|| settings.trusted_proxies.clone()),
         login_notice: String::new(),
         ..House::default()
     }
@@ -235,12 +258,21 @@ fn database_plan(
         max_servers: database.max_server_connections,
         connect_query: database.connect_query.clone(),
         parameters: Vec::new(),
+        encryption: Arc::default(),
         hosts: Hosts::ByRole,
         auth_user: None,
         auth_database: None,
         auth_query: None,
         is_disabled: false,
     })
+}
+
+fn certificate(settings: &PostgresSettings) -> CertificateDemand {
+    match settings.tls.as_ref().map(|tls| tls.mode) {
+        Some(ClientMode::VerifyFull) => CertificateDemand::OfUser,
+        Some(ClientMode::VerifyCa) => CertificateDemand::Trusted,
+        _ => CertificateDemand::None,
+    }
 }
 
 fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {

@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use outgrow_postgres::settings::PostgresSettings;
+
 use crate::config::Config;
 
 /// What tells one state of a file from another.
@@ -42,6 +44,9 @@ impl Watch {
         let pairs = tables.flat_map(|tls| &tls.certificates);
         let certificates = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
         self.files.extend(certificates.map(|path| File::new(path)));
+        let postgres = config.postgres.iter();
+        let postgres = postgres.flat_map(PostgresSettings::certificate_files);
+        self.files.extend(postgres.map(|(_, path)| File::new(path)));
         self
     }
 

@@ -22,7 +22,7 @@ use super::files::Files;
 /// What no limit is, as a number that others can be added to.
 const UNLIMITED: u32 = 1 << 30;
 /// What for ever is, for what needs an end.
-const FOR_EVER: Duration = Duration::from_hours(24 * 365);
+const FOR_EVER: Duration = Duration::from_secs(24 * 365 * 3_600);
 /// The folder of servers' Unix sockets, when no host is given.
 const SOCKET_FOLDER: &str = "/tmp";
 
@@ -237,6 +237,7 @@ fn database_plan(
         auth_database: database.auth_dbname.clone(),
         auth_query: database.auth_query.clone(),
         is_disabled: around.disabled.contains(name),
+        encryption: Arc::default(),
     })
 }
 

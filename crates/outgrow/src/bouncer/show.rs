@@ -113,7 +113,7 @@ fn client(seen: &ClientSeen, own: u64, now: Ticks) -> SocketRow {
         Duration::ZERO
     };
     let (wait, wait_us) = seconds_and_micros(waited);
-    let (remote, port, process) = match seen.far {
+    let (remote, port, process) = match seen.far() {
         Far::Tcp(address) => (Some(address), address.port(), 0),
         Far::Unix { process, port } => (None, port, process),
     };

@@ -9,6 +9,7 @@ use std::path::Path;
 use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
 use outgrow_edge::router::{Rule, same_rank};
 use outgrow_edge::settings::RouteSettings;
+use outgrow_postgres::settings::PostgresSettings;
 use outgrow_upstream::settings::CheckKind;
 
 use super::{Config, Surroundings};
@@ -249,18 +250,24 @@ impl Check<'_> {
             for certificate in &tls.certificates {
                 for file in [&certificate.certificate, &certificate.key] {
                     if let Err(reason) = (surroundings.readable)(file) {
-                        self.unreadable(name, file, &reason);
+                        let path = ["listener", name.as_str(), "tls", "certificates"];
+                        self.unreadable(&path, file, &reason);
                     }
                 }
             }
         }
+        let postgres = config.postgres.iter();
+        for (path, file) in postgres.flat_map(PostgresSettings::certificate_files) {
+            if let Err(reason) = (surroundings.readable)(file) {
+                self.unreadable(&path, file, &reason);
+            }
+        }
     }
 
-    fn unreadable(&mut self, listener: &Name, file: &Path, reason: &str) {
-        let path = ["listener", listener.as_str(), "tls", "certificates"];
+    fn unreadable(&mut self, path: &[&str], file: &Path, reason: &str) {
         let message = format!("{} cannot be read: {reason}", file.display());
         let hint = "the path is relative to the directory in which outgrow was started";
-        self.error(&path, message, hint);
+        self.error(path, message, hint);
     }
 
     /// Services are named by routes.

@@ -90,7 +90,8 @@ impl Control {
         self.instances.configure(&config, self.parts.cores);
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
-        self.apply_postgres(postgres).await?;
+        self.apply_postgres(postgres, &certificates.postgres)
+            .await?;
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;

@@ -214,7 +214,7 @@ fn what_cannot_be_followed_keeps_its_connection() {
         drop(one);
         for _ in 0..3 {
             on_both(&tier, || {
-                assert_eq!(value(&mut other, "SHOW work_mem"), "4MB", "{sql}")
+                assert_eq!(value(&mut other, "SHOW work_mem"), "4MB", "{sql}");
             });
         }
     }
