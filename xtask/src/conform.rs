@@ -2,8 +2,8 @@
 //! a real Kubernetes API server.
 //!
 //! For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
-//! PgBouncer's brings its own Postgres. A suite's files
-//! are never part of this repository: they are a checkout that `--suite` names or that is cloned at
+//! PgBouncer's brings its own Postgres, and those of Postgres' clients are compared with a Postgres that
+//! is asked directly. A suite's files are never part of this repository: they are a checkout that `--suite` names or that is cloned at
 //! the revision below. Deliberately not here: what our own tests say about the same (`crates/`).
 
 mod backend;
@@ -12,6 +12,7 @@ mod h1spec;
 mod h2spec;
 mod kubernetes;
 mod pgbouncer;
+mod postgres;
 mod target;
 
 use std::fs;
@@ -88,14 +89,19 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         .transpose()?;
     arguments.finish()?;
     let names = format!(
-        "{}, {}, {}",
+        "{}, {}, {}, {}",
         SUITES.map(|suite| suite.name).join(", "),
         kubernetes::NAME,
-        pgbouncer::NAME
+        pgbouncer::NAME,
+        postgres::SUITES.map(|suite| suite.name).join(", ")
     );
+    let of_postgres = postgres::SUITES.into_iter();
     let name = name.with_context(|| format!("which suite? there are {names}"))?;
     let workspace = Workspace::load()?;
-    let verdict = if let Some(options) = options {
+    let mut of_postgres = of_postgres.filter(|suite| suite.name == name);
+    let verdict = if let Some(suite) = of_postgres.next() {
+        postgres::run(&suite, &workspace, checkout, given)?
+    } else if let Some(options) = options {
         pgbouncer::run(&workspace, checkout, given, &options)?
     } else if name == kubernetes::NAME {
         let binary = binary::given_or_built(&workspace, given)?;

@@ -57,6 +57,13 @@ cargo xtask COMMAND
       PgBouncer's own tests against `outgrow pgbouncer`, or against another binary that is started as
       PgBouncer is. EXPRESSION is as for `pytest -k`. Needs Debian's postgresql, socat, iptables and
       python3-venv, and namespaces; takes twelve minutes with one worker.
+  conform libpq-pipeline|pgproto [--suite PATH] [--binary PATH]
+      Postgres' tests of pipelines, and scripts of messages for Pgpool-II's pgproto: through outgrow,
+      in transaction mode, there is no difference from Postgres. PATH is an unpacked source of Postgres
+      or of Pgpool-II, which is Debian's otherwise.
+  conform postgres-clients|postgres-clients-short [--binary PATH]
+      psycopg, asyncpg, SQLAlchemy, Django, node-postgres, Sequelize, JDBC and tokio-postgres (or three
+      of them) at work through outgrow, in transaction mode, as with Postgres itself.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge|discover [--for T] [--binary PATH]

@@ -16,7 +16,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{folder::Folder, ports, wait};
+use crate::{
+    folder::Folder,
+    ports,
+    postgres::{PostgresError, Session},
+    wait,
+};
 
 /// How long a server may take until it does what it was started for.
 const START_TIME: Duration = Duration::from_secs(60);
@@ -236,7 +241,7 @@ impl Server {
             accepts_soon(&mut child, self.address).then_some(child)
         });
         self.child = child.map_err(io::Error::other)?;
-        Ok(())
+        wait_started(self.address)
     }
 
     /// Has Postgres execute a statement, as the superuser.
@@ -292,12 +297,22 @@ fn start_postgres(
     let command = postgres_command(folder.path(), data, address, &settings)?;
     let mut server = Server::start(command, address, folder)?;
     server.settings = settings;
-    // It accepts before it lets anybody in.
-    let up = wait::until("Postgres lets us in", START_TIME, || {
-        server.query("SELECT 1").is_ok().then_some(())
-    });
-    up.map_err(io::Error::other)?;
+    wait_started(address)?;
     Ok(server)
+}
+
+/// Postgres accepts before it has read its data, and sends everybody away until then.
+fn wait_started(address: SocketAddr) -> io::Result<()> {
+    let started = || {
+        let start = [("user", "postgres"), ("database", "postgres")];
+        match Session::start(address, &start) {
+            Err(PostgresError::Said(problem)) => (problem.code != "57P03").then_some(()),
+            // A demand for a password is an answer as well.
+            Ok(_) | Err(PostgresError::Unexpected(_)) => Some(()),
+            Err(PostgresError::Io(_)) => None,
+        }
+    };
+    wait::until("Postgres has started", START_TIME, started).map_err(io::Error::other)
 }
 
 fn postgres_command(

@@ -36,6 +36,11 @@ impl Client {
 
     /// Runs a statement; what it answers is left out.
     pub(crate) fn run(&mut self, sql: &str) -> io::Result<()> {
+        self.value(sql).map(|_| ())
+    }
+
+    /// The first value of the last row of a statement's answer; empty when there is none.
+    pub(crate) fn value(&mut self, sql: &str) -> io::Result<String> {
         self.send(b"Q", format!("{sql}\0").as_bytes())?;
         self.until_ready()
     }
@@ -45,7 +50,8 @@ impl Client {
         self.stream.write_all(&[tag, &length, body].concat())
     }
 
-    fn until_ready(&mut self) -> io::Result<()> {
+    fn until_ready(&mut self) -> io::Result<String> {
+        let mut value = String::new();
         // Nothing follows ReadyForQuery, so that nothing is lost in the buffer.
         let mut reader = BufReader::new(&self.stream);
         loop {
@@ -56,7 +62,9 @@ impl Client {
             let mut body = vec![0; length as usize];
             reader.read_exact(&mut body)?;
             match tag {
-                b'Z' => return Ok(()),
+                b'Z' => return Ok(value),
+                // Its columns are counted by two bytes, and each has its length in four.
+                b'D' => value = String::from_utf8_lossy(first_value(&body)).into_owned(),
                 b'E' => {
                     let text = String::from_utf8_lossy(&body).replace('\0', " ");
                     return Err(io::Error::other(text));
@@ -64,5 +72,24 @@ impl Client {
                 _ => {}
             }
         }
+    }
+}
+
+fn first_value(row: &[u8]) -> &[u8] {
+    let length = row.get(2..6).and_then(|bytes| bytes.try_into().ok());
+    let length = length.map_or(-1, i32::from_be_bytes);
+    let length = usize::try_from(length).unwrap_or(0);
+    row.get(6..6 + length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_value_of_a_row() {
+        assert_eq!(first_value(b"\0\x02\0\0\0\x0212\0\0\0\x013"), b"12");
+        assert_eq!(first_value(b"\0\x01\xff\xff\xff\xff"), b"");
+        assert_eq!(first_value(b"\0"), b"");
     }
 }

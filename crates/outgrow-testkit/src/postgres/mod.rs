@@ -165,6 +165,8 @@ impl Session {
                     None => return Err(PostgresError::Unexpected(message)),
                 },
                 b'E' if problem.is_none() => problem = message.problem(),
+                // A demand for a password.
+                b'R' if message.body != [0; 4] => return Err(PostgresError::Unexpected(message)),
                 b'Z' => return problem.map_or(Ok(rows), |said| Err(PostgresError::Said(said))),
                 _ => {}
             }
