@@ -16,6 +16,7 @@ mod process;
 mod run;
 mod show;
 mod stats;
+mod tls;
 
 use std::ffi::OsStr;
 use std::io::Write;
