@@ -123,8 +123,8 @@ fn clients(settings: &Settings) -> Result<Option<Arc<ServerTls>>, String> {
 
 fn servers(settings: &Settings) -> Result<Encryption, String> {
     let mode = match settings.server_tls_sslmode {
-        // What only the server would have to want: Postgres never does.
-        TlsMode::Disable | TlsMode::Allow => Mode::Disable,
+        TlsMode::Disable => Mode::Disable,
+        TlsMode::Allow => Mode::Allow,
         TlsMode::Prefer => Mode::Prefer,
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => Mode::Require,
     };
