@@ -23,7 +23,7 @@ use super::tls::Tls;
 /// What no limit is, as a number that others can be added to.
 const UNLIMITED: u32 = 1 << 30;
 /// What for ever is, for what needs an end.
-const FOR_EVER: Duration = Duration::from_hours(24 * 365);
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 /// The folder of servers' Unix sockets, when no host is given.
 const SOCKET_FOLDER: &str = "/tmp";
 
@@ -155,6 +155,7 @@ fn house(settings: &Settings, hba: Option<Hba>) -> House {
         max_user_clients: count(settings.max_user_client_connections),
         max_user_servers: count(settings.max_user_connections),
         followed: Followed::new(words(&settings.track_extra_parameters)),
+        adds_host: settings.application_name_add_host,
         ignores_options: ignored.iter().any(|name| name == "options"),
         ignored,
         max_prepared: count(settings.max_prepared_statements) as usize,

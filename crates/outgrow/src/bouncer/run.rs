@@ -51,7 +51,7 @@ pub(super) fn run(args: &BouncerArgs, file: &Path) -> Result<(), ()> {
         fail(format!(
             "could not open logfile {}: {error}",
             settings.logfile
-        ))
+        ));
     })?;
     if rustix::process::getuid().is_root() {
         log.warning("PgBouncer should not run as root");
