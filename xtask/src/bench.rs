@@ -1,7 +1,7 @@
 //! `cargo xtask bench NAME`: ours and the peers', interleaved in one run.
 //!
 //! `edge` compares ours with the peers, `balance` our ways of choosing an endpoint with power of two
-//! choices. Deliberately not here: microbenchmarks; what counts is CPU per unit of
+//! choices, `postgres` ours with other poolers. Deliberately not here: microbenchmarks; what counts is CPU per unit of
 //! work at a boundary.
 
 mod contestant;
@@ -9,6 +9,7 @@ mod cpu;
 mod edge;
 mod options;
 mod peers;
+mod postgres;
 pub(crate) mod process;
 mod report;
 mod scenario;
@@ -19,12 +20,15 @@ use anyhow::bail;
 
 use crate::arguments::Arguments;
 
+const NAMES: &str = "`edge`, `balance` and `postgres`";
+
 /// Runs the command.
 pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.word().as_deref() {
         Some("edge") => edge::run(options::Options::read(arguments)?),
         Some("balance") => edge::run(options::Options::read(arguments)?.of_ways()),
-        Some(other) => bail!("there is no bench `{other}`; there are `edge` and `balance`"),
-        None => bail!("which bench? there are `edge` and `balance`"),
+        Some("postgres") => postgres::run(arguments),
+        Some(other) => bail!("there is no bench `{other}`; there are {NAMES}"),
+        None => bail!("which bench? there are {NAMES}"),
     }
 }

@@ -43,6 +43,10 @@ cargo xtask COMMAND
       Ours and the peers' CPU time per request, interleaved in one run.
   bench balance [--rounds 5] [--seconds 3] [--scenarios a,b] [--binary PATH] [--json]
       Our ways of choosing an endpoint beside power of two choices, in the same way.
+  bench postgres [--peers pgbouncer,pgpool] [--pgbouncer EXE] [--rounds 5] [--for 3s]
+                 [--scenarios a,b] [--cores one|split] [--scale 20] [--binary PATH] [--json]
+      Ours and other poolers in front of one Postgres, by pgbench: CPU time per query, latency of
+      clients that wait, bytes of idle ones. A scenario is also found by the beginning of its name.
   conform h1spec|h2spec|kubernetes [--suite PATH] [--binary PATH]
       A public suite against a fresh outgrow; each failure with its reason. PATH is a checkout of the
       suite, which is cloned otherwise. h1spec runs on deno (in the PATH, else by npm); h2spec is the

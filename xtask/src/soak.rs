@@ -162,7 +162,7 @@ fn read(line: &str) -> Option<Sum> {
 }
 
 /// Reads `90s`, `10m`, `1h`.
-fn duration(text: &str) -> anyhow::Result<Duration> {
+pub(crate) fn duration(text: &str) -> anyhow::Result<Duration> {
     let units = [("s", 1), ("m", 60), ("h", 3600)];
     let read = units.iter().find_map(|(unit, seconds)| {
         let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;

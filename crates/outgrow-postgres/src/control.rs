@@ -9,7 +9,7 @@ use crate::plan::PoolPlan;
 use crate::pool::Pool;
 use crate::problem::{Refusal, SHUTDOWN};
 use crate::seen::{ClientSeen, ServerSeen};
-use crate::worker::{Drain, Shared};
+use crate::shared::{Drain, Shared};
 
 /// Most users that are remembered to have been asked about.
 const MOST_ASKED: usize = 10_000;

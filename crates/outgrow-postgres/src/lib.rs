@@ -27,6 +27,7 @@ pub mod run;
 pub mod seen;
 mod server;
 pub mod settings;
+pub mod shared;
 mod socket;
 pub mod sql;
 pub mod standing;
@@ -37,4 +38,4 @@ pub mod worker;
 
 pub use client::{ListenerPlan, Slot};
 pub use run::Postgres;
-pub use worker::{Drain, Shared};
+pub use shared::{Drain, Shared};

@@ -9,7 +9,8 @@ use outgrow_core::Ticks;
 use outgrow_net::{Mailboxes, Socket, Tier, Wheel, Workers};
 
 use crate::client::{self, Moved, Slot};
-use crate::worker::{Drain, Shared, Worker};
+use crate::shared::{Drain, Shared};
+use crate::worker::Worker;
 
 impl Tier for Worker {
     type Slot = Slot;

@@ -13,7 +13,7 @@ use outgrow_core::{Ticks, WallTime};
 
 use crate::events::{Level, Topic};
 use crate::problem::Refusal;
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// Where the other end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

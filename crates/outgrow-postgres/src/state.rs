@@ -8,8 +8,8 @@ use outgrow_core::Ticks;
 use crate::numbers::Numbers;
 use crate::pool::Pool;
 use crate::settings::PoolMode;
+use crate::shared::Shared;
 use crate::standing::{Lsn, Role};
-use crate::worker::Shared;
 
 /// One pool.
 #[derive(Clone, Debug)]

@@ -1,223 +1,37 @@
 //! A worker: what the clients and pools of one thread share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use outgrow_balance::hash::hash;
-use outgrow_core::{Clock, Random, Snapshot, Ticks};
-use outgrow_message::{Blocks, Ledger};
+use outgrow_core::{Random, Ticks};
+use outgrow_message::Blocks;
 use outgrow_net::{Mailboxes, Wheel};
 use outgrow_upstream::{EndpointId, Service};
 use tokio::task::AbortHandle;
 
-use crate::budget::{Budgets, Of, Share};
-use crate::cancel::Cancels;
+use crate::budget::{Of, Share};
 use crate::client::{Identity, Moved};
-use crate::console::Console;
-use crate::events::{Level, Outlet, Topic};
+use crate::events::{Level, Topic};
 use crate::login::Credential;
-use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::making;
-use crate::plan::{Hosts, Plan, PoolPlan};
+use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::problem::Refusal;
 use crate::reads::{self, Reads};
-use crate::seen::Seen;
+use crate::shared::Shared;
 use crate::sql::Lexing;
 use crate::sql::cache::Cache as Texts;
 use crate::sql::catalogue::Catalogue;
 use crate::sql::facts::Facts;
 use crate::sql::fingerprint::Secret as TextSecret;
-use crate::standing::{Standings, monitor};
+use crate::standing::monitor;
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
 /// Bytes that a worker keeps of what it knows of texts.
 const TEXTS_BYTES: usize = 1 << 20;
-
-/// What all workers share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The process's clock.
-    pub clock: Clock,
-    /// What is configured.
-    pub plan: Snapshot<Plan>,
-    /// The bound on buffered bytes.
-    pub ledger: Arc<Ledger>,
-    /// Clients of each worker.
-    pub(crate) loads: Box<[AtomicUsize]>,
-    pub(crate) cancels: Arc<Cancels>,
-    pub(crate) budgets: Budgets,
-    pub(crate) standings: Standings,
-    /// What servers said of users.
-    answers: Mutex<Cache>,
-    /// Servers that are asked.
-    monitored: Mutex<HashMap<EndpointId, AbortHandle>>,
-    pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
-    drain: AtomicU8,
-    numbers: AtomicU64,
-    pub(crate) seen: Seen,
-    outlet: OnceLock<Arc<dyn Outlet>>,
-    console: OnceLock<Arc<dyn Console>>,
-    /// Databases that are paused.
-    pub(crate) paused_databases: Mutex<BTreeSet<String>>,
-    /// Databases that were made of [`Plan::any`], with the time of their last use.
-    pub(crate) made: Mutex<BTreeMap<String, Ticks>>,
-    refuses_logins: AtomicBool,
-    /// Users whom a server knew.
-    pub(crate) asked: Mutex<BTreeSet<String>>,
-    /// Whether everything is paused.
-    pub(crate) paused: AtomicBool,
-}
-
-/// What becomes of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drain {
-    /// Nothing: business as usual.
-    No,
-    /// Each client leaves as soon as it is in no transaction.
-    Gently,
-    /// Each client leaves as soon as it wants a connection.
-    NoMore,
-}
-
-impl Shared {
-    /// For so many workers.
-    pub fn new(clock: Clock, ledger: Arc<Ledger>, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
-            clock,
-            plan: Snapshot::new(Plan::default()),
-            ledger,
-            loads: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
-            cancels: Arc::default(),
-            budgets: Budgets::default(),
-            standings: Standings::default(),
-            answers: Mutex::new(Cache::new(CacheSettings::default())),
-            monitored: Mutex::default(),
-            workers: OnceLock::new(),
-            drain: AtomicU8::new(0),
-            numbers: AtomicU64::new(0),
-            seen: Seen::default(),
-            outlet: OnceLock::new(),
-            console: OnceLock::new(),
-            paused_databases: Mutex::default(),
-            made: Mutex::default(),
-            refuses_logins: AtomicBool::new(false),
-            asked: Mutex::default(),
-            paused: AtomicBool::new(false),
-        })
-    }
-
-    /// Says where lines for the log go; the first one counts.
-    pub fn set_outlet(&self, outlet: Arc<dyn Outlet>) {
-        let _ = self.outlet.set(outlet);
-    }
-
-    /// Writes a line for the log, if such lines are wanted.
-    #[inline]
-    pub fn say(
-        &self,
-        level: Level,
-        topic: Topic,
-        about: &dyn std::fmt::Display,
-        text: impl FnOnce() -> String,
-    ) {
-        if let Some(outlet) = self.outlet.get()
-            && outlet.wants(level, topic)
-        {
-            outlet.put(level, about, &text());
-        }
-    }
-
-    /// Says who answers clients of the console; the first one counts.
-    pub fn set_console(&self, console: Arc<dyn Console>) {
-        let _ = self.console.set(console);
-    }
-
-    /// Who answers clients of the console.
-    pub(crate) fn console(&self) -> Option<&Arc<dyn Console>> {
-        self.console.get()
-    }
-
-    /// Whether clients that come are sent away, those of the console excepted.
-    pub fn refuse_logins(&self, refuse: bool) {
-        self.refuses_logins.store(refuse, Ordering::Release);
-    }
-
-    pub(crate) fn refuses_logins(&self) -> bool {
-        self.refuses_logins.load(Ordering::Acquire)
-    }
-
-    /// Clients that are connected, of all workers.
-    pub fn clients(&self) -> usize {
-        let loads = self.loads.iter();
-        loads.map(|load| load.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Changes what becomes of clients.
-    pub fn set_drain(&self, drain: Drain) {
-        self.drain.store(drain as u8, Ordering::Release);
-    }
-
-    /// What becomes of clients.
-    #[inline]
-    pub fn drain(&self) -> Drain {
-        match self.drain.load(Ordering::Acquire) {
-            0 => Drain::No,
-            1 => Drain::Gently,
-            _ => Drain::NoMore,
-        }
-    }
-
-    /// How some pool logs in to the servers of a service.
-    pub(crate) fn any_login(&self, service: &Arc<Service>) -> Option<(Arc<PoolPlan>, Credential)> {
-        let workers = self.workers.get()?.iter();
-        let mut pools = workers.flat_map(|worker| worker.pools());
-        pools.find_map(|pool| {
-            let plan = pool.plan();
-            if !Arc::ptr_eq(&plan.database.service, service) {
-                return None;
-            }
-            let credential = credential(&plan, &pool);
-            Some((plan, credential))
-        })
-    }
-
-    /// What a server said of a user some moments ago.
-    pub(crate) fn remembered(&self, database: &str, user: &str) -> Option<Answer> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(database, user, self.clock.now())
-    }
-
-    /// Remembers what a server said of a user.
-    pub(crate) fn remember(&self, database: &str, user: &str, answer: &Answer) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.put(database, user, answer, self.clock.now());
-        drop(answers);
-        if let Answer::User(_) = answer {
-            self.note_asked(user);
-        }
-    }
-
-    /// Forgets what was said of a user.
-    pub(crate) fn forget(&self, database: &str, user: &str) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.forget(database, user);
-    }
-
-    /// A number for a client or server that no other one has.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// The worker that owns the pool of a database and user.
-    pub(crate) fn owner(&self, database: &str, user: &str) -> usize {
-        let mixed = hash(database.as_bytes()) ^ hash(user.as_bytes()).rotate_left(1);
-        (mixed % self.loads.len() as u64) as usize
-    }
-}
 
 /// A database, a user on the server, and the replica that a pool is for.
 type PoolKey = (Arc<str>, Arc<str>, Option<EndpointId>);

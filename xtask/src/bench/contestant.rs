@@ -294,7 +294,7 @@ fn buffers(name: &str, exchange: &str) -> &'static [(&'static str, &'static str)
 }
 
 /// Replaces every `@word@`; an unknown one is an error.
-fn fill(template: &str, words: &[(String, String)]) -> anyhow::Result<String> {
+pub(crate) fn fill(template: &str, words: &[(String, String)]) -> anyhow::Result<String> {
     let mut filled = template.to_owned();
     for (word, value) in words {
         filled = filled.replace(&format!("@{word}@"), value);

@@ -1,7 +1,8 @@
 //! CPU time of a process and everything below it, from /proc.
 //!
 //! utime and stime of /proc/PID/stat hold all threads, those that ended too; cutime and cstime hold
-//! children that ended. Deliberately not here: the load's and the backend's CPU time; it is not the
+//! children that ended; but each process is counted in whole ticks. /proc/PID/task/TID/schedstat counts
+//! nanoseconds, of threads that are there: for trees of many processes that each do little. Deliberately not here: the load's and the backend's CPU time; it is not the
 //! contestant's.
 
 use std::collections::HashMap;
@@ -33,6 +34,44 @@ pub(crate) fn tree_micros(root: u32) -> anyhow::Result<u64> {
         .map(|entry| entry.ticks)
         .sum();
     Ok(ticks * TICK_MICROS)
+}
+
+/// CPU time that each thread of a tree has used so far.
+#[derive(Debug, Default)]
+pub(crate) struct Threads(HashMap<(u32, u32), u64>);
+
+impl Threads {
+    /// Of the tree under `root`, now.
+    pub(crate) fn of_tree(root: u32) -> anyhow::Result<Self> {
+        let mut threads = HashMap::new();
+        for process in tree(root)? {
+            // Processes and threads may end between the listing and the reading.
+            let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else {
+                continue;
+            };
+            for task in tasks.flatten() {
+                let Ok(thread) = task.file_name().to_string_lossy().parse() else {
+                    continue;
+                };
+                let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else {
+                    continue;
+                };
+                let nanos = text.split(' ').next().and_then(|word| word.parse().ok());
+                let nanos = nanos.context("/proc/PID/task/TID/schedstat is not as known")?;
+                threads.insert((process, thread), nanos);
+            }
+        }
+        anyhow::ensure!(!threads.is_empty(), "process {root} has ended");
+        Ok(Self(threads))
+    }
+
+    /// Microseconds used since `before`. What a thread used that has ended since is not in it.
+    pub(crate) fn micros_since(&self, before: &Self) -> u64 {
+        let used = |(key, nanos): (&(u32, u32), &u64)| {
+            nanos.saturating_sub(before.0.get(key).copied().unwrap_or(0))
+        };
+        self.0.iter().map(used).sum::<u64>() / 1_000
+    }
 }
 
 fn members(root: u32, entries: &HashMap<u32, Entry>) -> Vec<u32> {
@@ -105,6 +144,19 @@ mod tests {
         let mut found = members(5, &entries);
         found.sort_unstable();
         assert_eq!(found, [5, 6, 7]);
+    }
+
+    #[test]
+    fn threads_are_counted_that_are_new() {
+        let threads = |all: &[(u32, u64)]| {
+            let all = all.iter().map(|&(thread, nanos)| ((1, thread), nanos));
+            Threads(all.collect())
+        };
+        let before = threads(&[(1, 5_000), (2, 9_000)]);
+        let after = threads(&[(1, 7_000), (3, 4_000)]);
+        assert_eq!(after.micros_since(&before), 6);
+        let own = std::process::id();
+        assert!(Threads::of_tree(own).is_ok_and(|own| !own.0.is_empty()));
     }
 
     #[test]

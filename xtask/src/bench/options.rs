@@ -23,8 +23,13 @@ pub(crate) enum Cores {
 impl Cores {
     /// The contestants' and the load's, as taskset takes them.
     pub(crate) fn lists(self, scenario: &Scenario) -> (&'static str, &'static str) {
+        self.lists_of(scenario.workers)
+    }
+
+    /// The same for contestants with so many workers.
+    pub(crate) fn lists_of(self, workers: usize) -> (&'static str, &'static str) {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
-        match (available, scenario.workers, self) {
+        match (available, workers, self) {
             (1, ..) | (_, 1, Self::One) => ("0", "0"),
             (_, 1, Self::Split) => ("0", "1"),
             _ => ("0,1", "0,1"),

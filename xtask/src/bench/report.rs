@@ -145,7 +145,7 @@ fn medians(measures: &[Measure]) -> Option<Measure> {
     })
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -157,7 +157,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     })
 }
 
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

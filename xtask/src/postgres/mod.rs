@@ -119,14 +119,14 @@ fn is_root() -> anyhow::Result<bool> {
 
 /// A program of the newest Postgres, which is installed when it is missing.
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let find = || newest_folder().map(|folder| folder.join(name));
-    let is_there = |path: &PathBuf| path.exists();
-    if find().filter(is_there).is_none() {
+    let find = || {
+        let path = newest_folder()?.join(name);
+        path.exists().then_some(path)
+    };
+    if find().is_none() {
         setup::install_debian(&["postgresql"])?;
     }
-    find()
-        .filter(is_there)
-        .with_context(|| format!("there is no {name}: apt-get install postgresql"))
+    find().with_context(|| format!("there is no {name}: apt-get install postgresql"))
 }
 
 /// The folder of its programs: Debian keeps each version in one of its own.

@@ -16,8 +16,8 @@ use crate::plan::{Manner, PoolPlan};
 use crate::pool::Pool;
 use crate::problem::{PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::shared::Drain;
 use crate::wire::{frontend, write};
-use crate::worker::Drain;
 
 /// How long the check of a connection may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);

@@ -40,10 +40,11 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::reads::Reads;
 use crate::seen::ClientEntry;
+use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Variables;
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// Where a client comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

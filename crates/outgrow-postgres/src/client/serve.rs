@@ -28,11 +28,12 @@ use crate::seen::{ClientState, ServerState};
 use crate::server::Server;
 use crate::server::encrypt;
 use crate::settings::PoolMode;
+use crate::shared::Drain;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Welcome;
 use crate::wire::write;
-use crate::worker::{Drain, Worker};
+use crate::worker::Worker;
 
 /// Serves a client until it leaves.
 pub(super) async fn run(

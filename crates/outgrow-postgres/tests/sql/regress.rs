@@ -46,10 +46,17 @@ fn suite() -> io::Result<PathBuf> {
     }
     let lists = cache.join("lists");
     fs::create_dir_all(lists.join("partial"))?;
-    let sources = cache.join("debian.list");
+    // The machine's own sources of packages, asked for what they are built of.
+    let known = fs::read_to_string("/etc/apt/sources.list.d/debian.sources")?;
+    let sources = cache.join("debian.sources");
+    // Security updates are not mirrored everywhere with their sources.
+    let archives = known
+        .split("\n\n")
+        .filter(|part| !part.contains("-security"));
+    let archives = archives.collect::<Vec<_>>().join("\n\n");
     fs::write(
         &sources,
-        "deb-src http://deb.debian.org/debian bookworm main\n",
+        archives.replace("Types: deb\n", "Types: deb-src\n"),
     )?;
     let options = |command: &mut Command| {
         command.current_dir(&cache);

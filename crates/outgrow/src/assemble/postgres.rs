@@ -199,7 +199,7 @@ fn house(settings: &PostgresSettings) -> House {
         ignores_options: false,
         max_prepared: settings.max_prepared_statements as usize,
         prepared_prefix: "outgrow_".to_owned(),
-        reads: (settings.reads == ReadsFrom::Replicas).then(|| ReadsPlan {
+        reads: (settings.reads == ReadsFrom::Replicas).then_some(ReadsPlan {
             max_lag: settings.replicas.max_lag,
             max_lag_bytes: settings.replicas.max_lag_bytes.0,
             wait: settings.replicas.wait,

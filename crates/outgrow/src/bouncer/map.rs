@@ -23,7 +23,7 @@ use super::tls::Tls;
 /// What no limit is, as a number that others can be added to.
 const UNLIMITED: u32 = 1 << 30;
 /// What for ever is, for what needs an end.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+const FOR_EVER: Duration = Duration::from_secs(24 * 365 * 3_600);
 /// The folder of servers' Unix sockets, when no host is given.
 const SOCKET_FOLDER: &str = "/tmp";
 

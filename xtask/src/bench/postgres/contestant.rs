@@ -110,8 +110,7 @@ impl Contestant {
         postgres::give_to_postgres(&directory)?;
         let command = self.command(scenario, &directory)?;
         let output = directory.join("output.log");
-        let mut running =
-            Running::start(&self.name, surroundings.cores, &command, &output, None)?;
+        let mut running = Running::start(&self.name, surroundings.cores, &command, &output, None)?;
         running.wait_until("answer a query", || {
             wire::Client::connect(public, "postgres", "postgres")
                 .and_then(|mut client| client.run("SELECT 1"))
@@ -232,8 +231,7 @@ fn find(name: &str, package: &str) -> anyhow::Result<PathBuf> {
 /// The first word that is a number with points.
 fn version(said: &str) -> Option<String> {
     let mut words = said.split_whitespace();
-    let is_version = |word: &&str| {
-        word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok())
-    };
+    let is_version =
+        |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
     words.find(is_version).map(str::to_owned)
 }

@@ -247,7 +247,7 @@ fn live(address: std::net::SocketAddr, number: u64, over: &AtomicBool, rows_seen
                 session.send(&messages).expect("sent");
                 for _ in 0..chance.below(rows + 3) {
                     let message = session.receive().expect("answered");
-                    check(&message.row(), &tag, rows_seen);
+                    check(message.row().as_deref(), &tag, rows_seen);
                     if message.tag == b'Z' {
                         break;
                     }
@@ -264,7 +264,7 @@ fn live(address: std::net::SocketAddr, number: u64, over: &AtomicBool, rows_seen
                 let answer = session.answer();
                 let answer = answer.unwrap_or_else(|error| panic!("{tag}: {error}"));
                 for row in &answer {
-                    check(&Some(row.clone()), &tag, rows_seen);
+                    check(Some(row.as_slice()), &tag, rows_seen);
                 }
                 assert!(answer.len() as u64 >= rows, "{tag}: {} rows", answer.len());
                 assert_eq!(session.state, b'I', "{tag}");
@@ -274,7 +274,7 @@ fn live(address: std::net::SocketAddr, number: u64, over: &AtomicBool, rows_seen
     }
 }
 
-fn check(row: &Option<Vec<Option<String>>>, tag: &str, rows_seen: &AtomicUsize) {
+fn check(row: Option<&[Option<String>]>, tag: &str, rows_seen: &AtomicUsize) {
     if let Some(row) = row {
         assert_eq!(row[0].as_deref(), Some(tag), "another one's row");
         rows_seen.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,187 @@
+//! What a pool's lock guards: its connections, its line, and what follows from both.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use outgrow_core::Ticks;
+use tokio::sync::oneshot;
+
+use crate::login::Credential;
+use crate::plan::PoolPlan;
+use crate::seen::ServerState;
+use crate::server::Server;
+use crate::server::open::Failure;
+use crate::standing::Role;
+use crate::variables::Welcome;
+
+use super::Lent;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) plan: Arc<PoolPlan>,
+    pub(super) is_for_replica: bool,
+    /// The longest idle in front.
+    pub(super) idle: VecDeque<Box<Server>>,
+    /// Connections that clients have.
+    pub(super) lent: u32,
+    /// Connections that are being made.
+    pub(super) coming: u32,
+    pub(super) line: VecDeque<Waiting>,
+    pub(super) last_ticket: u64,
+    /// The last attempt, if it failed.
+    pub(super) failed: Option<(Ticks, Failure)>,
+    pub(super) welcome: Option<Arc<Welcome>>,
+    pub(super) credential: Option<Credential>,
+    /// Connections of earlier ones are not lent again.
+    pub(super) generation: u64,
+    /// Which of several servers the next connection is made to.
+    pub(super) host: usize,
+    pub(super) paused: bool,
+    /// Clients that are logged in.
+    pub(super) clients: u32,
+    /// Since when it has none.
+    pub(super) unused_since: Ticks,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) ticket: u64,
+    pub(super) since: Ticks,
+    pub(super) answer: oneshot::Sender<Lent>,
+}
+
+impl Inner {
+    /// All connections, those under way included.
+    pub(super) fn total(&self) -> u32 {
+        self.idle.len() as u32 + self.lent + self.coming
+    }
+
+    /// Whether there is no connection that could serve anybody who waits: none at all, or none that
+    /// was made since the last ones were given up.
+    pub(super) fn has_none(&self) -> bool {
+        (self.lent == 0 && self.idle.is_empty()) || self.welcome.is_none()
+    }
+
+    /// Keeps a connection that nobody has.
+    #[inline]
+    pub(super) fn keep(&mut self, server: Box<Server>) {
+        server.entry.seen.set_state(ServerState::Idle);
+        self.idle.push_back(server);
+    }
+
+    /// An idle connection that can be lent. Others are dropped.
+    #[inline]
+    pub(super) fn take_idle(&mut self, now: Ticks) -> Option<Box<Server>> {
+        loop {
+            let mut server = if self.plan.limits.round_robin {
+                self.idle.pop_front()?
+            } else {
+                self.idle.pop_back()?
+            };
+            if server.generation == self.generation
+                && server.endpoint().is_usable()
+                && server.is_quiet()
+                && !self.is_over(&server, now)
+            {
+                return Some(server);
+            }
+            let reason = if server.generation != self.generation {
+                "database configuration changed"
+            } else if self.is_over(&server, now) {
+                "server lifetime over"
+            } else {
+                "server conn crashed?"
+            };
+            server.close(reason);
+        }
+    }
+
+    /// Whether a connection is not to be lent again.
+    #[inline]
+    pub(super) fn is_over(&self, server: &Server, now: Ticks) -> bool {
+        let lifetime = self.plan.limits.server_lifetime;
+        let wanted = if self.is_for_replica {
+            Role::Replica
+        } else {
+            Role::Primary
+        };
+        let is_another = server.standing.role().is_some_and(|role| role != wanted);
+        is_another
+            || server.generation != self.generation
+            || (!lifetime.is_zero() && now.since(server.created) >= lifetime)
+            || !server.endpoint().is_usable()
+    }
+
+    /// Gives a connection to the first in line; gives it back when nobody is there.
+    #[inline]
+    pub(super) fn hand_over(&mut self, server: Box<Server>) -> Option<Box<Server>> {
+        if self.paused {
+            return Some(server);
+        }
+        let mut answer = Ok(server);
+        while let Some(waiting) = self.line.pop_front() {
+            match waiting.answer.send(answer) {
+                Ok(()) => {
+                    self.lent += 1;
+                    return None;
+                }
+                Err(back) => answer = back,
+            }
+        }
+        answer.ok()
+    }
+
+    /// Gives idle connections to those who wait: after a pause.
+    pub(super) fn serve(&mut self, now: Ticks) {
+        while !self.paused && !self.line.is_empty() {
+            let Some(server) = self.take_idle(now) else {
+                return;
+            };
+            if let Some(server) = self.hand_over(server) {
+                self.keep(server);
+                return;
+            }
+        }
+    }
+
+    /// How many connections to begin with now.
+    pub(super) fn wanted(&self, now: Ticks) -> u32 {
+        if self.paused {
+            return 0;
+        }
+        let limits = &self.plan.limits;
+        if let Some((at, _)) = self.failed
+            && (now.since(at) < limits.connect_retry || self.coming > 0)
+        {
+            return 0;
+        }
+        let total = self.total();
+        let waiting = self.line.len() as u32;
+        let waits_long = self
+            .line
+            .front()
+            .is_some_and(|first| now.since(first.since) >= limits.reserve_after);
+        let size = if waits_long && limits.reserve > 0 {
+            limits.size + limits.reserve
+        } else {
+            limits.size
+        };
+        let keeps = if self.clients > 0 || self.plan.database.user.is_some() {
+            limits.minimum.min(limits.size)
+        } else {
+            0
+        };
+        let lacking = waiting
+            .saturating_sub(self.coming)
+            .max(keeps.saturating_sub(total));
+        let wanted = lacking.min(size.saturating_sub(total));
+        // After a failure one is tried first.
+        if self.plan.house.connects_singly && self.coming > 0 {
+            0
+        } else if self.failed.is_some() || self.plan.house.connects_singly {
+            wanted.min(1)
+        } else {
+            wanted
+        }
+    }
+}
