@@ -15,6 +15,8 @@ pub enum Mode {
     /// Never.
     #[default]
     Disable,
+    /// As [`Mode::Prefer`]: what PgBouncer does with its `allow`, which is a mode of its own there.
+    Allow,
     /// They are asked, and it goes on without when they have none. Whoever is in between can say
     /// that they have none.
     Prefer,

@@ -60,6 +60,8 @@ pub struct House {
     pub followed: Followed,
     /// Start parameters that are ignored.
     pub ignored: Vec<String>,
+    /// Whether a client's address is added to what its application calls itself.
+    pub adds_host: bool,
     /// Whether unknown start parameters in `options` are ignored.
     pub ignores_options: bool,
     /// Prepared statements on each server connection, 0: none are followed.
@@ -135,6 +137,7 @@ impl Default for House {
             max_user_servers: 0,
             followed: Followed::default(),
             ignored: Vec::new(),
+            adds_host: false,
             ignores_options: false,
             max_prepared: 0,
             prepared_prefix: String::new(),

@@ -223,6 +223,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn values_are_taken_over_as_servers_write_them() {
+        let followed = Followed::default();
+        let [mut client, mut server] = [(); 2].map(|()| Variables::new(&followed));
+        client.set("DateStyle", "ISO");
+        client.set("TimeZone", "UTC");
+        server.set("DateStyle", "ISO, MDY");
+        server.set("application_name", "other");
+        let mut told = Vec::new();
+        client.adopt(&server, |name, old, new| {
+            told.push(format!("{name}: {old} -> {new}"));
+        });
+        assert_eq!(told, ["DateStyle: ISO -> ISO, MDY"]);
+        assert_eq!(client.get("DateStyle"), Some("ISO, MDY"));
+        assert_eq!(client.get("TimeZone"), Some("UTC"));
+        assert_eq!(client.get("application_name"), None);
+    }
+
+    #[test]
     fn differences_are_written() {
         let followed = Followed::new(["search_path", "timezone"]);
         let mut client = Variables::new(&followed);

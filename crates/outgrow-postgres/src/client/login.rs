@@ -169,7 +169,13 @@ impl Login {
             write::negotiate(&mut out, 0, startup.parameters.protocol_options());
             self.send(&out).await?;
         }
-        let wanted = startup::read(&startup.parameters, &plan.house)?;
+        let mut wanted = startup::read(&startup.parameters, &plan.house)?;
+        if plan.house.adds_host {
+            let name = wanted.variables.get("application_name");
+            let name = name.filter(|name| !name.is_empty()).unwrap_or("app");
+            let with_host = format!("{name} - {}", self.entry.seen.far());
+            wanted.variables.set("application_name", &with_host);
+        }
         self.note_attempt(&wanted);
         if let Some(console) = self.worker.shared.console()
             && console.database() == wanted.database

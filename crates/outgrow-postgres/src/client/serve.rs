@@ -25,6 +25,7 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::server::Server;
 use crate::server::encrypt;
 use crate::settings::PoolMode;
 use crate::shared::Drain;
@@ -289,6 +290,7 @@ impl Client {
         })
         .await;
         let said_goodbye = relay.has_said_goodbye();
+        self.count_bytes(server);
         self.cancel.set(None);
         own.set_link(0);
         own.set_prepared(self.names.len());
@@ -323,6 +325,16 @@ impl Client {
         // What the server said last is to reach the client.
         self.tail = std::mem::take(&mut server.down);
         Err(Some(refusal))
+    }
+
+    /// Counts what was written to both sides since the last time.
+    fn count_bytes(&mut self, server: &mut Server) {
+        let numbers = &self.pool.numbers;
+        numbers
+            .received_bytes
+            .add(std::mem::take(&mut self.up.bytes));
+        let sent = std::mem::take(&mut server.down.bytes) + std::mem::take(&mut self.tail.bytes);
+        numbers.sent_bytes.add(sent);
     }
 
     /// Tells the client why it ends, after what it is still to get.

@@ -87,6 +87,14 @@ impl Inner {
             {
                 return Some(server);
             }
+            let reason = if server.generation != self.generation {
+                "database configuration changed"
+            } else if self.is_over(&server, now) {
+                "server lifetime over"
+            } else {
+                "server conn crashed?"
+            };
+            server.close(reason);
         }
     }
 

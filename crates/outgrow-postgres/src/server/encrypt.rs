@@ -37,7 +37,7 @@ pub(crate) async fn encrypt(
             Socket::Plain(stream) => shake_hands(stream, endpoint, encryption).await,
             encrypted => Ok(encrypted),
         },
-        b'N' if encryption.mode == Mode::Prefer => Ok(socket),
+        b'N' if matches!(encryption.mode, Mode::Allow | Mode::Prefer) => Ok(socket),
         b'N' => Err(Failure::Tls("the server has no TLS".to_owned())),
         // Its text is not believed: anybody could have put it in (CVE-2024-10977).
         b'E' => Err(Failure::Broken(

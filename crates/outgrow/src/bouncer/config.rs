@@ -6,6 +6,7 @@ use outgrow_postgres::pgbouncer::ini::{Ini, Settings};
 
 use super::files::Files;
 use super::log::Log;
+use super::tls::Tls;
 
 /// Everything that is configured.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub(super) struct Config {
     pub(super) ini: Ini,
     /// What is in the files that it names.
     pub(super) files: Files,
+    /// The TLS that is made of them.
+    pub(super) tls: Tls,
 }
 
 /// Why there is no configuration: the log says it.
@@ -47,7 +50,11 @@ impl Config {
             ini.settings.conffile = Some(name);
         }
         let files = Files::read(&ini.settings, log);
-        Ok(Self { ini, files })
+        let tls = Tls::read(&ini.settings).map_err(|problem| {
+            log.error(problem);
+            Broken
+        })?;
+        Ok(Self { ini, files, tls })
     }
 }
 

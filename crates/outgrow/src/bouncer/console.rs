@@ -78,9 +78,9 @@ async fn obey(
         Command::ShowParameter(parameter) => answer::parameter(out, parameter),
         Command::SetParameter(_) => answer::set_parameter(out),
         Command::Set { key, value } => {
-            bouncer.set(&key, &value)?;
+            let is_applied = bouncer.set(&key, &value)?;
             until(|| shared.is_followed()).await;
-            answer::set(out, &key, &value, true);
+            answer::set(out, &key, &value, is_applied);
         }
         Command::Reload => {
             bouncer.log.info("RELOAD command issued");

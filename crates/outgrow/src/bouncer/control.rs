@@ -18,6 +18,7 @@ use super::config::{Broken, Config};
 use super::log::Log;
 use super::map::{self, Surroundings};
 use super::stats::{self, Periods};
+use super::tls::Tls;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,7 @@ impl Bouncer {
         let ini = &state.config.ini;
         self.registry.apply(&map::services(ini), self.clock.now());
         let around = Surroundings {
+            tls: &state.config.tls,
             disabled: &state.disabled,
             // Without it nobody at a Unix socket has a name.
             system_users: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
@@ -167,8 +169,9 @@ impl Bouncer {
         Ok(())
     }
 
-    /// Changes a setting.
-    pub(super) fn set(&self, key: &str, value: &str) -> Result<(), ConsoleError> {
+    /// Changes a setting; false when it is one of TLS that cannot be applied, so that TLS stays as it
+    /// was.
+    pub(super) fn set(&self, key: &str, value: &str) -> Result<bool, ConsoleError> {
         let mut state = self.state();
         let mut settings = state.config.ini.settings.clone();
         if let Err(error) = settings.set(key, value) {
@@ -187,6 +190,16 @@ impl Bouncer {
         if names_file {
             state.config.files = super::files::Files::read(&settings, &self.log);
         }
+        let mut is_applied = true;
+        if key.contains("_tls_") || key.contains("_tls13_") {
+            match Tls::read(&settings) {
+                Ok(tls) => state.config.tls = tls,
+                Err(problem) => {
+                    self.log.error(problem);
+                    is_applied = false;
+                }
+            }
+        }
         if let Err(error) = self.log.apply(&settings, self.verbose, false) {
             let name = &settings.logfile;
             self.log
@@ -194,7 +207,7 @@ impl Bouncer {
         }
         state.config.ini.settings = settings;
         self.publish(&state);
-        Ok(())
+        Ok(is_applied)
     }
 
     /// Whether a database is configured, or one like it.

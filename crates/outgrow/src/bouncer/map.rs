@@ -9,7 +9,7 @@ use outgrow_core::settings::Address;
 use outgrow_postgres::login::hba::Hba;
 use outgrow_postgres::login::{Credential, ServerSettings};
 use outgrow_postgres::pgbouncer::ini::{
-    AuthType, Database, Ini, LoadBalanceHosts, PoolMode, Settings, TlsMode, User, words,
+    AuthType, Database, Ini, LoadBalanceHosts, PoolMode, Settings, User, words,
 };
 use outgrow_postgres::plan::{DatabasePlan, Hosts, House, Limits, Manner, Plan, Times, UserPlan};
 use outgrow_postgres::settings::{Auth, PoolMode as Mode};
@@ -18,6 +18,7 @@ use outgrow_upstream::Service;
 use outgrow_upstream::settings::{Endpoint, OutlierSettings, ServiceSettings};
 
 use super::files::Files;
+use super::tls::Tls;
 
 /// What no limit is, as a number that others can be added to.
 const UNLIMITED: u32 = 1 << 30;
@@ -28,6 +29,8 @@ const SOCKET_FOLDER: &str = "/tmp";
 
 /// What the plan is made of besides the configuration.
 pub(super) struct Surroundings<'a> {
+    /// TLS.
+    pub(super) tls: &'a Tls,
     /// The databases that take no clients.
     pub(super) disabled: &'a BTreeSet<String>,
     /// The text of `/etc/passwd`.
@@ -117,6 +120,9 @@ pub(super) fn plan(ini: &Ini, files: &Files, around: &Surroundings<'_>) -> Plan 
                 ..ServerSettings::new(around.secret)
             },
             peers: peers(ini),
+            tls: around.tls.clients.clone(),
+            requires_tls: around.tls.is_required,
+            certificate: around.tls.certificate,
             ..house(settings, files.hba.clone())
         }),
     }
@@ -149,16 +155,12 @@ fn house(settings: &Settings, hba: Option<Hba>) -> House {
         max_user_clients: count(settings.max_user_client_connections),
         max_user_servers: count(settings.max_user_connections),
         followed: Followed::new(words(&settings.track_extra_parameters)),
+        adds_host: settings.application_name_add_host,
         ignores_options: ignored.iter().any(|name| name == "options"),
         ignored,
         max_prepared: count(settings.max_prepared_statements) as usize,
         prepared_prefix: "PGBOUNCER_".to_owned(),
         login: at_most(settings.client_login_timeout),
-        tls: None,
-        requires_tls: !matches!(
-            settings.client_tls_sslmode,
-            TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer
-        ),
         login_notice: settings.login_notify_message.clone(),
         manner: Manner::PgBouncer,
         wait_notice: Duration::from_secs(count(settings.query_wait_notify).into()),
@@ -237,7 +239,7 @@ fn database_plan(
         auth_database: database.auth_dbname.clone(),
         auth_query: database.auth_query.clone(),
         is_disabled: around.disabled.contains(name),
-        encryption: Arc::default(),
+        encryption: Arc::clone(&around.tls.servers),
     })
 }
 
@@ -339,6 +341,7 @@ mod tests {
             hba: None,
         };
         let around = Surroundings {
+            tls: &Tls::default(),
             disabled: &BTreeSet::from(["off".to_owned()]),
             system_users: String::new(),
             secret: [0; 32],

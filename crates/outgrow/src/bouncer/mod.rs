@@ -2,8 +2,9 @@
 //! signals and its log, over our Postgres tier. One process, without a keeper.
 //!
 //! Deliberately different, each for a reason: a statement that nobody prepared is an error of
-//! Postgres' own and no disconnect; an online restart by handing over sockets (`-R`) does not
-//! exist: use `so_reuseport`; a file with an error changes nothing at all.
+//! Postgres' own and no disconnect; with `-R` no sockets are handed over, the old process ends first
+//! (`so_reuseport` is the way without a gap); a file with an error changes nothing at all; `SUSPEND`
+//! lets what runs run to its end.
 
 mod config;
 mod console;
@@ -16,6 +17,7 @@ mod process;
 mod run;
 mod show;
 mod stats;
+mod tls;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -48,8 +50,8 @@ pub struct BouncerArgs {
     /// Do not log to standard error.
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Take the place of a running process, by waiting for it: it is told to shut down when its
-    /// clients have left.
+    /// End the process that runs, over its console, and take its place. Its clients are
+    /// disconnected; with so_reuseport and SIGTERM they are not.
     #[arg(short = 'R', long)]
     reboot: bool,
     /// Become this user after the start.

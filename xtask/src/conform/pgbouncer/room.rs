@@ -27,6 +27,13 @@ const SUDO: &str = include_str!("sudo.sh");
 /// The resolver.
 const RESOLVER: &str = include_str!("resolver.py");
 
+/// What the tests' certificates are made with, and what is put in its place.
+const CERTIFICATES: (&str, &str) = (
+    "default_md = sha256\n",
+    "default_md = sha256\nx509_extensions = version-3\n\n[version-3]\n\
+     subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n\n[test-ca]\n",
+);
+
 /// The folder; removed when dropped.
 pub(super) struct Room {
     folder: PathBuf,
@@ -62,6 +69,7 @@ impl Room {
             let mut copy = Command::new("cp");
             command::must(copy.arg("-R").arg(checkout.join(name)).arg(&place))?;
         }
+        self.modernise_certificates(&suite)?;
         self.write("suite/config.mak", FEATURES)?;
         // The binary may be where the tests' user cannot go.
         let tested = self.folder.join("tested");
@@ -73,6 +81,21 @@ impl Room {
         self.write("bin/sudo", SUDO)?;
         self.write("resolver.py", RESOLVER)?;
         self.write("resolv.conf", "nameserver 127.0.0.1\n")
+    }
+
+    /// Has certificates made as OpenSSL makes them since 3.2: of version 3. Older ones make them of
+    /// version 1 where nothing is said, which our TLS library refuses, like most.
+    fn modernise_certificates(&self, suite: &Path) -> anyhow::Result<()> {
+        let name = "test/ssl/newca.sh";
+        let path = suite.join(name);
+        let script =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(
+            script.contains(CERTIFICATES.0),
+            "{name} is not as it was: look at CERTIFICATES",
+        );
+        let script = script.replacen(CERTIFICATES.0, CERTIFICATES.1, 1);
+        self.write(&format!("suite/{name}"), &script)
     }
 
     /// Writes a file that may be executed.
