@@ -119,6 +119,11 @@ impl Answers {
         self.due.back().is_some_and(Due::ends_ready)
     }
 
+    /// Whether all that is due is for us.
+    pub(crate) fn are_ours(&self) -> bool {
+        self.due.iter().all(|due| matches!(due, Due::OurQuery))
+    }
+
     /// Whether something is due that may end a transaction: nobody knows whether it did when the
     /// server is gone. Outside of a transaction that is everything that is executed.
     pub(crate) fn may_commit(&self, is_inside: bool) -> bool {

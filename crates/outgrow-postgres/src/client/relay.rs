@@ -206,7 +206,11 @@ impl<'r> Relay<'r> {
             if self.server.is_at_rest() && !is_amid {
                 return Some(End::LeftAtRest);
             }
-            return Some(End::LeftAmid);
+            // What we asked ourselves is soon answered, and the connection as good as before.
+            let is_ours = self.asked.is_some() && self.server.answers.are_ours();
+            if !is_ours || is_amid || self.server_is_deaf {
+                return Some(End::LeftAmid);
+            }
         }
         None
     }
