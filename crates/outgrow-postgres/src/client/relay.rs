@@ -208,7 +208,10 @@ impl<'r> Relay<'r> {
             }
             // What we asked ourselves is soon answered, and the connection as good as before.
             let is_ours = self.asked.is_some() && self.server.answers.are_ours();
-            if !is_ours || is_amid || self.server_is_deaf {
+            // As from a server, a client that asks and says goodbye in one breath gets its answer.
+            let answers = &self.server.answers;
+            let is_owed = self.client_said_goodbye && !answers.is_empty() && !answers.copies_in();
+            if !(is_ours || is_owed) || is_amid || self.server_is_deaf {
                 return Some(End::LeftAmid);
             }
         }
