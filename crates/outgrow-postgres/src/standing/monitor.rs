@@ -22,9 +22,29 @@ use crate::worker::Worker;
 const QUESTION: &[u8] = b"SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
     ELSE pg_current_wal_insert_lsn() END, \
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, \
+    pg_size_bytes(current_setting('wal_segment_size')), current_setting('wal_block_size'), \
     CASE WHEN pg_is_in_recovery() THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
     (SELECT timeline_id FROM pg_control_checkpoint())) ELSE \
     ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
+
+/// Bytes of the header of a page of the log, and of the first page of a segment
+/// (`SizeOfXLogShortPHD`, `SizeOfXLogLongPHD`).
+const PAGE_HEADER: u64 = 24;
+const SEGMENT_HEADER: u64 = 40;
+
+/// How far a primary has come: where the next record is inserted, so that records count that are not
+/// written yet (`synchronous_commit = off`). Where that is the first of a page it is behind the page's
+/// header, which no replica ever replays alone.
+fn position(inserted: Lsn, written: Lsn, segment: u64, page: u64) -> Lsn {
+    let is_start_of = |size: u64| size > 0 && written.0.is_multiple_of(size);
+    let header = match inserted.since(written) {
+        PAGE_HEADER => is_start_of(page) && !is_start_of(segment),
+        SEGMENT_HEADER => is_start_of(segment),
+        _ => false,
+    };
+    if header { written } else { inserted }
+}
 
 /// The longest answer that is taken, in bytes.
 const ANSWER_LIMIT: usize = 16 * 1024;
@@ -79,7 +99,7 @@ pub(crate) async fn ask(server: &mut Server) -> Result<Report, Broken> {
 
 fn read_row(body: &[u8]) -> Option<Report> {
     let (count, mut rest) = read::short(body)?;
-    if count != 3 {
+    if count != 6 {
         return None;
     }
     let mut next = || {
@@ -90,11 +110,13 @@ fn read_row(body: &[u8]) -> Option<Report> {
         Some(value)
     };
     let is_replica = next()? == "t";
-    let lsn = Lsn::read(next()?)?;
+    let inserted = Lsn::read(next()?)?;
+    let written = Lsn::read(next()?)?;
+    let (segment, page) = (next()?.parse().ok()?, next()?.parse().ok()?);
     let timeline: i64 = next()?.parse().ok()?;
     Some(Report {
         is_replica,
-        lsn,
+        lsn: position(inserted, written, segment, page),
         timeline: u32::try_from(timeline).ok()?,
     })
 }
@@ -173,19 +195,39 @@ mod tests {
     }
 
     #[test]
+    fn headers_of_pages_are_no_records() {
+        let check = |inserted, written, expected| {
+            let position = position(Lsn(inserted), Lsn(written), 16 << 20, 8192);
+            assert_eq!(position, Lsn(expected), "{inserted:x} {written:x}");
+        };
+        check(0x0400_0028, 0x0400_0000, 0x0400_0000);
+        check(0x0400_2018, 0x0400_2000, 0x0400_2000);
+        check(0x0400_0018, 0x0400_0000, 0x0400_0018);
+        check(0x0400_2028, 0x0400_2000, 0x0400_2028);
+        check(0x0400_1018, 0x0400_1000, 0x0400_1018);
+        check(0x0400_0100, 0x0400_0100, 0x0400_0100);
+        check(0x0400_0200, 0x0400_0100, 0x0400_0200);
+    }
+
+    #[test]
     fn answers_are_read() {
         let read = |values: &[Option<&str>]| read_row(&row(values));
+        let answer = |is_replica, lsn, timeline| {
+            let lsn = Some(lsn);
+            let (segment, page) = (Some("16777216"), Some("8192"));
+            read(&[Some(is_replica), lsn, lsn, segment, page, Some(timeline)])
+        };
         assert_eq!(
-            read(&[Some("t"), Some("0/3000060"), Some("2")]),
+            answer("t", "0/3000060", "2"),
             Some(Report {
                 is_replica: true,
                 lsn: Lsn(0x0300_0060),
                 timeline: 2,
             })
         );
-        assert!(read(&[Some("f"), Some("0/1"), Some("1")]).is_some());
-        assert_eq!(read(&[Some("t"), None, Some("1")]), None);
-        assert_eq!(read(&[Some("t"), Some("x"), Some("1")]), None);
+        assert!(answer("f", "0/1", "1").is_some());
+        assert_eq!(answer("t", "x", "1"), None);
+        assert_eq!(answer("t", "0/1", "-1"), None);
         assert_eq!(read(&[Some("t")]), None);
         assert_eq!(read_row(b""), None);
     }
