@@ -210,7 +210,7 @@ impl<'r> Relay<'r> {
             let is_ours = self.asked.is_some() && self.server.answers.are_ours();
             // As from a server, a client that asks and says goodbye in one breath gets its answer.
             let answers = &self.server.answers;
-            let is_owed = self.client_said_goodbye && !answers.is_empty() && !answers.copies_in();
+            let is_owed = self.client_said_goodbye && answers.ends_series() && !answers.copies_in();
             if !(is_ours || is_owed) || is_amid || self.server_is_deaf {
                 return Some(End::LeftAmid);
             }
@@ -221,11 +221,14 @@ impl<'r> Relay<'r> {
     /// From the server to the client.
     #[inline]
     fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        let was_unread = self.server.down.unread().len();
         if !self.server.down.is_pending()
             && let Some(end) = self.judge_down()
         {
             return Some(end);
         }
+        // What was left out may have been all that a client that has left was kept for.
+        *moved |= self.server.down.unread().len() != was_unread;
         if self.server.down.is_pending() {
             match self.server.down.poll_write(cx, &mut self.client.socket) {
                 Poll::Ready(Ok(())) => *moved = true,
