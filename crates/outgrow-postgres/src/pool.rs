@@ -130,13 +130,13 @@ impl Pool {
         })
     }
 
-    /// Which prepared statements are as good as new.
+    /// Which definitions statements are prepared under from now on.
     #[inline]
     pub(crate) fn plans(&self) -> u64 {
         self.plans.load(Ordering::Relaxed)
     }
 
-    /// Something was defined anew: statements that were prepared before are prepared again.
+    /// Something was defined anew: who prepares a statement that was prepared before gets a new one.
     pub(crate) fn renew_plans(&self) {
         self.plans.fetch_add(1, Ordering::Relaxed);
     }
