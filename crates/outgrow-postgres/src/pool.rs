@@ -124,6 +124,7 @@ impl Pool {
                 generation: 0,
                 host: 0,
                 paused: false,
+                gone: None,
                 clients: 0,
                 unused_since: now,
             }),
@@ -162,6 +163,7 @@ impl Pool {
     pub(crate) fn set_plan(&self, plan: PoolPlan, is_elsewhere: bool) {
         let mut inner = self.lock();
         inner.plan = Arc::new(plan);
+        inner.gone = None;
         if is_elsewhere {
             inner.generation += 1;
             inner.welcome = None;
@@ -270,7 +272,7 @@ impl Pool {
     #[inline]
     pub(crate) fn try_lend(&self, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
-        if inner.paused || !inner.line.is_empty() {
+        if inner.paused || inner.gone.is_some() || !inner.line.is_empty() {
             return None;
         }
         let server = inner.take_idle(now)?;
@@ -298,11 +300,16 @@ impl Pool {
         let mut inner = self.lock();
         inner.last_ticket += 1;
         let ticket = inner.last_ticket;
-        inner.line.push_back(Waiting {
-            ticket,
-            since: now,
-            answer,
-        });
+        match &inner.gone {
+            Some(refusal) => {
+                let _ = answer.send(Err(refusal.clone()));
+            }
+            None => inner.line.push_back(Waiting {
+                ticket,
+                since: now,
+                answer,
+            }),
+        }
         Place {
             pool: Arc::clone(self),
             ticket,
@@ -386,9 +393,11 @@ impl Pool {
         inner.failed.as_ref().map(|(_, failure)| failure.refusal())
     }
 
-    /// Everybody who waits is sent away.
+    /// Everybody who waits, or comes to wait, is sent away, until there is a plan for it again.
     pub(crate) fn refuse_all(&self, refusal: &Refusal) {
-        for waiting in self.lock().line.drain(..) {
+        let mut inner = self.lock();
+        inner.gone = Some(refusal.clone());
+        for waiting in inner.line.drain(..) {
             let _ = waiting.answer.send(Err(refusal.clone()));
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::login::Credential;
 use crate::plan::PoolPlan;
+use crate::problem::Refusal;
 use crate::seen::ServerState;
 use crate::server::Server;
 use crate::server::open::Failure;
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     /// Which of several servers the next connection is made to.
     pub(super) host: usize,
     pub(super) paused: bool,
+    /// Its database is not there any more: what everybody is told who wants a connection.
+    pub(super) gone: Option<Refusal>,
     /// Clients that are logged in.
     pub(super) clients: u32,
     /// Since when it has none.
@@ -138,7 +141,7 @@ impl Inner {
 
     /// How many connections to begin with now.
     pub(super) fn wanted(&self, now: Ticks) -> u32 {
-        if self.paused {
+        if self.paused || self.gone.is_some() {
             return 0;
         }
         let limits = &self.plan.limits;
