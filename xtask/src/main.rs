@@ -61,9 +61,9 @@ cargo xtask COMMAND
       Postgres' tests of pipelines, and scripts of messages for Pgpool-II's pgproto: through outgrow,
       in transaction mode, there is no difference from Postgres. PATH is an unpacked source of Postgres
       or of Pgpool-II, which is Debian's otherwise.
-  conform postgres-clients|postgres-clients-short [--binary PATH]
-      psycopg, asyncpg, SQLAlchemy, Django, node-postgres, Sequelize, JDBC and tokio-postgres (or three
-      of them) at work through outgrow, in transaction mode, as with Postgres itself.
+  conform postgres-clients [--binary PATH]
+      psycopg, asyncpg, SQLAlchemy, Django, node-postgres, Sequelize, JDBC and tokio-postgres at work
+      through outgrow, in transaction mode, as with Postgres itself.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge|discover [--for T] [--binary PATH]

@@ -131,13 +131,13 @@ impl Pool {
         })
     }
 
-    /// Which prepared statements are as good as new.
+    /// Which definitions statements are prepared under from now on.
     #[inline]
     pub(crate) fn plans(&self) -> u64 {
         self.plans.load(Ordering::Relaxed)
     }
 
-    /// Something was defined anew: statements that were prepared before are prepared again.
+    /// Something was defined anew: who prepares a statement that was prepared before gets a new one.
     pub(crate) fn renew_plans(&self) {
         self.plans.fetch_add(1, Ordering::Relaxed);
     }
@@ -272,7 +272,7 @@ impl Pool {
     #[inline]
     pub(crate) fn try_lend(&self, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
-        if inner.paused || !inner.line.is_empty() {
+        if inner.paused || inner.gone.is_some() || !inner.line.is_empty() {
             return None;
         }
         let server = inner.take_idle(now)?;
@@ -401,7 +401,9 @@ impl Pool {
 
     /// Everybody who waits is sent away.
     pub(crate) fn refuse_all(&self, refusal: &Refusal) {
-        for waiting in self.lock().line.drain(..) {
+        let mut inner = self.lock();
+        inner.gone = Some(refusal.clone());
+        for waiting in inner.line.drain(..) {
             let _ = waiting.answer.send(Err(refusal.clone()));
         }
     }

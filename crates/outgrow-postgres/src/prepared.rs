@@ -25,7 +25,8 @@ pub(crate) struct Statement {
     pub(crate) effect: Option<Arc<Effect>>,
 }
 
-type Key = (Box<[u8]>, Box<[u8]>);
+/// Text, types, and the definitions that it was prepared under.
+type Key = (Box<[u8]>, Box<[u8]>, u64);
 
 /// The statements of a worker's clients, each text once.
 #[derive(Debug, Default)]
@@ -39,16 +40,19 @@ struct Table {
 }
 
 impl Statements {
-    /// The statement with this text and these types.
+    /// The statement with this text and these types. Who prepares it under other definitions
+    /// (`plans`, see [`crate::pool::Pool::plans`]) has another one: the old one answers as it said
+    /// that it would, or not at all.
     pub(crate) fn of(
         &self,
         query: &[u8],
         types: &[u8],
+        plans: u64,
         prefix: &str,
         effect: impl FnOnce() -> Option<Arc<Effect>>,
     ) -> Arc<Statement> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key: Key = (query.into(), types.into());
+        let key: Key = (query.into(), types.into(), plans);
         if let Some(known) = table.by_text.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -179,15 +183,17 @@ mod tests {
     #[test]
     fn a_text_has_one_name() {
         let statements = Statements::default();
-        let one = statements.of(b"select 1", b"\0\0", "s_", || None);
-        let same = statements.of(b"select 1", b"\0\0", "s_", || None);
-        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", "s_", || None);
+        let one = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
+        let same = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
+        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", 0, "s_", || None);
         assert_eq!(one, same);
         assert_eq!((&*one.name, &*typed.name), (&b"s_1"[..], &b"s_2"[..]));
+        let changed = statements.of(b"select 1", b"\0\0", 1, "s_", || None);
+        assert_eq!(&*changed.name, b"s_3", "definitions have changed");
         drop((one, same));
-        let again = statements.of(b"select 1", b"\0\0", "s_", || None);
+        let again = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
         assert_eq!(
-            &*again.name, b"s_3",
+            &*again.name, b"s_4",
             "a name that was given up is not used again"
         );
     }
@@ -197,16 +203,28 @@ mod tests {
         let statements = Statements::default();
         let kept: Vec<_> = (0..100)
             .map(|number| {
-                statements.of(format!("select {number}").as_bytes(), b"\0\0", "", || None)
+                statements.of(
+                    format!("select {number}").as_bytes(),
+                    b"\0\0",
+                    0,
+                    "",
+                    || None,
+                )
             })
             .collect();
         for number in 100..100_000 {
-            statements.of(format!("select {number}").as_bytes(), b"\0\0", "", || None);
+            statements.of(
+                format!("select {number}").as_bytes(),
+                b"\0\0",
+                0,
+                "",
+                || None,
+            );
         }
         assert!(statements.len() <= 402, "{}", statements.len());
         assert!(
             kept.iter()
-                .all(|one| statements.of(&one.query, b"\0\0", "", || None) == *one)
+                .all(|one| statements.of(&one.query, b"\0\0", 0, "", || None) == *one)
         );
     }
 
@@ -214,7 +232,7 @@ mod tests {
     fn the_longest_unused_is_closed() {
         let statements = Statements::default();
         let [a, b, c] =
-            ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", "", || None));
+            ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", 0, "", || None));
         let mut server = OnServer::default();
         assert!(!server.uses(&a));
         server.insert(Arc::clone(&a));

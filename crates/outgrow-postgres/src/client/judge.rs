@@ -272,13 +272,13 @@ impl Client {
             server.answers.push(due);
             return;
         };
-        let statement =
-            self.worker
-                .statements
-                .of(parse.query, parse.types, following.prefix, || {
-                    let facts = self.worker.facts(parse.query, self.lexing);
-                    changes_session(&facts).then(|| self.effect(parse.query))
-                });
+        let plans = self.pool.plans();
+        let effect = || {
+            let facts = self.worker.facts(parse.query, self.lexing);
+            changes_session(&facts).then(|| self.effect(parse.query))
+        };
+        let statements = &self.worker.statements;
+        let statement = statements.of(parse.query, parse.types, plans, following.prefix, effect);
         self.pool.numbers.client_parses.add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));

@@ -106,14 +106,7 @@ impl<'r> Relay<'r> {
         let (client, server) = (&self.client, &mut self.server);
         let are_equal = client.session.settings() == &server.settings;
         let mut sql = Vec::new();
-        if server.plans != client.pool.plans() {
-            server.plans = client.pool.plans();
-            if server.prepared.len() > 0 {
-                server.prepared.clear();
-                sql.extend_from_slice(b"DEALLOCATE ALL;");
-            }
-        }
-        if sql.is_empty() && client.variables.are_on(&server.variables) && are_equal {
+        if client.variables.are_on(&server.variables) && are_equal {
             return;
         }
         client

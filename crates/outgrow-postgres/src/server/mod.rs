@@ -54,8 +54,6 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
-    /// The pool's [`plans`](crate::pool::Pool::plans) that they are of.
-    pub(crate) plans: u64,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
     /// What is known of the server.

@@ -224,7 +224,6 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
-        plans: 0,
         standing: making.standing,
         settings: Settings::default(),
         target: Target {

@@ -2,7 +2,7 @@
 //! as with Postgres itself, with fifty sessions on a few connections.
 //!
 //! The programs are beside this file (`clients/`), their libraries come from the registries of their
-//! languages. Deliberately not here: what messages they send.
+//! languages. Three of them are end-to-end tests as well (`e2e/postgres/clients.rs`). Deliberately not here: what messages they send.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,8 +23,6 @@ struct Client {
     name: &'static str,
     program: &'static str,
     kind: Kind,
-    /// Whether it belongs to the short form, which the continuous integration runs.
-    is_short: bool,
 }
 
 /// How a program runs.
@@ -48,7 +46,7 @@ const PYTHON: [&str; 4] = [
     "Django==5.2.19",
 ];
 /// What Node's programs need.
-const NODE: [&str; 2] = ["pg@8", "sequelize@6"];
+const NODE: [&str; 2] = ["pg@8.23.1", "sequelize@6.37.8"];
 /// The driver for Java.
 const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// The crate around the program in Rust.
@@ -72,69 +70,48 @@ const CLIENTS: [Client; 8] = [
         name: "psycopg",
         program: include_str!("clients/psycopg_3.py"),
         kind: Kind::Python,
-        is_short: true,
     },
     Client {
         name: "asyncpg",
         program: include_str!("clients/asyncpg_.py"),
         kind: Kind::Python,
-        is_short: true,
     },
     Client {
         name: "sqlalchemy",
         program: include_str!("clients/sqlalchemy_orm.py"),
         kind: Kind::Python,
-        is_short: false,
     },
     Client {
         name: "django",
         program: include_str!("clients/django_orm.py"),
         kind: Kind::Python,
-        is_short: false,
     },
     Client {
         name: "node-postgres",
         program: include_str!("clients/node_postgres.js"),
         kind: Kind::Node,
-        is_short: true,
     },
     Client {
         name: "sequelize",
         program: include_str!("clients/sequelize_orm.js"),
         kind: Kind::Node,
-        is_short: false,
     },
     Client {
         name: "jdbc",
         program: include_str!("clients/Jdbc.java"),
         kind: Kind::Java,
-        is_short: false,
     },
     Client {
         name: "tokio-postgres",
         program: include_str!("clients/tokio_postgres.rs"),
         kind: Kind::Rust,
-        is_short: false,
     },
 ];
 
 /// Runs all of them.
 pub(super) fn run(folder: &Path, _: Option<PathBuf>, pair: &Pair) -> anyhow::Result<Verdict> {
-    run_those(folder, pair, |_| true)
-}
-
-/// Runs the few that install quickly.
-pub(super) fn run_short(folder: &Path, _: Option<PathBuf>, pair: &Pair) -> anyhow::Result<Verdict> {
-    run_those(folder, pair, |client| client.is_short)
-}
-
-fn run_those(
-    folder: &Path,
-    pair: &Pair,
-    is_wanted: fn(&Client) -> bool,
-) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
-    for client in CLIENTS.iter().filter(|client| is_wanted(client)) {
+    for client in &CLIENTS {
         eprintln!("{}", client.name);
         let reason = match client.compare(folder, pair) {
             Ok(reason) => reason,

@@ -29,7 +29,7 @@ pub(super) struct Suite {
 }
 
 /// All of them.
-pub(super) const SUITES: [Suite; 4] = [
+pub(super) const SUITES: [Suite; 3] = [
     Suite {
         name: "libpq-pipeline",
         run: libpq_pipeline::run,
@@ -42,10 +42,6 @@ pub(super) const SUITES: [Suite; 4] = [
         name: "postgres-clients",
         run: clients::run,
     },
-    Suite {
-        name: "postgres-clients-short",
-        run: clients::run_short,
-    },
 ];
 
 /// Runs a suite against a fresh outgrow with a fresh Postgres behind it.
@@ -55,9 +51,7 @@ pub(super) fn run(
     source: Option<PathBuf>,
     given: Option<PathBuf>,
 ) -> anyhow::Result<Verdict> {
-    // Both forms of a suite share what they install.
-    let name = suite.name.trim_end_matches("-short");
-    let folder = workspace.target.join("conform").join(name);
+    let folder = workspace.target.join("conform").join(suite.name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let binary = binary::given_or_built(workspace, given)?;
     let pair = Pair::start(&binary)?;

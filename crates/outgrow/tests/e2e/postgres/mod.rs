@@ -1,11 +1,12 @@
 //! The Postgres tier from outside: a real Postgres behind it, clients that send exact bytes.
 //!
 //! Each test has a Postgres and an outgrow of its own. What is to be as with Postgres itself is
-//! compared with Postgres itself. Not here: real drivers (`cargo xtask conform postgres-clients`),
+//! compared with Postgres itself. Not here: most drivers (`cargo xtask conform postgres-clients`),
 //! logins (`outgrow-postgres/tests/login`).
 
 mod cancel;
 mod changes;
+mod clients;
 mod copy;
 mod crashes;
 mod extended;

@@ -290,6 +290,37 @@ fn a_changed_table_is_seen_after_preparing_again() {
     }
 }
 
+/// Who knows what a statement answers must not get something else: Postgres refuses, and drivers
+/// prepare it again.
+#[test]
+fn a_statement_never_answers_otherwise_than_it_said() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    run(
+        &mut tier.direct(),
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1)",
+    );
+    let (mut client, mut other) = (tier.client(), tier.client());
+    let executed = |client: &mut Session, name: &str| match client.execute(name, &[]) {
+        Ok(rows) => rows[0].len().to_string(),
+        Err(error) => error.code().to_owned(),
+    };
+    for (client, name) in [(&mut client, "s"), (&mut other, "o")] {
+        client.prepare(name, "SELECT * FROM t").expect("prepared");
+        assert_eq!(executed(client, name), "1");
+    }
+    run(&mut client, "ALTER TABLE t ADD b int");
+    assert_eq!(executed(&mut client, "s"), "0A000");
+    assert_eq!(executed(&mut other, "o"), "0A000");
+    // Under another name, as drivers do that close names later.
+    for (client, name) in [(&mut client, "s2"), (&mut other, "o2")] {
+        client.prepare(name, "SELECT * FROM t").expect("prepared");
+        assert_eq!(executed(client, name), "2");
+    }
+    assert_eq!(executed(&mut client, "s"), "0A000", "that one stays old");
+}
+
 #[test]
 fn prepared_and_simple_queries_mix() {
     let Some(tier) = Tier::start("pool_size = 2") else {

@@ -2,7 +2,7 @@
 import concurrent.futures
 import sys
 
-from sqlalchemy import ForeignKey, MetaData, create_engine, func, inspect, select
+from sqlalchemy import ForeignKey, Integer, MetaData, create_engine, func, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.orm.exc import StaleDataError
@@ -19,7 +19,7 @@ class Author(Base):
     __tablename__ = "author"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-    version: Mapped[int]
+    version = mapped_column(Integer, nullable=False)
     books: Mapped[list["Book"]] = relationship(back_populates="author", cascade="all, delete-orphan")
     __mapper_args__ = {"version_id_col": version}
 
