@@ -272,7 +272,7 @@ impl Pool {
     #[inline]
     pub(crate) fn try_lend(&self, now: Ticks) -> Option<Box<Server>> {
         let mut inner = self.lock();
-        if inner.paused || inner.gone.is_some() || !inner.line.is_empty() {
+        if inner.paused || inner.is_removed || !inner.line.is_empty() {
             return None;
         }
         let server = inner.take_idle(now)?;
@@ -401,9 +401,7 @@ impl Pool {
 
     /// Everybody who waits is sent away.
     pub(crate) fn refuse_all(&self, refusal: &Refusal) {
-        let mut inner = self.lock();
-        inner.gone = Some(refusal.clone());
-        for waiting in inner.line.drain(..) {
+        for waiting in self.lock().line.drain(..) {
             let _ = waiting.answer.send(Err(refusal.clone()));
         }
     }

@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use crate::login::Credential;
 use crate::plan::PoolPlan;
-use crate::problem::Refusal;
 use crate::seen::ServerState;
 use crate::server::Server;
 use crate::server::open::Failure;
