@@ -64,7 +64,9 @@ impl Client {
                 return Ok(lease);
             }
             server.entry.seen.set_state(ServerState::Tested);
-            let done = tokio::time::timeout(CHECK_LIMIT, server.run(query.as_bytes())).await;
+            // In memory of its own: its buffer is not to be a part of every idle client.
+            let run = Box::pin(server.run(query.as_bytes()));
+            let done = tokio::time::timeout(CHECK_LIMIT, run).await;
             if matches!(done, Ok(Ok(()))) {
                 return Ok(lease);
             }

@@ -114,7 +114,8 @@ pub(super) async fn run(
 impl Client {
     async fn serve(&mut self) -> Result<(), Option<Refusal>> {
         match self.identity.replication.take() {
-            Some(parameters) => self.replicate(parameters).await,
+            // In memory of its own: what few need is not kept for all.
+            Some(parameters) => Box::pin(self.replicate(parameters)).await,
             None => self.live().await,
         }
     }
