@@ -1,18 +1,15 @@
 //! Asking a server for a user's secret (`auth_query`), on a connection of a pool of its own user.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_net::Transport;
 use tokio::sync::oneshot;
 
 use crate::events::{Level, Topic};
+use crate::lease::Lease;
 use crate::login::auth_query::{Answer, Reader};
 use crate::problem::Refusal;
-use crate::server::{Server, transaction};
-use crate::wire::frame::{self, Frame, HEADER_BYTES};
+use crate::server::{Cut, Server, transaction};
 use crate::wire::{backend, frontend, read, write};
 use crate::worker::Worker;
 
@@ -46,17 +43,7 @@ pub(crate) async fn run(worker: Arc<Worker>, ask: Ask) {
 async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, Option<Refusal>> {
     let pool = worker.pool(&ask.database, &ask.asker).ok_or(None)?;
     worker.learn_credential(&pool, None);
-    let now = worker.now();
-    let server = match pool.try_lend(now) {
-        Some(server) => server,
-        None => {
-            let mut place = pool.enter(now);
-            worker.grow(&pool);
-            let lent = poll_fn(|cx| Pin::new(&mut place.answer).poll(cx)).await;
-            lent.map_err(|_| None)?.map_err(Some)?
-        }
-    };
-    let mut lease = crate::lease::Lease::new(server, &pool, worker);
+    let mut lease = Lease::of_ours(&pool, worker).await?;
     let Some(server) = lease.server() else {
         return Err(None);
     };
@@ -74,7 +61,6 @@ async fn answer(worker: &Arc<Worker>, ask: &Ask) -> Result<Answer, Option<Refusa
 }
 
 async fn query(server: &mut Server, sql: &str, user: &str) -> Result<Answer, String> {
-    let gone = || "the server ended the connection".to_owned();
     let mut out = Vec::new();
     write::parse(&mut out, b"", sql.as_bytes(), b"\0\0");
     write::message(&mut out, frontend::BIND, |out| {
@@ -88,41 +74,28 @@ async fn query(server: &mut Server, sql: &str, user: &str) -> Result<Answer, Str
         out.extend_from_slice(b"\0\0\0\0\0");
     });
     write::empty(&mut out, frontend::SYNC);
-    server.socket.write_all(&out).await.map_err(|_| gone())?;
-    let mut reader = Some(Reader::new(user));
-    let mut problem = None;
-    let mut input: Vec<u8> = Vec::new();
-    loop {
-        while let Frame::Whole(header) = frame::look(&input).map_err(|_| gone())? {
-            let body = &input[HEADER_BYTES..header.whole()];
-            let read = match (header.tag, &mut reader) {
-                (backend::ROW_DESCRIPTION, Some(reader)) => reader.description(body),
-                (backend::DATA_ROW, Some(reader)) => reader.row(body),
-                (backend::ERROR_RESPONSE, _) => {
-                    let said = read::Problem::read(body);
-                    let said = String::from_utf8_lossy(said.message);
-                    problem.get_or_insert(format!("error in auth_query: ERROR: {said}"));
-                    Ok(())
-                }
-                (backend::READY_FOR_QUERY, _) => {
-                    server.transaction = *body.first().ok_or_else(gone)?;
-                    let answer = reader.take().map(Reader::end).ok_or_else(gone)?;
-                    return problem.map_or(Ok(answer), Err);
-                }
-                _ => Ok(()),
-            };
-            if let Err(error) = read {
-                problem.get_or_insert(error.to_string());
+    let mut reader = Reader::new(user);
+    let mut problem: Option<String> = None;
+    let take = |tag, body: &[u8]| {
+        let read = match tag {
+            backend::ROW_DESCRIPTION => reader.description(body),
+            backend::DATA_ROW => reader.row(body),
+            backend::ERROR_RESPONSE => {
+                let said = read::Problem::read(body);
+                let said = String::from_utf8_lossy(said.message);
+                problem.get_or_insert(format!("error in auth_query: ERROR: {said}"));
+                Ok(())
             }
-            input.drain(..header.whole());
+            _ => Ok(()),
+        };
+        if let Err(error) = read {
+            problem.get_or_insert(error.to_string());
         }
-        if input.len() > ANSWER_LIMIT {
-            return Err("auth_query answers too much".to_owned());
-        }
-        let mut buffer = [0; 4096];
-        match poll_fn(|cx| server.socket.poll_read(cx, &mut buffer)).await {
-            Ok(0) | Err(_) => return Err(gone()),
-            Ok(count) => input.extend_from_slice(&buffer[..count]),
-        }
-    }
+    };
+    let exchanged = server.exchange(&out, ANSWER_LIMIT, take).await;
+    exchanged.map_err(|cut| match cut {
+        Cut::Ended => "the server ended the connection".to_owned(),
+        Cut::TooMuch => "auth_query answers too much".to_owned(),
+    })?;
+    problem.map_or(Ok(reader.end()), Err)
 }

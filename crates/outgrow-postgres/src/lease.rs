@@ -1,11 +1,14 @@
 //! A connection that is lent. One that is not given back is closed and forgotten, whatever happens
 //! to who had it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Settings;
 use crate::pool::Pool;
+use crate::problem::Refusal;
 use crate::seen::ServerState;
 use crate::server::Server;
 use crate::worker::Worker;
@@ -32,6 +35,27 @@ impl Lease {
             pool: Arc::clone(pool),
             worker: Arc::clone(worker),
         }
+    }
+
+    /// One for a purpose of ours, after those who came before. To be bounded in time.
+    ///
+    /// # Errors
+    /// What clients are told that wait for the same pool, where that is why there is none.
+    pub(crate) async fn of_ours(
+        pool: &Arc<Pool>,
+        worker: &Arc<Worker>,
+    ) -> Result<Self, Option<Refusal>> {
+        let now = worker.now();
+        let server = match pool.try_lend(now) {
+            Some(server) => server,
+            None => {
+                let mut place = pool.enter(now);
+                worker.grow(pool);
+                let lent = poll_fn(|cx| Pin::new(&mut place.answer).poll(cx)).await;
+                lent.map_err(|_| None)?.map_err(Some)?
+            }
+        };
+        Ok(Self::new(server, pool, worker))
     }
 
     /// The connection.

@@ -82,17 +82,7 @@ pub(crate) async fn run(worker: Arc<Worker>, pool: Arc<Pool>, reads: Arc<Reads>)
 }
 
 async fn refresh(worker: &Arc<Worker>, pool: &Arc<Pool>, reads: &Reads) -> Result<(), Broken> {
-    let now = worker.now();
-    let server = match pool.try_lend(now) {
-        Some(server) => server,
-        None => {
-            let mut place = pool.enter(now);
-            worker.grow(pool);
-            let lent = std::future::poll_fn(|cx| std::pin::Pin::new(&mut place.answer).poll(cx));
-            lent.await.map_err(|_| Broken)?.map_err(|_| Broken)?
-        }
-    };
-    let mut lease = Lease::new(server, pool, worker);
+    let mut lease = Lease::of_ours(pool, worker).await.map_err(|_| Broken)?;
     let server = lease.server().ok_or(Broken)?;
     let before = reads.generation();
     let now = generation(server).await?;
@@ -106,7 +96,7 @@ async fn refresh(worker: &Arc<Worker>, pool: &Arc<Pool>, reads: &Reads) -> Resul
 async fn generation(server: &mut Server) -> Result<String, Broken> {
     let mut generation = String::new();
     let note = |body: &[u8]| {
-        let value = columns::<1>(body).and_then(|[value]| value);
+        let value = read::columns::<1>(body).and_then(|[value]| value);
         generation = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
     };
     server.query(GENERATION.as_bytes(), note).await?;
@@ -116,28 +106,10 @@ async fn generation(server: &mut Server) -> Result<String, Broken> {
 async fn load(server: &mut Server) -> Result<Catalogue, Broken> {
     let mut builder = Builder::new(Limits::default());
     let note = |body: &[u8]| {
-        if let Some([Some(kind), Some(name)]) = columns::<2>(body) {
+        if let Some([Some(kind), Some(name)]) = read::columns::<2>(body) {
             builder.row(kind, name);
         }
     };
     server.query(LOAD.as_bytes(), note).await?;
     Ok(builder.finish())
-}
-
-/// The values of a DataRow with so many columns.
-fn columns<const COUNT: usize>(body: &[u8]) -> Option<[Option<&[u8]>; COUNT]> {
-    let (count, mut rest) = read::short(body)?;
-    if usize::try_from(count).ok()? != COUNT {
-        return None;
-    }
-    let mut values = [None; COUNT];
-    for value in &mut values {
-        let (length, after) = read::number(rest)?;
-        rest = after;
-        if let Ok(length) = usize::try_from(length) {
-            *value = Some(rest.get(..length)?);
-            rest = &rest[length..];
-        }
-    }
-    Some(values)
 }

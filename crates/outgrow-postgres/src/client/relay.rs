@@ -1,6 +1,5 @@
 //! A client and the connection that is lent to it: both directions in one poll function.
 
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -249,8 +248,7 @@ impl<'r> Relay<'r> {
             let server = &mut *self.server;
             match server.down.poll_read(cx, &mut server.socket, blocks) {
                 Poll::Ready(Ok(Read::Some)) => *moved = true,
-                Poll::Ready(Ok(Read::End)) => return Some(self.server_gone()),
-                Poll::Ready(Err(error)) => return Some(self.server_failed(&error)),
+                Poll::Ready(Ok(Read::End) | Err(_)) => return Some(self.server_gone()),
                 Poll::Ready(Ok(Read::NoMemory)) => self.wait_for_memory(),
                 Poll::Pending => {}
             }
@@ -303,10 +301,6 @@ impl<'r> Relay<'r> {
             Refusal::new(CONNECTION, "server conn crashed?")
         };
         End::ServerGone(Some(refusal))
-    }
-
-    fn server_failed(&self, _: &io::Error) -> End {
-        self.server_gone()
     }
 
     /// Judges what the server has said.
@@ -362,9 +356,7 @@ impl<'r> Relay<'r> {
         match header.tag {
             backend::READY_FOR_QUERY => server.transaction = *body.first()?,
             backend::PARAMETER_STATUS => {
-                let (name, value) = read::parameter(body)?;
-                let (name, value) = (std::str::from_utf8(name), std::str::from_utf8(value));
-                if let (Ok(name), Ok(value)) = (name, value) {
+                if let Some((name, value)) = read::setting(body) {
                     if name == "in_hot_standby" {
                         // Promoted, or the other way: its monitor finds out which.
                         server.standing.alarm.ring();

@@ -402,13 +402,8 @@ pub(super) async fn cancel(
             .ok()?;
         let encryption = target.encryption.as_ref();
         let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
-        let mut socket = socket.await.ok()?;
-        let mut out = Vec::new();
-        write::cancel(&mut out, target.process, &target.secret);
-        socket.write_all(&out).await.ok()?;
-        // The server closes when it has dealt with it.
-        let mut byte = [0];
-        poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()
+        let socket = socket.await.ok()?;
+        say_cancel(socket, target.process, &target.secret).await
     };
     tokio::time::timeout(house.cancel, send).await.map(|_| ())
 }
@@ -422,7 +417,11 @@ async fn send_cancel(address: &Address, process: u32, secret: &[u8]) -> Option<(
         }
         Address::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await.ok()?),
     };
-    let mut socket = Socket::Plain(stream);
+    say_cancel(Socket::Plain(stream), process, secret).await
+}
+
+/// Says a cancel request, and waits until it has been dealt with: then the other side closes.
+async fn say_cancel(mut socket: Socket, process: u32, secret: &[u8]) -> Option<()> {
     let mut out = Vec::new();
     write::cancel(&mut out, process, secret);
     socket.write_all(&out).await.ok()?;

@@ -31,6 +31,21 @@ const RUN_LIMIT: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
+/// Why an exchange of ours came to no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The connection ended, or what came makes no sense.
+    Ended,
+    /// More came than is taken.
+    TooMuch,
+}
+
+impl From<Cut> for Broken {
+    fn from(_: Cut) -> Self {
+        Self
+    }
+}
+
 /// The state of a session's transaction, as ReadyForQuery tells it.
 pub(crate) mod transaction {
     /// None is open.
@@ -112,46 +127,58 @@ impl Server {
     ) -> Result<(), Broken> {
         let mut out = Vec::new();
         write::query(&mut out, sql);
-        self.socket.write_all(&out).await.map_err(|_| Broken)?;
-        let mut input: Vec<u8> = Vec::new();
         let mut failed = false;
+        let take = |tag, body: &[u8]| match tag {
+            backend::DATA_ROW => row(body),
+            backend::ERROR_RESPONSE => failed = true,
+            _ => {}
+        };
+        let is_all = self.exchange(&out, RUN_LIMIT, take).await?;
+        if failed || !is_all || self.transaction != transaction::NONE {
+            return Err(Broken);
+        }
+        Ok(())
+    }
+
+    /// Sends messages of ours, and gives everything that is answered, by tag and body, until the
+    /// server is ready; then whether nothing came behind that. Settings that it tells are noted.
+    /// To be bounded in time.
+    ///
+    /// # Errors
+    /// The connection ended, or more than `limit` bytes came that are no whole message.
+    pub(crate) async fn exchange(
+        &mut self,
+        messages: &[u8],
+        limit: usize,
+        mut take: impl FnMut(u8, &[u8]),
+    ) -> Result<bool, Cut> {
+        let written = self.socket.write_all(messages).await;
+        written.map_err(|_| Cut::Ended)?;
+        let mut input: Vec<u8> = Vec::new();
         loop {
             let mut start = 0;
-            while let Frame::Whole(header) = frame::look(&input[start..]).map_err(|_| Broken)? {
+            while let Frame::Whole(header) = frame::look(&input[start..]).map_err(|_| Cut::Ended)? {
                 let body = &input[start + HEADER_BYTES..start + header.whole()];
                 start += header.whole();
-                match header.tag {
-                    backend::DATA_ROW => row(body),
-                    backend::READY_FOR_QUERY => {
-                        let state = *body.first().ok_or(Broken)?;
-                        self.transaction = state;
-                        let is_clean = state == transaction::NONE && start == input.len();
-                        return if failed || !is_clean {
-                            Err(Broken)
-                        } else {
-                            Ok(())
-                        };
-                    }
-                    backend::PARAMETER_STATUS => {
-                        if let Some((name, value)) = read::parameter(body)
-                            && let (Ok(name), Ok(value)) =
-                                (std::str::from_utf8(name), std::str::from_utf8(value))
-                        {
-                            self.variables.set(name, value);
-                        }
-                    }
-                    backend::ERROR_RESPONSE => failed = true,
-                    _ => {}
+                if header.tag == backend::PARAMETER_STATUS
+                    && let Some((name, value)) = read::setting(body)
+                {
+                    self.variables.set(name, value);
+                }
+                take(header.tag, body);
+                if header.tag == backend::READY_FOR_QUERY {
+                    self.transaction = *body.first().ok_or(Cut::Ended)?;
+                    return Ok(start == input.len());
                 }
             }
             input.drain(..start);
-            if input.len() > RUN_LIMIT {
-                return Err(Broken);
+            if input.len() > limit {
+                return Err(Cut::TooMuch);
             }
             let mut buffer = [0; 8192];
             let read = poll_fn(|cx| self.socket.poll_read(cx, &mut buffer)).await;
             match read {
-                Ok(0) | Err(_) => return Err(Broken),
+                Ok(0) | Err(_) => return Err(Cut::Ended),
                 Ok(count) => input.extend_from_slice(&buffer[..count]),
             }
         }

@@ -332,15 +332,7 @@ impl Login {
             let (tag, body) = self.receive().await?;
             match tag {
                 backend::PARAMETER_STATUS => {
-                    let pair = read::parameter(&body);
-                    let text = pair.and_then(|(name, value)| {
-                        Some((
-                            std::str::from_utf8(name).ok()?,
-                            std::str::from_utf8(value).ok()?,
-                        ))
-                    });
-                    // A value that is not UTF-8 cannot be set for clients either.
-                    if let Some((name, value)) = text {
+                    if let Some((name, value)) = read::setting(&body) {
                         self.welcome.note(name, value);
                     }
                 }
@@ -371,10 +363,7 @@ impl Login {
                     problem = Some(String::from_utf8_lossy(said.message).into_owned());
                 }
                 (backend::PARAMETER_STATUS, body) => {
-                    if let Some((name, value)) = read::parameter(&body)
-                        && let (Ok(name), Ok(value)) =
-                            (std::str::from_utf8(name), std::str::from_utf8(value))
-                    {
+                    if let Some((name, value)) = read::setting(&body) {
                         self.welcome.note(name, value);
                     }
                 }

@@ -1,11 +1,9 @@
 //! Asks a server from time to time, and at once when somebody waits for it, what it is and how far
 //! it has come. One connection of its own, outside of the pools.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_net::Transport;
 use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
@@ -13,7 +11,6 @@ use super::{Lsn, Report};
 use crate::seen::ServerEntry;
 use crate::server::open::{self, Making};
 use crate::server::{Broken, Server};
-use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
 
@@ -72,43 +69,19 @@ impl Alarm {
 pub(crate) async fn ask(server: &mut Server) -> Result<Report, Broken> {
     let mut out = Vec::new();
     write::query(&mut out, QUESTION);
-    server.socket.write_all(&out).await.map_err(|_| Broken)?;
-    let mut input: Vec<u8> = Vec::new();
-    let mut report = None;
-    loop {
-        while let Frame::Whole(header) = frame::look(&input).map_err(|_| Broken)? {
-            let body = &input[HEADER_BYTES..header.whole()];
-            match header.tag {
-                backend::DATA_ROW => report = read_row(body),
-                backend::READY_FOR_QUERY => return report.ok_or(Broken),
-                backend::ERROR_RESPONSE => return Err(Broken),
-                _ => {}
-            }
-            input.drain(..header.whole());
-        }
-        if input.len() > ANSWER_LIMIT {
-            return Err(Broken);
-        }
-        let mut buffer = [0; 1024];
-        match poll_fn(|cx| server.socket.poll_read(cx, &mut buffer)).await {
-            Ok(0) | Err(_) => return Err(Broken),
-            Ok(count) => input.extend_from_slice(&buffer[..count]),
-        }
-    }
+    let (mut report, mut failed) = (None, false);
+    let take = |tag, body: &[u8]| match tag {
+        backend::DATA_ROW => report = read_row(body),
+        backend::ERROR_RESPONSE => failed = true,
+        _ => {}
+    };
+    server.exchange(&out, ANSWER_LIMIT, take).await?;
+    report.filter(|_| !failed).ok_or(Broken)
 }
 
 fn read_row(body: &[u8]) -> Option<Report> {
-    let (count, mut rest) = read::short(body)?;
-    if count != 6 {
-        return None;
-    }
-    let mut next = || {
-        let (length, after) = read::number(rest)?;
-        let length = usize::try_from(length).ok()?;
-        let value = std::str::from_utf8(after.get(..length)?).ok()?;
-        rest = &after[length..];
-        Some(value)
-    };
+    let mut values = read::columns::<6>(body)?.into_iter();
+    let mut next = || std::str::from_utf8(values.next()??).ok();
     let is_replica = next()? == "t";
     let inserted = Lsn::read(next()?)?;
     let written = Lsn::read(next()?)?;
@@ -186,6 +159,7 @@ async fn connect(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::HEADER_BYTES;
 
     fn row(values: &[Option<&str>]) -> Vec<u8> {
         let mut out = Vec::new();

@@ -102,6 +102,33 @@ pub fn parameter(body: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.is_empty().then_some((name, value))
 }
 
+/// A ParameterStatus in texts. One that is not UTF-8 is none: it cannot be set for anybody either.
+pub fn setting(body: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = parameter(body)?;
+    Some((
+        std::str::from_utf8(name).ok()?,
+        std::str::from_utf8(value).ok()?,
+    ))
+}
+
+/// The values of a DataRow that has just so many columns; none for a null.
+pub fn columns<const COUNT: usize>(body: &[u8]) -> Option<[Option<&[u8]>; COUNT]> {
+    let (count, mut rest) = short(body)?;
+    if usize::try_from(count).ok()? != COUNT {
+        return None;
+    }
+    let mut values = [None; COUNT];
+    for value in &mut values {
+        let (length, after) = number(rest)?;
+        rest = after;
+        if let Ok(length) = usize::try_from(length) {
+            *value = Some(rest.get(..length)?);
+            rest = &rest[length..];
+        }
+    }
+    Some(values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +167,17 @@ mod tests {
         assert_eq!(target(b"Sx\0y"), None);
         assert_eq!(parameter(b"a\0b\0"), Some((&b"a"[..], &b"b"[..])));
         assert_eq!(parameter(b"a\0b"), None);
+        assert_eq!(setting(b"a\0b\0"), Some(("a", "b")));
+        assert_eq!(setting(b"a\0\xff\0"), None);
+    }
+
+    #[test]
+    fn rows_are_read() {
+        let row = b"\0\x02\0\0\0\x011\xff\xff\xff\xff";
+        assert_eq!(columns(row), Some([Some(&b"1"[..]), None]));
+        assert_eq!(columns::<1>(row), None);
+        assert_eq!(columns::<2>(&row[..row.len() - 1]), None);
+        assert_eq!(columns::<1>(b"\0\x01\0\0\0\x02x"), None);
+        assert_eq!(columns::<0>(b""), None);
     }
 }
