@@ -13,6 +13,8 @@ use crate::wire::backend;
 pub(crate) struct Effect {
     pub(crate) text: Box<[u8]>,
     pub(crate) lexing: Lexing,
+    /// Whether it defines something anew.
+    pub(crate) defines: bool,
 }
 
 /// What we answer ourselves.

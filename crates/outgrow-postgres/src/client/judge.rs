@@ -49,11 +49,10 @@ impl Client {
             if !self.up.go_on() {
                 return Judged::Blocked;
             }
-            let (header, is_whole) = match frame::look(self.up.unread()) {
+            let (header, is_whole) = match frame::begun(self.up.unread()) {
                 Err(_) => return bad_header(),
-                Ok(Frame::NoHeader) => return Judged::Blocked,
-                Ok(Frame::Partial(header)) => (header, false),
-                Ok(Frame::Whole(header)) => (header, true),
+                Ok(None) => return Judged::Blocked,
+                Ok(Some(begun)) => begun,
             };
             match header.tag {
                 frontend::TERMINATE => return Judged::Leaves,
@@ -88,11 +87,10 @@ impl Client {
             if following.one_series && server.answers.ends_series() {
                 return Judged::Blocked;
             }
-            let (header, is_whole) = match frame::look(self.up.unread()) {
+            let (header, is_whole) = match frame::begun(self.up.unread()) {
                 Err(_) => return bad_header(),
-                Ok(Frame::NoHeader) => return Judged::Blocked,
-                Ok(Frame::Partial(header)) => (header, false),
-                Ok(Frame::Whole(header)) => (header, true),
+                Ok(None) => return Judged::Blocked,
+                Ok(Some(begun)) => begun,
             };
             if !is_whole && must_be_whole(header) {
                 self.up.want(header.whole());
@@ -161,7 +159,7 @@ impl Client {
             return;
         }
         let facts = self.worker.facts(text, self.lexing);
-        let effect = changes_session(&facts).then(|| self.effect(text));
+        let effect = self.effect(text, &facts);
         if let Some(effect) = &effect
             && facts.kind == Kind::Deallocate
             && facts.statements == 1
@@ -177,11 +175,21 @@ impl Client {
         self.up.pass(whole);
     }
 
-    fn effect(&self, text: &[u8]) -> Arc<Effect> {
-        Arc::new(Effect {
-            text: text.into(),
-            lexing: self.lexing,
+    /// What a text does that is followed here, if anything.
+    fn effect(&self, text: &[u8], facts: &Facts) -> Option<Arc<Effect>> {
+        let is_followed = facts.needs_reading() || facts.defines;
+        is_followed.then(|| {
+            Arc::new(Effect {
+                text: text.into(),
+                lexing: self.lexing,
+                defines: facts.defines,
+            })
         })
+    }
+
+    /// The same of a statement that is prepared.
+    fn effect_of(&self, text: &[u8]) -> Option<Arc<Effect>> {
+        self.effect(text, &self.worker.facts(text, self.lexing))
     }
 
     /// Whether a `DEALLOCATE name` is about a statement that was prepared by the protocol, whose name
@@ -222,27 +230,18 @@ impl Client {
         }
     }
 
-    /// Takes note of what executing the unnamed statement does.
-    fn note_unnamed(&mut self, server: &mut Server, whole: usize) {
-        let body = self.up.unread().get(HEADER_BYTES..whole);
-        match body.and_then(read::Parse::read) {
-            Some(parse) if parse.name.is_empty() => {
-                let facts = self.worker.facts(parse.query, self.lexing);
-                self.unnamed = changes_session(&facts).then(|| self.effect(parse.query));
-            }
-            Some(_) => {}
-            // As with a query that is too long.
-            None => server.is_tainted = true,
-        }
-    }
-
     fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
         let whole = header.whole();
-        if following.is_on {
-            self.note_unnamed(server, whole);
-        }
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let parsed = body.and_then(read::Parse::read);
+        match parsed {
+            Some(parse) if following.is_on && parse.name.is_empty() => {
+                self.unnamed = self.effect_of(parse.query);
+            }
+            // As with a query that is too long.
+            None => server.is_tainted |= following.is_on,
+            Some(_) => {}
+        }
         let followed = parsed
             .filter(|parse| following.limit > 0 && !parse.name.is_empty())
             .filter(|parse| self.names.get(parse.name).is_none());
@@ -273,10 +272,7 @@ impl Client {
             return;
         };
         let plans = self.pool.plans();
-        let effect = || {
-            let facts = self.worker.facts(parse.query, self.lexing);
-            changes_session(&facts).then(|| self.effect(parse.query))
-        };
+        let effect = || self.effect_of(parse.query);
         let statements = &self.worker.statements;
         let statement = statements.of(parse.query, parse.types, plans, following.prefix, effect);
         self.pool.numbers.client_parses.add(1);
@@ -432,11 +428,6 @@ impl Client {
         server.answers.push(due);
         None
     }
-}
-
-/// Whether executing a text changes something that is followed here.
-fn changes_session(facts: &Facts) -> bool {
-    facts.needs_reading() || facts.defines
 }
 
 /// Messages of which more than the header is looked at, as long as they fit into a block.

@@ -15,7 +15,7 @@ use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal,
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
-use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
+use crate::wire::frame::{self, HEADER_BYTES, Header};
 use crate::wire::{backend, read, write};
 
 /// How a lending ended.
@@ -310,11 +310,10 @@ impl<'r> Relay<'r> {
             if !server.down.go_on() || !server.down.has_room() {
                 return None;
             }
-            let (header, is_whole) = match frame::look(server.down.unread()) {
+            let (header, is_whole) = match frame::begun(server.down.unread()) {
                 Err(_) => return Some(nonsense()),
-                Ok(Frame::NoHeader) => return None,
-                Ok(Frame::Partial(header)) => (header, false),
-                Ok(Frame::Whole(header)) => (header, true),
+                Ok(None) => return None,
+                Ok(Some(begun)) => begun,
             };
             if !is_whole && must_be_whole(header) {
                 server.down.want(header.whole());
@@ -396,8 +395,7 @@ impl<'r> Relay<'r> {
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;
-        let facts = self.client.worker.facts(&effect.text, effect.lexing);
-        self.has_defined |= facts.defines;
+        self.has_defined |= effect.defines;
         self.client
             .session
             .note(&effect.text, effect.lexing, followed, is_failed);

@@ -64,6 +64,20 @@ pub fn look(bytes: &[u8]) -> Result<Frame, HeaderError> {
     }
 }
 
+/// The header of the message that `bytes` begin with, and whether all of it is there; none while
+/// there are too few bytes for a header.
+///
+/// # Errors
+/// As of [`look`].
+#[inline]
+pub fn begun(bytes: &[u8]) -> Result<Option<(Header, bool)>, HeaderError> {
+    Ok(match look(bytes)? {
+        Frame::NoHeader => None,
+        Frame::Partial(header) => Some((header, false)),
+        Frame::Whole(header) => Some((header, true)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
