@@ -264,21 +264,26 @@ pub struct Times {
 }
 
 impl Times {
-    /// Puts them in the place of a pool's.
-    pub(crate) fn put_into(self, limits: &mut Limits) {
-        let pairs = [
-            (self.wait, &mut limits.wait),
-            (self.query, &mut limits.query),
-            (self.idle_transaction, &mut limits.idle_transaction),
-            (self.transaction, &mut limits.transaction),
-            (self.client_idle, &mut limits.client_idle),
-        ];
-        for (own, place) in pairs {
-            if let Some(own) = own {
-                *place = own;
-            }
+    /// What holds for a client: these, and its pool's where there is none.
+    pub(crate) fn or(self, pool: &Limits) -> ClientTimes {
+        ClientTimes {
+            wait: self.wait.unwrap_or(pool.wait),
+            query: self.query.unwrap_or(pool.query),
+            idle_transaction: self.idle_transaction.unwrap_or(pool.idle_transaction),
+            transaction: self.transaction.unwrap_or(pool.transaction),
+            client_idle: self.client_idle.unwrap_or(pool.client_idle),
         }
     }
+}
+
+/// Times that hold for a client; those of zero are for ever. As in [`Times`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientTimes {
+    pub(crate) wait: Duration,
+    pub(crate) query: Duration,
+    pub(crate) idle_transaction: Duration,
+    pub(crate) transaction: Duration,
+    pub(crate) client_idle: Duration,
 }
 
 /// Limits and times of a pool. Times of zero are for ever.
@@ -343,6 +348,16 @@ impl Plan {
     /// The database that a client asks for.
     pub fn database(&self, name: &str) -> Option<&Arc<DatabasePlan>> {
         self.databases.get(name).or(self.any.as_ref())
+    }
+
+    /// The services of the databases that are `of` some kind, each once, by name.
+    pub(crate) fn services(&self, of: impl Fn(&DatabasePlan) -> bool) -> Vec<&Arc<Service>> {
+        let databases = self.databases.values().chain(&self.any);
+        let databases = databases.filter(|database| of(database));
+        let mut services: Vec<_> = databases.map(|database| &database.service).collect();
+        services.sort_by_key(|service| service.name());
+        services.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        services
     }
 
     /// The pool of a database and a client's user.

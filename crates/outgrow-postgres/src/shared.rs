@@ -157,9 +157,7 @@ impl Shared {
 
     /// How some pool logs in to the servers of a service.
     pub(crate) fn any_login(&self, service: &Arc<Service>) -> Option<(Arc<PoolPlan>, Credential)> {
-        let workers = self.workers.get()?.iter();
-        let mut pools = workers.flat_map(|worker| worker.pools());
-        pools.find_map(|pool| {
+        self.pools().into_iter().find_map(|pool| {
             let plan = pool.plan();
             if !Arc::ptr_eq(&plan.database.service, service) {
                 return None;

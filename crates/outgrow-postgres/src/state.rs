@@ -66,11 +66,8 @@ pub struct ServerState {
 impl Shared {
     /// The pools, by database and user.
     pub fn pool_states(&self, now: Ticks) -> Vec<PoolState> {
-        let workers = self.workers.get().into_iter().flatten();
-        let mut states: Vec<PoolState> = workers
-            .flat_map(|worker| worker.pools())
-            .map(|pool| state(pool, now))
-            .collect();
+        let pools = self.pools().into_iter();
+        let mut states: Vec<PoolState> = pools.map(|pool| state(pool, now)).collect();
         states.sort_by(|one, other| {
             let key = |state: &PoolState| {
                 (
@@ -87,12 +84,8 @@ impl Shared {
     /// The servers of services that have several.
     pub fn servers(&self, now: Ticks) -> Vec<ServerState> {
         let plan = self.plan.load();
-        let databases = plan.databases.values().chain(&plan.any);
-        let mut services: Vec<_> = databases.map(|one| Arc::clone(&one.service)).collect();
-        services.sort_by(|one, other| one.name().cmp(other.name()));
-        services.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut states = Vec::new();
-        for service in services {
+        for service in plan.services(|_| true) {
             let set = service.endpoints().load();
             if set.all.len() < 2 {
                 continue;

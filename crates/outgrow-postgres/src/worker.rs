@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use outgrow_core::{Random, Ticks};
 use outgrow_message::Blocks;
 use outgrow_net::{Mailboxes, Wheel};
-use outgrow_upstream::{EndpointId, Service};
+use outgrow_upstream::EndpointId;
 use tokio::task::AbortHandle;
 
 use crate::budget::{Of, Share};
@@ -250,10 +250,7 @@ impl Worker {
             return;
         };
         let plan = self.shared.plan.load();
-        let databases = plan.databases.values().chain(&plan.any);
-        let databases = databases.filter(|one| one.hosts == Hosts::ByRole);
-        let mut services: Vec<&Arc<Service>> = databases.map(|one| &one.service).collect();
-        services.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let services = plan.services(|database| database.hosts == Hosts::ByRole);
         let mut known = Vec::new();
         let mut monitored = self
             .shared

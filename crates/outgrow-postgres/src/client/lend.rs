@@ -42,13 +42,14 @@ impl Client {
         replica: Option<&Arc<Pool>>,
         is_logged_in: bool,
     ) -> Result<Lease, Option<Refusal>> {
-        let plan = self.plan();
+        let plan = self.pool.plan();
         let pool = Arc::clone(replica.unwrap_or(&self.pool));
         loop {
             let seen = &self.identity.entry.seen;
-            seen.set_requested(self.worker.now());
+            let began = self.worker.now();
+            seen.set_requested(began);
             seen.set_state(ClientState::Waiting);
-            let mut lease = self.lend_any(&pool, &plan, is_logged_in).await?;
+            let mut lease = self.lend_any(&pool, &plan, began, is_logged_in).await?;
             let now = self.worker.now();
             if is_logged_in {
                 self.identity.entry.seen.set_state(ClientState::Active);
@@ -78,9 +79,9 @@ impl Client {
         &mut self,
         pool: &Arc<Pool>,
         plan: &PoolPlan,
+        began: Ticks,
         is_logged_in: bool,
     ) -> Result<Lease, Option<Refusal>> {
-        let began = self.worker.now();
         if self.worker.shared.drain() == Drain::NoMore {
             return Err(Some(shutting_down()));
         }
@@ -99,12 +100,13 @@ impl Client {
             Duration::ZERO => Ticks::NEVER,
             limit => began + limit,
         };
+        let times = self.times.or(&plan.limits);
         // A query that waits runs, by PgBouncer's account.
         let query = match plan.house.manner {
             Manner::Postgres => Ticks::NEVER,
-            Manner::PgBouncer => after(plan.limits.query),
+            Manner::PgBouncer => after(times.query),
         };
-        let deadline = after(plan.limits.wait).min(query);
+        let deadline = after(times.wait).min(query);
         let mut notice = match is_logged_in {
             true => after(plan.house.wait_notice),
             false => Ticks::NEVER,

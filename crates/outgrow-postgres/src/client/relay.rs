@@ -10,7 +10,7 @@ use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
-use crate::plan::PoolPlan;
+use crate::plan::{ClientTimes, PoolPlan};
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
@@ -39,6 +39,7 @@ pub(super) struct Relay<'r> {
     pub(super) client: &'r mut Client,
     pub(super) server: &'r mut Server,
     pub(super) plan: &'r Arc<PoolPlan>,
+    times: ClientTimes,
     /// When the query under way began.
     query_began: Option<Ticks>,
     /// When the transaction under way began.
@@ -67,12 +68,13 @@ impl<'r> Relay<'r> {
         plan: &'r Arc<PoolPlan>,
         now: Ticks,
     ) -> Self {
-        let limits = &plan.limits;
-        let has_timeouts = !(limits.query.is_zero()
-            && limits.idle_transaction.is_zero()
-            && limits.transaction.is_zero()
-            && (limits.client_idle.is_zero() || plan.mode != PoolMode::Session));
+        let times = client.times.or(&plan.limits);
+        let has_timeouts = !(times.query.is_zero()
+            && times.idle_transaction.is_zero()
+            && times.transaction.is_zero()
+            && (times.client_idle.is_zero() || plan.mode != PoolMode::Session));
         Self {
+            times,
             client,
             server,
             plan,
@@ -494,7 +496,6 @@ impl<'r> Relay<'r> {
             }
             return Poll::Pending;
         }
-        let limits = &self.plan.limits;
         let after = |since: Option<Ticks>, limit: std::time::Duration| match since {
             Some(since) if !limit.is_zero() => since + limit,
             _ => Ticks::NEVER,
@@ -505,22 +506,22 @@ impl<'r> Relay<'r> {
         let outside = is_idle_outside.then_some(self.last_word);
         let deadlines = [
             (
-                after(self.query_began, limits.query),
+                after(self.query_began, self.times.query),
                 "query timeout",
                 CANCELLED,
             ),
             (
-                after(idle, limits.idle_transaction),
+                after(idle, self.times.idle_transaction),
                 "idle transaction timeout",
                 IDLE_TRANSACTION,
             ),
             (
-                after(self.transaction_began, limits.transaction),
+                after(self.transaction_began, self.times.transaction),
                 "transaction timeout",
                 CANCELLED,
             ),
             (
-                after(outside, limits.client_idle),
+                after(outside, self.times.client_idle),
                 "client_idle_timeout",
                 crate::problem::IDLE_SESSION,
             ),

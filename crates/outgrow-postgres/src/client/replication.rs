@@ -30,7 +30,7 @@ impl Client {
         self.greet(&welcome);
         self.pool.numbers.logins.add(1);
         self.identity.entry.seen.set_state(ClientState::Active);
-        let mut plan = (*self.plan()).clone();
+        let mut plan = (*self.pool.plan()).clone();
         plan.mode = PoolMode::Session;
         let plan = Arc::new(plan);
         loop {

@@ -20,7 +20,6 @@ use crate::cancel::{self, Judgement};
 use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
-use crate::plan::{PoolPlan, Times};
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
@@ -120,17 +119,6 @@ impl Client {
         }
     }
 
-    /// How the client is served: as its pool is, with the times that its user has of its own.
-    pub(super) fn plan(&self) -> Arc<PoolPlan> {
-        let plan = self.pool.plan();
-        if self.times == Times::default() {
-            return plan;
-        }
-        let mut own = (*plan).clone();
-        self.times.put_into(&mut own.limits);
-        Arc::new(own)
-    }
-
     /// Everything. Ends with what the client is to be told, if anything.
     async fn live(&mut self) -> Result<(), Option<Refusal>> {
         let welcome = self.welcome().await?;
@@ -184,8 +172,8 @@ impl Client {
 
     /// Waits for the client to want something that needs a connection.
     pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
-        let plan = self.plan();
-        let limit = plan.limits.client_idle;
+        let plan = self.pool.plan();
+        let limit = self.times.or(&plan.limits).client_idle;
         let refuses_queries = plan.house.refuses_simple_queries;
         drop(plan);
         let deadline = if limit.is_zero() {
@@ -261,7 +249,7 @@ impl Client {
 
     /// Lets the client work with the connection until it is done with it.
     async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
-        let plan = self.plan();
+        let plan = self.pool.plan();
         let Some(server) = lease.server() else {
             return Err(None);
         };
