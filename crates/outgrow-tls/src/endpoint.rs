@@ -9,14 +9,14 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use outgrow_net::{Stream, Transport};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Inner;
 
@@ -24,6 +24,7 @@ use crate::certificate::{self, CertificateText};
 use crate::choices::{self, Choices};
 use crate::issuers::Issuers;
 use crate::problem::TlsProblem;
+use crate::records::Records;
 use crate::refusal::{self, Expected, Refusal};
 use crate::verify::{AnybodyWithTheKey, OfIssuers};
 
@@ -221,18 +222,6 @@ impl EndpointStream {
         session.send_close_notify();
         session.write_tls(&mut WithoutWaiting(stream))
     }
-
-    /// Sends what TLS holds back, as far as that is possible now.
-    #[inline]
-    fn push_held_back(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.inner.get_ref().1.wants_write() {
-            return Ok(());
-        }
-        match Pin::new(&mut self.inner).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-        }
-    }
 }
 
 /// A stream that is read and written as far as it goes.
@@ -270,20 +259,14 @@ impl Write for WithoutWaiting<'_> {
 impl Transport for EndpointStream {
     #[inline]
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.push_held_back(cx).is_err() || !self.inner.get_ref().1.wants_read() {
-            return Poll::Ready(());
-        }
-        self.stream().poll_read_ready(cx).map(|_| ())
+        self.inner.poll_plain_readable(cx)
     }
 
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut target = ReadBuf::new(buffer);
-        let result = Pin::new(&mut self.inner).poll_read(cx, &mut target);
-        self.push_held_back(cx)?;
         // In TLS 1.3 what the server thinks of our certificate comes after the handshake.
-        ready!(result).map_err(|error| refusal::of_read(error, &self.expected))?;
-        Poll::Ready(Ok(target.filled().len()))
+        let told = |error| refusal::of_read(error, &self.expected);
+        self.inner.poll_read_plain(cx, buffer, told)
     }
 
     #[inline]

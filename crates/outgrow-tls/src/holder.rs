@@ -4,6 +4,8 @@
 //! A certificate comes here after TLS has verified it; what cannot be read has no names all the
 //! same, and nothing panics. Not here: whether it can be trusted.
 
+use crate::der::{OBJECT_IDENTIFIER, SEQUENCE, element, expect};
+
 /// Most names that are taken from a certificate.
 const NAMES: usize = 256;
 /// Most entries of a subject that are looked at.
@@ -24,12 +26,10 @@ pub struct Holder {
 
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
 const IA5_STRING: u8 = 0x16;
 const BOOLEAN: u8 = 0x01;
-const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
@@ -133,32 +133,6 @@ fn text(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let is_name = !text.is_empty() && !text.chars().any(char::is_control);
     is_name.then(|| text.to_owned())
-}
-
-/// The content of the element at the start, which must have this tag, and what comes after it.
-fn expect(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = element(bytes)?;
-    (found == tag).then_some((content, rest))
-}
-
-/// The tag and the content of the element at the start, and what comes after it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = bytes.split_first_chunk()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => {
-            let (&[length], rest) = rest.split_first_chunk()?;
-            (usize::from(length), rest)
-        }
-        0x82 => {
-            let (&length, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(length)), rest)
-        }
-        // More than 64 KiB: no certificate is that long.
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@
 mod certificate;
 mod choices;
 mod client;
+pub mod der;
 mod endpoint;
 mod holder;
 mod issuers;
 mod names;
 mod problem;
+mod records;
 mod refusal;
 mod server;
 mod stream;

@@ -3,14 +3,15 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use outgrow_net::{Stream, Transport};
 use rustls::sign::CertifiedKey;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio_rustls::server::TlsStream as Inner;
 
 use crate::choices;
+use crate::records::Records;
 
 /// A client's connection after its handshake.
 #[derive(Debug)]
@@ -72,40 +73,17 @@ impl TlsStream {
     pub fn stream(&self) -> &Stream {
         self.inner.get_ref().0
     }
-
-    /// Sends records that are held back, as far as that is possible now: those of the last write
-    /// when the kernel's buffer was full, and the answer to a peer's key update. Nobody else
-    /// would, while the engine waits for a next request.
-    #[inline]
-    fn push_held_back(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.inner.get_ref().1.wants_write() {
-            return Ok(());
-        }
-        match Pin::new(&mut self.inner).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-        }
-    }
 }
 
 impl Transport for TlsStream {
-    /// Without plaintext at hand it is the stream below that decides: no buffer is taken to learn
-    /// that nothing came.
     #[inline]
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.push_held_back(cx).is_err() || !self.inner.get_ref().1.wants_read() {
-            return Poll::Ready(());
-        }
-        self.stream().poll_read_ready(cx).map(|_| ())
+        self.inner.poll_plain_readable(cx)
     }
 
     #[inline]
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut target = ReadBuf::new(buffer);
-        let result = Pin::new(&mut self.inner).poll_read(cx, &mut target);
-        self.push_held_back(cx)?;
-        ready!(result)?;
-        Poll::Ready(Ok(target.filled().len()))
+        self.inner.poll_read_plain(cx, buffer, |error| error)
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! certificate is any good.
 
 use aws_lc_rs::digest::{self, Algorithm};
+use outgrow_tls::der::{OBJECT_IDENTIFIER, SEQUENCE, expect};
 
 /// `tls-server-end-point` of a certificate in DER: its hash by the algorithm of its signature,
 /// SHA-256 for MD5 and SHA-1. `None` for a certificate that cannot be read or whose signature has
@@ -13,51 +14,26 @@ pub fn end_point_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(digest::digest(algorithm, certificate).as_ref().to_vec())
 }
 
-const SEQUENCE: u8 = 0x30;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-
 /// The first of the parameters of RSASSA-PSS (RFC 4055 section 3.1): the hash.
 const CONTEXT_0: u8 = 0xa0;
 
 /// `Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, … }, … }`
 fn hash_of_signature(certificate: &[u8]) -> Option<&'static Algorithm> {
-    let (inner, _) = element(certificate, SEQUENCE)?;
-    let (_, after) = element(inner, SEQUENCE)?;
-    let (algorithm, _) = element(after, SEQUENCE)?;
-    let (name, parameters) = element(algorithm, OBJECT_IDENTIFIER)?;
+    let (inner, _) = expect(certificate, SEQUENCE)?;
+    let (_, after) = expect(inner, SEQUENCE)?;
+    let (algorithm, _) = expect(after, SEQUENCE)?;
+    let (name, parameters) = expect(algorithm, OBJECT_IDENTIFIER)?;
     if name == RSASSA_PSS {
         // Without parameters it is SHA-1.
-        let (parameters, _) = element(parameters, SEQUENCE)?;
-        let Some((hash, _)) = element(parameters, CONTEXT_0) else {
+        let (parameters, _) = expect(parameters, SEQUENCE)?;
+        let Some((hash, _)) = expect(parameters, CONTEXT_0) else {
             return Some(&digest::SHA256);
         };
-        let (hash, _) = element(hash, SEQUENCE)?;
-        let (name, _) = element(hash, OBJECT_IDENTIFIER)?;
+        let (hash, _) = expect(hash, SEQUENCE)?;
+        let (name, _) = expect(hash, OBJECT_IDENTIFIER)?;
         return find(HASHES, name);
     }
     find(SIGNATURES, name)
-}
-
-/// The content of the element at the start, which must have this tag, and what comes after it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&[found, first], rest) = bytes.split_first_chunk()?;
-    if found != tag {
-        return None;
-    }
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => {
-            let (&[length], rest) = rest.split_first_chunk()?;
-            (usize::from(length), rest)
-        }
-        0x82 => {
-            let (&length, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(length)), rest)
-        }
-        // More than 64 KiB: no certificate is that long.
-        _ => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 type Names = &'static [(&'static [u8], &'static Algorithm)];
