@@ -21,6 +21,15 @@ pub(crate) enum Cores {
 }
 
 impl Cores {
+    /// `--cores`.
+    pub(crate) fn read(arguments: &mut Arguments) -> anyhow::Result<Self> {
+        match arguments.value("--cores")?.as_deref() {
+            None | Some("one") => Ok(Self::One),
+            Some("split") => Ok(Self::Split),
+            Some(other) => bail!("--cores is `one` or `split`, not `{other}`"),
+        }
+    }
+
     /// The contestants' and the load's, as taskset takes them.
     pub(crate) fn lists(self, scenario: &Scenario) -> (&'static str, &'static str) {
         self.lists_of(scenario.workers)
@@ -71,12 +80,8 @@ impl Options {
 
     /// Reads the command line.
     pub(crate) fn read(mut arguments: Arguments) -> anyhow::Result<Self> {
-        let names = |value: String| -> Vec<String> {
-            let names = value.split(',').map(|name| name.trim().to_owned());
-            names.filter(|name| !name.is_empty()).collect()
-        };
         let mut peers = match arguments.value("--peers")? {
-            Some(value) => names(value),
+            Some(value) => names(&value),
             None => peers::NAMES.map(str::to_owned).to_vec(),
         };
         // The floor is in every table.
@@ -84,22 +89,17 @@ impl Options {
         peers.push(FLOOR.to_owned());
         let scenarios = match arguments.value("--scenarios")? {
             None => scenario::ALL.iter().collect(),
-            Some(value) => names(value)
+            Some(value) => names(&value)
                 .iter()
                 .map(|name| find_scenario(name))
                 .collect::<anyhow::Result<_>>()?,
         };
-        let cores = match arguments.value("--cores")?.as_deref() {
-            None | Some("one") => Cores::One,
-            Some("split") => Cores::Split,
-            Some(other) => bail!("--cores is `one` or `split`, not `{other}`"),
-        };
         let options = Self {
             peers,
             scenarios,
-            rounds: arguments.parsed("--rounds")?.unwrap_or(5),
-            seconds: arguments.parsed("--seconds")?.unwrap_or(3.0),
-            cores,
+            rounds: rounds(&mut arguments)?,
+            seconds: seconds(arguments.parsed("--seconds")?)?,
+            cores: Cores::read(&mut arguments)?,
             binary: arguments.parsed("--binary")?,
             // For work on the bench itself: any contestant in our place.
             ours: arguments
@@ -107,17 +107,32 @@ impl Options {
                 .unwrap_or_else(|| OURS.to_owned()),
             is_json: arguments.flag("--json"),
         };
-        anyhow::ensure!(
-            (1..=100).contains(&options.rounds),
-            "--rounds is from 1 to 100"
-        );
-        anyhow::ensure!(
-            (0.2..=600.0).contains(&options.seconds),
-            "--seconds is from 0.2 to 600"
-        );
         arguments.finish()?;
         Ok(options)
     }
+}
+
+/// The names in a list with commas.
+pub(crate) fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(|name| name.trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// `--rounds`.
+pub(crate) fn rounds(arguments: &mut Arguments) -> anyhow::Result<usize> {
+    let rounds = arguments.parsed("--rounds")?.unwrap_or(5);
+    anyhow::ensure!((1..=100).contains(&rounds), "--rounds is from 1 to 100");
+    Ok(rounds)
+}
+
+/// The seconds of a round, if they were given.
+pub(crate) fn seconds(given: Option<f64>) -> anyhow::Result<f64> {
+    let seconds = given.unwrap_or(3.0);
+    anyhow::ensure!(
+        (0.2..=600.0).contains(&seconds),
+        "--seconds is from 0.2 to 600"
+    );
+    Ok(seconds)
 }
 
 fn find_scenario(name: &str) -> anyhow::Result<&'static Scenario> {

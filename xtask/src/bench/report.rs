@@ -7,6 +7,34 @@ use serde_json::json;
 /// What is compared.
 pub(crate) const UNIT: &str = "cpu_us_per_request";
 
+/// What a line of JSON says: ours against one peer in one scenario and unit.
+pub(crate) struct Line<'r> {
+    pub(crate) bench: &'r str,
+    pub(crate) scenario: &'r str,
+    pub(crate) peer: &'r str,
+    pub(crate) peer_version: &'r str,
+    pub(crate) unit: &'r str,
+    pub(crate) ours: f64,
+    pub(crate) theirs: f64,
+    pub(crate) ratio: f64,
+}
+
+impl Line<'_> {
+    /// The object that DESIGN.md promises.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        json!({
+            "bench": self.bench,
+            "scenario": self.scenario,
+            "peer": self.peer,
+            "peer_version": self.peer_version,
+            "unit": self.unit,
+            "ours": rounded(self.ours),
+            "theirs": rounded(self.theirs),
+            "ratio": rounded(self.ratio),
+        })
+    }
+}
+
 /// One round of one contestant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measure {
@@ -53,18 +81,19 @@ impl Row {
         })
     }
 
-    /// The object that DESIGN.md promises.
+    /// As [`Line::json`] gives it.
     pub(crate) fn json(&self, bench: &str) -> serde_json::Value {
-        json!({
-            "bench": bench,
-            "scenario": self.scenario,
-            "peer": self.peer,
-            "peer_version": self.peer_version,
-            "unit": UNIT,
-            "ours": rounded(self.ours.cpu_micros),
-            "theirs": rounded(self.theirs.cpu_micros),
-            "ratio": rounded(self.ratio),
-        })
+        Line {
+            bench,
+            scenario: self.scenario,
+            peer: &self.peer,
+            peer_version: &self.peer_version,
+            unit: UNIT,
+            ours: self.ours.cpu_micros,
+            theirs: self.theirs.cpu_micros,
+            ratio: self.ratio,
+        }
+        .json()
     }
 }
 
@@ -157,7 +186,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     })
 }
 
-pub(crate) fn rounded(value: f64) -> f64 {
+fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::contestant::PEERS;
 use super::scenario::{self, Scenario};
 use crate::arguments::Arguments;
-use crate::bench::options::Cores;
+use crate::bench::options::{self, Cores, names};
 
 /// What the command line asks for.
 pub(crate) struct Options {
@@ -36,12 +36,8 @@ pub(crate) struct Options {
 impl Options {
     /// Reads the command line.
     pub(crate) fn read(mut arguments: Arguments) -> anyhow::Result<Self> {
-        let names = |value: String| -> Vec<String> {
-            let names = value.split(',').map(|name| name.trim().to_owned());
-            names.filter(|name| !name.is_empty()).collect()
-        };
         let peers = match arguments.value("--peers")? {
-            Some(value) => names(value),
+            Some(value) => names(&value),
             None => PEERS.map(str::to_owned).to_vec(),
         };
         if let Some(other) = peers.iter().find(|peer| !PEERS.contains(&peer.as_str())) {
@@ -49,12 +45,7 @@ impl Options {
         }
         let scenarios = match arguments.value("--scenarios")? {
             None => scenario::all(),
-            Some(value) => find_scenarios(&names(value))?,
-        };
-        let cores = match arguments.value("--cores")?.as_deref() {
-            None | Some("one") => Cores::One,
-            Some("split") => Cores::Split,
-            Some(other) => bail!("--cores is `one` or `split`, not `{other}`"),
+            Some(value) => find_scenarios(&names(&value))?,
         };
         let seconds = match arguments.value("--for")? {
             Some(text) => Some(crate::soak::duration(&text)?.as_secs_f64()),
@@ -63,22 +54,14 @@ impl Options {
         let options = Self {
             peers,
             scenarios,
-            rounds: arguments.parsed("--rounds")?.unwrap_or(5),
-            seconds: seconds.unwrap_or(3.0),
-            cores,
+            rounds: options::rounds(&mut arguments)?,
+            seconds: options::seconds(seconds)?,
+            cores: Cores::read(&mut arguments)?,
             binary: arguments.parsed("--binary")?,
             pgbouncer: arguments.parsed("--pgbouncer")?,
             scale: arguments.parsed("--scale")?.unwrap_or(20),
             is_json: arguments.flag("--json"),
         };
-        anyhow::ensure!(
-            (1..=100).contains(&options.rounds),
-            "--rounds is from 1 to 100"
-        );
-        anyhow::ensure!(
-            (0.2..=600.0).contains(&options.seconds),
-            "--seconds is from 0.2 to 600"
-        );
         anyhow::ensure!(
             (1..=1000).contains(&options.scale),
             "--scale is from 1 to 1000"

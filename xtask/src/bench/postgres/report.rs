@@ -2,10 +2,8 @@
 //!
 //! Deliberately not here: thresholds. The table says what is; who reads it judges.
 
-use serde_json::json;
-
 use super::scenario::{Scenario, What};
-use crate::bench::report::{Measure, median, rounded};
+use crate::bench::report::{Line, Measure, median};
 
 /// Ours against one peer in one scenario and unit: medians.
 #[derive(Debug)]
@@ -83,18 +81,19 @@ impl Row {
         units(scenario.what).into_iter().filter_map(row).collect()
     }
 
-    /// The object that DESIGN.md promises.
+    /// As [`Line::json`] gives it.
     pub(crate) fn json(&self, bench: &str) -> serde_json::Value {
-        json!({
-            "bench": bench,
-            "scenario": self.scenario,
-            "peer": self.peer,
-            "peer_version": self.peer_version,
-            "unit": self.unit,
-            "ours": rounded(self.ours),
-            "theirs": rounded(self.theirs),
-            "ratio": rounded(self.ratio),
-        })
+        Line {
+            bench,
+            scenario: &self.scenario,
+            peer: &self.peer,
+            peer_version: &self.peer_version,
+            unit: self.unit,
+            ours: self.ours,
+            theirs: self.theirs,
+            ratio: self.ratio,
+        }
+        .json()
     }
 }
 

@@ -89,6 +89,15 @@ const TIMES: [(&str, &str, Times); 3] = [
     ),
 ];
 
+/// Which pool it is.
+fn labels(pool: &PoolState) -> [(&'static str, &str); 3] {
+    [
+        ("database", &pool.database),
+        ("user", &pool.user),
+        ("server", pool.replica.as_deref().unwrap_or("primary")),
+    ]
+}
+
 /// All metrics now; none while there is no such tier.
 pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     let Some(shared) = shared else {
@@ -96,31 +105,18 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     };
     let now = shared.clock.now();
     let pools = shared.pool_states(now);
-    let labels = |pool: &PoolState| {
-        let server = pool.replica.clone().unwrap_or_else(|| "primary".to_owned());
-        [pool.database.clone(), pool.user.clone(), server]
-    };
-    let sample = |pool: &PoolState, value: u64| {
-        let [database, user, server] = labels(pool);
-        let labels = [
-            ("database", database.as_str()),
-            ("user", user.as_str()),
-            ("server", server.as_str()),
-        ];
-        Sample::number(&labels, value)
-    };
     let mut families = Vec::new();
     for (name, help, read) in GAUGES {
         let numbers: Numbers = pools
             .iter()
-            .map(|pool| sample(pool, read(pool).into()))
+            .map(|pool| Sample::number(&labels(pool), u64::from(read(pool))))
             .collect();
         families.push(MetricFamily::gauge(name, help, numbers));
     }
     for (name, help, count) in COUNTERS {
         let numbers = pools
             .iter()
-            .map(|pool| sample(pool, count(pool.numbers()).get()));
+            .map(|pool| Sample::number(&labels(pool), count(pool.numbers()).get()));
         families.push(MetricFamily::counter(
             name,
             help,
@@ -131,15 +127,9 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
         let samples: Vec<_> = pools
             .iter()
             .map(|pool| {
-                let [database, user, server] = labels(pool);
-                let labels = [
-                    ("database", database.as_str()),
-                    ("user", user.as_str()),
-                    ("server", server.as_str()),
-                ];
                 let mut total = HistogramTotal::default();
                 times(pool.numbers()).add_to(&mut total);
-                Sample::times(&labels, total)
+                Sample::times(&labels(pool), total)
             })
             .collect();
         families.push(MetricFamily::histogram(name, help, samples));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::http;
 use outgrow_testkit::outgrow::Outgrow;
+use outgrow_testkit::processes;
 use rustix::process::Signal;
 
 use crate::shop::SOON;
@@ -195,4 +196,26 @@ pub(crate) fn from_one_to_the_other(journal: &Journal, registry: &str) -> Outgro
     a.stop().expect("stopped");
     journal.check();
     b
+}
+
+/// Stops the data process of `a`, which holds the lease of the box `b` then, and lets it go on: it
+/// knows that it lost.
+pub(crate) fn lose_while_stopped(journal: &Journal, a: &Outgrow, b: &Outgrow) {
+    let data = a.pids().data[0];
+    processes::signal(data, Signal::STOP).expect("stopped");
+    let took = wait_leader(b);
+    assert!(took < TTL + Duration::from_secs(1), "{took:?}");
+    processes::signal(data, Signal::CONT).expect("going on");
+    // The first answer after it: no moment of belief.
+    assert!(!is_leader(a));
+    journal.wait(a, &["gained b", "lost a"]);
+}
+
+/// Kills all processes of a box at once.
+pub(crate) fn kill_whole(outgrow: &Outgrow) {
+    let pids = outgrow.pids();
+    processes::signal(pids.keeper, Signal::STOP).expect("stopped");
+    for pid in pids.data.iter().chain([&pids.keeper]) {
+        outgrow.kill9(*pid).expect("killed");
+    }
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use outgrow_testkit::authority::Authority;
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::kubernetes::{FakeKubernetes, Mood};
-use outgrow_testkit::processes;
-use rustix::process::Signal;
 use serde_json::Value;
 
-use super::journal::{Journal, TTL, from_one_to_the_other, is_leader, wait_leader};
+use super::journal::{
+    Journal, TTL, from_one_to_the_other, is_leader, kill_whole, lose_while_stopped, wait_leader,
+};
 
 struct Cluster {
     server: FakeKubernetes,
@@ -88,20 +88,9 @@ fn a_killed_box_costs_its_time_and_one_that_was_stopped_knows_at_once() {
     wait_leader(&a);
     let b = journal.start("b", &registry);
     journal.wait(&b, &["gained a", "lost b"]);
-    let data = a.pids().data[0];
-    processes::signal(data, Signal::STOP).expect("stopped");
-    let took = wait_leader(&b);
-    assert!(took < TTL + Duration::from_secs(1), "{took:?}");
-    processes::signal(data, Signal::CONT).expect("going on");
-    // The first answer after it: no moment of belief.
-    assert!(!is_leader(&a));
-    journal.wait(&a, &["gained b", "lost a"]);
+    lose_while_stopped(&journal, &a, &b);
     // All of it at once: nobody is left to lose anything, nor to give anything back.
-    let pids = b.pids();
-    processes::signal(pids.keeper, Signal::STOP).expect("stopped");
-    for pid in pids.data.iter().chain([&pids.keeper]) {
-        b.kill9(*pid).expect("killed");
-    }
+    kill_whole(&b);
     let begin = Instant::now();
     while !is_leader(&a) {
         let took = begin.elapsed();

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use outgrow_testkit::databases;
 use outgrow_testkit::etcd::Etcd;
 use outgrow_testkit::outgrow::Outgrow;
-use outgrow_testkit::processes;
 use rustix::process::Signal;
 
 use super::journal::{
-    Journal, TTL, Watcher, etcd_at, from_one_to_the_other, is_leader, metric, wait_leader,
-    wait_other_data,
+    Journal, TTL, Watcher, etcd_at, from_one_to_the_other, is_leader, kill_whole,
+    lose_while_stopped, metric, wait_leader, wait_other_data,
 };
 use crate::shop::SOON;
 
@@ -108,11 +107,7 @@ fn a_killed_keeper_gives_back_and_a_killed_box_costs_its_time() {
     let c = journal.start("c", &registry);
     journal.wait(&c, &["gained b", "lost c"]);
     // All of it at once: nobody is left to lose anything.
-    let pids = b.pids();
-    processes::signal(pids.keeper, Signal::STOP).expect("stopped");
-    for pid in pids.data.iter().chain([&pids.keeper]) {
-        b.kill9(*pid).expect("killed");
-    }
+    kill_whole(&b);
     let begin = Instant::now();
     let lines = format!("{}\n", journal.lines().join("\n")) + "killed b\n";
     fs::write(journal.path(), lines).expect("written");
@@ -131,14 +126,7 @@ fn a_process_that_was_stopped_knows_at_once_that_it_lost() {
     let a = journal.start("a", &etcd_at(etcd.address()));
     wait_leader(&a);
     let b = journal.start("b", &etcd_at(etcd.address()));
-    let data = a.pids().data[0];
-    processes::signal(data, Signal::STOP).expect("stopped");
-    let took = wait_leader(&b);
-    assert!(took < TTL + Duration::from_secs(1), "{took:?}");
-    processes::signal(data, Signal::CONT).expect("going on");
-    // The first answer after it: no moment of belief.
-    assert!(!is_leader(&a));
-    journal.wait(&a, &["gained b", "lost a"]);
+    lose_while_stopped(&journal, &a, &b);
     assert!(is_leader(&b));
     a.stop().expect("stopped");
     b.stop().expect("stopped");
