@@ -108,6 +108,8 @@ pub mod names {
     pub const POSTGRES_TRANSACTION_SECONDS: &str = "outgrow_postgres_transaction_duration_seconds";
     /// How far a replica is behind.
     pub const POSTGRES_LAG: &str = "outgrow_postgres_replica_lag_seconds";
+    /// Findings of the diagnosis, by kind.
+    pub const POSTGRES_FINDINGS: &str = "outgrow_postgres_findings";
     /// Bytes of buffers in use.
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.

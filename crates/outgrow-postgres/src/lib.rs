@@ -10,6 +10,7 @@ mod cancel;
 mod client;
 pub mod console;
 pub mod control;
+pub mod diagnosis;
 pub mod encryption;
 pub mod events;
 mod flow;

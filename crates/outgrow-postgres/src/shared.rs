@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use crate::budget::Budgets;
 use crate::cancel::Cancels;
 use crate::console::Console;
+use crate::diagnosis::{Finding, Findings, Noted, Severity};
 use crate::events::{Level, Outlet, Topic};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
@@ -54,6 +55,8 @@ pub struct Shared {
     pub(crate) asked: Mutex<BTreeSet<String>>,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
+    /// What is wrong with how the database is used.
+    pub(crate) findings: Mutex<Findings>,
 }
 
 /// What becomes of clients.
@@ -91,6 +94,7 @@ impl Shared {
             refuses_logins: AtomicBool::new(false),
             asked: Mutex::default(),
             paused: AtomicBool::new(false),
+            findings: Mutex::default(),
         })
     }
 
@@ -113,6 +117,27 @@ impl Shared {
         {
             outlet.put(level, about, &text());
         }
+    }
+
+    /// Takes note of what is wrong; a new one is worth a line in the log.
+    pub fn find(&self, finding: Finding) {
+        let (kind, severity) = (finding.kind, finding.severity);
+        let first = finding.evidence.first().cloned().unwrap_or_default();
+        let database = Arc::clone(&finding.database);
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = findings.note(finding, self.clock.now());
+        drop(findings);
+        if is_new && severity > Severity::Notice {
+            self.say(Level::Warning, Topic::Other, &database, || {
+                format!("diagnosis: {}: {first}", kind.as_str())
+            });
+        }
+    }
+
+    /// What was found and is not forgotten, what matters most first.
+    pub fn findings(&self) -> Vec<Noted> {
+        let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        findings.all(self.clock.now())
     }
 
     /// Says who answers clients of the console; the first one counts.

@@ -1,6 +1,7 @@
 //! The metrics: from cells to families.
 
 mod boxes;
+mod diagnosis;
 pub(super) mod postgres;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
 
-use super::Numbers;
+use super::{Numbers, diagnosis};
 
 type Read = fn(&PoolState) -> u32;
 type Count = fn(&PoolNumbers) -> &Counter;
@@ -146,6 +146,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     }
     let help = "Seconds since the primary was where a replica is now.";
     families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
+    families.extend(diagnosis::families(shared, now));
     families
 }
 
@@ -212,5 +213,10 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
             })
         })
         .collect();
-    json!({ "clients": shared.clients(), "pools": pools, "servers": servers })
+    json!({
+        "clients": shared.clients(),
+        "pools": pools,
+        "servers": servers,
+        "findings": diagnosis::findings(shared, now),
+    })
 }
