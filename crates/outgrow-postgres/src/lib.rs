@@ -14,6 +14,7 @@ pub mod diagnosis;
 pub mod encryption;
 pub mod events;
 mod flow;
+mod inspect;
 mod lease;
 pub mod login;
 mod making;

@@ -9,6 +9,7 @@ use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
 use crate::encryption::Encryption;
+pub use crate::inspect::InspectPlan;
 use crate::login::hba::{Hba, Interface};
 use crate::login::{self, CertificateDemand, Credential, ServerSettings};
 use crate::settings::{Auth, PoolMode};
@@ -72,6 +73,8 @@ pub struct House {
     pub login: Duration,
     /// Which reads go to replicas; none: nothing does.
     pub reads: Option<ReadsPlan>,
+    /// What servers are asked for the diagnosis; none: nothing.
+    pub inspect: Option<InspectPlan>,
     /// TLS for clients.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether clients over TCP must use TLS.
@@ -143,6 +146,7 @@ impl Default for House {
             prepared_prefix: String::new(),
             login: Duration::from_secs(60),
             reads: None,
+            inspect: None,
             tls: None,
             requires_tls: false,
             certificate: CertificateDemand::None,

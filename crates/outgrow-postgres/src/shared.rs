@@ -15,6 +15,7 @@ use crate::cancel::Cancels;
 use crate::console::Console;
 use crate::diagnosis::{Finding, Findings, Noted, Severity};
 use crate::events::{Level, Outlet, Topic};
+use crate::inspect::Inspections;
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::plan::{Plan, PoolPlan};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub(crate) standings: Standings,
     /// What servers said of users.
     pub(crate) answers: Mutex<Cache>,
+    /// Databases that are asked about for the diagnosis.
+    pub(crate) inspections: Inspections,
     /// Servers that are asked.
     pub(crate) monitored: Mutex<HashMap<EndpointId, AbortHandle>>,
     pub(crate) workers: OnceLock<Vec<Arc<Worker>>>,
@@ -82,6 +85,7 @@ impl Shared {
             budgets: Budgets::default(),
             standings: Standings::default(),
             answers: Mutex::new(Cache::new(CacheSettings::default())),
+            inspections: Inspections::default(),
             monitored: Mutex::default(),
             workers: OnceLock::new(),
             drain: AtomicU8::new(0),

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use crate::budget::{Of, Share};
 use crate::client::{Identity, Moved};
 use crate::events::{Level, Topic};
+use crate::inspect;
 use crate::login::Credential;
 use crate::making;
 use crate::plan::{Hosts, PoolPlan};
@@ -192,6 +193,9 @@ impl Worker {
         }
         if self.index == 0 {
             self.watch_servers();
+            if let Some(worker) = self.this.upgrade() {
+                inspect::keep(&worker);
+            }
         }
         self.keep_pools();
         for pool in self.pools() {

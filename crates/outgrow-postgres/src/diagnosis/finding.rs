@@ -41,6 +41,8 @@ pub enum Kind {
     MissingIndex,
     /// A statement waits for what another transaction has locked.
     LockWait,
+    /// Transactions that waited for one another's locks were ended by the server.
+    Deadlock,
     /// A replica is behind.
     ReplicaLag,
     /// Reads that would be from memory are from disk, as after a restart.
@@ -49,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PoolExhausted,
         Self::NPlusOne,
         Self::LongTransaction,
@@ -57,6 +59,7 @@ impl Kind {
         Self::SlowStatement,
         Self::MissingIndex,
         Self::LockWait,
+        Self::Deadlock,
         Self::ReplicaLag,
         Self::ColdCache,
     ];
@@ -71,6 +74,7 @@ impl Kind {
             Self::SlowStatement => "slow_statement",
             Self::MissingIndex => "missing_index",
             Self::LockWait => "lock_wait",
+            Self::Deadlock => "deadlock",
             Self::ReplicaLag => "replica_lag",
             Self::ColdCache => "cold_cache",
         }

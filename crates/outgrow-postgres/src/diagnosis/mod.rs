@@ -4,8 +4,9 @@
 //! [`Finding`](finding::Finding); all of them are in one bounded collection
 //! ([`Findings`](finding::Findings)) that the state, the command line and the metrics show.
 //!
-//! Deliberately not here: what is asked of servers, and how findings are printed.
+//! Deliberately not here: what is asked of servers (`crate::inspect`), and how findings are printed.
 
 pub mod finding;
+pub mod server;
 
 pub use finding::{Finding, Findings, Kind, Noted, Origin, Severity, Text};

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableReader};
 
+mod diagnosis;
 mod tls;
 
+pub use diagnosis::DiagnosisSettings;
 pub use tls::{
     BindingMode, ClientMode, PostgresCertificate, PostgresTls, ServerMode, ServerTlsSettings,
     TlsVersion,
@@ -92,6 +94,8 @@ outgrow_core::settings! {
         pub reads: ReadsFrom = ReadsFrom::Primary;
         /// Which replicas they go to.
         pub replicas: ReplicaSettings = ReplicaSettings::default();
+        /// What servers are asked, to say what is wrong with how they are used.
+        pub diagnosis: DiagnosisSettings = DiagnosisSettings::default();
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
     }

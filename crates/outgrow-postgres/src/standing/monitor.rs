@@ -8,8 +8,7 @@ use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
 use super::{Lsn, Report};
-use crate::seen::ServerEntry;
-use crate::server::open::{self, Making};
+use crate::inspect::connection;
 use crate::server::{Broken, Server};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
@@ -136,24 +135,7 @@ async fn connect(
     endpoint: &Arc<Endpoint>,
 ) -> Option<Server> {
     let (plan, credential) = worker.shared.any_login(service)?;
-    let making = Making {
-        entry: ServerEntry::new(
-            &worker.shared,
-            &plan.server_database.as_str().into(),
-            &plan.server_user.as_str().into(),
-            None,
-        ),
-        plan: &plan,
-        credential,
-        permit: endpoint.permit()?,
-        shares: Vec::new(),
-        generation: 0,
-        parameters: Vec::new(),
-        standing: worker.shared.standings.of(endpoint),
-        now: worker.now(),
-    };
-    let (server, _) = open::open(making).await.ok()?;
-    Some(server)
+    connection::connect(worker, &plan, credential, endpoint, None).await
 }
 
 #[cfg(test)]

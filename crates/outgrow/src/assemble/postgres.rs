@@ -10,7 +10,7 @@ use outgrow_message::Ledger;
 use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
-    DatabasePlan, Hosts, House, Limits, Plan, ReadsPlan, Times, UserPlan,
+    DatabasePlan, Hosts, House, InspectPlan, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
 use outgrow_postgres::settings::{
     ClientMode, DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings,
@@ -203,6 +203,11 @@ fn house(settings: &PostgresSettings) -> House {
             max_lag: settings.replicas.max_lag,
             max_lag_bytes: settings.replicas.max_lag_bytes.0,
             wait: settings.replicas.wait,
+        }),
+        inspect: settings.diagnosis.servers.then_some(InspectPlan {
+            interval: settings.diagnosis.interval,
+            lock_wait: settings.diagnosis.lock_wait,
+            long_transaction: settings.diagnosis.long_transaction,
         }),
         login: settings.timeouts.login,
         requires_tls: settings

@@ -10,6 +10,7 @@ mod clients;
 mod copy;
 mod crashes;
 mod extended;
+mod inspect;
 mod limits;
 mod modes;
 mod newcomers;
