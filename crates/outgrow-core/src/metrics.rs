@@ -94,6 +94,8 @@ pub mod names {
     pub const POSTGRES_QUERIES: &str = "outgrow_postgres_queries_total";
     /// Transactions of a Postgres pool's clients that replicas executed.
     pub const POSTGRES_ON_REPLICAS: &str = "outgrow_postgres_replica_transactions_total";
+    /// Reads that a replica could not answer and that were asked again elsewhere, by pool and reason.
+    pub const POSTGRES_RETRIES: &str = "outgrow_postgres_retries_total";
     /// Connections that a Postgres pool made.
     pub const POSTGRES_CONNECTS: &str = "outgrow_postgres_connects_total";
     /// Connections that a Postgres pool failed to make.

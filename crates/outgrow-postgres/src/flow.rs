@@ -86,6 +86,39 @@ impl Flow {
         self.out.len() - self.written < OUT_LIMIT
     }
 
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.direct + self.out.len() - self.written
+    }
+
+    /// Takes back all that waits to be written.
+    pub(crate) fn take_back(&mut self) {
+        let direct = std::mem::take(&mut self.direct);
+        self.start += direct;
+        self.out.clear();
+        self.written = 0;
+        self.tidy();
+    }
+
+    /// Puts `bytes` before what was not judged; what waits to be written is taken back. False when there
+    /// is no memory for it, or it is more than a block takes.
+    pub(crate) fn restore(&mut self, bytes: &[u8], blocks: &Arc<Blocks>) -> bool {
+        self.take_back();
+        let unread = self.unread();
+        let whole = bytes.len() + unread.len();
+        let block = (whole <= LARGEST).then(|| blocks.take_for(Need::Usual, class_of(whole)));
+        let Some(mut block) = block.flatten() else {
+            return false;
+        };
+        block[..bytes.len()].copy_from_slice(bytes);
+        block[bytes.len()..whole].copy_from_slice(unread);
+        self.block = Some(block);
+        self.start = 0;
+        self.end = whole;
+        self.tidy();
+        true
+    }
+
     /// Lets `count` unjudged bytes go on.
     #[inline]
     pub(crate) fn pass(&mut self, count: usize) {
@@ -198,12 +231,9 @@ impl Flow {
     /// Makes room to read. False when there is no memory.
     fn make_room(&mut self, blocks: &Arc<Blocks>) -> bool {
         let held = self.end - self.start;
-        let class = match self.wanted.max(held + 1) {
-            _ if self.filled && self.wanted == 0 => 1,
-            0..=16_384 => 0,
-            16_385..=65_536 => 1,
-            _ => 2,
-        };
+        let class = class_of(self.wanted.max(held + 1));
+        let reads_much = self.filled && self.wanted == 0;
+        let class = class.max(usize::from(reads_much));
         let Some(block) = &mut self.block else {
             self.block = blocks.take_up_to(class, Need::Usual);
             return self.block.is_some();
@@ -323,6 +353,15 @@ impl Flow {
     }
 }
 
+/// The class of blocks that hold so many bytes.
+fn class_of(bytes: usize) -> usize {
+    match bytes {
+        0..=16_384 => 0,
+        16_385..=65_536 => 1,
+        _ => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use outgrow_message::Ledger;
@@ -410,6 +449,54 @@ mod tests {
             }
             assert_eq!(pipe.taken, b"aaaaC<dddd", "in pieces of {piece}");
             assert!(flow.is_empty() && flow.block.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_not_judged_fills_the_largest_block() {
+        let blocks = Blocks::new(Ledger::new(8 << 20));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut pipe = Pipe {
+            gives: vec![b'x'; LARGEST],
+            piece: LARGEST,
+            ..Pipe::default()
+        };
+        let mut flow = Flow::default();
+        while flow.unread().len() < LARGEST {
+            let read = flow.poll_read(&mut cx, &mut pipe, &blocks);
+            let held = flow.unread().len();
+            assert!(matches!(read, Poll::Ready(Ok(Read::Some))), "{held}");
+        }
+        assert!(!flow.has_room_to_read());
+    }
+
+    #[test]
+    fn what_was_judged_is_restored() {
+        let blocks = Blocks::new(Ledger::new(8 << 20));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for behind in [0, 10, 20_000, LARGEST - 8] {
+            let mut pipe = Pipe {
+                gives: [&b"aaaabbbb"[..], &vec![b'c'; behind]].concat(),
+                piece: LARGEST,
+                takes: 100,
+                ..Pipe::default()
+            };
+            let mut flow = Flow::default();
+            while !pipe.gives.is_empty() {
+                assert!(flow.poll_read(&mut cx, &mut pipe, &blocks).is_ready());
+            }
+            flow.pass(4);
+            flow.replace(4, |_, out| out.extend_from_slice(b"B"));
+            assert_eq!(flow.waiting(), 5);
+            if behind == 10 {
+                // Some of it was sent already.
+                assert!(flow.poll_write(&mut cx, &mut pipe).is_ready());
+            }
+            assert!(flow.restore(b"aaaabbbb", &blocks), "{behind}");
+            assert_eq!((flow.waiting(), flow.unread().len()), (0, behind + 8));
+            assert!(flow.unread().starts_with(b"aaaabbbb"));
+            assert!(flow.unread()[8..].iter().all(|byte| *byte == b'c'));
+            assert!(!flow.restore(&vec![b'd'; LARGEST], &blocks), "too much");
         }
     }
 

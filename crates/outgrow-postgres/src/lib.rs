@@ -25,6 +25,7 @@ mod pool;
 mod prepared;
 mod problem;
 mod reads;
+pub mod retry;
 pub mod run;
 pub mod seen;
 mod server;

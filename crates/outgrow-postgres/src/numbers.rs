@@ -2,6 +2,8 @@
 
 use outgrow_core::metrics::{Counter, Histogram};
 
+use crate::retry::Reason;
+
 /// The numbers of a pool.
 #[derive(Debug, Default)]
 pub struct Numbers {
@@ -31,6 +33,8 @@ pub struct Numbers {
     pub binds: Counter,
     /// Transactions that replicas executed.
     pub on_replicas: Counter,
+    /// Reads that were asked again elsewhere, by [`Reason`].
+    pub retries: [Counter; Reason::ALL.len()],
     /// Connections to servers that were made.
     pub connects: Counter,
     /// Attempts that failed.

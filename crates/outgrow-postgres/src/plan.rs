@@ -178,6 +178,9 @@ pub struct ReadsPlan {
     /// How long a read waits for a replica that has what its client wrote, before it goes to the
     /// primary.
     pub wait: Duration,
+    /// For how long after it was asked first a read is asked again that its replica could not answer;
+    /// zero: never.
+    pub retry_within: Duration,
 }
 
 /// A database.

@@ -366,9 +366,9 @@ impl Pool {
         let mut inner = self.lock();
         inner.coming -= 1;
         let is_starting = matches!(&failure, Failure::Refused(refusal) if refusal.code == "57P03");
-        let is_told = matches!(failure, Failure::Refused(_) | Failure::Login(_))
-            && !is_starting
-            && inner.has_none();
+        // Who waits for a replica is served by another server instead.
+        let is_final = matches!(failure, Failure::Refused(_) | Failure::Login(_)) && !is_starting;
+        let is_told = (is_final || inner.is_for_replica) && inner.has_none();
         let told = failure.refusal();
         inner.failed = Some((now, failure));
         if is_told {
@@ -381,6 +381,12 @@ impl Pool {
     /// An attempt that was not made after all, for want of room.
     pub(crate) fn postpone(&self) {
         self.lock().coming -= 1;
+    }
+
+    /// Whether it has no connection to give, and the last attempt to get one came to nothing.
+    pub(crate) fn is_failing(&self) -> bool {
+        let inner = self.lock();
+        inner.failed.is_some() && inner.has_none()
     }
 
     /// Why there is no connection, when the last attempt failed and none is left.
@@ -497,6 +503,7 @@ impl Pool {
             }
         }
         inner.serve(now);
+        inner.give_up_replica(now);
         chores.make = inner.wanted(now);
         inner.coming += chores.make;
         chores.is_reserve = inner.total() > limits.size;

@@ -1,6 +1,7 @@
 //! What is known of a database's statements for the split of reads and writes: its catalogue, and
 //! what was found out about texts with it. One for each worker and database.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +13,15 @@ use crate::server::{Broken, Server};
 use crate::sql::Lexing;
 use crate::sql::cache::{Cache, Known};
 use crate::sql::catalogue::{Builder, Catalogue, GENERATION, LOAD, Limits};
+use crate::sql::fingerprint::fingerprint;
+use crate::sql::read_only::Verdict;
 use crate::wire::read;
 use crate::worker::{Worker, text_secret};
 
 /// Bytes kept of what is known of texts.
 const TEXTS_BYTES: usize = 1 << 20;
+/// Most texts that are remembered because replicas have refused them.
+const MOST_REFUSED: usize = 4096;
 /// How often it is looked whether somebody else has changed a definition.
 const LOOK: Duration = Duration::from_secs(5);
 /// After an attempt that failed.
@@ -24,10 +29,37 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a catalogue may take to be loaded.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
 
+#[derive(Debug)]
+struct State {
+    catalogue: Arc<Catalogue>,
+    texts: Cache,
+    refused: Refused,
+}
+
+/// What replicas have refused although it was proven to only read, by fingerprint. Somebody who makes a
+/// text with the fingerprint of another one sends that to the primary, which is never wrong.
+#[derive(Debug, Default)]
+struct Refused(HashSet<u64>);
+
+impl Refused {
+    #[inline]
+    fn has(&self, fingerprint: u64) -> bool {
+        !self.0.is_empty() && self.0.contains(&fingerprint)
+    }
+
+    /// With too many all are forgotten: what matters is soon learnt again.
+    fn add(&mut self, fingerprint: u64) {
+        if self.0.len() >= MOST_REFUSED {
+            self.0.clear();
+        }
+        self.0.insert(fingerprint);
+    }
+}
+
 /// What is known of a database.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    known: Mutex<(Arc<Catalogue>, Cache)>,
+    known: Mutex<State>,
     changed: Notify,
 }
 
@@ -36,7 +68,11 @@ impl Reads {
     pub(crate) fn new() -> Arc<Self> {
         let cache = Cache::new(TEXTS_BYTES, text_secret());
         Arc::new(Self {
-            known: Mutex::new((Arc::default(), cache)),
+            known: Mutex::new(State {
+                catalogue: Arc::default(),
+                texts: cache,
+                refused: Refused::default(),
+            }),
             changed: Notify::new(),
         })
     }
@@ -45,8 +81,19 @@ impl Reads {
     #[inline]
     pub(crate) fn know(&self, text: &[u8], lexing: Lexing) -> Known {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (catalogue, texts) = &mut *known;
-        texts.know(text, lexing, catalogue)
+        let state = &mut *known;
+        let mut known = state.texts.know(text, lexing, &state.catalogue);
+        if state.refused.has(known.fingerprint) && known.verdict.allows_replica() {
+            known.verdict = Verdict::refused();
+        }
+        known
+    }
+
+    /// Replicas have refused a text: it is the primary's until the catalogue is loaded again.
+    #[cold]
+    pub(crate) fn learn(&self, text: &[u8], lexing: Lexing) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.refused.add(fingerprint(text, lexing));
     }
 
     /// A definition was changed here: nothing is believed until the catalogue is loaded again.
@@ -57,13 +104,14 @@ impl Reads {
 
     fn put(&self, catalogue: Catalogue) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.0 = Arc::new(catalogue);
-        known.1.renew();
+        known.catalogue = Arc::new(catalogue);
+        known.texts.renew();
+        known.refused = Refused::default();
     }
 
     fn generation(&self) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.0.generation().to_owned()
+        known.catalogue.generation().to_owned()
     }
 }
 

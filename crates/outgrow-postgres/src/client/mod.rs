@@ -6,6 +6,7 @@ mod encrypt;
 mod judge;
 mod lend;
 mod login;
+mod part;
 mod prove;
 mod proxied;
 mod relay;
@@ -14,6 +15,7 @@ mod route;
 mod serve;
 mod session;
 mod startup;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -151,6 +153,8 @@ pub(crate) struct Client {
     session: Session,
     /// When the primary last ended something for it that may have written.
     wrote: Option<Ticks>,
+    /// What is to be known of what it wants now, when a replica could not answer that.
+    repeat: Option<Box<trial::Repeat>>,
     /// What is known of its database's statements, where reads go to replicas.
     reads: Option<Arc<Reads>>,
     /// How its texts are read.

@@ -7,11 +7,13 @@ use outgrow_core::Ticks;
 
 use super::Client;
 use super::judge::{Following, Judged, has_begun_large, is_amid_message};
+use super::trial::Trial;
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
 use crate::plan::{ClientTimes, PoolPlan};
 use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
+use crate::retry::Reason;
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
@@ -32,6 +34,10 @@ pub(super) enum End {
     ServerGone(Option<Refusal>),
     /// The client cannot be served on, nor the connection.
     Refused(Refusal),
+    /// The client is done with the connection, which has ended.
+    Done,
+    /// The replica cannot answer, and the client does not know: another server is to be asked.
+    Again(Reason),
 }
 
 /// One lending.
@@ -41,9 +47,9 @@ pub(super) struct Relay<'r> {
     pub(super) plan: &'r Arc<PoolPlan>,
     times: ClientTimes,
     /// When the query under way began.
-    query_began: Option<Ticks>,
+    pub(super) query_began: Option<Ticks>,
     /// When the transaction under way began.
-    transaction_began: Option<Ticks>,
+    pub(super) transaction_began: Option<Ticks>,
     /// When something was last said.
     last_word: Ticks,
     client_left: bool,
@@ -59,6 +65,8 @@ pub(super) struct Relay<'r> {
     asked: Option<Pin>,
     /// Whether the connection leads to a replica.
     pub(super) on_replica: bool,
+    /// The series that the replica is tried with.
+    pub(super) trial: Option<Trial>,
 }
 
 impl<'r> Relay<'r> {
@@ -89,12 +97,13 @@ impl<'r> Relay<'r> {
             has_defined: false,
             asked: None,
             on_replica: false,
+            trial: None,
         }
     }
 
     /// Whether neither a query nor a transaction is under way.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.query_began.is_none() && self.transaction_began.is_none() && self.server.is_at_rest()
+        !self.has_begun_something() && self.server.is_at_rest()
     }
 
     /// Whether the client has said that it leaves.
@@ -183,7 +192,8 @@ impl<'r> Relay<'r> {
             }
         }
         let leaves = self.client_left || self.client_said_goodbye;
-        if !leaves && !client.up.is_pending() {
+        // What waits for the end of a series takes no more than a block.
+        if !leaves && !client.up.is_pending() && client.up.unread().len() < LARGEST {
             match client
                 .up
                 .poll_read(cx, &mut client.socket, &client.worker.blocks)
@@ -216,14 +226,15 @@ impl<'r> Relay<'r> {
     #[inline]
     fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         let was_unread = self.server.down.unread().len();
-        if !self.server.down.is_pending()
+        if (!self.server.down.is_pending() || self.holds())
             && let Some(end) = self.judge_down()
         {
             return Some(end);
         }
         // What was left out may have been all that a client that has left was kept for.
         *moved |= self.server.down.unread().len() != was_unread;
-        if self.server.down.is_pending() {
+        let holds = self.holds();
+        if self.server.down.is_pending() && !holds {
             match self.server.down.poll_write(cx, &mut self.client.socket) {
                 Poll::Ready(Ok(())) => *moved = true,
                 Poll::Ready(Err(_)) => return Some(End::LeftAmid),
@@ -245,7 +256,7 @@ impl<'r> Relay<'r> {
             }
             return Some(End::Rest);
         }
-        if !self.server.down.is_pending() {
+        if !self.server.down.is_pending() || holds {
             let blocks = &self.client.worker.blocks;
             let server = &mut *self.server;
             match server.down.poll_read(cx, &mut server.socket, blocks) {
@@ -291,6 +302,9 @@ impl<'r> Relay<'r> {
     }
 
     fn server_gone(&self) -> End {
+        if let Some(end) = self.lost_trial() {
+            return end;
+        }
         if self.server_said_why {
             return End::ServerGone(None);
         }
@@ -321,8 +335,13 @@ impl<'r> Relay<'r> {
                 server.down.want(header.whole());
                 return None;
             }
+            if let Some(end) = self.parts(header.tag) {
+                return Some(end);
+            }
+            let server = &mut *self.server;
             let was_ours = server.answers.is_ours();
             let fate = server.answers.judge(header.tag);
+            let fate = self.try_message(header, was_ours, fate);
             while let Some(effect) = self.server.answers.take_done() {
                 self.note_effect(&effect);
             }
@@ -342,10 +361,11 @@ impl<'r> Relay<'r> {
                 Fate::Nonsense => return Some(nonsense()),
             }
             answer_locally(server);
-            if header.tag == backend::READY_FOR_QUERY
-                && let Some(end) = self.note_ready(was_ours)
-            {
-                return Some(end);
+            if header.tag == backend::READY_FOR_QUERY {
+                let end = if was_ours { None } else { self.end_trial() };
+                if let Some(end) = end.or_else(|| self.note_ready(was_ours)) {
+                    return Some(end);
+                }
             }
         }
     }

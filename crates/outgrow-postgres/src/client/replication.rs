@@ -49,8 +49,9 @@ impl Client {
             let end = poll_fn(|cx| relay.poll(cx)).await;
             self.cancel.set(None);
             let refusal = match end {
-                End::Rest => continue,
-                End::LeftAtRest | End::LeftAmid => return Err(None),
+                End::Rest | End::Done => continue,
+                // Nothing of replication is asked again elsewhere.
+                End::LeftAtRest | End::LeftAmid | End::Again(_) => return Err(None),
                 End::ServerGone(refusal) => refusal.unwrap_or_else(|| Refusal::new(PROTOCOL, "")),
                 End::Refused(refusal) => refusal,
             };

@@ -147,7 +147,15 @@ impl Client {
         Some(primary.lsn())
     }
 
+    /// The pool of a replica; none while that has no connections to give, or has failed the client.
     fn pool_at(&self, endpoint: &Arc<Endpoint>) -> Option<Arc<Pool>> {
+        if self
+            .repeat
+            .as_ref()
+            .is_some_and(|one| one.excludes(endpoint.id()))
+        {
+            return None;
+        }
         let pool = self
             .worker
             .pool_at(&self.pool.database, &self.pool.user, endpoint.id())?;
@@ -155,6 +163,10 @@ impl Client {
             && pool.credential().is_none()
         {
             pool.set_credential(credential);
+        }
+        if pool.is_failing() {
+            self.worker.try_again(&pool);
+            return None;
         }
         Some(pool)
     }

@@ -22,7 +22,7 @@ use crate::flow::{Flow, Read};
 use crate::lease::Lease;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
-use crate::problem::{IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::problem::{CONNECTION, IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
 use crate::server::Server;
 use crate::server::encrypt;
@@ -75,6 +75,7 @@ pub(super) async fn run(
         names: OfClient::default(),
         session: Session::default(),
         wrote: None,
+        repeat: None,
         reads: None,
         lexing: Lexing::default(),
         unnamed: None,
@@ -130,8 +131,8 @@ impl Client {
         loop {
             self.idle().await?;
             let replica = self.choose_replica().await;
-            let lease = self.lend(replica.as_ref(), true).await?;
-            self.relay(lease, replica.is_some()).await?;
+            let (lease, on_replica) = self.lend_somewhere(replica.as_ref()).await?;
+            self.relay(lease, on_replica).await?;
         }
     }
 
@@ -241,7 +242,8 @@ impl Client {
         let reads = Arc::clone(self.reads.as_ref()?);
         let plan = self.pool.plan();
         let reads_plan = plan.house.reads.as_ref()?;
-        if plan.mode == PoolMode::Session || self.route(&reads) == Route::Primary {
+        let needs_primary = self.repeat.as_ref().is_some_and(|one| one.needs_primary());
+        if plan.mode == PoolMode::Session || needs_primary || self.route(&reads) == Route::Primary {
             return None;
         }
         self.replica(reads_plan).await
@@ -264,8 +266,18 @@ impl Client {
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(server.target.clone()));
         let now = self.worker.now();
+        let repeat = self.repeat.take();
+        let trial = if on_replica && repeat.is_none() {
+            self.try_series(std::mem::take(&mut server.series), now)
+        } else {
+            None
+        };
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
+        relay.trial = trial;
+        if let Some(repeat) = repeat {
+            relay.has_begun(repeat.began);
+        }
         relay.bring_settings();
         let pool = Arc::clone(&relay.client.pool);
         let is_session = plan.mode == PoolMode::Session;
@@ -279,6 +291,7 @@ impl Client {
         })
         .await;
         let said_goodbye = relay.has_said_goodbye();
+        let trial = relay.trial.take();
         self.count_bytes(server);
         self.cancel.set(None);
         own.set_link(0);
@@ -292,6 +305,7 @@ impl Client {
                 lease.give_back();
                 return Ok(());
             }
+            End::Done => return Ok(()),
             End::LeftAtRest => {
                 let pins = self.session.pins();
                 server.is_tainted |= plan.mode == PoolMode::Session || !pins.is_empty();
@@ -304,6 +318,18 @@ impl Client {
             End::LeftAmid => {
                 server.entry.reason = "client disconnect while server was not ready".into();
                 return Err(None);
+            }
+            End::Again(reason) => {
+                let failed = server.endpoint().id();
+                if trial.is_some_and(|trial| self.ask_again(&trial, reason, failed)) {
+                    if server.is_at_rest() {
+                        lease.give_back();
+                    } else {
+                        server.entry.reason = "server conn crashed?".into();
+                    }
+                    return Ok(());
+                }
+                Refusal::new(CONNECTION, "server conn crashed?")
             }
             End::ServerGone(refusal) => refusal.unwrap_or_else(nothing_more),
             End::Refused(refusal) => {

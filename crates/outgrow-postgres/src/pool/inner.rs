@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outgrow_core::Ticks;
 use tokio::sync::oneshot;
@@ -15,6 +16,9 @@ use crate::standing::Role;
 use crate::variables::Welcome;
 
 use super::Lent;
+
+/// How long clients wait for the first connection to a replica.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -144,6 +148,20 @@ impl Inner {
                 return;
             }
         }
+    }
+
+    /// Sends those away who wait for a replica that does not answer: others can serve them.
+    pub(super) fn give_up_replica(&mut self, now: Ticks) {
+        let first = self.line.front().map(|first| first.since);
+        let is_over = first.is_some_and(|since| now.since(since) >= REPLICA_PATIENCE);
+        if !(self.is_for_replica && is_over && self.has_none()) || self.paused {
+            return;
+        }
+        let failure = Failure::Broken("the replica does not answer");
+        for waiting in self.line.drain(..) {
+            let _ = waiting.answer.send(Err(failure.refusal()));
+        }
+        self.failed = Some((now, failure));
     }
 
     /// How many connections to begin with now.

@@ -69,6 +69,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// The buffer of what it is asked, where that may be asked again elsewhere.
+    pub(crate) series: Vec<u8>,
     /// The settings that were set on it by statements.
     pub(crate) settings: Settings,
     /// What is known of the server.

@@ -225,6 +225,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
         standing: making.standing,
+        series: Vec::new(),
         settings: Settings::default(),
         target: Target {
             endpoint,

@@ -157,6 +157,11 @@ outgrow_core::settings! {
         /// How long a read waits for a replica that has what its client wrote. After it the primary
         /// answers.
         pub wait: Duration = Duration::from_millis(20), in MILLI..=Duration::from_secs(10);
+        /// A read that its replica could not answer (the connection was lost, it was in the way of
+        /// what the replica had to replay, the replica refuses it) is asked once more, of another server,
+        /// as long as nothing of an answer went to the client, and for so long after it was asked
+        /// first; `"0s"`: never. The client sees nothing of it but the time.
+        pub retry_within: Duration = Duration::from_secs(60), in Duration::ZERO..=HOUR;
     }
 }
 

@@ -203,6 +203,7 @@ fn house(settings: &PostgresSettings) -> House {
             max_lag: settings.replicas.max_lag,
             max_lag_bytes: settings.replicas.max_lag_bytes.0,
             wait: settings.replicas.wait,
+            retry_within: settings.replicas.retry_within,
         }),
         inspect: settings.diagnosis.servers.then_some(InspectPlan {
             interval: settings.diagnosis.interval,

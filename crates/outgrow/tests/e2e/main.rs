@@ -20,6 +20,7 @@ mod outage;
 mod postgres;
 mod postgres_pgbouncer;
 mod postgres_tls;
+mod replica_retries;
 mod replicas;
 mod shop;
 mod soak;

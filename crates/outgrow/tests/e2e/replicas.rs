@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::shop::{SOON, try_state};
 
-const ACCESS: &str = "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust";
+pub(crate) const ACCESS: &str =
+    "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust";
 /// What psql says when an answer is over.
 const END: &str = "-- over --";
 
@@ -73,20 +74,20 @@ impl Drop for Session {
     }
 }
 
-fn start(servers: &[&Server]) -> Outgrow {
+pub(crate) fn start(servers: &[&Server], more: &str) -> Outgrow {
     let endpoints: Vec<String> = servers
         .iter()
         .map(|server| format!("\"{}\"", server.address()))
         .collect();
     let config = format!(
         "[postgres]\nlisten = [\"%pg%\"]\nservice = \"db\"\nauth = \"any\"\npool_size = 4\n\
-         reads = \"replicas\"\n[service.db]\nendpoints = [{}]\n",
+         reads = \"replicas\"\n{more}\n[service.db]\nendpoints = [{}]\n",
         endpoints.join(", ")
     );
     Outgrow::start(&config).expect("outgrow starts")
 }
 
-fn at(outgrow: &Outgrow) -> SocketAddr {
+pub(crate) fn at(outgrow: &Outgrow) -> SocketAddr {
     outgrow.address("pg").expect("it listens")
 }
 
@@ -98,7 +99,7 @@ fn roles(outgrow: &Outgrow) -> Vec<String> {
     servers.unwrap_or_default().iter().map(role).collect()
 }
 
-fn wait_roles(outgrow: &Outgrow, expected: &[&str]) {
+pub(crate) fn wait_roles(outgrow: &Outgrow, expected: &[&str]) {
     let told = outgrow.wait("the roles", SOON, |outgrow| {
         (roles(outgrow) == expected).then_some(())
     });
@@ -106,7 +107,7 @@ fn wait_roles(outgrow: &Outgrow, expected: &[&str]) {
 }
 
 /// Transactions that replicas executed.
-fn on_replicas(outgrow: &Outgrow) -> u64 {
+pub(crate) fn on_replicas(outgrow: &Outgrow) -> u64 {
     let state = try_state(outgrow).expect("the state");
     let pools = state["postgres"]["pools"].as_array().cloned();
     let pools = pools.unwrap_or_default();
@@ -138,7 +139,7 @@ fn reads_go_to_replicas_and_see_what_their_client_wrote() {
         .query("CREATE ROLE replicator LOGIN REPLICATION; CREATE TABLE notes (id int, text int)")
         .expect("set up");
     let replicas = [(); 2].map(|()| primary.postgres_replica().expect("a replica"));
-    let outgrow = start(&[&replicas[0], &primary, &replicas[1]]);
+    let outgrow = start(&[&replicas[0], &primary, &replicas[1]], "");
     let mut first = Session::new(at(&outgrow));
     assert_eq!(first.ask("SELECT 1"), Some(vec!["1".to_owned()]));
     wait_roles(&outgrow, &["replica", "primary", "replica"]);
@@ -200,7 +201,7 @@ fn a_failover_costs_what_was_under_way_and_a_moment() {
         .query("ALTER SYSTEM SET synchronous_standby_names = '*'")
         .and_then(|()| primary.query("SELECT pg_reload_conf()"))
         .expect("synchronous");
-    let outgrow = start(&[&primary, &replica]);
+    let outgrow = start(&[&primary, &replica], "");
     let mut first = Session::new(at(&outgrow));
     first.ask("SELECT 1").expect("a connection");
     wait_roles(&outgrow, &["primary", "replica"]);

@@ -21,6 +21,14 @@ impl Verdict {
         matches!(self, Self::ReadOnly | Self::Claimed)
     }
 
+    /// Of what replicas have refused, whatever was proven of it.
+    pub(crate) fn refused() -> Self {
+        Self::Unproven(Finding {
+            cause: Cause::Refused,
+            token: Excerpt::default(),
+        })
+    }
+
     /// What stands in the way of a replica.
     pub fn finding(&self) -> Option<&Finding> {
         match self {
@@ -97,6 +105,8 @@ pub enum Cause {
     Name,
     /// A token that cannot be told.
     Lexical,
+    /// A replica has refused it.
+    Refused,
     /// The catalogue is not loaded or useless ([`Catalogue::useless`](super::Catalogue::useless)).
     Catalogue,
 }
@@ -123,6 +133,7 @@ impl Cause {
             Self::Hint => "hint",
             Self::Name => "name",
             Self::Lexical => "lexical",
+            Self::Refused => "refused",
             Self::Catalogue => "catalogue",
         }
     }

@@ -1,11 +1,13 @@
 //! The metrics and the state of the Postgres tier.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outgrow_admin::{MetricFamily, Sample};
 use outgrow_core::metrics::{Counter, Histogram, HistogramTotal, names};
 use outgrow_postgres::Shared;
 use outgrow_postgres::numbers::Numbers as PoolNumbers;
+use outgrow_postgres::retry::Reason;
 use outgrow_postgres::settings::PoolMode;
 use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
@@ -134,6 +136,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
             .collect();
         families.push(MetricFamily::histogram(name, help, samples));
     }
+    families.push(retries(&pools));
     let mut lags = Numbers::new();
     for server in shared.servers(now) {
         if let Some(lag) = server.lag {
@@ -148,6 +151,23 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
     families.extend(diagnosis::families(shared, now));
     families
+}
+
+/// Reads that were asked again elsewhere, of pools that have some.
+fn retries(pools: &[PoolState]) -> MetricFamily {
+    let mut retries = Numbers::new();
+    for pool in pools {
+        let [database, user, _] = labels(pool);
+        for reason in Reason::ALL {
+            let count = pool.numbers().retries[reason as usize].get();
+            if count > 0 {
+                let labels = [database, user, ("reason", reason.as_str())];
+                retries.push(Sample::number(&labels, count));
+            }
+        }
+    }
+    let help = "Reads that a replica could not answer and that were asked again elsewhere.";
+    MetricFamily::counter(names::POSTGRES_RETRIES, help, retries)
 }
 
 /// The pools and servers for `/state`; null while there is no such tier.
@@ -189,6 +209,11 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                 "connecting": pool.coming,
                 "transactions": numbers.transactions.get(),
                 "on_replicas": numbers.on_replicas.get(),
+                "retries": Reason::ALL
+                    .iter()
+                    .map(|reason| (reason.as_str(), numbers.retries[*reason as usize].get()))
+                    .filter(|(_, count)| *count > 0)
+                    .collect::<BTreeMap<_, _>>(),
                 "waits": quantiles(&numbers.waits),
                 "queries": quantiles(&numbers.query_times),
                 "transaction_times": quantiles(&numbers.transaction_times),

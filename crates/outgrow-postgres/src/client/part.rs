@@ -1,0 +1,37 @@
+//! A server that ends its connection in the moment in which the client is done with it: what it says of
+//! that comes right behind the answer, and is not for a client that gets another connection next time.
+
+use super::relay::{End, Relay};
+use crate::server::transaction;
+use crate::settings::PoolMode;
+use crate::wire::backend;
+
+impl Relay<'_> {
+    /// Whether a query or a transaction is under way.
+    pub(super) fn has_begun_something(&self) -> bool {
+        self.query_began.is_some() || self.transaction_began.is_some()
+    }
+
+    /// What the client's lending ends with when the server says an error that nobody asked for, and the
+    /// client needs nothing more of this connection.
+    #[inline]
+    pub(super) fn parts(&mut self, tag: u8) -> Option<End> {
+        if tag != backend::ERROR_RESPONSE || !self.server.answers.is_empty() {
+            return None;
+        }
+        let is_done = self.plan.mode != PoolMode::Session
+            && self.server.transaction == transaction::NONE
+            && self.client.session.pins().is_empty()
+            && !self.client.up.is_pending()
+            && !self.client.up.is_amid()
+            && !self.has_begun_something();
+        if !is_done {
+            return None;
+        }
+        let unread = self.server.down.unread().len();
+        self.server.down.leave_out(unread);
+        self.client.tail = std::mem::take(&mut self.server.down);
+        self.server.entry.reason = "server conn crashed?".into();
+        Some(End::Done)
+    }
+}
