@@ -35,6 +35,8 @@ pub struct Numbers {
     pub on_replicas: Counter,
     /// Reads that were asked again elsewhere, by [`Reason`].
     pub retries: [Counter; Reason::ALL.len()],
+    /// Reads that replicas might have executed, but none was near enough.
+    pub kept_from_replicas: Counter,
     /// Connections to servers that were made.
     pub connects: Counter,
     /// Attempts that failed.

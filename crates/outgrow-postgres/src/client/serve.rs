@@ -246,7 +246,11 @@ impl Client {
         if plan.mode == PoolMode::Session || needs_primary || self.route(&reads) == Route::Primary {
             return None;
         }
-        self.replica(reads_plan).await
+        let replica = self.replica(reads_plan).await;
+        if replica.is_none() {
+            self.pool.numbers.kept_from_replicas.add(1);
+        }
+        replica
     }
 
     /// Lets the client work with the connection until it is done with it.

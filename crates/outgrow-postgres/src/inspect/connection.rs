@@ -68,33 +68,37 @@ pub(crate) async fn connect(
 pub(crate) async fn ask(
     server: &mut Server,
     question: &str,
-    row: impl FnMut(&[u8]),
+    mut row: impl FnMut(&[u8]),
 ) -> Result<(), Unanswered> {
     let sql = format!("{BEFORE}{NAMES}{question}{AFTER}");
     let mut out = Vec::new();
     write::query(&mut out, sql.as_bytes());
-    send(server, &out, row).await
+    send(server, &out, |tag, body| {
+        if tag == backend::DATA_ROW {
+            row(body);
+        }
+    })
+    .await
 }
 
-/// Sends messages of ours up to ReadyForQuery, gives the bodies of the rows, and ends what
-/// transaction is open after a refusal.
+/// Sends messages of ours up to ReadyForQuery, gives what is answered by tag and body, and ends the
+/// transaction that is open after a refusal.
 pub(super) async fn send(
     server: &mut Server,
     messages: &[u8],
-    mut row: impl FnMut(&[u8]),
+    mut take: impl FnMut(u8, &[u8]),
 ) -> Result<(), Unanswered> {
     let mut refused = None;
-    exchange(server, messages, |tag, body| match tag {
-        backend::DATA_ROW => row(body),
-        backend::ERROR_RESPONSE => {
+    exchange(server, messages, |tag, body| {
+        if tag == backend::ERROR_RESPONSE {
             let problem = read::Problem::read(body);
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             refused.get_or_insert((text(problem.code), text(problem.message)));
         }
-        _ => {}
+        take(tag, body);
     })
     .await?;
-    if server.transaction != transaction::NONE {
+    if server.transaction == transaction::FAILED {
         let mut out = Vec::new();
         write::query(&mut out, b"ROLLBACK");
         exchange(server, &out, |_, _| {}).await?;

@@ -8,6 +8,7 @@
 
 mod activity;
 pub(crate) mod connection;
+mod replicas;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use outgrow_core::Ticks;
 use outgrow_upstream::Endpoint;
 use tokio::task::AbortHandle;
 
+use crate::diagnosis::server::replicas::Limits;
 use crate::diagnosis::server::transactions::Deadlocks;
 use crate::diagnosis::server::{locks, transactions};
 use crate::events::{Level, Topic};
@@ -51,6 +53,8 @@ pub struct InspectPlan {
     pub lock_wait: Duration,
     /// From how long on an open transaction is told.
     pub long_transaction: Duration,
+    /// How far replicas may be behind before that is told.
+    pub lag: Limits,
 }
 
 /// The databases that are asked about.
@@ -86,6 +90,7 @@ struct Inspection {
     asked: Ticks,
     asked_all: Ticks,
     deadlocks: Deadlocks,
+    replicas: replicas::Looks,
     /// Whether it was said that something is hidden.
     told_hidden: bool,
     /// Whether it was said that the server refuses something.
@@ -103,6 +108,7 @@ impl Inspection {
             asked: now,
             asked_all: now,
             deadlocks: Deadlocks::default(),
+            replicas: replicas::Looks::default(),
             told_hidden: false,
             told_refusal: false,
         }
@@ -124,11 +130,17 @@ impl Inspection {
             if !is_all && !is_urgent {
                 continue;
             }
-            if !self.connected(&pools, now).await {
+            let Some(login) = pools.iter().find_map(login) else {
+                continue;
+            };
+            if !self.connected(&login, now).await {
                 continue;
             }
             self.asked = now;
-            let answered = self.ask(plan, is_all).await;
+            let mut answered = self.ask(plan, is_all).await;
+            if is_all && answered.is_ok() {
+                answered = self.ask_replicas(plan, &login, &pools).await;
+            }
             if is_all {
                 self.asked_all = now;
             }
@@ -159,12 +171,8 @@ impl Inspection {
     }
 
     /// Sees to it that there is a connection to the server that takes writes.
-    async fn connected(&mut self, pools: &[Arc<Pool>], now: Ticks) -> bool {
-        let login = pools.iter().find_map(login);
-        let Some((plan, credential)) = login else {
-            return false;
-        };
-        let Some(endpoint) = self.primary(&plan) else {
+    async fn connected(&mut self, (plan, credential): &Login, now: Ticks) -> bool {
+        let Some(endpoint) = self.primary(plan) else {
             self.server = None;
             return false;
         };
@@ -177,7 +185,7 @@ impl Inspection {
             return false;
         }
         let name = Some(APPLICATION);
-        let made = connection::connect(&self.worker, &plan, credential, &endpoint, name);
+        let made = connection::connect(&self.worker, plan, credential.clone(), &endpoint, name);
         let made = tokio::time::timeout(CONNECT, made).await.ok().flatten();
         self.failed = made.is_none().then_some(now);
         self.server = made;
@@ -243,6 +251,26 @@ impl Inspection {
         Ok(())
     }
 
+    /// Asks about replicas that are further behind than they may be.
+    async fn ask_replicas(
+        &mut self,
+        plan: InspectPlan,
+        login: &Login,
+        pools: &[Arc<Pool>],
+    ) -> Result<(), Unanswered> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let look = self
+            .replicas
+            .look(&self.worker, login, pools, server, plan.lag);
+        let found = look.await?;
+        for finding in found {
+            self.worker.shared.find(finding);
+        }
+        Ok(())
+    }
+
     /// An answer; none where the server refused, which is said once.
     fn settled<T>(&mut self, answer: Result<T, Unanswered>) -> Result<Option<T>, Unanswered> {
         match answer {
@@ -279,8 +307,11 @@ impl Inspection {
     }
 }
 
-/// The login of a pool, if it has one.
-fn login(pool: &Arc<Pool>) -> Option<(Arc<PoolPlan>, Credential)> {
+/// How a pool logs in.
+type Login = (Arc<PoolPlan>, Credential);
+
+/// The login of a pool that has clients.
+fn login(pool: &Arc<Pool>) -> Option<Login> {
     let plan = pool.plan();
     let credential = credential(&plan, pool);
     let has_clients = pool.load().clients > 0;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
+use outgrow_postgres::diagnosis::server::replicas::Limits as LagLimits;
 use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
@@ -209,6 +210,10 @@ fn house(settings: &PostgresSettings) -> House {
             interval: settings.diagnosis.interval,
             lock_wait: settings.diagnosis.lock_wait,
             long_transaction: settings.diagnosis.long_transaction,
+            lag: LagLimits {
+                lag: settings.replicas.max_lag,
+                lag_bytes: settings.replicas.max_lag_bytes.0,
+            },
         }),
         login: settings.timeouts.login,
         requires_tls: settings

@@ -5,5 +5,6 @@
 //! connection is `crate::inspect`'s.
 
 pub mod locks;
+pub mod replicas;
 pub mod session;
 pub mod transactions;

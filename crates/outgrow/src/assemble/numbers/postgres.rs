@@ -214,6 +214,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                     .map(|reason| (reason.as_str(), numbers.retries[*reason as usize].get()))
                     .filter(|(_, count)| *count > 0)
                     .collect::<BTreeMap<_, _>>(),
+                "kept_from_replicas": numbers.kept_from_replicas.get(),
                 "waits": quantiles(&numbers.waits),
                 "queries": quantiles(&numbers.query_times),
                 "transaction_times": quantiles(&numbers.transaction_times),

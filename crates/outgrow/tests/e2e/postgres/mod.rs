@@ -4,6 +4,7 @@
 //! compared with Postgres itself. Not here: most drivers (`cargo xtask conform postgres-clients`),
 //! logins (`outgrow-postgres/tests/login`).
 
+mod behind;
 mod cancel;
 mod changes;
 mod clients;
