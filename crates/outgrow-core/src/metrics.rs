@@ -112,6 +112,10 @@ pub mod names {
     pub const POSTGRES_LAG: &str = "outgrow_postgres_replica_lag_seconds";
     /// Findings of the diagnosis, by kind.
     pub const POSTGRES_FINDINGS: &str = "outgrow_postgres_findings";
+    /// Statements of which it is known what they cost.
+    pub const POSTGRES_STATEMENTS: &str = "outgrow_postgres_statements";
+    /// Statements that made room for others.
+    pub const POSTGRES_STATEMENTS_EVICTED: &str = "outgrow_postgres_statements_evicted_total";
     /// Bytes of buffers in use.
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.

@@ -487,7 +487,7 @@ mod tests {
     #[test]
     fn statements_that_failed_are_told() {
         let statements = crate::prepared::Statements::default();
-        let statement = statements.of(b"select", b"\0\0", 0, "s", || None);
+        let statement = statements.of(b"select", b"\0\0", 0, "s", Default::default);
         let mut answers = Answers::default();
         answers.push(Due::Parse {
             ours: false,

@@ -8,6 +8,7 @@ use outgrow_core::settings::{Address, Network};
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 
+use crate::diagnosis::Thresholds;
 use crate::encryption::Encryption;
 pub use crate::inspect::InspectPlan;
 use crate::login::hba::{Hba, Interface};
@@ -110,6 +111,8 @@ pub struct House {
     pub peers: BTreeMap<u16, Address>,
     /// How long a cancel request may take, the wait for a connection included.
     pub cancel: Duration,
+    /// From when on something is worth telling; none: nothing is watched.
+    pub diagnosis: Option<Thresholds>,
 }
 
 /// In whose words clients are told of refusals.
@@ -164,6 +167,7 @@ impl Default for House {
             peer: 0,
             peers: BTreeMap::new(),
             cancel: Duration::from_secs(10),
+            diagnosis: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::answers::Effect;
+use crate::diagnosis::statements::Class;
 
 /// How often the table of texts is searched for those that nobody has any more: when it has grown
 /// to twice of what was left the last time, and this.
@@ -23,6 +24,18 @@ pub(crate) struct Statement {
     pub(crate) types: Box<[u8]>,
     /// What executing it does to the session, if anything.
     pub(crate) effect: Option<Arc<Effect>>,
+    /// What its text is called in statistics.
+    pub(crate) fingerprint: u64,
+    /// What it is, by its keywords.
+    pub(crate) class: Class,
+}
+
+/// What is found out about a text that is prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) effect: Option<Arc<Effect>>,
+    pub(crate) fingerprint: u64,
+    pub(crate) class: Class,
 }
 
 /// Text, types, and the definitions that it was prepared under.
@@ -49,7 +62,7 @@ impl Statements {
         types: &[u8],
         plans: u64,
         prefix: &str,
-        effect: impl FnOnce() -> Option<Arc<Effect>>,
+        find: impl FnOnce() -> Found,
     ) -> Arc<Statement> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key: Key = (query.into(), types.into(), plans);
@@ -58,12 +71,15 @@ impl Statements {
         }
         table.last += 1;
         let number = table.last;
+        let found = find();
         let statement = Arc::new(Statement {
             number,
             name: format!("{prefix}{number}").into_bytes().into(),
             query: query.into(),
             types: types.into(),
-            effect: effect(),
+            effect: found.effect,
+            fingerprint: found.fingerprint,
+            class: found.class,
         });
         table.by_text.insert(key, Arc::downgrade(&statement));
         if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {
@@ -183,15 +199,15 @@ mod tests {
     #[test]
     fn a_text_has_one_name() {
         let statements = Statements::default();
-        let one = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
-        let same = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
-        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", 0, "s_", || None);
+        let one = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
+        let same = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
+        let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", 0, "s_", Found::default);
         assert_eq!(one, same);
         assert_eq!((&*one.name, &*typed.name), (&b"s_1"[..], &b"s_2"[..]));
-        let changed = statements.of(b"select 1", b"\0\0", 1, "s_", || None);
+        let changed = statements.of(b"select 1", b"\0\0", 1, "s_", Found::default);
         assert_eq!(&*changed.name, b"s_3", "definitions have changed");
         drop((one, same));
-        let again = statements.of(b"select 1", b"\0\0", 0, "s_", || None);
+        let again = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
         assert_eq!(
             &*again.name, b"s_4",
             "a name that was given up is not used again"
@@ -208,7 +224,7 @@ mod tests {
                     b"\0\0",
                     0,
                     "",
-                    || None,
+                    Found::default,
                 )
             })
             .collect();
@@ -218,21 +234,21 @@ mod tests {
                 b"\0\0",
                 0,
                 "",
-                || None,
+                Found::default,
             );
         }
         assert!(statements.len() <= 402, "{}", statements.len());
         assert!(
             kept.iter()
-                .all(|one| statements.of(&one.query, b"\0\0", 0, "", || None) == *one)
+                .all(|one| statements.of(&one.query, b"\0\0", 0, "", Found::default) == *one)
         );
     }
 
     #[test]
     fn the_longest_unused_is_closed() {
         let statements = Statements::default();
-        let [a, b, c] =
-            ["a", "b", "c"].map(|text| statements.of(text.as_bytes(), b"\0\0", 0, "", || None));
+        let [a, b, c] = ["a", "b", "c"]
+            .map(|text| statements.of(text.as_bytes(), b"\0\0", 0, "", Found::default));
         let mut server = OnServer::default();
         assert!(!server.uses(&a));
         server.insert(Arc::clone(&a));

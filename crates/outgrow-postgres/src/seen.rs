@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use outgrow_core::{Ticks, WallTime};
 
+use crate::diagnosis::watch::Doing;
 use crate::events::{Level, Topic};
 use crate::problem::Refusal;
 use crate::shared::Shared;
@@ -252,6 +253,8 @@ pub struct ServerSeen {
     prepared: AtomicU32,
     is_over: AtomicBool,
     application: Mutex<Arc<str>>,
+    /// What it does for who has it.
+    pub(crate) doing: Arc<Doing>,
 }
 
 impl ServerSeen {
@@ -490,6 +493,7 @@ impl ServerEntry {
             prepared: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
             application: Mutex::new("".into()),
+            doing: Arc::default(),
         });
         lock(&shared.seen.servers).insert(seen.number, Arc::clone(&seen));
         Self {

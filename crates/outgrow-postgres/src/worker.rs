@@ -12,6 +12,8 @@ use tokio::task::AbortHandle;
 
 use crate::budget::{Of, Share};
 use crate::client::{Identity, Moved};
+use crate::diagnosis::look::Looks;
+use crate::diagnosis::statements::Table;
 use crate::events::{Level, Topic};
 use crate::inspect;
 use crate::login::Credential;
@@ -22,9 +24,8 @@ use crate::prepared::Statements;
 use crate::reads::{self, Reads};
 use crate::shared::Shared;
 use crate::sql::Lexing;
-use crate::sql::cache::Cache as Texts;
+use crate::sql::cache::{Cache as Texts, Known};
 use crate::sql::catalogue::Catalogue;
-use crate::sql::facts::Facts;
 use crate::sql::fingerprint::Secret as TextSecret;
 use crate::standing::monitor;
 
@@ -47,6 +48,10 @@ pub(crate) struct Worker {
     pub(crate) statements: Statements,
     /// What is known of texts.
     texts: Mutex<Texts>,
+    /// What statements cost.
+    pub(crate) records: Mutex<Table>,
+    /// What was seen at the last look at what pools are used for.
+    pub(crate) looks: Mutex<Looks>,
     /// What is known of databases whose reads go to replicas.
     reads: Mutex<HashMap<Arc<str>, Arc<Reads>>>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
@@ -67,6 +72,8 @@ impl Worker {
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             statements: Statements::default(),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
+            records: Mutex::new(Table::new(0)),
+            looks: Mutex::default(),
             reads: Mutex::default(),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),
@@ -103,11 +110,11 @@ impl Worker {
         Some(reads)
     }
 
-    /// What a text is.
+    /// What is known of a text.
     #[inline]
-    pub(crate) fn facts(&self, text: &[u8], lexing: Lexing) -> Facts {
+    pub(crate) fn know(&self, text: &[u8], lexing: Lexing) -> Known {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        texts.know(text, lexing, &self.no_catalogue).facts
+        texts.know(text, lexing, &self.no_catalogue)
     }
 
     /// All pools.
@@ -206,6 +213,7 @@ impl Worker {
             }
         }
         self.forget_pools(now);
+        self.look(now, turns);
     }
 
     /// Sees to it that pools are there that keep connections without clients.
@@ -295,6 +303,14 @@ impl Worker {
 
     fn follow_plan(&self) {
         let plan = self.shared.plan.load();
+        let most_records = plan
+            .house
+            .diagnosis
+            .as_ref()
+            .map_or(0, |one| one.statements);
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.set_limit(most_records);
+        drop(records);
         for pool in self.pools() {
             match plan.pool(&pool.database, &pool.user) {
                 Some(new) => {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::Client;
+use super::watch::Watchable;
 use crate::answers::{Due, Effect, Local};
+use crate::diagnosis::statements::Class;
 use crate::events::{Level, Topic};
 use crate::flow::{Flow, LARGEST};
-use crate::prepared::Statement;
+use crate::prepared::{Found, Statement};
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
 use crate::server::{Server, transaction};
 use crate::sql::facts::{Facts, Kind, Pin, Statements};
@@ -40,6 +42,8 @@ pub(super) struct Following<'h> {
     pub(super) one_series: bool,
     /// Whether what statements do to the session is followed.
     pub(super) is_on: bool,
+    /// Whether what statements cost is watched.
+    pub(super) watches: bool,
 }
 
 impl Client {
@@ -102,15 +106,18 @@ impl Client {
                 }
                 frontend::SYNC => {
                     server.answers.push(Due::Sync);
+                    server.watch.end_series();
                     self.up.pass(header.whole());
                 }
                 frontend::EXECUTE => {
                     let effect = self.effect_of_portal(header);
                     server.answers.push(Due::Execute(effect));
+                    self.watch_execute(server, header);
                     self.up.pass_message(header.whole());
                 }
                 frontend::FUNCTION_CALL => {
                     server.answers.push(Due::Function);
+                    server.watch.end_series();
                     self.up.pass_message(header.whole());
                 }
                 frontend::FLUSH => self.up.pass_message(header.whole()),
@@ -150,15 +157,28 @@ impl Client {
             // Too long to be looked at: nobody knows what the session is after it.
             server.is_tainted |= following.is_on;
             server.answers.push(Due::Query(None));
+            server.watch.end_series();
             self.up.pass_message(whole);
             return;
         };
-        if !following.is_on {
+        if !following.is_on && !following.watches {
             server.answers.push(Due::Query(None));
             self.up.pass(whole);
             return;
         }
-        let facts = self.worker.facts(text, self.lexing);
+        let known = self.worker.know(text, self.lexing);
+        let record = if following.watches {
+            self.record_of(Watchable::new(text, &known))
+        } else {
+            None
+        };
+        if !following.is_on {
+            server.watch.ask_alone(record);
+            server.answers.push(Due::Query(None));
+            self.up.pass(whole);
+            return;
+        }
+        let facts = known.facts;
         let effect = self.effect(text, &facts);
         if let Some(effect) = &effect
             && facts.kind == Kind::Deallocate
@@ -171,6 +191,7 @@ impl Client {
             server.answers.push(Due::Local(Local::Deallocated));
             return;
         }
+        server.watch.ask_alone(record);
         server.answers.push(Due::Query(effect));
         self.up.pass(whole);
     }
@@ -187,9 +208,14 @@ impl Client {
         })
     }
 
-    /// The same of a statement that is prepared.
-    fn effect_of(&self, text: &[u8]) -> Option<Arc<Effect>> {
-        self.effect(text, &self.worker.facts(text, self.lexing))
+    /// What is to be known of a text that is prepared.
+    fn find(&self, text: &[u8]) -> Found {
+        let known = self.worker.know(text, self.lexing);
+        Found {
+            effect: self.effect(text, &known.facts),
+            fingerprint: known.fingerprint,
+            class: Class::of(&known.facts),
+        }
     }
 
     /// Whether a `DEALLOCATE name` is about a statement that was prepared by the protocol, whose name
@@ -235,8 +261,13 @@ impl Client {
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let parsed = body.and_then(read::Parse::read);
         match parsed {
-            Some(parse) if following.is_on && parse.name.is_empty() => {
-                self.unnamed = self.effect_of(parse.query);
+            Some(parse) if (following.is_on || following.watches) && parse.name.is_empty() => {
+                let found = self.find(parse.query);
+                if following.watches {
+                    let record = self.record_of(Watchable::found(parse.query, &found));
+                    self.watched.parse(record);
+                }
+                self.unnamed = found.effect.filter(|_| following.is_on);
             }
             // As with a query that is too long.
             None => server.is_tainted |= following.is_on,
@@ -272,9 +303,9 @@ impl Client {
             return;
         };
         let plans = self.pool.plans();
-        let effect = || self.effect_of(parse.query);
+        let find = || self.find(parse.query);
         let statements = &self.worker.statements;
-        let statement = statements.of(parse.query, parse.types, plans, following.prefix, effect);
+        let statement = statements.of(parse.query, parse.types, plans, following.prefix, find);
         self.pool.numbers.client_parses.add(1);
         let name: Box<[u8]> = parse.name.into();
         self.names.insert(&name, Arc::clone(&statement));
@@ -358,6 +389,14 @@ impl Client {
             .filter(|_| following.limit > 0)
             .cloned();
         let portal_bytes = portal.len();
+        if following.watches {
+            let record = match &known {
+                Some(statement) => self.record_of(Watchable::from(&**statement)),
+                None if name.is_empty() => self.watched.unnamed(),
+                None => None,
+            };
+            self.watched.bind(portal, record);
+        }
         let changes_something = match &known {
             Some(statement) => statement.effect.is_some(),
             None => name.is_empty() && self.unnamed.is_some(),

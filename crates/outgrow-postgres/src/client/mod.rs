@@ -15,7 +15,9 @@ mod route;
 mod serve;
 mod session;
 mod startup;
+mod times;
 mod trial;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +32,7 @@ pub(crate) use accept::{receive, run};
 pub(crate) use session::Settings;
 
 use session::Session;
+use watch::Watched;
 
 use crate::answers::Effect;
 use crate::ask::Ask;
@@ -163,6 +166,8 @@ pub(crate) struct Client {
     unnamed: Option<Arc<Effect>>,
     /// What executing its portals does, of those that do something.
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,
+    /// Its statements, for what they cost.
+    watched: Watched,
     pub(crate) cancel: Arc<Cancellable>,
     pub(crate) timer: Timer,
     /// Times that its user has of its own.

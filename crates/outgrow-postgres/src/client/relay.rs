@@ -12,7 +12,7 @@ use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
 use crate::plan::{ClientTimes, PoolPlan};
-use crate::problem::{CANCELLED, CONNECTION, IDLE_TRANSACTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
+use crate::problem::{CONNECTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::retry::Reason;
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
@@ -45,20 +45,20 @@ pub(super) struct Relay<'r> {
     pub(super) client: &'r mut Client,
     pub(super) server: &'r mut Server,
     pub(super) plan: &'r Arc<PoolPlan>,
-    times: ClientTimes,
+    pub(super) times: ClientTimes,
     /// When the query under way began.
     pub(super) query_began: Option<Ticks>,
     /// When the transaction under way began.
     pub(super) transaction_began: Option<Ticks>,
     /// When something was last said.
-    last_word: Ticks,
+    pub(super) last_word: Ticks,
     client_left: bool,
     client_said_goodbye: bool,
     /// The server takes nothing any more; what it said before it ended is still read.
     server_is_deaf: bool,
     /// The server has told the client why it ends.
     server_said_why: bool,
-    has_timeouts: bool,
+    pub(super) has_timeouts: bool,
     /// Whether something was defined anew since the last transaction ended.
     has_defined: bool,
     /// What the server was asked about.
@@ -170,6 +170,7 @@ impl<'r> Relay<'r> {
                 prefix: &house.prepared_prefix,
                 one_series: self.on_replica,
                 is_on: self.plan.mode != PoolMode::Session,
+                watches: house.diagnosis.is_some(),
             };
             match client.judge(server, following) {
                 Judged::Blocked | Judged::NeedsServer => {}
@@ -180,6 +181,7 @@ impl<'r> Relay<'r> {
             if client.up.is_pending() && self.query_began.is_none() {
                 let now = client.worker.now();
                 self.query_began = Some(now);
+                server.watch.begin(now);
                 self.transaction_began.get_or_insert(now);
                 self.last_word = now;
             }
@@ -374,6 +376,10 @@ impl<'r> Relay<'r> {
     fn note(&mut self, header: Header, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         let body = &server.down.unread()[HEADER_BYTES..header.whole()];
+        if !was_ours {
+            let worker = &self.client.worker;
+            server.watch.hear(header.tag, body, || worker.now());
+        }
         match header.tag {
             backend::READY_FOR_QUERY => server.transaction = *body.first()?,
             backend::PARAMETER_STATUS => {
@@ -466,6 +472,12 @@ impl<'r> Relay<'r> {
         let now = self.client.worker.now();
         let numbers = &self.client.pool.numbers;
         self.last_word = now;
+        let is_inside = server.transaction != transaction::NONE;
+        let _ended = server
+            .watch
+            .ready(now, is_inside, server.answers.is_empty());
+        let pins = self.client.session.pins().bits();
+        server.entry.seen.doing.set_pins(pins);
         if server.answers.is_empty()
             && let Some(began) = self.query_began.take()
         {
@@ -501,61 +513,6 @@ impl<'r> Relay<'r> {
         if self.client.timer.deadline() > soon {
             self.client.timer.set(soon);
         }
-    }
-
-    fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.has_timeouts {
-            let timer = &mut self.client.timer;
-            if timer.deadline() == Ticks::NEVER {
-                return Poll::Pending;
-            }
-            let now = self.client.worker.now();
-            if timer.poll(cx, now).is_ready() {
-                timer.set(Ticks::NEVER);
-                cx.waker().wake_by_ref();
-            }
-            return Poll::Pending;
-        }
-        let after = |since: Option<Ticks>, limit: std::time::Duration| match since {
-            Some(since) if !limit.is_zero() => since + limit,
-            _ => Ticks::NEVER,
-        };
-        let is_idle_inside = self.query_began.is_none() && self.transaction_began.is_some();
-        let is_idle_outside = self.query_began.is_none() && self.transaction_began.is_none();
-        let idle = is_idle_inside.then_some(self.last_word);
-        let outside = is_idle_outside.then_some(self.last_word);
-        let deadlines = [
-            (
-                after(self.query_began, self.times.query),
-                "query timeout",
-                CANCELLED,
-            ),
-            (
-                after(idle, self.times.idle_transaction),
-                "idle transaction timeout",
-                IDLE_TRANSACTION,
-            ),
-            (
-                after(self.transaction_began, self.times.transaction),
-                "transaction timeout",
-                CANCELLED,
-            ),
-            (
-                after(outside, self.times.client_idle),
-                "client_idle_timeout",
-                crate::problem::IDLE_SESSION,
-            ),
-        ];
-        let Some((first, message, code)) = deadlines.into_iter().min_by_key(|one| one.0) else {
-            return Poll::Pending;
-        };
-        let timer = &mut self.client.timer;
-        timer.set(first);
-        if timer.poll(cx, self.client.worker.now()).is_ready() {
-            timer.set(Ticks::NEVER);
-            return Poll::Ready(End::Refused(Refusal::new(code, message)));
-        }
-        Poll::Pending
     }
 }
 

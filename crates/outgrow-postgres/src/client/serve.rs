@@ -15,6 +15,7 @@ use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
+use super::watch::Watched;
 use super::{Client, Identity, login};
 use crate::cancel::{self, Judgement};
 use crate::events::{Level, Topic};
@@ -67,6 +68,7 @@ pub(super) async fn run(
     let mut client = Client {
         cancel: worker.shared.cancels.add(plan.house.peer),
         timer: Timer::new(&worker.wheel),
+        watched: Watched::new(&worker, &pool),
         pool,
         socket,
         up,
@@ -276,11 +278,14 @@ impl Client {
         } else {
             None
         };
+        let waited = other.requested().micros_since(own.requested());
+        server.watch.lend(waited, now);
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
         relay.trial = trial;
         if let Some(repeat) = repeat {
             relay.has_begun(repeat.began);
+            relay.server.watch.begin(now);
         }
         relay.bring_settings();
         let pool = Arc::clone(&relay.client.pool);
@@ -296,6 +301,9 @@ impl Client {
         .await;
         let said_goodbye = relay.has_said_goodbye();
         let trial = relay.trial.take();
+        if !matches!(end, End::Rest) {
+            server.watch.abandon(self.worker.now());
+        }
         self.count_bytes(server);
         self.cancel.set(None);
         own.set_link(0);

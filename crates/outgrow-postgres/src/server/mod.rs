@@ -15,6 +15,7 @@ use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
 use crate::client::Settings;
+use crate::diagnosis::watch::Watch;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
 use crate::seen::ServerEntry;
@@ -64,6 +65,8 @@ pub(crate) struct Server {
     pub(crate) down: Flow,
     /// What it owes.
     pub(crate) answers: Answers,
+    /// The statements that are under way.
+    pub(crate) watch: Watch,
     /// The state of its transaction.
     pub(crate) transaction: u8,
     /// The settings that are on it.

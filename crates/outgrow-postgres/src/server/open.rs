@@ -14,6 +14,7 @@ use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
 use crate::client::Settings;
+use crate::diagnosis::watch::Watch;
 use crate::events::{Level, Topic};
 use crate::flow::Flow;
 use crate::login::scram::end_point_hash;
@@ -217,6 +218,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
     let is_encrypted = login.socket.is_encrypted();
     let encryption = is_encrypted.then(|| Arc::clone(encryption));
     let server = Server {
+        watch: Watch::new(Arc::clone(&making.entry.seen.doing)),
         entry: making.entry,
         socket: login.socket,
         down: Flow::default(),

@@ -1,4 +1,4 @@
-//! `[postgres.diagnosis]`: what servers are asked, to say what is wrong with how they are used.
+//! `[postgres.diagnosis]`: what is told of how the database is used, and what servers are asked.
 
 use std::time::Duration;
 
@@ -7,13 +7,15 @@ use super::{DAY, HOUR};
 const SECOND: Duration = Duration::from_secs(1);
 
 outgrow_core::settings! {
-    /// What servers are asked, to say what is wrong with how they are used: who waits for whose
-    /// lock, what keeps the server from cleaning up. Asked are the server's own views, in
-    /// transactions that change nothing, with the login of a pool that has clients; to see what
-    /// other users do it must be a member of `pg_monitor`.
+    /// What is told of how the database is used: what statements cost, and what is wrong
+    /// (`outgrow postgres findings`): with statements, clients and pools, by what passes through;
+    /// and who waits for whose lock, what keeps the server from cleaning up, by what servers are
+    /// asked. Asked are the server's own views, in transactions that change nothing, with the login
+    /// of a pool that has clients; to see what other users do it must be a member of `pg_monitor`.
     pub struct DiagnosisSettings {
-        /// Whether they are asked at all. It takes one connection to the primary for each database
-        /// that has clients, beside those of the pools; it counts for `max_server_connections`.
+        /// Whether servers are asked at all. It takes one connection to the primary for each
+        /// database that has clients, beside those of the pools; it counts for
+        /// `max_server_connections`.
         pub servers: bool = true;
         /// How often. While clients wait, or a statement takes long, locks are asked for every 5
         /// seconds.
@@ -22,5 +24,18 @@ outgrow_core::settings! {
         pub lock_wait: Duration = Duration::from_secs(2), in SECOND..=HOUR;
         /// How long a transaction is open before that is told.
         pub long_transaction: Duration = Duration::from_secs(300), in SECOND..=DAY;
+        /// How long a client is silent in a transaction before that is told. `"0s"`: never.
+        pub idle_transaction: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;
+        /// How long a statement takes on average before that is told. `"0s"`: never.
+        pub slow_statement: Duration = Duration::from_secs(1), in Duration::ZERO..=HOUR;
+        /// How long clients wait for a connection on average, or one of them five times as long,
+        /// before that is told. `"0s"`: never.
+        pub pool_wait: Duration = Duration::from_millis(100), in Duration::ZERO..=HOUR;
+        /// Statements after one query, each with a value of another of its rows, before that is
+        /// told (N+1). Values are compared for a few queries at a time, and never kept. 0: never.
+        pub repeats: u32 = 5, in 0..=1000;
+        /// Statements, told apart without their values, of which each worker keeps what they cost,
+        /// at most 2 KiB each; the least used make room. 0: nothing is known of statements.
+        pub statements: u32 = 1000, in 0..=100_000;
     }
 }

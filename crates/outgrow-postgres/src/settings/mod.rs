@@ -94,7 +94,7 @@ outgrow_core::settings! {
         pub reads: ReadsFrom = ReadsFrom::Primary;
         /// Which replicas they go to.
         pub replicas: ReplicaSettings = ReplicaSettings::default();
-        /// What servers are asked, to say what is wrong with how they are used.
+        /// What is told of how the database is used.
         pub diagnosis: DiagnosisSettings = DiagnosisSettings::default();
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use outgrow_core::settings::Name;
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
+use outgrow_postgres::diagnosis::Thresholds;
 use outgrow_postgres::diagnosis::server::replicas::Limits as LagLimits;
 use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
@@ -14,7 +15,7 @@ use outgrow_postgres::plan::{
     DatabasePlan, Hosts, House, InspectPlan, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
 use outgrow_postgres::settings::{
-    ClientMode, DatabaseSettings, PostgresSettings, ReadsFrom, UserSettings,
+    ClientMode, DatabaseSettings, DiagnosisSettings, PostgresSettings, ReadsFrom, UserSettings,
 };
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
@@ -189,6 +190,17 @@ fn plan(
     }
 }
 
+fn thresholds(settings: &DiagnosisSettings) -> Thresholds {
+    Thresholds {
+        statements: settings.statements as usize,
+        slow_statement: settings.slow_statement,
+        long_transaction: settings.long_transaction,
+        idle_transaction: settings.idle_transaction,
+        pool_wait: settings.pool_wait,
+        repeats: settings.repeats,
+    }
+}
+
 fn house(settings: &PostgresSettings) -> House {
     House {
         auth: Some(settings.auth),
@@ -225,6 +237,7 @@ fn house(settings: &PostgresSettings) -> House {
             .proxy_protocol
             .then(|| settings.trusted_proxies.clone()),
         login_notice: String::new(),
+        diagnosis: Some(thresholds(&settings.diagnosis)),
         ..House::default()
     }
 }

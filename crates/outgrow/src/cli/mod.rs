@@ -5,9 +5,11 @@ mod check;
 mod demo;
 mod deploy;
 mod explain;
+mod postgres;
 mod resources;
 mod run;
 mod source;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -55,6 +57,9 @@ enum Command {
     State(ask::AdminArgs),
     /// Show what instances may use and use, and what the machine has left.
     Resources(resources::ResourcesArgs),
+    /// Show what is wrong with how the database behind `[postgres]` is used, and what statements cost.
+    #[command(subcommand)]
+    Postgres(postgres::PostgresCommand),
     /// Take PgBouncer's place: its configuration file, its console, its signals, its log. A binary
     /// that is called `pgbouncer` does so without this word.
     Pgbouncer(crate::bouncer::BouncerArgs),
@@ -126,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => ask::stop(&args),
         Command::State(args) => ask::state(&args),
         Command::Resources(args) => resources::resources(&args),
+        Command::Postgres(command) => postgres::postgres(&command),
     }
 }
 

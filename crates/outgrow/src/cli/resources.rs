@@ -10,6 +10,7 @@ use outgrow_fleet::cgroup::people_bytes;
 use serde_json::{Value, json};
 
 use super::ask::{AdminArgs, request};
+use super::table::{self, list, text, words};
 use super::{complain, print};
 
 /// What `outgrow resources` takes.
@@ -68,10 +69,6 @@ fn as_json(state: &Value) -> Value {
     })
 }
 
-fn list<'s>(state: &'s Value, key: &str) -> impl Iterator<Item = &'s Value> {
-    state[key].as_array().into_iter().flatten()
-}
-
 fn as_tables(state: &Value) -> String {
     let mut out = String::new();
     let mut notes = Vec::new();
@@ -93,7 +90,7 @@ fn as_tables(state: &Value) -> String {
     if rows.len() == 1 {
         out.push_str("no instances\n");
     } else {
-        write_table(&mut out, &rows);
+        table::write(&mut out, &rows);
     }
     for note in notes {
         let _ = writeln!(out, "{note}");
@@ -191,32 +188,6 @@ fn write_machine(out: &mut String, machine: &Value) {
         share(&pressure["memory"]),
         share(&pressure["io"]),
     );
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// Columns as wide as their widest cell.
-fn write_table(out: &mut String, rows: &[Vec<String>]) {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths);
-        let line: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        let _ = writeln!(out, "{}", line.join("  ").trim_end());
-    }
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Cores as percent of one.

@@ -149,6 +149,16 @@ impl Pins {
         self.0 &= !others.0;
     }
 
+    /// As a number, to be kept in a cell.
+    pub(crate) fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Those of that number.
+    pub(crate) fn of_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// One after the other.
     pub fn iter(self) -> impl Iterator<Item = Pin> {
         ALL.into_iter().filter(move |&pin| self.contains(pin))

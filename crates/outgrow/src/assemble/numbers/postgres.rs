@@ -149,7 +149,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     }
     let help = "Seconds since the primary was where a replica is now.";
     families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
-    families.extend(diagnosis::families(shared, now));
+    families.extend(diagnosis::families(shared));
     families
 }
 
@@ -244,5 +244,6 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "pools": pools,
         "servers": servers,
         "findings": diagnosis::findings(shared, now),
+        "statements": diagnosis::statements(shared, now),
     })
 }

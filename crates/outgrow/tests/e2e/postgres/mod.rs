@@ -10,6 +10,7 @@ mod changes;
 mod clients;
 mod copy;
 mod crashes;
+mod diagnosis;
 mod extended;
 mod inspect;
 mod limits;

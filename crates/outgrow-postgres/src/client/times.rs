@@ -1,0 +1,66 @@
+//! How long things may take while a client has a connection.
+
+use std::task::{Context, Poll};
+
+use outgrow_core::Ticks;
+
+use super::relay::{End, Relay};
+use crate::problem::{CANCELLED, IDLE_SESSION, IDLE_TRANSACTION, Refusal};
+
+impl Relay<'_> {
+    /// Whether something has taken too long; else sets the timer for what would next.
+    pub(super) fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.has_timeouts {
+            let timer = &mut self.client.timer;
+            if timer.deadline() == Ticks::NEVER {
+                return Poll::Pending;
+            }
+            let now = self.client.worker.now();
+            if timer.poll(cx, now).is_ready() {
+                timer.set(Ticks::NEVER);
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        let after = |since: Option<Ticks>, limit: std::time::Duration| match since {
+            Some(since) if !limit.is_zero() => since + limit,
+            _ => Ticks::NEVER,
+        };
+        let is_idle_inside = self.query_began.is_none() && self.transaction_began.is_some();
+        let is_idle_outside = self.query_began.is_none() && self.transaction_began.is_none();
+        let idle = is_idle_inside.then_some(self.last_word);
+        let outside = is_idle_outside.then_some(self.last_word);
+        let deadlines = [
+            (
+                after(self.query_began, self.times.query),
+                "query timeout",
+                CANCELLED,
+            ),
+            (
+                after(idle, self.times.idle_transaction),
+                "idle transaction timeout",
+                IDLE_TRANSACTION,
+            ),
+            (
+                after(self.transaction_began, self.times.transaction),
+                "transaction timeout",
+                CANCELLED,
+            ),
+            (
+                after(outside, self.times.client_idle),
+                "client_idle_timeout",
+                IDLE_SESSION,
+            ),
+        ];
+        let Some((first, message, code)) = deadlines.into_iter().min_by_key(|one| one.0) else {
+            return Poll::Pending;
+        };
+        let timer = &mut self.client.timer;
+        timer.set(first);
+        if timer.poll(cx, self.client.worker.now()).is_ready() {
+            timer.set(Ticks::NEVER);
+            return Poll::Ready(End::Refused(Refusal::new(code, message)));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,153 @@
+//! Which statement each message of a client is about, for what statements cost.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Client;
+use crate::diagnosis::statements::{Class, MOST_TEXT, New, Record, Scope};
+use crate::pool::Pool;
+use crate::prepared::{Found, Statement};
+use crate::server::Server;
+use crate::sql::cache::Known;
+use crate::sql::fingerprint::normalised;
+use crate::wire::frame::{HEADER_BYTES, Header};
+use crate::wire::read;
+use crate::worker::Worker;
+
+/// Most named portals whose statements are known at a time.
+const MOST_PORTALS: usize = 16;
+
+/// The portals of a client that have names, with their statements.
+type Portals = Vec<(Box<[u8]>, Arc<Record>)>;
+
+/// What is known of a client's statements.
+#[derive(Debug)]
+pub(super) struct Watched {
+    scope: Scope,
+    /// The unnamed statement.
+    unnamed: Option<Arc<Record>>,
+    /// That of the unnamed portal.
+    bound: Option<Arc<Record>>,
+    portals: Option<Box<Portals>>,
+}
+
+/// A text, as far as statistics need it.
+#[derive(Clone, Copy)]
+pub(super) struct Watchable<'t> {
+    text: &'t [u8],
+    fingerprint: u64,
+    class: Class,
+}
+
+impl<'t> Watchable<'t> {
+    /// Of what was found out about a text.
+    pub(super) fn new(text: &'t [u8], known: &Known) -> Self {
+        Self {
+            text,
+            fingerprint: known.fingerprint,
+            class: Class::of(&known.facts),
+        }
+    }
+
+    /// Of a text that is prepared without a name.
+    pub(super) fn found(text: &'t [u8], found: &Found) -> Self {
+        Self {
+            text,
+            fingerprint: found.fingerprint,
+            class: found.class,
+        }
+    }
+}
+
+impl<'t> From<&'t Statement> for Watchable<'t> {
+    fn from(statement: &'t Statement) -> Self {
+        Self {
+            text: &statement.query,
+            fingerprint: statement.fingerprint,
+            class: statement.class,
+        }
+    }
+}
+
+impl Watched {
+    /// Of a client of this pool.
+    pub(super) fn new(worker: &Worker, pool: &Pool) -> Self {
+        let limits = pool.plan().house.diagnosis.clone();
+        let records = worker.records.lock();
+        let mut records = records.unwrap_or_else(PoisonError::into_inner);
+        // The worker may not have followed the newest plan yet.
+        records.set_limit(limits.map_or(0, |limits| limits.statements));
+        Self {
+            scope: records.scope(&pool.database, &pool.user),
+            unnamed: None,
+            bound: None,
+            portals: None,
+        }
+    }
+
+    /// The unnamed statement is this one from now on.
+    pub(super) fn parse(&mut self, record: Option<Arc<Record>>) {
+        self.unnamed = record;
+    }
+
+    /// The unnamed statement.
+    pub(super) fn unnamed(&self) -> Option<Arc<Record>> {
+        self.unnamed.clone()
+    }
+
+    /// A portal is made of a statement.
+    #[inline]
+    pub(super) fn bind(&mut self, portal: &[u8], record: Option<Arc<Record>>) {
+        if portal.is_empty() {
+            self.bound = record;
+            return;
+        }
+        let portals = self.portals.get_or_insert_default();
+        portals.retain(|(name, _)| **name != *portal);
+        if portals.len() >= MOST_PORTALS {
+            portals.remove(0);
+        }
+        portals.extend(record.map(|record| (portal.into(), record)));
+    }
+
+    /// The statement of a portal.
+    #[inline]
+    pub(super) fn of_portal(&self, portal: &[u8]) -> Option<Arc<Record>> {
+        if portal.is_empty() {
+            return self.bound.clone();
+        }
+        let portals = self.portals.as_ref()?;
+        let known = portals.iter().find(|(name, _)| **name == *portal);
+        known.map(|(_, record)| Arc::clone(record))
+    }
+}
+
+impl Client {
+    /// The record of a text; none when nothing is kept.
+    #[inline]
+    pub(super) fn record_of(&self, what: Watchable<'_>) -> Option<Arc<Record>> {
+        let records = self.worker.records.lock();
+        let mut records = records.unwrap_or_else(PoisonError::into_inner);
+        let record = records.of(self.watched.scope, what.fingerprint, || New {
+            database: Arc::clone(&self.pool.database),
+            user: Arc::clone(&self.pool.user),
+            text: what.text,
+            normalised: normalised(what.text, self.lexing, MOST_TEXT),
+            class: what.class,
+        })?;
+        drop(records);
+        record.note_origin(what.text);
+        Some(record)
+    }
+
+    /// Takes note that a portal is to be executed.
+    #[inline]
+    pub(super) fn watch_execute(&self, server: &mut Server, header: Header) {
+        let body = self.up.unread().get(HEADER_BYTES..header.whole());
+        let portal = body.and_then(read::text);
+        if let Some((portal, _)) = portal
+            && let Some(record) = self.watched.of_portal(portal)
+        {
+            server.watch.ask(record);
+        }
+    }
+}
