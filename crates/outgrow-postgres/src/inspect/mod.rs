@@ -8,6 +8,8 @@
 
 mod activity;
 pub(crate) mod connection;
+mod explain;
+mod indexes;
 mod replicas;
 
 use std::collections::HashMap;
@@ -18,6 +20,7 @@ use outgrow_core::Ticks;
 use outgrow_upstream::Endpoint;
 use tokio::task::AbortHandle;
 
+use crate::diagnosis::server::missing::Candidate;
 use crate::diagnosis::server::replicas::Limits;
 use crate::diagnosis::server::transactions::Deadlocks;
 use crate::diagnosis::server::{locks, transactions};
@@ -49,6 +52,8 @@ const APPLICATION: &str = "outgrow diagnosis";
 pub struct InspectPlan {
     /// How often.
     pub interval: Duration,
+    /// How often for the plan of a statement; none: never.
+    pub explain: Option<Duration>,
     /// From how long a wait for a lock on it is told.
     pub lock_wait: Duration,
     /// From how long on an open transaction is told.
@@ -89,6 +94,9 @@ struct Inspection {
     /// When it was asked last, for whatever reason, and when everything was.
     asked: Ticks,
     asked_all: Ticks,
+    /// When a plan was asked for last.
+    explained: Ticks,
+    plans: indexes::Looks,
     deadlocks: Deadlocks,
     replicas: replicas::Looks,
     /// Whether it was said that something is hidden.
@@ -107,6 +115,8 @@ impl Inspection {
             failed: None,
             asked: now,
             asked_all: now,
+            explained: now,
+            plans: indexes::Looks::new(now),
             deadlocks: Deadlocks::default(),
             replicas: replicas::Looks::default(),
             told_hidden: false,
@@ -127,7 +137,8 @@ impl Inspection {
             let now = self.worker.now();
             let is_all = now.since(self.asked_all) >= plan.interval;
             let is_urgent = now.since(self.asked) >= URGENT && self.is_stuck(&pools, plan, now);
-            if !is_all && !is_urgent {
+            let candidate = self.candidate(plan, now);
+            if !is_all && !is_urgent && candidate.is_none() {
                 continue;
             }
             let Some(login) = pools.iter().find_map(login) else {
@@ -136,18 +147,48 @@ impl Inspection {
             if !self.connected(&login, now).await {
                 continue;
             }
-            self.asked = now;
-            let mut answered = self.ask(plan, is_all).await;
+            let mut answered = Ok(());
+            if is_all || is_urgent {
+                self.asked = now;
+                answered = self.ask(plan, is_all).await;
+            }
             if is_all && answered.is_ok() {
+                self.asked_all = now;
                 answered = self.ask_replicas(plan, &login, &pools).await;
             }
-            if is_all {
-                self.asked_all = now;
+            if let Some(candidate) = candidate
+                && answered.is_ok()
+            {
+                answered = self.explain(candidate, now).await;
             }
             if answered.is_err() {
                 self.server = None;
             }
         }
+    }
+
+    /// The statement whose plan is to be looked at, if it is time to; says what earlier looks found.
+    fn candidate(&mut self, plan: InspectPlan, now: Ticks) -> Option<Candidate> {
+        if now.since(self.explained) < plan.explain? {
+            return None;
+        }
+        for finding in self.plans.found(now) {
+            self.worker.shared.find(finding.clone());
+        }
+        self.explained = now;
+        self.plans.next(&self.worker.shared, &self.database, now)
+    }
+
+    /// Looks at the plan of a statement.
+    async fn explain(&mut self, candidate: Candidate, now: Ticks) -> Result<(), Unanswered> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let found = self.plans.look(server, &self.database, candidate, now);
+        if let Some(finding) = found.await? {
+            self.worker.shared.find(finding);
+        }
+        Ok(())
     }
 
     /// The pools of the database.

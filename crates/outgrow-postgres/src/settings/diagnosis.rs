@@ -20,6 +20,13 @@ outgrow_core::settings! {
         /// How often. While clients wait, or a statement takes long, locks are asked for every 5
         /// seconds.
         pub interval: Duration = Duration::from_secs(30), in SECOND..=HOUR;
+        /// Whether the server is asked for plans of statements that take time, to find indexes that
+        /// are missing: `EXPLAIN` without `ANALYZE` of the text without its values, so nothing is
+        /// executed. With the extension hypopg an index is tried before it is proposed.
+        pub explain: bool = true;
+        /// One plan in so long at most; a statement's again after half an hour, or after a minute
+        /// while something is told of it.
+        pub explain_interval: Duration = Duration::from_secs(5), in SECOND..=HOUR;
         /// How long a statement waits for a lock before that is told.
         pub lock_wait: Duration = Duration::from_secs(2), in SECOND..=HOUR;
         /// How long a transaction is open before that is told.

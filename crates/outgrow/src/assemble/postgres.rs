@@ -220,6 +220,10 @@ fn house(settings: &PostgresSettings) -> House {
         }),
         inspect: settings.diagnosis.servers.then_some(InspectPlan {
             interval: settings.diagnosis.interval,
+            explain: settings
+                .diagnosis
+                .explain
+                .then_some(settings.diagnosis.explain_interval),
             lock_wait: settings.diagnosis.lock_wait,
             long_transaction: settings.diagnosis.long_transaction,
             lag: LagLimits {

@@ -4,7 +4,13 @@
 //! Pure: rows of answers and the time go in, findings come out. What is asked, when and on which
 //! connection is `crate::inspect`'s.
 
+pub mod explain;
+pub mod index;
 pub mod locks;
+pub mod missing;
+mod other;
+pub mod predicate;
 pub mod replicas;
 pub mod session;
+pub mod table;
 pub mod transactions;

@@ -259,3 +259,185 @@ fn where_nothing_is_wrong_nothing_is_found() {
     );
     assert_eq!(asking, "1");
 }
+
+/// A table of 200,000 orders whose rows of a customer nobody can find by an index.
+fn orders(tier: &Tier) {
+    run(
+        &mut tier.direct(),
+        "CREATE TABLE customers (id bigint PRIMARY KEY, email text, meta jsonb); \
+         CREATE TABLE orders (id bigserial PRIMARY KEY, customer_id bigint, status text, \
+         created timestamptz DEFAULT now()); \
+         INSERT INTO customers SELECT one, 'c' || one || '@x.org', '{}' \
+         FROM generate_series(1, 50000) AS one; \
+         INSERT INTO orders (customer_id, status) SELECT one % 20000, 'paid' \
+         FROM generate_series(1, 200000) AS one; ANALYZE",
+    );
+}
+
+/// The finding whose statement begins like this.
+fn about(text: &'static str) -> impl Fn(&Value) -> bool {
+    move |one| {
+        one["statement"]["text"]
+            .as_str()
+            .is_some_and(|all| all.starts_with(text))
+    }
+}
+
+const EXPLAINING: &str = "[postgres.diagnosis]\ninterval = \"1s\"\nexplain_interval = \"1s\"\n";
+
+#[test]
+fn a_missing_index_is_named_and_proposed() {
+    let Some(tier) = Tier::start(&format!("pool_size = 2\n{EXPLAINING}")) else {
+        return;
+    };
+    orders(&tier);
+    let mut client = named(&tier, "shop");
+    for number in 0..20 {
+        let sql = format!("SELECT id FROM orders WHERE customer_id = {number} AND status = 'paid'");
+        run(&mut client, &sql);
+        let parameter = number.to_string();
+        let rows = client.extended(
+            "UPDATE orders SET status = 'open' WHERE customer_id = $1::bigint",
+            &[Some(&parameter)],
+        );
+        rows.expect("changed");
+        run(
+            &mut client,
+            "SELECT id FROM orders ORDER BY created DESC LIMIT 5",
+        );
+        run(
+            &mut client,
+            "SELECT id FROM customers WHERE lower(email) = 'c5@x.org'",
+        );
+        run(
+            &mut client,
+            "SELECT id FROM customers WHERE email LIKE '%5@x%' LIMIT 3",
+        );
+        run(
+            &mut client,
+            &format!(
+                "SELECT count(*) FROM customers c JOIN orders o ON o.customer_id = c.id \
+             WHERE c.id BETWEEN {number} AND {number} + 1"
+            ),
+        );
+        // All of these are as they should be.
+        run(
+            &mut client,
+            &format!("SELECT * FROM orders WHERE id = {number}"),
+        );
+        run(&mut client, "SELECT count(*) FROM orders");
+        run(
+            &mut client,
+            "SELECT count(*) FROM orders WHERE status = 'paid'",
+        );
+    }
+    let wait = |text| wait_finding(&tier.outgrow, "missing_index", 2 * SOON, about(text));
+    let found = wait("SELECT id FROM orders WHERE customer_id");
+    says(&found, &["hypopg is not installed"]);
+    says(
+        &found,
+        &[
+            "reads all 200,000 rows",
+            "of public.orders for about 10",
+            "no index is on what it looks for: customer_id = …",
+            "CREATE INDEX CONCURRENTLY ON public.orders (customer_id);",
+            "10 rows each",
+        ],
+    );
+    assert_eq!(found["user"], "postgres");
+    let by_customer = "CREATE INDEX CONCURRENTLY ON public.orders (customer_id);";
+    says(&wait("UPDATE orders"), &[by_customer]);
+    let by_time = "CREATE INDEX CONCURRENTLY ON public.orders (created);";
+    says(
+        &wait("SELECT id FROM orders ORDER BY"),
+        &[by_time, "of which 5 are wanted"],
+    );
+    let by_email = "CREATE INDEX CONCURRENTLY ON public.customers (lower(email));";
+    says(&wait("SELECT id FROM customers WHERE lower"), &[by_email]);
+    // Nothing that is proposed is what the server refuses, or has no use for.
+    let mut direct = tier.direct();
+    for sql in [by_customer, by_time, by_email] {
+        run(&mut direct, sql);
+    }
+    for finding in findings(&tier.outgrow, "missing_index") {
+        let text = finding["statement"]["text"].as_str().expect("a text");
+        let is_good = text.contains("orders WHERE id") || text.contains("count(*) FROM orders");
+        assert!(!is_good, "{finding}");
+    }
+}
+
+/// Where hypopg is there, an index is tried before it is proposed.
+#[test]
+fn an_index_is_tried_where_it_can_be() {
+    let Some(tier) = Tier::start(&format!("pool_size = 2\n{EXPLAINING}")) else {
+        return;
+    };
+    orders(&tier);
+    let mut direct = tier.direct();
+    let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'hypopg'";
+    if value(&mut direct, available) == "0" {
+        eprintln!("skipped: the extension hypopg is not there");
+        return;
+    }
+    run(
+        &mut direct,
+        "CREATE SCHEMA \"Odd\"; CREATE EXTENSION hypopg SCHEMA \"Odd\"",
+    );
+    let mut client = named(&tier, "shop");
+    for number in 0..20 {
+        let sql = format!("SELECT id FROM orders WHERE customer_id = {number}");
+        run(&mut client, &sql);
+    }
+    let is_it = about("SELECT id FROM orders WHERE customer_id");
+    let found = wait_finding(&tier.outgrow, "missing_index", SOON, is_it);
+    says(
+        &found,
+        &[
+            "with it (hypopg)",
+            "CREATE INDEX CONCURRENTLY ON public.orders (customer_id);",
+        ],
+    );
+    // Nothing of it stays.
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'orders'";
+    assert_eq!(value(&mut direct, indexes), "1");
+}
+
+/// What a statement would do is not done for its plan.
+#[test]
+fn plans_execute_nothing() {
+    let Some(tier) = Tier::start(&format!("pool_size = 2\n{EXPLAINING}")) else {
+        return;
+    };
+    orders(&tier);
+    run(
+        &mut tier.direct(),
+        "CREATE TABLE called (id int); CREATE FUNCTION touch(bigint) RETURNS bigint \
+         LANGUAGE plpgsql AS 'BEGIN INSERT INTO called VALUES (1); RETURN $1; END'",
+    );
+    let mut client = named(&tier, "shop");
+    for number in 0..5 {
+        run(
+            &mut client,
+            &format!("SELECT touch(id) FROM orders WHERE customer_id = {number} LIMIT 1"),
+        );
+        run(
+            &mut client,
+            &format!("DELETE FROM orders WHERE customer_id = {}", number + 100),
+        );
+        run(
+            &mut client,
+            &format!("SELECT pg_sleep(0.01); DELETE FROM called WHERE id = {number}"),
+        );
+    }
+    let before = value(&mut client, "SELECT count(*) FROM called");
+    let rows = value(&mut client, "SELECT count(*) FROM orders");
+    wait_finding(&tier.outgrow, "missing_index", SOON, about("SELECT touch"));
+    wait_finding(
+        &tier.outgrow,
+        "missing_index",
+        SOON,
+        about("DELETE FROM orders"),
+    );
+    assert_eq!(value(&mut client, "SELECT count(*) FROM called"), before);
+    assert_eq!(value(&mut client, "SELECT count(*) FROM orders"), rows);
+}
