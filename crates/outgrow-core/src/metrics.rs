@@ -110,6 +110,18 @@ pub mod names {
     pub const POSTGRES_TRANSACTION_SECONDS: &str = "outgrow_postgres_transaction_duration_seconds";
     /// How far a replica is behind.
     pub const POSTGRES_LAG: &str = "outgrow_postgres_replica_lag_seconds";
+    /// Connections to a Postgres server, of all pools.
+    pub const POSTGRES_SERVER_CONNECTIONS: &str = "outgrow_postgres_server_connections";
+    /// Most of them.
+    pub const POSTGRES_SERVER_LIMIT: &str = "outgrow_postgres_server_connection_limit";
+    /// Connections that pools want besides.
+    pub const POSTGRES_SERVER_WAITING: &str = "outgrow_postgres_server_connections_wanted";
+    /// Connections that one pool gave up for another.
+    pub const POSTGRES_GIVEN_UP: &str = "outgrow_postgres_server_connections_given_up_total";
+    /// Clients of Postgres that have not logged in yet.
+    pub const POSTGRES_NEWCOMERS: &str = "outgrow_postgres_clients_logging_in";
+    /// Logins to Postgres that failed, were slowed down or refused for it, or took too long.
+    pub const POSTGRES_LOGINS_HELD: &str = "outgrow_postgres_logins_held_total";
     /// Findings of the diagnosis, by kind.
     pub const POSTGRES_FINDINGS: &str = "outgrow_postgres_findings";
     /// Statements of which it is known what they cost.

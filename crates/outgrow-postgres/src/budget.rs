@@ -1,6 +1,7 @@
 //! Budgets: limits over several pools and workers (connections of a database or user, clients).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,8 @@ pub(crate) enum Of {
     DatabaseClients(Box<str>),
     /// Clients of a user.
     UserClients(Box<str>),
+    /// Clients from an address.
+    AddressClients(IpAddr),
     /// All clients.
     Clients,
 }

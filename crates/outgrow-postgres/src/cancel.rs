@@ -69,10 +69,16 @@ impl Target {
     }
 }
 
+/// How much longer a secret is since version 3.2 of the protocol, in bytes: as with Postgres 18, 32
+/// in all.
+const MORE_BYTES: usize = 28;
+
 /// A client as cancel requests see it.
 #[derive(Debug)]
 pub(crate) struct Cancellable {
     pub(crate) key: Key,
+    /// What follows the key's secret, for clients that take a longer one.
+    more: Option<Box<[u8; MORE_BYTES]>>,
     target: Mutex<Option<Target>>,
 }
 
@@ -81,6 +87,21 @@ impl Cancellable {
     #[inline]
     pub(crate) fn set(&self, target: Option<Target>) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    /// The whole secret.
+    pub(crate) fn secret(&self) -> Vec<u8> {
+        let mut secret = self.key.secret.to_be_bytes().to_vec();
+        secret.extend(self.more.iter().flat_map(|more| more.iter()));
+        secret
+    }
+
+    /// Whether this is what follows the key's secret. How long it takes says nothing about where the
+    /// two differ.
+    fn has_more(&self, shown: &[u8]) -> bool {
+        let more = self.more.as_ref().map_or(&[][..], |more| &more[..]);
+        let differ = more.iter().zip(shown).fold(0, |sum, (a, b)| sum | (a ^ b));
+        more.len() == shown.len() && differ == 0
     }
 
     /// The server that works for it now.
@@ -98,7 +119,13 @@ pub(crate) struct Cancels(Mutex<HashMap<Key, Weak<Cancellable>>>);
 
 impl Cancels {
     /// A new client, of the process that its peers know by the number `peer`; 0: it has none.
-    pub(crate) fn add(self: &Arc<Self>, peer: u16) -> Arc<Cancellable> {
+    /// `is_long`: it takes a longer secret than earlier versions of the protocol have.
+    pub(crate) fn add(self: &Arc<Self>, peer: u16, is_long: bool) -> Arc<Cancellable> {
+        let more = is_long.then(|| {
+            let mut more = Box::new([0; MORE_BYTES]);
+            system_bytes(&mut *more);
+            more
+        });
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut bytes = [0; 8];
@@ -117,6 +144,7 @@ impl Cancels {
             }
             let client = Arc::new(Cancellable {
                 key,
+                more,
                 target: Mutex::default(),
             });
             clients.insert(key, Arc::downgrade(&client));
@@ -132,9 +160,11 @@ impl Cancels {
 
     /// The client with that key.
     pub(crate) fn find(&self, process: u32, secret: &[u8]) -> Option<Arc<Cancellable>> {
-        let secret = u32::from_be_bytes(secret.try_into().ok()?);
+        let (secret, more) = secret.split_first_chunk::<4>()?;
+        let secret = u32::from_be_bytes(*secret);
         let clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.get(&Key { process, secret })?.upgrade()
+        let client = clients.get(&Key { process, secret })?.upgrade();
+        client.filter(|client| client.has_more(more))
     }
 }
 
@@ -145,7 +175,7 @@ mod tests {
     #[test]
     fn requests_find_their_process() {
         let cancels = Arc::new(Cancels::default());
-        let client = cancels.add(0x0102);
+        let client = cancels.add(0x0102, false);
         let Key { process, secret } = client.key;
         let sent = secret.to_be_bytes();
         assert_eq!(process & 0x80ff_ff00, 0x0002_0100);
@@ -164,7 +194,7 @@ mod tests {
         }
         assert_eq!(judge(7, process, &sent), Judgement::Lost);
         // Without peers a key is what it is.
-        let alone = cancels.add(0);
+        let alone = cancels.add(0, false);
         let secret = alone.key.secret.to_be_bytes();
         let judged = judge(0, alone.key.process, &secret);
         assert_eq!(judged, Judgement::Own(secret.to_vec()));
@@ -172,5 +202,25 @@ mod tests {
             judge(3, 1, b"longer secret"),
             Judgement::Own(b"longer secret".to_vec())
         );
+    }
+
+    #[test]
+    fn a_longer_secret_counts_as_a_whole() {
+        let cancels = Arc::new(Cancels::default());
+        let (long, short) = (cancels.add(0, true), cancels.add(0, false));
+        assert_eq!((long.secret().len(), short.secret().len()), (32, 4));
+        let found = |client: &Cancellable, secret: &[u8]| {
+            cancels.find(client.key.process, secret).is_some()
+        };
+        assert!(found(&long, &long.secret()) && found(&short, &short.secret()));
+        let mut other = long.secret();
+        for at in 0..other.len() {
+            other[at] ^= 1;
+            assert!(!found(&long, &other), "{at}");
+            other[at] ^= 1;
+            assert!(!found(&long, &other[..at]), "{at}");
+        }
+        assert!(!found(&long, &[long.secret(), vec![0]].concat()));
+        assert!(!found(&short, &[short.secret(), vec![0; 28]].concat()));
     }
 }

@@ -8,6 +8,7 @@ use outgrow_upstream::{Endpoint, EndpointId, Outcome, Permit, Service};
 
 use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
+use crate::seats::wait;
 use crate::seen::ServerEntry;
 use crate::server::Server;
 use crate::server::open::{self, Failure, Making};
@@ -18,18 +19,15 @@ use crate::worker::{Worker, credential};
 /// Makes a connection for a pool.
 pub(crate) async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
     let plan = pool.plan();
-    let limit = plan.limits.connect;
-    let attempt = attempt(&worker, &pool, &plan, Vec::new());
-    let attempt = tokio::time::timeout(limit, attempt).await;
+    let attempt = attempt(&worker, &pool, &plan, None).await;
     let now = worker.now();
     match attempt {
-        Ok(Ok(Some((mut server, welcome)))) => {
+        Ok(Some((mut server, welcome))) => {
             server.idle_since = now;
             pool.arrive(server, welcome);
         }
-        Ok(Ok(None)) => pool.postpone(),
-        Ok(Err(failure)) => pool.fail(failure, now),
-        Err(_) => pool.fail(Failure::Connect(timed_out()), now),
+        Ok(None) => pool.postpone(),
+        Err(failure) => pool.fail(failure, now),
     }
 }
 
@@ -40,13 +38,8 @@ pub(crate) async fn make_own(
     parameters: Vec<(String, String)>,
 ) -> Result<(Box<Server>, Welcome), Failure> {
     let plan = pool.plan();
-    let attempt = attempt(worker, pool, &plan, parameters);
-    match tokio::time::timeout(plan.limits.connect, attempt).await {
-        Ok(Ok(Some(made))) => Ok(made),
-        Ok(Ok(None)) => Err(Failure::Broken("there is no room for a connection")),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(Failure::Connect(timed_out())),
-    }
+    let made = attempt(worker, pool, &plan, Some(parameters)).await?;
+    made.ok_or(Failure::Broken("there is no room for a connection"))
 }
 
 fn timed_out() -> Fault {
@@ -55,14 +48,18 @@ fn timed_out() -> Fault {
 
 type Made = Option<(Box<Server>, Welcome)>;
 
-/// One connection, to a server of the role that the pool is for. None when there is no room for it
-/// at the moment, or no such server.
+/// One connection, to a server of the role that the pool is for; with parameters it is one for a
+/// client alone. None when there is no room for it at the moment, or no such server. What it takes
+/// besides the wait for a seat is bounded.
 async fn attempt(
     worker: &Arc<Worker>,
     pool: &Arc<Pool>,
     plan: &PoolPlan,
-    parameters: Vec<(String, String)>,
+    parameters: Option<Vec<(String, String)>>,
 ) -> Result<Made, Failure> {
+    let is_own = parameters.is_some();
+    let parameters = parameters.unwrap_or_default();
+    let mut left = plan.limits.connect;
     let asks = parameters.iter().find(|(name, _)| name == "replication");
     let replication = asks.map(|(_, value)| value.clone());
     let service = &plan.database.service;
@@ -76,6 +73,10 @@ async fn attempt(
             return Ok(None);
         };
         let endpoint = Arc::clone(permit.endpoint());
+        let seating = worker.shared.seats.of(endpoint.label());
+        let Some(seat) = wait::seat(worker, pool, plan, &seating, is_own).await else {
+            return Ok(None);
+        };
         let making = Making {
             entry: ServerEntry::new(
                 &worker.shared,
@@ -87,6 +88,7 @@ async fn attempt(
             credential: credential(plan, pool),
             permit,
             shares,
+            seat: Some(seat),
             generation: pool.generation(),
             standing: worker.shared.standings.of(&endpoint),
             parameters: plan
@@ -99,18 +101,25 @@ async fn attempt(
             now: worker.now(),
         };
         let asked = worker.now();
-        match open::open(making).await {
-            Ok((mut server, welcome)) => {
-                endpoint.report(Outcome::Success, worker.now());
-                if set.all.len() > 1 && plan.database.hosts == Hosts::ByRole {
-                    let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
-                    if !pool.takes(role, endpoint.id()) {
-                        refused.push(endpoint.id());
-                        continue;
-                    }
-                }
-                return Ok(Some((Box::new(server), welcome)));
+        let opened = async {
+            let (mut server, welcome) = open::open(making).await?;
+            endpoint.report(Outcome::Success, worker.now());
+            if !is_own {
+                let learned = wait::learn(worker, plan, &seating, &mut server).await;
+                learned.map_err(|_| Failure::Broken("the server ended the connection"))?;
             }
+            if set.all.len() > 1 && plan.database.hosts == Hosts::ByRole {
+                let role = learn_role(worker, &mut server, &welcome, &set.all, asked).await?;
+                return Ok((server, welcome, pool.takes(role, endpoint.id())));
+            }
+            Ok((server, welcome, true))
+        };
+        let opened = tokio::time::timeout(left, opened).await;
+        left = left.saturating_sub(worker.now().since(asked));
+        match opened.unwrap_or_else(|_| Err(Failure::Connect(timed_out()))) {
+            Ok((server, welcome, true)) => return Ok(Some((Box::new(server), welcome))),
+            Ok(_) => refused.push(endpoint.id()),
+            Err(failure) if left.is_zero() => return Err(failure),
             // Another one may have TLS as it should.
             Err(failure @ (Failure::Connect(_) | Failure::Tls(_))) => {
                 let fault = match &failure {

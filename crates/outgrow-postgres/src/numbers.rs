@@ -4,6 +4,19 @@ use outgrow_core::metrics::{Counter, Histogram};
 
 use crate::retry::Reason;
 
+/// What is counted of logins, by all workers.
+#[derive(Debug, Default)]
+pub struct LoginNumbers {
+    /// Logins that failed for want of proof.
+    pub failed: Counter,
+    /// Logins that had to wait since others had failed.
+    pub slowed: Counter,
+    /// Logins that were refused since too many had failed.
+    pub refused: Counter,
+    /// Connections that were closed before their login to make room for newcomers.
+    pub dropped: Counter,
+}
+
 /// The numbers of a pool.
 #[derive(Debug, Default)]
 pub struct Numbers {

@@ -12,7 +12,9 @@ use crate::diagnosis::Thresholds;
 use crate::encryption::Encryption;
 pub use crate::inspect::InspectPlan;
 use crate::login::hba::{Hba, Interface};
+use crate::login::throttle::ThrottleSettings;
 use crate::login::{self, CertificateDemand, Credential, ServerSettings};
+use crate::seats::Terms;
 use crate::settings::{Auth, PoolMode};
 use crate::variables::Followed;
 
@@ -58,6 +60,14 @@ pub struct House {
     pub max_user_clients: u32,
     /// Most connections to servers of such a user; 0 is no limit.
     pub max_user_servers: u32,
+    /// Most connections to each server.
+    pub seats: Terms,
+    /// Most clients from one address; 0 is no limit.
+    pub max_address_clients: u32,
+    /// Most connections whose clients have not logged in yet; 0 is no limit.
+    pub max_newcomers: u32,
+    /// How those are slowed down who fail to log in; none: not at all.
+    pub throttle: Option<ThrottleSettings>,
     /// The settings that follow the client.
     pub followed: Followed,
     /// Start parameters that are ignored.
@@ -141,6 +151,10 @@ impl Default for House {
             max_console_clients: 0,
             max_user_clients: 0,
             max_user_servers: 0,
+            seats: Terms::default(),
+            max_address_clients: 0,
+            max_newcomers: 0,
+            throttle: None,
             followed: Followed::default(),
             ignored: Vec::new(),
             adds_host: false,

@@ -4,6 +4,7 @@
 //! What is made, kept and closed is decided here; making one is in [`crate::server::open`].
 
 mod inner;
+mod seats;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -323,6 +324,9 @@ impl Pool {
         inner.lent -= 1;
         let was_used = !server.is_fresh;
         if inner.is_over(&server, now) || (was_used && inner.plan.limits.used_once) {
+            return Some(server);
+        }
+        if inner.owes(&mut server, now) {
             return Some(server);
         }
         server.idle_since = now;

@@ -18,7 +18,11 @@ use crate::events::{Level, Outlet, Topic};
 use crate::inspect::Inspections;
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
+use crate::login::throttle::{Throttle, ThrottleSettings};
+use crate::newcomers::Newcomers;
+use crate::numbers::LoginNumbers;
 use crate::plan::{Plan, PoolPlan};
+use crate::seats::Seats;
 use crate::seen::Seen;
 use crate::standing::Standings;
 use crate::worker::{Worker, credential};
@@ -36,6 +40,12 @@ pub struct Shared {
     pub(crate) loads: Box<[AtomicUsize]>,
     pub(crate) cancels: Arc<Cancels>,
     pub(crate) budgets: Budgets,
+    pub(crate) seats: Seats,
+    /// Clients that have not logged in yet.
+    pub(crate) newcomers: Arc<Newcomers>,
+    /// Who has failed to log in.
+    pub(crate) throttle: Mutex<Throttle>,
+    pub(crate) login_numbers: LoginNumbers,
     pub(crate) standings: Standings,
     /// What servers said of users.
     pub(crate) answers: Mutex<Cache>,
@@ -83,6 +93,10 @@ impl Shared {
             loads: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             cancels: Arc::default(),
             budgets: Budgets::default(),
+            seats: Seats::default(),
+            newcomers: Arc::default(),
+            throttle: Mutex::new(Throttle::new(ThrottleSettings::default())),
+            login_numbers: LoginNumbers::default(),
             standings: Standings::default(),
             answers: Mutex::new(Cache::new(CacheSettings::default())),
             inspections: Inspections::default(),

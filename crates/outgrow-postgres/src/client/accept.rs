@@ -9,6 +9,7 @@ use outgrow_net::listen::is_of_one_connection;
 use outgrow_net::{Mailboxes, Socket as Listening, Stream};
 
 use super::{Bytes, Moved, Open, Peer, login, serve};
+use crate::newcomers::{Entrance, Newcomer};
 use crate::seen::{ClientEntry, Far};
 use crate::socket::Socket;
 use crate::worker::Worker;
@@ -48,11 +49,28 @@ pub(crate) async fn run(
                 let open = Open::new(&worker.shared, worker.index);
                 let (far, near) = ends(&stream, slot.load().port);
                 let entry = ClientEntry::new(&worker.shared, far, near);
+                let newcomer = enter(&worker).await;
                 let worker = Arc::clone(&worker);
-                tokio::spawn(Box::pin(login::run(worker, stream, peer, entry, open)));
+                tokio::spawn(Box::pin(login::run(
+                    worker, stream, peer, entry, open, newcomer,
+                )));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Waits until one more may log in. The next ones wait in the kernel's queue.
+async fn enter(worker: &Arc<Worker>) -> Newcomer {
+    /// How often it is looked again: what is waited for may be another one's by then.
+    const LOOK: Duration = Duration::from_millis(100);
+    let newcomers = &worker.shared.newcomers;
+    loop {
+        let limit = worker.shared.plan.load().house.max_newcomers;
+        match newcomers.enter(limit, worker.now()) {
+            Entrance::Room(newcomer) => return newcomer,
+            Entrance::Wait(wait) => newcomers.wait(wait.min(LOOK)).await,
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn run(
 ) -> Option<Refusal> {
     let cancel = {
         let peer = login.worker.shared.plan.load().house.peer;
-        login.worker.shared.cancels.add(peer)
+        login.worker.shared.cancels.add(peer, false)
     };
     login.entry.seen.set_state(ClientState::Active);
     login.entry.reason = Some("client unexpected eof".into());

@@ -12,6 +12,7 @@ use crate::client::MovedClient;
 use crate::console::Console;
 use crate::events::{Level, Topic};
 use crate::login::Credential;
+use crate::newcomers::Newcomer;
 use crate::pgbouncer::console::Role;
 use crate::plan::{DatabasePlan, Manner, Plan};
 use crate::problem::{AUTHORIZATION, CANNOT_CONNECT, NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
@@ -59,6 +60,7 @@ enum Admitted {
 struct Draft {
     database: Arc<str>,
     user: Arc<str>,
+    minor: u16,
     replication: Option<Vec<(String, String)>>,
     variables: Variables,
     credential: Credential,
@@ -72,6 +74,7 @@ pub(super) async fn run(
     peer: Peer,
     entry: ClientEntry,
     open: Open,
+    newcomer: Newcomer,
 ) {
     let plan = worker.shared.plan.load();
     let limit = plan.house.login;
@@ -83,7 +86,17 @@ pub(super) async fn run(
         entry,
     };
     let manner = plan.house.manner;
-    let end = match tokio::time::timeout(limit, login.run(&plan)).await {
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(limit, login.run(&plan)) => ended,
+        () = newcomer.sent_away() => {
+            worker.shared.login_numbers.dropped.add_shared(1);
+            let message = "the login takes long, and others wait for their turn";
+            Ok(Err(Refusal::new(TOO_MANY, message).into()))
+        }
+    };
+    // What comes now is no login any more.
+    drop(newcomer);
+    let end = match ended {
         Ok(Ok(Admitted::Console(console, role, _shares))) => {
             drop(plan);
             match admin::run(&mut login, console, role).await {
@@ -96,6 +109,7 @@ pub(super) async fn run(
             let identity = Identity {
                 database: draft.database,
                 user: draft.user,
+                minor: draft.minor,
                 replication: draft.replication,
                 variables: draft.variables,
                 credential: draft.credential,
@@ -126,6 +140,15 @@ pub(super) async fn run(
     if let End::Refused(refusal) = end {
         login.entry.refused(&refusal);
         tell(&mut login.socket, &refusal, manner).await;
+    }
+}
+
+/// The newest version of the protocol that is spoken. PgBouncer and its peers know keys of four
+/// bytes only.
+fn newest_minor(manner: Manner) -> u16 {
+    match manner {
+        Manner::Postgres => packet::NEWEST_MINOR,
+        Manner::PgBouncer => 0,
     }
 }
 
@@ -164,9 +187,10 @@ fn replication_parameters(
 impl Login {
     async fn run(&mut self, plan: &Plan) -> Result<Admitted, End> {
         let startup = self.opening(plan).await?;
-        if startup.minor > 0 || startup.parameters.protocol_options().next().is_some() {
+        let minor = startup.minor.min(newest_minor(plan.house.manner));
+        if startup.minor > minor || startup.parameters.protocol_options().next().is_some() {
             let mut out = Vec::new();
-            write::negotiate(&mut out, 0, startup.parameters.protocol_options());
+            write::negotiate(&mut out, minor, startup.parameters.protocol_options());
             self.send(&out).await?;
         }
         let mut wanted = startup::read(&startup.parameters, &plan.house)?;
@@ -201,6 +225,7 @@ impl Login {
         Ok(Admitted::Client(Box::new(Draft {
             database: wanted.database.into(),
             user: wanted.user.into(),
+            minor,
             replication: wanted
                 .replication
                 .map(|value| replication_parameters(&value, &startup, &wanted.variables)),
@@ -263,12 +288,12 @@ impl Login {
         let Some(role) = console.admit(&wanted.user, is_own) else {
             return Err(Refusal::new(AUTHORIZATION, "not allowed").into());
         };
-        let limits = Self::client_limits(plan, &wanted.database, 0, &wanted.user);
+        let limits = Self::client_limits(plan, &wanted.database, 0, &wanted.user, self.peer);
         let mut shares = Vec::new();
         for (what, limit, message) in limits {
             let limit = match (&what, role) {
                 // There must be a way in, whatever happens.
-                (Of::Clients, _) => continue,
+                (Of::Clients | Of::AddressClients(_), _) => continue,
                 (_, Role::Admin) => 0,
                 (Of::DatabaseClients(_), Role::Stats) => plan.house.max_console_clients,
                 (_, Role::Stats) => limit,
@@ -370,10 +395,20 @@ impl Login {
         database: &str,
         database_limit: u32,
         user: &str,
-    ) -> [(Of, u32, &'static str); 3] {
+        peer: Peer,
+    ) -> impl Iterator<Item = (Of, u32, &'static str)> {
         let own = plan.users.get(user);
         let user_limit = own.map_or(plan.house.max_user_clients, |user| user.max_clients);
-        [
+        let of_address = match peer {
+            Peer::Tcp(address) => Some((
+                Of::AddressClients(address.to_canonical()),
+                plan.house.max_address_clients,
+                "client connections exceeded (max_clients_per_address)",
+            )),
+            Peer::Unix { .. } => None,
+        };
+        let of_address = of_address.filter(|(_, limit, _)| *limit > 0);
+        let all = [
             (
                 Of::Clients,
                 plan.house.max_clients,
@@ -389,7 +424,8 @@ impl Login {
                 user_limit,
                 "client connections exceeded (max_user_client_connections)",
             ),
-        ]
+        ];
+        all.into_iter().chain(of_address)
     }
 
     fn take_shares(
@@ -400,7 +436,7 @@ impl Login {
         user: &str,
     ) -> Result<Vec<Share>, Refusal> {
         let budgets = &self.worker.shared.budgets;
-        let wanted = Self::client_limits(plan, database, database_limit, user);
+        let wanted = Self::client_limits(plan, database, database_limit, user, self.peer);
         let mut shares = Vec::new();
         for (what, limit, message) in wanted {
             let share = budgets.of(what).take(limit);

@@ -15,6 +15,7 @@ mod route;
 mod serve;
 mod session;
 mod startup;
+mod throttle;
 mod times;
 mod trial;
 mod watch;
@@ -99,6 +100,8 @@ pub(crate) struct Identity {
     pub(crate) database: Arc<str>,
     /// The user that it is.
     pub(crate) user: Arc<str>,
+    /// The minor version of the protocol that is spoken with it.
+    pub(crate) minor: u16,
     /// The settings of its start.
     pub(crate) variables: Variables,
     /// For replication: what the server is told at the start of a connection of its own.

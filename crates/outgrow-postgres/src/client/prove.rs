@@ -89,6 +89,7 @@ impl Login {
             (None, auth) => Demand::from(method(auth)),
         };
         demand.certificate = demand.certificate.max(self.least_certificate(plan));
+        self.slow_down(plan, demand.method, &facts).await?;
         let known = self.known(plan, wanted);
         let mut random = [0; RANDOM_BYTES];
         system_bytes(&mut random);
@@ -131,6 +132,7 @@ impl Login {
                     exchange.derived(derived.map_err(|_| End::Gone)?)
                 }
                 ServerStep::Done(proven) => {
+                    self.note_login(plan, demand.method, &facts, None);
                     if let Some(body) = proven.last {
                         let mut out = Vec::new();
                         write::authentication(&mut out, &body);
@@ -139,6 +141,7 @@ impl Login {
                     return Ok(proven.proof.credential);
                 }
                 ServerStep::Refused(refusal) => {
+                    self.note_login(plan, demand.method, &facts, Some(&refusal));
                     if refusal.is_stale {
                         self.worker.shared.forget(&wanted.database, &wanted.user);
                     }

@@ -66,7 +66,10 @@ pub(super) async fn run(
         crate::variables::Variables::new(&plan.house.followed),
     );
     let mut client = Client {
-        cancel: worker.shared.cancels.add(plan.house.peer),
+        cancel: worker
+            .shared
+            .cancels
+            .add(plan.house.peer, identity.minor >= 2),
         timer: Timer::new(&worker.wheel),
         watched: Watched::new(&worker, &pool),
         pool,
@@ -151,7 +154,7 @@ impl Client {
     pub(super) fn greet(&mut self, welcome: &Welcome) {
         self.variables.fill(&welcome.variables);
         self.note_lexing();
-        let key = self.cancel.key;
+        let (process, secret) = (self.cancel.key.process, self.cancel.secret());
         let house = Arc::clone(&self.pool.plan().house);
         let variables = &self.variables;
         let name = variables.get("application_name").unwrap_or_default();
@@ -159,7 +162,7 @@ impl Client {
         self.tail.put(|out| {
             write::authentication_ok(out);
             welcome.write(variables, out);
-            write::backend_key(out, key.process, &key.secret.to_be_bytes());
+            write::backend_key(out, process, &secret);
             if !house.login_notice.is_empty() {
                 let notice = write::Problem {
                     severity: "NOTICE",

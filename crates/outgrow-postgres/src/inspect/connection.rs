@@ -7,6 +7,7 @@ use outgrow_upstream::Endpoint;
 
 use crate::login::Credential;
 use crate::plan::PoolPlan;
+use crate::seats::Holder;
 use crate::seen::ServerEntry;
 use crate::server::open::{self, Making};
 use crate::server::{Server, transaction};
@@ -34,6 +35,15 @@ pub(crate) enum Unanswered {
     Refused(String, String),
 }
 
+/// What becomes of a connection for which there is no room on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is not made.
+    None,
+    /// It is waited for, as by a pool.
+    Some,
+}
+
 /// A connection with this login, outside of the pools. None: there is no room for it, or it cannot
 /// be made.
 pub(crate) async fn connect(
@@ -42,7 +52,18 @@ pub(crate) async fn connect(
     credential: Credential,
     endpoint: &Arc<Endpoint>,
     application: Option<&str>,
+    patience: Patience,
 ) -> Option<Server> {
+    let permit = endpoint.permit()?;
+    let seating = worker.shared.seats.of(endpoint.label());
+    let (terms, holder) = (plan.house.seats, Holder::default());
+    let seat = match patience {
+        Patience::None => seating.take(terms, &holder)?,
+        Patience::Some => {
+            let mut place = seating.enter(terms, holder);
+            (&mut place.answer).await.ok()?
+        }
+    };
     let named = application.map(|name| ("application_name".to_owned(), name.to_owned()));
     let making = Making {
         entry: ServerEntry::new(
@@ -53,8 +74,9 @@ pub(crate) async fn connect(
         ),
         plan,
         credential,
-        permit: endpoint.permit()?,
+        permit,
         shares: Vec::new(),
+        seat: Some(seat),
         generation: 0,
         parameters: named.into_iter().collect(),
         standing: worker.shared.standings.of(endpoint),

@@ -28,11 +28,12 @@ use crate::events::{Level, Topic};
 use crate::login::Credential;
 use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
+use crate::seats::Seat;
 use crate::seen::ServerState;
 use crate::server::Server;
 use crate::standing::Role;
 use crate::worker::{Worker, credential};
-use connection::Unanswered;
+use connection::{Patience, Unanswered};
 
 /// Most databases that are asked about at a time.
 const MOST_DATABASES: usize = 32;
@@ -134,6 +135,12 @@ impl Inspection {
             if pools.iter().all(|pool| pool.load().clients == 0) {
                 return;
             }
+            // Pools come first.
+            let is_owed =
+                |server: &mut Server| server.seat.as_mut().is_some_and(Seat::is_owed_idle);
+            if self.server.as_mut().is_some_and(is_owed) {
+                self.server = None;
+            }
             let now = self.worker.now();
             let is_all = now.since(self.asked_all) >= plan.interval;
             let is_urgent = now.since(self.asked) >= URGENT && self.is_stuck(&pools, plan, now);
@@ -226,7 +233,15 @@ impl Inspection {
             return false;
         }
         let name = Some(APPLICATION);
-        let made = connection::connect(&self.worker, plan, credential.clone(), &endpoint, name);
+        let credential = credential.clone();
+        let made = connection::connect(
+            &self.worker,
+            plan,
+            credential,
+            &endpoint,
+            name,
+            Patience::None,
+        );
         let made = tokio::time::timeout(CONNECT, made).await.ok().flatten();
         self.failed = made.is_none().then_some(now);
         self.server = made;

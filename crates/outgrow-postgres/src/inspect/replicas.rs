@@ -7,7 +7,7 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_upstream::Endpoint;
 
-use super::connection::{self, Unanswered, ask, millis, number, text};
+use super::connection::{self, Patience, Unanswered, ask, millis, number, text};
 use super::{APPLICATION, CONNECT, Login};
 use crate::diagnosis::Finding;
 use crate::diagnosis::server::replicas::{self, Behind, Limits, Own, Sender, Traffic};
@@ -158,7 +158,14 @@ async fn own(
         FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
         AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1";
     let name = Some(APPLICATION);
-    let made = connection::connect(worker, plan, credential.clone(), endpoint, name);
+    let made = connection::connect(
+        worker,
+        plan,
+        credential.clone(),
+        endpoint,
+        name,
+        Patience::None,
+    );
     let mut server = tokio::time::timeout(CONNECT, made).await.ok()??;
     let mut own: Option<Own> = None;
     let mut longest = None;

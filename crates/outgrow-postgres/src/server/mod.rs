@@ -18,6 +18,7 @@ use crate::client::Settings;
 use crate::diagnosis::watch::Watch;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
+use crate::seats::{Seat, linger};
 use crate::seen::ServerEntry;
 use crate::socket::Socket;
 use crate::standing::Standing;
@@ -27,6 +28,9 @@ use crate::wire::{backend, frontend, read, write};
 
 /// What the answer to a statement of ours may hold at a time.
 const RUN_LIMIT: usize = 64 * 1024;
+
+/// What a server is told that is left: then it does not log a connection that was lost.
+pub(crate) const GOODBYE: &[u8] = &[frontend::TERMINATE, 0, 0, 0, 4];
 
 /// A connection that cannot be used on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,8 @@ pub(crate) struct Server {
     /// What it takes of the budgets of its database and user.
     #[expect(dead_code, reason = "held for as long as it counts")]
     pub(crate) shares: Vec<Share>,
+    /// What it takes of the connections to its server. After the socket: it is closed first.
+    pub(crate) seat: Option<Seat>,
 }
 
 impl Server {
@@ -105,6 +111,7 @@ impl Server {
     /// Closes it, for this reason.
     pub(crate) fn close(mut self: Box<Self>, reason: impl Into<Cow<'static, str>>) {
         self.entry.reason = reason.into();
+        linger::close(self);
     }
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.
@@ -201,10 +208,8 @@ impl Server {
     }
 }
 
-/// A server that is told goodbye does not log a connection that was lost.
 impl Drop for Server {
     fn drop(&mut self) {
-        const GOODBYE: &[u8] = &[frontend::TERMINATE, 0, 0, 0, 4];
         if !self.is_at_rest() {
             return;
         }

@@ -22,6 +22,7 @@ use crate::login::{Channel, Cleartext, ClientExchange, ClientStep, Credential, P
 use crate::plan::{Manner, PoolPlan};
 use crate::prepared::OnServer;
 use crate::problem::Refusal;
+use crate::seats::Seat;
 use crate::seen::ServerEntry;
 use crate::socket::Socket;
 use crate::standing::Standing;
@@ -74,6 +75,7 @@ pub(crate) struct Making<'p> {
     pub(crate) credential: Credential,
     pub(crate) permit: Permit,
     pub(crate) shares: Vec<Share>,
+    pub(crate) seat: Option<Seat>,
     pub(crate) generation: u64,
     pub(crate) parameters: Vec<(String, String)>,
     /// What is known of the server.
@@ -243,6 +245,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         is_tainted: false,
         permit: making.permit,
         shares: making.shares,
+        seat: making.seat,
     };
     (server, login.welcome)
 }

@@ -68,7 +68,8 @@ outgrow_core::settings! {
         /// Connections to the server for each pair of database and user. Queries that run at the
         /// same time on a server with c cores and d disks are fastest with about 2 * c + d of
         /// them, whatever the number of clients: 5 to 10 for an instance of an application, and
-        /// more only make the server slower. Clients wait in line for the next that is free.
+        /// more only make the server slower. Clients wait in line for the next that is free. All
+        /// pools together have no more than `max_server_connections`.
         pub pool_size: u32 = 10, in 1..=100_000;
         /// Connections that are kept open even when nobody uses them.
         pub min_pool_size: u32 = 0, in 0..=100_000;
@@ -77,11 +78,26 @@ outgrow_core::settings! {
         pub reserve_pool_size: u32 = 0, in 0..=100_000;
         /// How long a client waits before the reserve is taken.
         pub reserve_pool_timeout: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
-        /// Most connections to one server, all databases and users together, so that some of its
-        /// `max_connections` are left for others. 0: no limit of its own.
+        /// Most connections to one server, all databases, users and services together, so that some
+        /// of its `max_connections` are left for others. 0: no limit of its own. More than the server
+        /// says that it takes, less what it reserves, are never made. When there are fewer than the
+        /// pools want, each has as many as the others, and who has more gives them up at the end of a
+        /// transaction; where there are fewer than pools, they take turns. During an upgrade both
+        /// processes together have no more. A check of the service is not counted.
         pub max_server_connections: u32 = 0, in 0..=100_000;
+        /// How many outgrows lead to the same servers. Each has this part of
+        /// `max_server_connections`, and of what the servers take.
+        pub edges: u32 = 1, in 1..=1_000;
         /// Most clients at a time. More are refused with SQLSTATE 53300.
         pub max_clients: u32 = 10_000, in 1..=10_000_000;
+        /// Most clients from one address at a time; 0: no limit. More are refused with SQLSTATE
+        /// 53300.
+        pub max_clients_per_address: u32 = 0, in 0..=10_000_000;
+        /// Most connections whose clients have not logged in yet. Who comes when there are as many
+        /// waits to be accepted; who has not logged in within 5 seconds is sent away for them.
+        pub max_logins: u32 = 1_000, in 1..=1_000_000;
+        /// How those are slowed down who fail to log in.
+        pub throttle: LoginThrottle = LoginThrottle::default();
         /// Most prepared statements on each connection to the server; the one that was unused for
         /// longest is closed. 0: named statements are passed on as they are, which works in
         /// `"session"` mode only.
@@ -98,6 +114,28 @@ outgrow_core::settings! {
         pub diagnosis: DiagnosisSettings = DiagnosisSettings::default();
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
+    }
+}
+
+outgrow_core::settings! {
+    /// How those are slowed down who fail to log in: by user and address together, and by address
+    /// alone, but never by user alone, or anybody could keep a user out. Users that exist are treated
+    /// as those that do not.
+    pub struct LoginThrottle {
+        /// Failures in a row of one user from one address that cost nothing.
+        pub free: u32 = 10, in 0..=1_000_000;
+        /// Failures from one address, whoever the user, that cost nothing.
+        pub free_of_address: u32 = 100, in 0..=1_000_000;
+        /// The wait after the first failure that costs; each further one doubles it. `"0s"`: nobody
+        /// waits.
+        pub first: Duration = Duration::from_millis(100), in Duration::ZERO..=Duration::from_secs(60);
+        /// The longest wait from one try to the next.
+        pub most: Duration = Duration::from_secs(1), in MILLI..=HOUR;
+        /// Who would have to wait for longer, since others from there wait as well, is refused with
+        /// SQLSTATE 53300.
+        pub patience: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
+        /// Without a failure for this long all is forgotten.
+        pub forget: Duration = Duration::from_secs(60), in MILLI..=DAY;
     }
 }
 
@@ -264,6 +302,11 @@ fn check_postgres(settings: &PostgresSettings, table: &mut TableReader<'_, '_>) 
         table.problem("listen", "nobody could connect", hint);
     }
     check_proxies(settings, table);
+    if settings.max_server_connections > 0 && settings.edges > settings.max_server_connections {
+        let message = "there is not one connection for each of the edges";
+        let hint = "max_server_connections is for all of them together";
+        table.problem("edges", message, hint);
+    }
     let verifies = settings.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
     if settings.auth == Auth::Cert && settings.auth_hba.is_none() && !verifies {
         let message = "no client is asked for a certificate";

@@ -8,7 +8,7 @@ use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
 use super::{Lsn, Report};
-use crate::inspect::connection;
+use crate::inspect::connection::{self, Patience};
 use crate::server::{Broken, Server};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
@@ -135,7 +135,7 @@ async fn connect(
     endpoint: &Arc<Endpoint>,
 ) -> Option<Server> {
     let (plan, credential) = worker.shared.any_login(service)?;
-    connection::connect(worker, &plan, credential, endpoint, None).await
+    connection::connect(worker, &plan, credential, endpoint, None, Patience::Some).await
 }
 
 #[cfg(test)]

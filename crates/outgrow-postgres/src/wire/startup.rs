@@ -16,6 +16,9 @@ pub const VERSION_3_0: u32 = code(3, 0);
 /// Protocol version 3.2 (Postgres 18): longer keys to cancel with.
 pub const VERSION_3_2: u32 = code(3, 2);
 
+/// The newest minor version that is spoken.
+pub const NEWEST_MINOR: u16 = 2;
+
 /// The longest secret of a cancel request, in bytes (version 3.2).
 const SECRET_LIMIT: usize = 256;
 

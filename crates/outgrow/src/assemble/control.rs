@@ -34,6 +34,7 @@ use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
+use super::postgres_overlap::Overlap;
 use super::postgres_tls::Encryptions;
 use super::register::Registrations;
 use super::view::View;
@@ -96,6 +97,7 @@ pub(super) struct Control {
     source: ConfigSource,
     listeners: Listeners,
     postgres: postgres::Tier,
+    overlap: Overlap,
     instances: Instances,
     /// Read by the view as well.
     discoveries: Arc<Mutex<Discoveries>>,
@@ -178,6 +180,7 @@ impl Control {
             &parts.box_name,
             parts.edge.shared.clock,
         );
+        let overlap = Overlap::from_keeper(&parts.hello);
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let view = View::new(&parts, asks, sources);
         let watch = std::mem::take(&mut parts.watch);
@@ -188,6 +191,7 @@ impl Control {
             source,
             listeners: Listeners::default(),
             postgres: postgres::Tier::default(),
+            overlap,
             instances,
             discoveries,
             registrations,
@@ -297,7 +301,9 @@ impl Control {
         };
         let settings = self.parts.config.postgres.as_ref();
         let tier = &mut self.postgres;
-        tier.apply(settings, files, encryptions, around).await?;
+        let overlap = &self.overlap;
+        tier.apply(settings, files, encryptions, overlap, around)
+            .await?;
         self.view.set_postgres(self.postgres.shared());
         Ok(())
     }
@@ -392,7 +398,10 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
-            KeeperMessage::Kept { key, value } => self.leader.hear(&key, value),
+            KeeperMessage::Kept { key, value } => {
+                self.overlap.hear(&key, value.clone());
+                self.leader.hear(&key, value);
+            }
             KeeperMessage::InFlight { instances } => self.instances.note_elsewhere(instances),
             KeeperMessage::UpgradeResult { ok, message } => {
                 for waiting in self.upgrading.drain(..) {
@@ -421,6 +430,7 @@ impl Control {
         let now = self.parts.edge.shared.clock.now();
         self.discoveries().step(&self.parts.registry, now);
         self.step_boxes(now).await;
+        self.step_overlap(now).await;
         if self.drain.is_some() {
             self.show_instances();
             self.tell_in_flight().await;

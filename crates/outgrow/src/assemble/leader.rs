@@ -5,7 +5,7 @@
 //! Whether the lease is held is asked with the time of the moment, at each step and by whoever reads
 //! the state: never taken from what was true a moment ago.
 
-mod command;
+pub(super) mod command;
 mod kept;
 mod phase;
 mod view;

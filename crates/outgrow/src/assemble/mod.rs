@@ -17,6 +17,7 @@ mod measure;
 mod numbers;
 mod postgres;
 mod postgres_files;
+mod postgres_overlap;
 mod postgres_tls;
 mod prepare;
 mod readiness;
@@ -27,4 +28,5 @@ mod view;
 mod watch;
 
 pub use certificates::check as check_certificates;
+pub use postgres_files::check as check_postgres_files;
 pub use start::data;

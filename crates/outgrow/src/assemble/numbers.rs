@@ -2,7 +2,9 @@
 
 mod boxes;
 mod diagnosis;
+pub(super) mod logins;
 pub(super) mod postgres;
+mod seats;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

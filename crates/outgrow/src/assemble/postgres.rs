@@ -10,12 +10,15 @@ use outgrow_message::Ledger;
 use outgrow_postgres::diagnosis::Thresholds;
 use outgrow_postgres::diagnosis::server::replicas::Limits as LagLimits;
 use outgrow_postgres::events::{Level, Outlet, Topic};
+use outgrow_postgres::login::throttle::ThrottleSettings;
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
     DatabasePlan, Hosts, House, InspectPlan, Limits, Plan, ReadsPlan, Times, UserPlan,
 };
+use outgrow_postgres::seats::Terms;
 use outgrow_postgres::settings::{
-    ClientMode, DatabaseSettings, DiagnosisSettings, PostgresSettings, ReadsFrom, UserSettings,
+    ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle, PostgresSettings, ReadsFrom,
+    UserSettings,
 };
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
@@ -24,6 +27,7 @@ use outgrow_upstream::Registry;
 use super::listeners::{Sockets, postgres_key};
 use super::log;
 use super::postgres_files::Files;
+use super::postgres_overlap::Overlap;
 use super::postgres_tls::Encryptions;
 
 /// The tier, once it was wanted.
@@ -71,11 +75,13 @@ impl Tier {
         settings: Option<&PostgresSettings>,
         files: Files,
         encryptions: &Encryptions,
+        overlap: &Overlap,
         around: Surroundings<'_>,
     ) -> Result<(), String> {
         if self.running.is_none() && settings.is_some() {
             let shared = Shared::new(around.clock, Arc::clone(around.ledger), around.workers);
             shared.set_outlet(Arc::new(Lines));
+            overlap.begin(Some(&shared));
             let started = Postgres::start(shared);
             self.running = Some(started.map_err(|error| format!("no thread: {error}"))?);
         }
@@ -207,6 +213,14 @@ fn house(settings: &PostgresSettings) -> House {
         auth_user: settings.auth_user.clone(),
         auth_query: settings.auth_query.clone(),
         max_clients: settings.max_clients,
+        seats: Terms {
+            most: settings.max_server_connections,
+            edges: settings.edges,
+            learns: true,
+        },
+        max_address_clients: settings.max_clients_per_address,
+        max_newcomers: settings.max_logins,
+        throttle: throttle(&settings.throttle),
         followed: Followed::default(),
         ignored: settings.ignore_startup_parameters.clone(),
         ignores_options: false,
@@ -292,6 +306,18 @@ fn database_plan(
         auth_database: None,
         auth_query: None,
         is_disabled: false,
+    })
+}
+
+fn throttle(settings: &LoginThrottle) -> Option<ThrottleSettings> {
+    (!settings.first.is_zero()).then(|| ThrottleSettings {
+        free: settings.free,
+        free_of_address: settings.free_of_address,
+        first: settings.first,
+        most: settings.most.max(settings.first),
+        patience: settings.patience,
+        forget: settings.forget,
+        ..ThrottleSettings::default()
     })
 }
 

@@ -10,6 +10,8 @@ use outgrow_postgres::login::hba::{Hba, Maps};
 use outgrow_postgres::login::{Credential, Secret, UserList};
 use outgrow_postgres::settings::PostgresSettings;
 
+use crate::config::Config;
+
 /// The largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
@@ -79,6 +81,14 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// Whether a start could read everything that `[postgres]` names: users, secrets, rules.
+///
+/// # Errors
+/// All that is wrong, a line each.
+pub fn check(config: &Config) -> Result<(), String> {
+    Files::read(config.postgres.as_ref()).map(|_| ())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

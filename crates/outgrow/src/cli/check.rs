@@ -29,8 +29,14 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     match ConfigSource::File(args.file.clone()).load(look(args.json)) {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
-            if let Err(problems) = crate::assemble::check_certificates(&config) {
-                for problem in problems.lines() {
+            // Everything that a start would read.
+            let read = [
+                crate::assemble::check_certificates(&config),
+                crate::assemble::check_postgres_files(&config),
+            ];
+            let problems: Vec<String> = read.into_iter().filter_map(Result::err).collect();
+            if !problems.is_empty() {
+                for problem in problems.iter().flat_map(|problem| problem.lines()) {
                     if args.json {
                         let line = serde_json::json!({ "severity": "error", "message": problem });
                         eprintln!("{line}");

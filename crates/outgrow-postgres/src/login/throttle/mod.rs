@@ -99,6 +99,13 @@ impl Throttle {
         }
     }
 
+    /// Goes on with other settings.
+    pub fn set(&mut self, settings: &ThrottleSettings) {
+        if self.settings != *settings {
+            self.settings = settings.clone();
+        }
+    }
+
     /// What to do with a client that is about to log in.
     pub fn judge(&mut self, source: Source<'_>, user: &str, now: Ticks) -> Judgement {
         let mut turn = now;

@@ -40,6 +40,19 @@ impl Control {
         });
     }
 
+    /// Two processes together must not have more connections to a database than one may.
+    pub(super) async fn step_overlap(&mut self, now: Ticks) {
+        let shared = self.postgres.shared();
+        let message = match self.drain.as_ref().map(|drain| drain.reason) {
+            None => self.overlap.step(shared.as_deref(), now),
+            Some(DrainReason::Upgrade) => self.overlap.leave(shared.as_deref()),
+            Some(DrainReason::Stop) => None,
+        };
+        if let Some(message) = message {
+            self.tell(&message).await;
+        }
+    }
+
     /// After an upgrade the next process must not stop an instance under requests that are still
     /// this one's.
     pub(super) async fn tell_in_flight(&mut self) {

@@ -30,13 +30,23 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// A command's process group, as the next data process finds it: its number alone may be another's
 /// by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Group {
+pub(in super::super) struct Group {
     pid: i32,
     /// When its first process was started, in the kernel's units.
     started: u64,
 }
 
 impl Group {
+    /// That of this process.
+    pub(in super::super) fn own() -> Option<Self> {
+        Self::of(rustix::process::getpid())
+    }
+
+    /// Whether its first process is still there.
+    pub(in super::super) fn is_there(self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+
     fn of(pid: Pid) -> Option<Self> {
         let pid = pid.as_raw_nonzero().get();
         let started = started(pid)?;
@@ -45,7 +55,7 @@ impl Group {
 
     /// Kills it, if its first process is still there. Without that the command was over.
     pub(super) fn end(self) {
-        if started(self.pid) == Some(self.started) {
+        if self.is_there() {
             kill(Pid::from_raw(self.pid));
         }
     }

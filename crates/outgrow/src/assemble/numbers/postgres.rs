@@ -13,7 +13,7 @@ use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
 
-use super::{Numbers, diagnosis};
+use super::{Numbers, diagnosis, logins, seats};
 
 type Read = fn(&PoolState) -> u32;
 type Count = fn(&PoolNumbers) -> &Counter;
@@ -149,6 +149,8 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     }
     let help = "Seconds since the primary was where a replica is now.";
     families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
+    families.extend(seats::families(shared));
+    families.extend(logins::families(shared));
     families.extend(diagnosis::families(shared));
     families
 }
@@ -243,6 +245,8 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "clients": shared.clients(),
         "pools": pools,
         "servers": servers,
+        "connections": seats::state(shared),
+        "logins": logins::state(shared),
         "findings": diagnosis::findings(shared, now),
         "statements": diagnosis::statements(shared, now),
     })

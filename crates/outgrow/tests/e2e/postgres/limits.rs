@@ -240,36 +240,6 @@ fn one_database_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-#[ignore = "max_server_connections of [postgres] is not enforced yet"]
-fn one_server_has_no_more_connections_than_it_may() {
-    let settings = "pool_size = 3\nmax_server_connections = 4\n\
-                    [postgres.database.postgres]\n\
-                    [postgres.database.second]\nname = \"postgres\"";
-    let Some(tier) = Tier::start(settings) else {
-        return;
-    };
-    let mut direct = tier.direct();
-    let start = |database: &str| Session::of(tier.address(), database).expect("let in");
-    let mut all: Vec<_> = [
-        "postgres", "postgres", "postgres", "second", "second", "second",
-    ]
-    .map(start)
-    .into_iter()
-    .collect();
-    for client in &mut all {
-        client
-            .send(&message::query("SELECT pg_sleep(1)"))
-            .expect("sent");
-    }
-    let mut most = 0;
-    for client in &mut all {
-        most = most.max(connections(&mut direct));
-        client.answer().expect("its turn");
-    }
-    assert!(most <= 4, "{most} at a time");
-}
-
-#[test]
 fn what_a_start_asks_for_and_cannot_have_is_told() {
     let Some(tier) = Tier::start("") else {
         return;

@@ -14,9 +14,11 @@ mod diagnosis;
 mod extended;
 mod inspect;
 mod limits;
+mod logins;
 mod modes;
 mod newcomers;
 mod prepared;
+mod seats;
 mod settings;
 mod vanish;
 
@@ -53,6 +55,20 @@ impl Tier {
         let database = databases::postgres_with("host all all 127.0.0.1/32 trust", of_server);
         let database = database.expect("Postgres starts");
         let outgrow = Launch::config(&config(settings, database.address())).start();
+        let outgrow = outgrow.expect("outgrow starts");
+        Some(Self { outgrow, database })
+    }
+
+    /// One that asks clients for what `auth` says.
+    pub(crate) fn start_asking(auth: &str, settings: &str) -> Option<Self> {
+        if !is_there(databases::has_postgres(), "postgresql") {
+            return None;
+        }
+        let database = databases::postgres("host all all 127.0.0.1/32 trust");
+        let database = database.expect("Postgres starts");
+        let config = config(settings, database.address());
+        let config = config.replace("\"trust\"", &format!("\"{auth}\""));
+        let outgrow = Launch::config(&config).start();
         let outgrow = outgrow.expect("outgrow starts");
         Some(Self { outgrow, database })
     }

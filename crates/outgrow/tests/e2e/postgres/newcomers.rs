@@ -27,6 +27,44 @@ fn checked(text: &str) -> String {
 }
 
 #[test]
+fn a_check_reads_what_a_start_would() {
+    let usual = "[postgres]\nlisten = [\"127.0.0.1:6432\"]\nservice = \"db\"\nUSERS\n\
+                 [service.db]\nendpoints = [\"127.0.0.1:5432\"]\n";
+    let folder = Folder::new("lists").expect("a folder");
+    let named = |key: &str, name: &str, text: &str| {
+        let path = folder.write(name, text).expect("written");
+        usual.replace("USERS", &format!("{key} = \"{}\"", path.display()))
+    };
+    let good = named("auth_file", "good.txt", "\"alice\" \"secret\"\n");
+    assert!(!checked(&good).contains("error"), "{}", checked(&good));
+    for (text, words) in [
+        (
+            usual.replace("USERS", "auth_file = \"/nowhere/users.txt\""),
+            "/nowhere/users.txt cannot be read",
+        ),
+        (
+            named("auth_file", "bad.txt", "\"alice\" secret\n"),
+            "bad.txt",
+        ),
+        (
+            named("auth_hba", "hba.conf", "host all all nonsense\n"),
+            "hba.conf",
+        ),
+        (
+            format!(
+                "{}[postgres.user.bob]\npassword = \"SCRAM-SHA-256$x\"\n",
+                usual.replace("USERS", "")
+            ),
+            "postgres.user.bob.password",
+        ),
+    ] {
+        let told = checked(&text);
+        assert!(told.contains(words), "{words}: {told}");
+        assert!(!told.contains("good:"), "{told}");
+    }
+}
+
+#[test]
 fn a_configuration_that_is_wrong_is_told_with_what_to_do() {
     let usual = "[postgres]\nlisten = [\"127.0.0.1:6432\"]\nservice = \"db\"\n\
                  [service.db]\nendpoints = [\"127.0.0.1:5432\"]\n";
