@@ -33,12 +33,20 @@ pub(crate) struct Settings(Vec<Setting>);
 
 /// The three settings that `SET SESSION CHARACTERISTICS` is about.
 const CHARACTERISTICS: &[u8] = b"session characteristics";
+/// Setting or resetting this one ends the role that was set.
+const AUTHORIZATION: &[u8] = b"session_authorization";
+const ROLE: &[u8] = b"role";
 
 impl Settings {
     /// Whether one of them decides what transactions are.
     pub(crate) fn decide_transactions(&self) -> bool {
         let mut names = self.0.iter().map(|setting| &*setting.name);
         names.any(|name| name == CHARACTERISTICS || name.starts_with(b"default_transaction"))
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let setting = self.0.iter().find(|setting| *setting.name == *name);
+        setting.map(|setting| &*setting.statement)
     }
 
     fn set(&mut self, name: &[u8], statement: Option<Arc<[u8]>>) {
@@ -62,17 +70,27 @@ impl Settings {
         if self == server {
             return false;
         }
-        let is_here = |name: &[u8]| self.0.iter().any(|own| *own.name == *name);
+        // Who it acts for goes first and comes last: what was set by one may not be said by another.
+        let acts = |name: &[u8]| name == AUTHORIZATION || name == ROLE;
+        for name in [AUTHORIZATION, ROLE] {
+            if server.get(name).is_some() {
+                write_reset(name, sql);
+            }
+        }
         for other in &server.0 {
-            if !is_here(&other.name) {
+            if self.get(&other.name).is_none() && !acts(&other.name) {
                 write_reset(&other.name, sql);
             }
         }
-        for own in &self.0 {
-            if !server.0.contains(own) {
-                sql.extend_from_slice(&own.statement);
-                sql.push(b';');
-            }
+        let is_missing = |own: &&Setting| !acts(&own.name) && !server.0.contains(own);
+        let others = self.0.iter().filter(is_missing);
+        let statements = others.map(|own| &*own.statement);
+        let last = [AUTHORIZATION, ROLE]
+            .into_iter()
+            .filter_map(|name| self.get(name));
+        for statement in statements.chain(last) {
+            sql.extend_from_slice(statement);
+            sql.push(b';');
         }
         true
     }
@@ -195,9 +213,7 @@ impl Session {
             Kind::RollbackTo => self.roll_back_to(name),
             Kind::Set => self.set(name, written, followed),
             Kind::SetCharacteristics => self.set(CHARACTERISTICS, written, followed),
-            Kind::Reset if !is_followed(name, followed) => {
-                self.changes.push(Change::Set(name.into(), None));
-            }
+            Kind::Reset if !is_followed(name, followed) => self.change(name, None),
             Kind::ResetAll | Kind::DiscardAll => self.changes.push(Change::ResetAll),
             _ if statement.sets_by_function => {
                 for call in setting_calls(text, lexing, statement.range.clone()) {
@@ -216,8 +232,14 @@ impl Session {
             self.pins.insert(Pin::Setting);
             return;
         }
-        self.changes
-            .push(Change::Set(name.into(), Some(written.into())));
+        self.change(name, Some(written.into()));
+    }
+
+    fn change(&mut self, name: &[u8], statement: Option<Arc<[u8]>>) {
+        if name == AUTHORIZATION {
+            self.changes.push(Change::Set(ROLE.into(), None));
+        }
+        self.changes.push(Change::Set(name.into(), statement));
     }
 
     fn call(&mut self, call: &SettingCall, followed: &Followed) {
@@ -237,8 +259,7 @@ impl Session {
         statement.push(b',');
         write_literal(value, &mut statement);
         statement.extend_from_slice(b",false)");
-        self.changes
-            .push(Change::Set(name.into(), Some(statement.into())));
+        self.change(&name, Some(statement.into()));
     }
 
     fn roll_back_to(&mut self, name: &[u8]) {
@@ -354,6 +375,21 @@ mod tests {
             "SELECT pg_catalog.set_config('search_path','it''s',false);",
         );
         check(&[("SELECT set_config('search_path', 'x', true)", 'I')], "");
+        check(
+            &[("SET ROLE a", 'I'), ("RESET SESSION AUTHORIZATION", 'I')],
+            "",
+        );
+        check(
+            &[("SET ROLE a; SET SESSION AUTHORIZATION b; SET ROLE c", 'I')],
+            "SET SESSION AUTHORIZATION b;SET ROLE c;",
+        );
+        check(
+            &[
+                ("SET ROLE a", 'I'),
+                ("BEGIN; SET SESSION AUTHORIZATION b; ROLLBACK", 'I'),
+            ],
+            "SET ROLE a;",
+        );
     }
 
     #[test]
@@ -376,6 +412,26 @@ mod tests {
         check(&one, &Settings::default(), "SET work_mem=1;");
         check(&Settings::default(), &one, "RESET \"work_mem\";");
         check(&one, &other, "RESET \"my\".\"x\";SET work_mem=1;");
+        let role = ("role", "SET ROLE c");
+        let alone = settings(&[role]);
+        let both = settings(&[
+            ("session_authorization", "SET SESSION AUTHORIZATION b"),
+            role,
+        ]);
+        check(
+            &both,
+            &alone,
+            "RESET \"role\";SET SESSION AUTHORIZATION b;SET ROLE c;",
+        );
+        let ended = "RESET \"session_authorization\";RESET \"role\";";
+        check(&alone, &both, &format!("{ended}SET ROLE c;"));
+        let more = settings(&[role, ("log_statement", "SET log_statement=1")]);
+        check(
+            &more,
+            &alone,
+            "RESET \"role\";SET log_statement=1;SET ROLE c;",
+        );
+        check(&Settings::default(), &alone, "RESET \"role\";");
     }
 
     #[test]

@@ -84,14 +84,12 @@ impl Pin {
     /// `None` where the server cannot tell.
     pub fn question(self) -> Option<&'static str> {
         match self {
+            // Whatever lies in a schema depends on it: tables, functions, types, statistics, all.
             Self::Temporary => Some(
-                "SELECT pg_catalog.pg_my_temp_schema() <> 0 AND (\
-                 EXISTS (SELECT FROM pg_catalog.pg_class \
-                 WHERE relnamespace = pg_catalog.pg_my_temp_schema()) OR \
-                 EXISTS (SELECT FROM pg_catalog.pg_proc \
-                 WHERE pronamespace = pg_catalog.pg_my_temp_schema()) OR \
-                 EXISTS (SELECT FROM pg_catalog.pg_type \
-                 WHERE typnamespace = pg_catalog.pg_my_temp_schema()))",
+                "SELECT pg_catalog.pg_my_temp_schema() <> 0 AND EXISTS (\
+                 SELECT FROM pg_catalog.pg_depend \
+                 WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+                 AND refobjid = pg_catalog.pg_my_temp_schema())",
             ),
             Self::HoldCursor => {
                 Some("SELECT EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)")
