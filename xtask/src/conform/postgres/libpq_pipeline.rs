@@ -86,7 +86,7 @@ fn play(program: &Path, test: &str, address: SocketAddr, trace: &Path) -> anyhow
 }
 
 /// The installed Postgres: `15` and `15.18`.
-fn version() -> anyhow::Result<(String, String)> {
+pub(super) fn version() -> anyhow::Result<(String, String)> {
     let postgres = postgres::program("postgres")?;
     let said = command::output(Command::new(postgres).arg("--version"))?;
     let mut words = said.split_whitespace();

@@ -7,6 +7,7 @@ mod clients;
 mod debian;
 mod libpq_pipeline;
 mod pgproto;
+mod regress;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,23 +25,34 @@ use crate::workspace::Workspace;
 /// A suite.
 pub(super) struct Suite {
     pub(super) name: &'static str,
+    /// Connections that its clients share.
+    connections: usize,
     /// Runs it: files of its own, an unpacked source that was given, and the two addresses.
     run: fn(&Path, Option<PathBuf>, &Pair) -> anyhow::Result<Verdict>,
 }
 
 /// All of them.
-pub(super) const SUITES: [Suite; 3] = [
+pub(super) const SUITES: [Suite; 4] = [
     Suite {
         name: "libpq-pipeline",
+        connections: POOL,
         run: libpq_pipeline::run,
     },
     Suite {
         name: "pgproto",
+        connections: POOL,
         run: pgproto::run,
     },
     Suite {
         name: "postgres-clients",
+        connections: POOL,
         run: clients::run,
+    },
+    Suite {
+        name: "postgres-regress",
+        // Tests that run side by side keep their connections once they have temporary tables.
+        connections: 2 * POOL + regress::AT_ONCE,
+        run: regress::run,
     },
 ];
 
@@ -54,7 +66,7 @@ pub(super) fn run(
     let folder = workspace.target.join("conform").join(suite.name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let binary = binary::given_or_built(workspace, given)?;
-    let pair = Pair::start(&binary)?;
+    let pair = Pair::start(&binary, suite.connections)?;
     (suite.run)(&folder, source, &pair).with_context(|| {
         let said = pair.running.last_lines();
         format!(
@@ -73,12 +85,12 @@ pub(super) struct Pair {
     _folder: Folder,
 }
 
-/// Connections that clients share.
+/// Connections that clients of most suites share.
 const POOL: usize = 5;
 
 impl Pair {
     /// Starts both and waits until a client is let in.
-    fn start(binary: &Path) -> anyhow::Result<Self> {
+    fn start(binary: &Path, connections: usize) -> anyhow::Result<Self> {
         let server = Server::start(&["max_connections=200".to_owned()], None)?;
         let folder = Folder::create("conform")?;
         let [pooled, admin] = [postgres::free_address()?, postgres::free_address()?];
@@ -91,7 +103,7 @@ listen = "{admin}"
 listen = ["{pooled}"]
 service = "db"
 auth = "trust"
-pool_size = {POOL}
+pool_size = {connections}
 
 [postgres.user.postgres]
 
