@@ -7,6 +7,7 @@
 pub mod listen;
 pub mod proxy_header;
 pub mod stream;
+mod ticker;
 pub mod transport;
 pub mod wheel;
 pub mod workers;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::listen::Socket;
+use crate::ticker::Ticker;
 use crate::wheel::{SLOT, Wheel};
 
 /// Connections that wait to be taken over by a worker.
@@ -213,8 +214,9 @@ async fn run<T: Tier>(tier: Arc<T>, mut inbox: Inbox<T>, clock: Clock) {
 async fn turn<T: Tier>(tier: Arc<T>, clock: Clock) {
     let mut turns = 0_u32;
     let mut expected = clock.now() + SLOT;
+    let ticker = Ticker::new();
     loop {
-        tokio::time::sleep_until(clock.instant(expected).into()).await;
+        ticker.tick().await;
         let now = clock.now();
         let lag = now.since(expected);
         expected = now + SLOT;
