@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use crate::budget::{Of, Share};
 use crate::client::{Identity, Moved};
 use crate::diagnosis::look::Looks;
+use crate::diagnosis::repeats::suspects::Suspects;
 use crate::diagnosis::statements::Table;
 use crate::events::{Level, Topic};
 use crate::inspect;
@@ -50,6 +51,8 @@ pub(crate) struct Worker {
     texts: Mutex<Texts>,
     /// What statements cost.
     pub(crate) records: Mutex<Table>,
+    /// Queries that may be executed for each row of another one's result.
+    pub(crate) suspects: Mutex<Suspects>,
     /// What was seen at the last look at what pools are used for.
     pub(crate) looks: Mutex<Looks>,
     /// What is known of databases whose reads go to replicas.
@@ -73,6 +76,7 @@ impl Worker {
             statements: Statements::default(),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
             records: Mutex::new(Table::new(0)),
+            suspects: Mutex::default(),
             looks: Mutex::default(),
             reads: Mutex::default(),
             mailboxes: OnceLock::new(),

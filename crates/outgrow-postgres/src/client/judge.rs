@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Client;
 use super::watch::Watchable;
 use crate::answers::{Due, Effect, Local};
+use crate::diagnosis::repeats::values;
 use crate::diagnosis::statements::Class;
 use crate::events::{Level, Topic};
 use crate::flow::{Flow, LARGEST};
@@ -172,8 +173,14 @@ impl Client {
         } else {
             None
         };
+        let is_sampled = record.as_ref().is_some_and(|record| {
+            let seen = &self.identity.entry.seen;
+            let values = || values::of_text(text, self.lexing);
+            self.watched
+                .follow(&self.worker, seen, record, text, values)
+        });
         if !following.is_on {
-            server.watch.ask_alone(record);
+            server.watch.ask_alone(record, is_sampled);
             server.answers.push(Due::Query(None));
             self.up.pass(whole);
             return;
@@ -191,7 +198,7 @@ impl Client {
             server.answers.push(Due::Local(Local::Deallocated));
             return;
         }
-        server.watch.ask_alone(record);
+        server.watch.ask_alone(record, is_sampled);
         server.answers.push(Due::Query(effect));
         self.up.pass(whole);
     }
@@ -395,7 +402,15 @@ impl Client {
                 None if name.is_empty() => self.watched.unnamed(),
                 None => None,
             };
-            self.watched.bind(portal, record);
+            let is_whole = unread.len() >= whole;
+            let is_sampled = record.as_ref().filter(|_| is_whole).is_some_and(|record| {
+                let seen = &self.identity.entry.seen;
+                let text = known.as_ref().map_or(&b""[..], |known| &known.query);
+                let values = || values::of_bind(&body[length..]);
+                self.watched
+                    .follow(&self.worker, seen, record, text, values)
+            });
+            self.watched.bind(portal, record, is_sampled);
         }
         let changes_something = match &known {
             Some(statement) => statement.effect.is_some(),

@@ -303,6 +303,16 @@ impl<'r> Relay<'r> {
         }
     }
 
+    /// Looks at a message of a result that is sampled.
+    #[cold]
+    fn sample(&mut self, header: Header) {
+        let body = &self.server.down.unread()[HEADER_BYTES..header.whole()];
+        if matches!(header.tag, backend::DATA_ROW | backend::ROW_DESCRIPTION) {
+            let worker = &self.client.worker;
+            self.client.watched.sample(worker, header.tag, body);
+        }
+    }
+
     fn server_gone(&self) -> End {
         if let Some(end) = self.lost_trial() {
             return end;
@@ -349,6 +359,8 @@ impl<'r> Relay<'r> {
             }
             if was_ours && header.tag == backend::DATA_ROW && is_whole {
                 self.note_answer(header);
+            } else if self.server.watch.takes_rows() && is_whole {
+                self.sample(header);
             }
             if is_whole
                 && header.tag != backend::DATA_ROW
@@ -473,9 +485,11 @@ impl<'r> Relay<'r> {
         let numbers = &self.client.pool.numbers;
         self.last_word = now;
         let is_inside = server.transaction != transaction::NONE;
-        let _ended = server
-            .watch
-            .ready(now, is_inside, server.answers.is_empty());
+        let is_last = server.answers.is_empty();
+        if let Some(ended) = server.watch.ready(now, is_inside, is_last) {
+            let worker = &self.client.worker;
+            self.client.watched.ended(worker, &ended, now);
+        }
         let pins = self.client.session.pins().bits();
         server.entry.seen.doing.set_pins(pins);
         if server.answers.is_empty()

@@ -3,15 +3,23 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Client;
+use crate::diagnosis::repeats::Recent;
+use crate::diagnosis::repeats::suspects::Ticket;
+use crate::diagnosis::repeats::values::{Hashes, MOST_VALUES};
 use crate::diagnosis::statements::{Class, MOST_TEXT, New, Record, Scope};
+use crate::diagnosis::watch::Ended;
+use crate::diagnosis::{Finding, look, origin};
 use crate::pool::Pool;
 use crate::prepared::{Found, Statement};
+use crate::seen::ClientSeen;
 use crate::server::Server;
 use crate::sql::cache::Known;
 use crate::sql::fingerprint::normalised;
+use crate::wire::backend;
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::read;
 use crate::worker::Worker;
+use outgrow_core::Ticks;
 
 /// Most named portals whose statements are known at a time.
 const MOST_PORTALS: usize = 16;
@@ -28,6 +36,13 @@ pub(super) struct Watched {
     /// That of the unnamed portal.
     bound: Option<Arc<Record>>,
     portals: Option<Box<Portals>>,
+    /// Whether the rows of the unnamed portal are to be looked at.
+    samples_bound: bool,
+    /// The result whose values are compared with what follows.
+    sampling: Option<Ticket>,
+    /// Executions for one result before that is told; 0: never.
+    repeats: u32,
+    recent: Recent,
 }
 
 /// A text, as far as statistics need it.
@@ -75,12 +90,95 @@ impl Watched {
         let records = worker.records.lock();
         let mut records = records.unwrap_or_else(PoisonError::into_inner);
         // The worker may not have followed the newest plan yet.
-        records.set_limit(limits.map_or(0, |limits| limits.statements));
+        records.set_limit(limits.as_ref().map_or(0, |limits| limits.statements));
         Self {
             scope: records.scope(&pool.database, &pool.user),
             unnamed: None,
             bound: None,
             portals: None,
+            samples_bound: false,
+            sampling: None,
+            repeats: limits.map_or(0, |limits| limits.repeats),
+            recent: Recent::default(),
+        }
+    }
+
+    /// A statement is about to be executed: compares its values with those of the result before it,
+    /// where that is sampled. Whether its own result is to be sampled.
+    #[inline]
+    pub(super) fn follow(
+        &mut self,
+        worker: &Worker,
+        seen: &ClientSeen,
+        record: &Arc<Record>,
+        text: &[u8],
+        values: impl FnOnce() -> [Hashes; MOST_VALUES],
+    ) -> bool {
+        if self.sampling.is_none() && !record.is_suspected() {
+            return false;
+        }
+        let now = worker.now();
+        let suspects = worker.suspects.lock();
+        let mut suspects = suspects.unwrap_or_else(PoisonError::into_inner);
+        if let Some(ticket) = self.sampling {
+            let is_over = self.recent.is_over(now);
+            match suspects.sample(ticket) {
+                Some(sample) if is_over || sample.parent == record.number => {
+                    suspects.end(ticket);
+                    self.sampling = None;
+                }
+                Some(sample) if sample.follows(record.number) => {
+                    let number = record.number;
+                    let found = suspects.execute(ticket, number, values(), self.repeats, now);
+                    drop(suspects);
+                    if let Some(finding) = found {
+                        let told = origin::read(text).or_else(|| finding.origin.clone());
+                        let origin = Some(look::origin(seen, told));
+                        worker.shared.find(Finding { origin, ..finding });
+                    }
+                    return false;
+                }
+                Some(_) => {}
+                None => self.sampling = None,
+            }
+        }
+        if self.sampling.is_none() && record.is_suspected() {
+            self.sampling = suspects.begin(record.number, now);
+            return self.sampling.is_some();
+        }
+        false
+    }
+
+    /// A message of a result that is sampled.
+    #[cold]
+    pub(super) fn sample(&mut self, worker: &Worker, tag: u8, body: &[u8]) {
+        let suspects = worker.suspects.lock();
+        let mut suspects = suspects.unwrap_or_else(PoisonError::into_inner);
+        if let Some(sample) = self.sampling.and_then(|ticket| suspects.sample(ticket)) {
+            match tag {
+                backend::DATA_ROW => sample.row(body),
+                _ => sample.describe(body),
+            }
+        }
+    }
+
+    /// A statement was executed, and returned so many rows.
+    #[inline]
+    pub(super) fn ended(&mut self, worker: &Worker, (record, rows): &Ended, now: Ticks) {
+        if self.repeats == 0 || record.class != Class::Query {
+            return;
+        }
+        let first = self.recent.note(record.number, *rows, self.repeats, now);
+        if let Some(first) = first {
+            let find = |number| {
+                let records = worker.records.lock();
+                let records = records.unwrap_or_else(PoisonError::into_inner);
+                let found = records.all().find(|one| one.number as u32 == number);
+                found.cloned()
+            };
+            let suspects = worker.suspects.lock();
+            let mut suspects = suspects.unwrap_or_else(PoisonError::into_inner);
+            suspects.suspect(record, first, find, now);
         }
     }
 
@@ -96,9 +194,10 @@ impl Watched {
 
     /// A portal is made of a statement.
     #[inline]
-    pub(super) fn bind(&mut self, portal: &[u8], record: Option<Arc<Record>>) {
+    pub(super) fn bind(&mut self, portal: &[u8], record: Option<Arc<Record>>, is_sampled: bool) {
         if portal.is_empty() {
             self.bound = record;
+            self.samples_bound = is_sampled;
             return;
         }
         let portals = self.portals.get_or_insert_default();
@@ -141,13 +240,15 @@ impl Client {
 
     /// Takes note that a portal is to be executed.
     #[inline]
-    pub(super) fn watch_execute(&self, server: &mut Server, header: Header) {
+    pub(super) fn watch_execute(&mut self, server: &mut Server, header: Header) {
         let body = self.up.unread().get(HEADER_BYTES..header.whole());
         let portal = body.and_then(read::text);
         if let Some((portal, _)) = portal
             && let Some(record) = self.watched.of_portal(portal)
         {
-            server.watch.ask(record);
+            let is_unnamed = portal.is_empty();
+            let is_sampled = is_unnamed && std::mem::take(&mut self.watched.samples_bound);
+            server.watch.ask(record, is_sampled);
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod finding;
 pub(crate) mod holders;
 pub(crate) mod look;
 pub(crate) mod origin;
+pub(crate) mod repeats;
 pub mod server;
 pub(crate) mod slow;
 pub mod statements;

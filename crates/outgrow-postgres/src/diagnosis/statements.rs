@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use outgrow_core::Ticks;
@@ -134,6 +134,8 @@ pub(crate) struct Record {
     origin: Mutex<Option<Origin>>,
     /// Calls and time at the last look.
     looked: [AtomicU64; 2],
+    /// Whether something may be executed for each row of its result.
+    is_suspected: AtomicBool,
 }
 
 impl Record {
@@ -171,6 +173,17 @@ impl Record {
     pub(crate) fn origin(&self) -> Option<Origin> {
         let origin = self.origin.lock();
         origin.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says whether something may be executed for each row of its result.
+    pub(crate) fn suspect(&self, is_suspected: bool) {
+        self.is_suspected.store(is_suspected, Ordering::Relaxed);
+    }
+
+    /// Whether something may be.
+    #[inline]
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.is_suspected.load(Ordering::Relaxed)
     }
 
     /// As findings show it.
@@ -347,6 +360,7 @@ impl Table {
             last: AtomicU64::new(0),
             origin: Mutex::default(),
             looked: [const { AtomicU64::new(0) }; 2],
+            is_suspected: AtomicBool::new(false),
         });
         record.note_origin(new.text);
         self.records.insert(key, Arc::clone(&record));

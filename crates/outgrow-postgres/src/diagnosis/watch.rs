@@ -92,6 +92,8 @@ struct UnderWay {
     has_failed: bool,
     /// When it ended, where another one of its series follows.
     ended: Option<Ticks>,
+    /// Whether its rows are looked at.
+    is_sampled: bool,
 }
 
 /// What is under way on a connection.
@@ -110,6 +112,8 @@ pub(crate) struct Watch {
     waited_micros: u64,
     /// The last one that was executed in the transaction.
     last: Option<Arc<Record>>,
+    /// Whether there is one among them whose rows are looked at.
+    samples: bool,
     idle_since: Option<Ticks>,
 }
 
@@ -128,6 +132,7 @@ impl Watch {
             began: Ticks(0),
             waited_micros: 0,
             last: None,
+            samples: false,
             idle_since: None,
         }
     }
@@ -148,13 +153,22 @@ impl Watch {
         self.ended = 0;
         self.answered = self.asked;
         self.last = None;
+        self.samples = false;
         self.idle_since = None;
         self.waited_micros = 0;
     }
 
-    /// A statement is to be sent.
+    /// Whether the rows that come now are to be looked at.
     #[inline]
-    pub(crate) fn ask(&mut self, record: Arc<Record>) {
+    pub(crate) fn takes_rows(&self) -> bool {
+        let running = || self.under_way.get(self.ended);
+        self.samples && running().is_some_and(|one| one.is_sampled)
+    }
+
+    /// A statement is to be sent; whether its rows are to be looked at.
+    #[inline]
+    pub(crate) fn ask(&mut self, record: Arc<Record>, is_sampled: bool) {
+        self.samples |= is_sampled;
         if self.under_way.len() < MOST_UNDER_WAY {
             self.under_way.push_back(UnderWay {
                 record,
@@ -162,15 +176,16 @@ impl Watch {
                 rows: 0,
                 has_failed: false,
                 ended: None,
+                is_sampled,
             });
         }
     }
 
     /// A simple query is to be sent, whatever is known of it: it is a series by itself.
     #[inline]
-    pub(crate) fn ask_alone(&mut self, record: Option<Arc<Record>>) {
+    pub(crate) fn ask_alone(&mut self, record: Option<Arc<Record>>, is_sampled: bool) {
         if let Some(record) = record {
-            self.ask(record);
+            self.ask(record, is_sampled);
         }
         self.end_series();
     }
@@ -315,6 +330,7 @@ impl Watch {
         if is_last {
             // Whatever was miscounted (Syncs that a COPY swallows) ends here.
             self.under_way.clear();
+            self.samples = false;
             self.answered = self.asked;
             if is_inside {
                 self.idle_since = Some(now);
@@ -407,7 +423,7 @@ mod tests {
                 "x" => watch.abandon(at),
                 _ => match word.strip_prefix('+') {
                     Some(micros) => now += micros.parse::<u64>().expect("a number"),
-                    None => watch.ask(record(&mut table, word)),
+                    None => watch.ask(record(&mut table, word), false),
                 },
             }
         }
@@ -492,7 +508,8 @@ mod tests {
         watch.lend(0, Ticks(5));
         assert_eq!(doing.read().phase, Phase::AtRest);
         let a = record(&mut table, "a");
-        watch.ask(Arc::clone(&a));
+        watch.ask(Arc::clone(&a), true);
+        assert!(watch.takes_rows());
         watch.end_series();
         watch.begin(Ticks(10));
         let done = doing.read();

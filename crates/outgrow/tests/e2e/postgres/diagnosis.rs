@@ -20,7 +20,7 @@ const QUICK: &str = "[postgres.diagnosis]\nslow_statement = \"200ms\"\nlong_tran
                      idle_transaction = \"1s\"\npool_wait = \"100ms\"";
 
 /// The findings of a kind that hold at present.
-fn findings(outgrow: &Outgrow, kind: &str) -> Vec<Value> {
+pub(super) fn findings(outgrow: &Outgrow, kind: &str) -> Vec<Value> {
     let all = state(outgrow)["postgres"]["findings"].take();
     let all = all.as_array().cloned().unwrap_or_default();
     let is_it = |one: &Value| one["kind"] == kind && one["holds"] == true;
@@ -28,7 +28,7 @@ fn findings(outgrow: &Outgrow, kind: &str) -> Vec<Value> {
 }
 
 /// Waits for a finding of a kind.
-fn wait_finding(outgrow: &Outgrow, kind: &str) -> Value {
+pub(super) fn wait_finding(outgrow: &Outgrow, kind: &str) -> Value {
     let found = outgrow.wait(kind, SOON, |outgrow| findings(outgrow, kind).pop());
     found.unwrap_or_else(|error| {
         let tier = state(outgrow)["postgres"].take();
@@ -37,12 +37,12 @@ fn wait_finding(outgrow: &Outgrow, kind: &str) -> Value {
 }
 
 /// All of a finding's words, for a look.
-fn words(finding: &Value) -> String {
+pub(super) fn words(finding: &Value) -> String {
     format!("{} {}", finding["evidence"], finding["remedy"])
 }
 
 /// Whether every word is in the text.
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     for word in expected {
         assert!(text.contains(word), "{word:?} is not in {text}");
     }
@@ -57,7 +57,7 @@ fn cost(outgrow: &Outgrow, text: &str) -> Value {
 }
 
 /// A client that says what its application is called.
-fn client(tier: &Tier, application: &str) -> Session {
+pub(super) fn client(tier: &Tier, application: &str) -> Session {
     let parameters = [
         ("user", "postgres"),
         ("database", "postgres"),

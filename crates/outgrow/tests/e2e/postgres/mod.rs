@@ -18,6 +18,7 @@ mod logins;
 mod modes;
 mod newcomers;
 mod prepared;
+mod repeats;
 mod seats;
 mod settings;
 mod vanish;
