@@ -7,6 +7,7 @@
 //! there is something to ask first.
 
 mod activity;
+mod buffers;
 pub(crate) mod connection;
 mod explain;
 mod indexes;
@@ -20,6 +21,7 @@ use outgrow_core::Ticks;
 use outgrow_upstream::Endpoint;
 use tokio::task::AbortHandle;
 
+use crate::diagnosis::server::buffers::{self as memory, Buffers};
 use crate::diagnosis::server::missing::Candidate;
 use crate::diagnosis::server::replicas::Limits;
 use crate::diagnosis::server::transactions::Deadlocks;
@@ -100,6 +102,7 @@ struct Inspection {
     plans: indexes::Looks,
     deadlocks: Deadlocks,
     replicas: replicas::Looks,
+    buffers: Buffers,
     /// Whether it was said that something is hidden.
     told_hidden: bool,
     /// Whether it was said that the server refuses something.
@@ -120,6 +123,7 @@ impl Inspection {
             plans: indexes::Looks::new(now),
             deadlocks: Deadlocks::default(),
             replicas: replicas::Looks::default(),
+            buffers: Buffers::default(),
             told_hidden: false,
             told_refusal: false,
         }
@@ -162,6 +166,9 @@ impl Inspection {
             if is_all && answered.is_ok() {
                 self.asked_all = now;
                 answered = self.ask_replicas(plan, &login, &pools).await;
+                if answered.is_ok() {
+                    answered = self.ask_buffers(&pools).await;
+                }
             }
             if let Some(candidate) = candidate
                 && answered.is_ok()
@@ -324,6 +331,30 @@ impl Inspection {
         for finding in found {
             self.worker.shared.find(finding);
         }
+        Ok(())
+    }
+
+    /// Asks whether the server's memory is cold.
+    async fn ask_buffers(&mut self, pools: &[Arc<Pool>]) -> Result<(), Unanswered> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let label: Arc<str> = server.endpoint().label().into();
+        let reading = buffers::reading(server, pools).await;
+        let now = self.worker.now();
+        let Some(reading) = self.settled(reading)?.flatten() else {
+            return Ok(());
+        };
+        let Some(cold) = self.buffers.note(&label, reading, now) else {
+            return Ok(());
+        };
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let hottest = buffers::hottest(server).await;
+        let hottest = self.settled(hottest)?.unwrap_or_default();
+        let finding = memory::finding(&self.database, &label, &cold, &hottest);
+        self.worker.shared.find(finding);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! Pure: rows of answers and the time go in, findings come out. What is asked, when and on which
 //! connection is `crate::inspect`'s.
 
+pub mod buffers;
 pub mod explain;
 pub mod index;
 pub mod locks;

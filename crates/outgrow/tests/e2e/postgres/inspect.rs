@@ -252,6 +252,8 @@ fn where_nothing_is_wrong_nothing_is_found() {
         let found = findings(&tier.outgrow, kind);
         assert!(found.is_empty(), "{found:?}");
     }
+    let said = tier.outgrow.stderr();
+    assert!(!said.contains("refused an answer"), "{said}");
     // It was asked all the while, on one connection.
     let asking = value(
         &mut direct,
