@@ -110,6 +110,11 @@ pub mod names {
     pub const POSTGRES_TRANSACTION_SECONDS: &str = "outgrow_postgres_transaction_duration_seconds";
     /// How far a replica is behind.
     pub const POSTGRES_LAG: &str = "outgrow_postgres_replica_lag_seconds";
+    /// What the last failover of Postgres lost for certain.
+    pub const POSTGRES_FAILOVER_BYTES: &str = "outgrow_postgres_failover_lost_bytes";
+    /// What the last failover of Postgres may have lost.
+    pub const POSTGRES_FAILOVER_TRANSACTIONS: &str =
+        "outgrow_postgres_failover_transactions_at_risk";
     /// Connections to a Postgres server, of all pools.
     pub const POSTGRES_SERVER_CONNECTIONS: &str = "outgrow_postgres_server_connections";
     /// Most of them.

@@ -209,6 +209,6 @@ async fn learn_role(
     let report: Report = monitor::ask(server)
         .await
         .map_err(|_| Failure::Broken("the server does not say whether it is the primary"))?;
-    worker.shared.standings.note(&endpoint, all, report, asked);
+    worker.shared.note_report(&endpoint, all, report, asked);
     Ok(standing.role().unwrap_or(Role::Fenced))
 }

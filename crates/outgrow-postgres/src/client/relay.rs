@@ -510,8 +510,11 @@ impl<'r> Relay<'r> {
             numbers.transaction_times.record(micros);
             if self.on_replica {
                 numbers.on_replicas.add(1);
-            } else if self.client.reads.is_some() {
-                self.client.note_write(now);
+            } else {
+                server.standing.count_ended();
+                if self.client.reads.is_some() {
+                    self.client.note_write(now);
+                }
             }
         }
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {

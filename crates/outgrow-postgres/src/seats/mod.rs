@@ -8,10 +8,11 @@ pub(crate) mod linger;
 pub(crate) mod wait;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use outgrow_core::Ticks;
 use outgrow_core::metrics::Counter;
 use tokio::sync::oneshot;
 
@@ -23,6 +24,9 @@ pub use ledger::{Capacity, Terms};
 
 /// How many servers are known before those that nobody is connected to are forgotten.
 const SWEEP_ABOVE: usize = 1024;
+/// How old it may be what a server said of itself when a connection is made: it may have been started
+/// anew with another setting.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// The seats of all servers, by address: two services may lead to the same one.
 #[derive(Debug, Default)]
@@ -174,6 +178,8 @@ pub(crate) struct Seating {
     /// Whether somebody may be owed a connection.
     is_pressed: AtomicBool,
     given_up: Counter,
+    /// When the server was last asked how many connections it takes, as `Ticks`.
+    asked: AtomicU64,
 }
 
 /// Those who wait, by ticket.
@@ -202,6 +208,7 @@ impl Seating {
             ledger: Mutex::new((Ledger::new(elsewhere), Line::new())),
             is_pressed: AtomicBool::new(false),
             given_up: Counter::default(),
+            asked: AtomicU64::new(0),
         }
     }
 
@@ -269,14 +276,16 @@ impl Seating {
         self.lock().held(holder)
     }
 
-    /// Whether the server is still to be asked how many connections it takes.
-    pub(crate) fn is_to_be_asked(&self) -> bool {
+    /// Whether the server is to be asked how many connections it takes: it was not, or long ago.
+    pub(crate) fn is_to_be_asked(&self, now: Ticks) -> bool {
+        let age = now.since(Ticks(self.asked.load(Ordering::Relaxed)));
         let held = self.lock();
-        held.terms.learns && !held.was_asked
+        held.terms.learns && (!held.was_asked || age >= ASK_AGAIN)
     }
 
     /// What it said; none: nothing.
-    pub(crate) fn learn(self: &Arc<Self>, capacity: Option<Capacity>) {
+    pub(crate) fn learn(self: &Arc<Self>, capacity: Option<Capacity>, now: Ticks) {
+        self.asked.store(now.0, Ordering::Relaxed);
         let mut held = self.lock();
         held.was_asked = true;
         held.capacity = capacity.or(held.capacity);

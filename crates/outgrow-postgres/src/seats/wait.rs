@@ -79,12 +79,12 @@ pub(crate) async fn learn(
     seating: &Arc<Seating>,
     server: &mut Server,
 ) -> Result<(), Broken> {
-    if plan.house.manner != Manner::Postgres || !seating.is_to_be_asked() {
+    if plan.house.manner != Manner::Postgres || !seating.is_to_be_asked(worker.now()) {
         return Ok(());
     }
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(server)).await;
     let capacity = answer.unwrap_or(Err(Broken));
-    seating.learn(capacity.unwrap_or(None));
+    seating.learn(capacity.unwrap_or(None), worker.now());
     if let Ok(Some(capacity)) = capacity {
         warn(worker, plan, capacity, server.endpoint().label());
     }

@@ -5,6 +5,7 @@
 //! ParameterStatus) and by asking it from time to time ([`monitor`]). A primary of an older
 //! timeline than another one's is fenced: it was replaced and does not know.
 
+mod loss;
 mod lsn;
 pub(crate) mod monitor;
 
@@ -19,6 +20,9 @@ use outgrow_core::Ticks;
 use outgrow_upstream::{Endpoint, EndpointId};
 use tokio::sync::Notify;
 
+use loss::{Failovers, Look, Looks};
+
+pub use loss::{Failover, Fork, Loss};
 pub use lsn::Lsn;
 
 /// Positions of a primary that are remembered, and how far apart they are at least: a minute.
@@ -44,6 +48,10 @@ pub(crate) struct Standing {
     lsn: AtomicU64,
     /// Where it was as the primary, at which times: the newest last.
     past: Mutex<VecDeque<(Ticks, Lsn)>>,
+    /// The same with what it had ended by then, for what a failover lost.
+    looks: Mutex<Looks>,
+    /// Transactions that it has ended for clients.
+    ended: AtomicU64,
     /// When what is known was asked for, as `Ticks`; 0: never.
     asked: AtomicU64,
     /// Rings its monitor.
@@ -107,6 +115,17 @@ impl Standing {
         }
     }
 
+    /// It has ended a transaction for a client, as it said.
+    #[inline]
+    pub(crate) fn count_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many; what is counted after a question was begun may be in its answer or not.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// The timeline that it writes or follows.
     pub(crate) fn timeline(&self) -> u32 {
         self.timeline.load(Ordering::Relaxed)
@@ -147,11 +166,15 @@ pub(crate) struct Report {
     pub(crate) is_replica: bool,
     pub(crate) lsn: Lsn,
     pub(crate) timeline: u32,
+    /// Of a primary: how far it had replayed when it was promoted, since it was started.
+    pub(crate) recovered: Option<Lsn>,
+    /// Transactions that it had ended for clients before it was asked.
+    pub(crate) ended: u64,
 }
 
 /// All servers.
 #[derive(Debug, Default)]
-pub(crate) struct Standings(Mutex<HashMap<EndpointId, Arc<Standing>>>);
+pub(crate) struct Standings(Mutex<HashMap<EndpointId, Arc<Standing>>>, Mutex<Failovers>);
 
 impl Standings {
     /// That of a server; made when it is new.
@@ -166,42 +189,73 @@ impl Standings {
         all.retain(|id, _| known.contains(id));
     }
 
+    /// The last failovers, the newest last.
+    pub(crate) fn failovers(&self) -> Vec<Failover> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).all()
+    }
+
     /// Takes note of what a server of the service with these `endpoints` said of itself, when it was
-    /// `asked`.
+    /// `asked`. Gives a failover of which something is new.
     pub(crate) fn note(
         &self,
         endpoint: &Endpoint,
         endpoints: &[Arc<Endpoint>],
         report: Report,
         asked: Ticks,
-    ) {
+    ) -> Option<Failover> {
         let standing = self.of(endpoint);
+        let as_replica = (standing.role() == Some(Role::Replica)).then(|| standing.lsn());
         standing.timeline.store(report.timeline, Ordering::Relaxed);
         standing.set_lsn(report.lsn);
         standing.asked.store(asked.0.max(1), Ordering::Release);
         standing.news.notify_waiters();
         if report.is_replica {
             standing.set_role(Role::Replica);
-            return;
+            return None;
         }
         let others = endpoints.iter().filter(|other| other.id() != endpoint.id());
-        let others: Vec<_> = others.map(|other| self.of(other)).collect();
+        let others: Vec<_> = others.map(|other| (other, self.of(other))).collect();
         let newest = others
             .iter()
+            .map(|(_, other)| other)
             .filter(|other| matches!(other.role(), Some(Role::Primary | Role::Fenced)))
             .map(|other| other.timeline())
             .max();
         if newest.is_some_and(|newest| newest > report.timeline) {
             standing.set_role(Role::Fenced);
-            return;
+            let failovers = self.1.lock();
+            let mut failovers = failovers.unwrap_or_else(PoisonError::into_inner);
+            return failovers.hear(endpoint.label(), report.timeline, report.lsn);
         }
         standing.remember(asked, report.lsn);
+        let look = Look {
+            lsn: report.lsn,
+            transactions: report.ended,
+        };
+        let looks = standing.looks.lock();
+        looks
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(asked, look);
         standing.set_role(Role::Primary);
-        for other in others {
+        let mut news = None;
+        for (old, other) in others {
             if other.role() == Some(Role::Primary) && other.timeline() < report.timeline {
                 other.set_role(Role::Fenced);
+                let looks = other.looks.lock().unwrap_or_else(PoisonError::into_inner);
+                let failover = Failover::new(
+                    asked,
+                    (old.label(), other.timeline()),
+                    (endpoint.label(), report.timeline),
+                    Fork::of(report.recovered, report.lsn, as_replica),
+                    (&looks, other.ended()),
+                );
+                let failovers = self.1.lock();
+                let mut failovers = failovers.unwrap_or_else(PoisonError::into_inner);
+                failovers.note(failover.clone());
+                news = Some(failover);
             }
         }
+        news
     }
 }
 
@@ -233,6 +287,8 @@ mod tests {
             is_replica,
             lsn: Lsn(lsn),
             timeline,
+            recovered: None,
+            ended: 0,
         }
     }
 
@@ -260,6 +316,12 @@ mod tests {
         );
         note(0, report(false, 110, 1));
         assert_eq!(role(0), Some(Role::Fenced), "whatever it says");
+        let failovers = standings.failovers();
+        assert_eq!(failovers.len(), 1);
+        // It was 90 as a replica, and the old one was seen at 100, and at 110 later.
+        let (fork, loss) = (failovers[0].fork.expect("told"), failovers[0].loss);
+        assert_eq!((fork.at_least, fork.at_most), (Lsn(90), Lsn(95)));
+        assert_eq!((failovers[0].known, loss.bytes), (Lsn(110), 15));
         // It comes back as a replica of the new one.
         note(0, report(true, 95, 2));
         assert_eq!(role(0), Some(Role::Replica));

@@ -14,7 +14,8 @@ use crate::wire::{backend, read, write};
 use crate::worker::Worker;
 
 /// What a server is asked. Every user may ask it, on every version since 10. Which timeline a replica
-/// follows is told at once to members of `pg_monitor` only; to others with its next restart point.
+/// follows is told at once to members of `pg_monitor` only; to others with its next restart point. The
+/// last one a primary answers as well, if it was promoted since it was started.
 const QUESTION: &[u8] = b"SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
     ELSE pg_current_wal_insert_lsn() END, \
@@ -22,7 +23,8 @@ const QUESTION: &[u8] = b"SELECT pg_is_in_recovery(), \
     pg_size_bytes(current_setting('wal_segment_size')), current_setting('wal_block_size'), \
     CASE WHEN pg_is_in_recovery() THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
     (SELECT timeline_id FROM pg_control_checkpoint())) ELSE \
-    ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
+    ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END, \
+    pg_last_wal_replay_lsn()";
 
 /// Bytes of the header of a page of the log, and of the first page of a segment
 /// (`SizeOfXLogShortPHD`, `SizeOfXLogLongPHD`).
@@ -66,11 +68,13 @@ impl Alarm {
 
 /// Asks once.
 pub(crate) async fn ask(server: &mut Server) -> Result<Report, Broken> {
+    // Before the question: all of them are in the log by then.
+    let ended = server.standing.ended();
     let mut out = Vec::new();
     write::query(&mut out, QUESTION);
     let (mut report, mut failed) = (None, false);
     let take = |tag, body: &[u8]| match tag {
-        backend::DATA_ROW => report = read_row(body),
+        backend::DATA_ROW => report = read_row(body, ended),
         backend::ERROR_RESPONSE => failed = true,
         _ => {}
     };
@@ -78,8 +82,8 @@ pub(crate) async fn ask(server: &mut Server) -> Result<Report, Broken> {
     report.filter(|_| !failed).ok_or(Broken)
 }
 
-fn read_row(body: &[u8]) -> Option<Report> {
-    let mut values = read::columns::<6>(body)?.into_iter();
+fn read_row(body: &[u8], ended: u64) -> Option<Report> {
+    let mut values = read::columns::<7>(body)?.into_iter();
     let mut next = || std::str::from_utf8(values.next()??).ok();
     let is_replica = next()? == "t";
     let inserted = Lsn::read(next()?)?;
@@ -90,6 +94,8 @@ fn read_row(body: &[u8]) -> Option<Report> {
         is_replica,
         lsn: position(inserted, written, segment, page),
         timeline: u32::try_from(timeline).ok()?,
+        recovered: next().and_then(Lsn::read).filter(|_| !is_replica),
+        ended,
     })
 }
 
@@ -118,8 +124,7 @@ pub(crate) async fn run(worker: Arc<Worker>, service: Arc<Service>, endpoint: Ar
             let all = service.endpoints().load();
             worker
                 .shared
-                .standings
-                .note(&endpoint, &all.all, report, asked);
+                .note_report(&endpoint, &all.all, report, asked);
             standing.alarm.wait(INTERVAL).await;
         }
     }
@@ -167,11 +172,12 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let read = |values: &[Option<&str>]| read_row(&row(values));
+        let read = |values: &[Option<&str>]| read_row(&row(values), 7);
         let answer = |is_replica, lsn, timeline| {
             let lsn = Some(lsn);
             let (segment, page) = (Some("16777216"), Some("8192"));
-            read(&[Some(is_replica), lsn, lsn, segment, page, Some(timeline)])
+            let timeline = Some(timeline);
+            read(&[Some(is_replica), lsn, lsn, segment, page, timeline, lsn])
         };
         assert_eq!(
             answer("t", "0/3000060", "2"),
@@ -179,12 +185,15 @@ mod tests {
                 is_replica: true,
                 lsn: Lsn(0x0300_0060),
                 timeline: 2,
+                recovered: None,
+                ended: 7,
             })
         );
-        assert!(answer("f", "0/1", "1").is_some());
+        let promoted = answer("f", "0/1", "1").and_then(|report| report.recovered);
+        assert_eq!(promoted, Some(Lsn(1)));
         assert_eq!(answer("t", "x", "1"), None);
         assert_eq!(answer("t", "0/1", "-1"), None);
         assert_eq!(read(&[Some("t")]), None);
-        assert_eq!(read_row(b""), None);
+        assert_eq!(read_row(b"", 0), None);
     }
 }

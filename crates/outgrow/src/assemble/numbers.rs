@@ -2,7 +2,8 @@
 
 mod boxes;
 mod diagnosis;
-pub(super) mod logins;
+pub(super) mod failovers;
+mod logins;
 pub(super) mod postgres;
 mod seats;
 

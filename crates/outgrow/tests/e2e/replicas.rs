@@ -244,6 +244,88 @@ fn a_failover_costs_what_was_under_way_and_a_moment() {
     assert!(worst < Duration::from_secs(20), "{worst:?} without a write");
 }
 
+/// The last failover, once there was one.
+fn failover(outgrow: &Outgrow) -> Value {
+    let told = |outgrow: &Outgrow| {
+        let state = try_state(outgrow)?;
+        state["postgres"]["failovers"].as_array()?.last().cloned()
+    };
+    let told = outgrow.wait("a failover", SOON, told);
+    told.expect("it is noticed")
+}
+
+/// A primary whose replica may be cut off, with an outgrow before both, and five rows written
+/// through that.
+fn primary_and_replica(cut_off: bool) -> (Server, Server, Outgrow) {
+    let primary = databases::postgres(ACCESS).expect("a primary");
+    primary
+        .query("CREATE ROLE replicator LOGIN REPLICATION; CREATE TABLE notes (id int)")
+        .expect("set up");
+    let replica = primary.postgres_replica().expect("a replica");
+    let outgrow = start(&[&primary, &replica], "");
+    let mut session = Session::new(at(&outgrow));
+    session.ask("INSERT INTO notes VALUES (0)").expect("a row");
+    wait_roles(&outgrow, &["primary", "replica"]);
+    if cut_off {
+        replica
+            .query("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+            .and_then(|()| replica.query("SELECT pg_reload_conf()"))
+            .expect("cut off");
+        let is_off = |_: &Outgrow| {
+            let mut direct = Session::new(primary.address());
+            let count = direct.ask("SELECT count(*) FROM pg_stat_replication")?;
+            (count == ["0"]).then_some(())
+        };
+        outgrow.wait("no replica", SOON, is_off).expect("cut off");
+    } else {
+        primary
+            .query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            .and_then(|()| primary.query("SELECT pg_reload_conf()"))
+            .expect("synchronous");
+    }
+    for number in 1..=5 {
+        let insert = format!("INSERT INTO notes VALUES ({number})");
+        session.ask(&insert).expect("a row");
+    }
+    // The primary is looked at twice a second.
+    thread::sleep(Duration::from_secs(2));
+    (primary, replica, outgrow)
+}
+
+#[test]
+fn what_an_asynchronous_failover_lost_is_told() {
+    let (mut primary, replica, outgrow) = primary_and_replica(true);
+    primary.kill();
+    replica.query("SELECT pg_promote()").expect("promoted");
+    let told = failover(&outgrow);
+    assert_eq!(told["nothing_lost"], false, "{told}");
+    assert!(told["lost_bytes_at_least"].as_u64() > Some(100), "{told}");
+    assert!(
+        told["lost_transactions_at_most"].as_u64() >= Some(5),
+        "{told}"
+    );
+    assert_eq!(told["old"], primary.address().to_string(), "{told}");
+    assert_eq!(told["new"], replica.address().to_string(), "{told}");
+    assert!(outgrow.stderr().contains("bytes of the log are not there"));
+    let mut session = Session::new(at(&outgrow));
+    let left = session.ask("SELECT count(*) FROM notes WHERE id > 0");
+    assert_eq!(left, Some(vec!["0".to_owned()]), "they are gone");
+}
+
+#[test]
+fn that_a_synchronous_failover_lost_nothing_is_told() {
+    let (mut primary, replica, outgrow) = primary_and_replica(false);
+    primary.kill();
+    replica.query("SELECT pg_promote()").expect("promoted");
+    let told = failover(&outgrow);
+    assert_eq!(told["nothing_lost"], true, "{told}");
+    assert_eq!(told["lost_bytes_at_least"], 0, "{told}");
+    assert!(outgrow.stderr().contains("nothing that was acknowledged"));
+    let mut session = Session::new(at(&outgrow));
+    let left = session.ask("SELECT count(*) FROM notes WHERE id > 0");
+    assert_eq!(left, Some(vec!["5".to_owned()]));
+}
+
 /// Writes with sessions that are begun anew when they are lost: what was acknowledged, the longest
 /// time without, how many sessions were lost.
 fn write_until(

@@ -13,7 +13,7 @@ use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
 
-use super::{Numbers, diagnosis, logins, seats};
+use super::{Numbers, diagnosis, failovers, logins, seats};
 
 type Read = fn(&PoolState) -> u32;
 type Count = fn(&PoolNumbers) -> &Counter;
@@ -149,6 +149,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     }
     let help = "Seconds since the primary was where a replica is now.";
     families.push(MetricFamily::gauge(names::POSTGRES_LAG, help, lags));
+    families.extend(failovers::families(shared));
     families.extend(seats::families(shared));
     families.extend(logins::families(shared));
     families.extend(diagnosis::families(shared));
@@ -245,6 +246,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "clients": shared.clients(),
         "pools": pools,
         "servers": servers,
+        "failovers": failovers::state(shared, now),
         "connections": seats::state(shared),
         "logins": logins::state(shared),
         "findings": diagnosis::findings(shared, now),
