@@ -79,7 +79,11 @@ impl Worker {
                 self.shared.find(finding);
             }
             for finding in holders::long_transactions(&seen, &holders, limits) {
-                self.shared.find(finding);
+                // Who asks servers tells these, with those that did not come through us.
+                let is_told = finding.kind == Kind::LongTransaction && house.inspect.is_some();
+                if !is_told {
+                    self.shared.find(finding);
+                }
             }
         }
         looks.readings.retain(|place, _| known.contains(place));
