@@ -96,6 +96,19 @@ pub mod names {
     pub const POSTGRES_ON_REPLICAS: &str = "outgrow_postgres_replica_transactions_total";
     /// Reads that a replica could not answer and that were asked again elsewhere, by pool and reason.
     pub const POSTGRES_RETRIES: &str = "outgrow_postgres_retries_total";
+    /// Clients of a Postgres pool that listen on its shared connection.
+    pub const POSTGRES_LISTENERS: &str = "outgrow_postgres_listeners";
+    /// Channels on which the shared connection of a Postgres pool listens.
+    pub const POSTGRES_CHANNELS: &str = "outgrow_postgres_channels";
+    /// Notifications that clients of a Postgres pool were sent.
+    pub const POSTGRES_NOTIFICATIONS: &str = "outgrow_postgres_notifications_total";
+    /// Clients of a Postgres pool that were ended because too many notifications waited for them.
+    pub const POSTGRES_NOTIFICATION_OVERFLOWS: &str =
+        "outgrow_postgres_notification_overflows_total";
+    /// Shared connections of a Postgres pool that were lost while clients listened.
+    pub const POSTGRES_LISTENING_LOST: &str = "outgrow_postgres_listening_lost_total";
+    /// Channels for which a client of a Postgres pool keeps a connection of its own.
+    pub const POSTGRES_LISTENS_ALONE: &str = "outgrow_postgres_listens_alone_total";
     /// Connections that a Postgres pool made.
     pub const POSTGRES_CONNECTS: &str = "outgrow_postgres_connects_total";
     /// Connections that a Postgres pool failed to make.

@@ -15,6 +15,10 @@ pub(crate) struct Effect {
     pub(crate) lexing: Lexing,
     /// Whether it defines something anew.
     pub(crate) defines: bool,
+    /// Whether it may listen or unlisten.
+    pub(crate) listens: bool,
+    /// Whether it notifies.
+    pub(crate) notifies: bool,
 }
 
 /// What we answer ourselves.
@@ -121,6 +125,12 @@ impl Answers {
         self.due.back().is_some_and(Due::ends_ready)
     }
 
+    /// Whether the ReadyForQuery that comes next is the last one that is due.
+    pub(crate) fn has_one_series(&self) -> bool {
+        let mut ends = self.due.iter().filter(|due| due.ends_ready());
+        ends.next().is_some() && ends.next().is_none()
+    }
+
     /// Whether all that is due is for us.
     pub(crate) fn are_ours(&self) -> bool {
         self.due.iter().all(|due| matches!(due, Due::OurQuery))
@@ -186,6 +196,11 @@ impl Answers {
             return None;
         }
         Some(self.done.remove(0))
+    }
+
+    /// Whether there was an error since the ReadyForQuery before.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Whether there was an error between the last two ReadyForQuery; asked once.

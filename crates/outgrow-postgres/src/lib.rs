@@ -16,6 +16,7 @@ pub mod events;
 mod flow;
 mod inspect;
 mod lease;
+mod listening;
 pub mod login;
 mod making;
 mod newcomers;

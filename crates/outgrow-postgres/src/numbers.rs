@@ -50,6 +50,14 @@ pub struct Numbers {
     pub retries: [Counter; Reason::ALL.len()],
     /// Reads that replicas might have executed, but none was near enough.
     pub kept_from_replicas: Counter,
+    /// Notifications that clients were sent of the connection that listens for them.
+    pub notifications: Counter,
+    /// Clients that were ended because too much waited for them.
+    pub notification_overflows: Counter,
+    /// Times that the connection that listens was lost.
+    pub listening_lost: Counter,
+    /// `LISTEN`s of clients that keep a connection of their own for them.
+    pub listens_alone: Counter,
     /// Connections to servers that were made.
     pub connects: Counter,
     /// Attempts that failed.

@@ -123,6 +123,32 @@ pub struct House {
     pub cancel: Duration,
     /// From when on something is worth telling; none: nothing is watched.
     pub diagnosis: Option<Thresholds>,
+    /// How clients listen for notifications.
+    pub notifications: NotificationsPlan,
+}
+
+/// How clients listen for notifications, where connections are not lent for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotificationsPlan {
+    /// Whether one connection listens for all clients of a pool; else each that listens keeps its own.
+    pub is_shared: bool,
+    /// How many bytes may wait for a client, before it is ended.
+    pub backlog: usize,
+    /// Most channels of a pool. Clients that want more keep a connection of their own.
+    pub most_channels: u32,
+    /// Most channels of a client, likewise.
+    pub most_of_client: u32,
+}
+
+impl Default for NotificationsPlan {
+    fn default() -> Self {
+        Self {
+            is_shared: true,
+            backlog: 1 << 20,
+            most_channels: 10_000,
+            most_of_client: 1_000,
+        }
+    }
 }
 
 /// In whose words clients are told of refusals.
@@ -182,6 +208,7 @@ impl Default for House {
             peers: BTreeMap::new(),
             cancel: Duration::from_secs(10),
             diagnosis: None,
+            notifications: NotificationsPlan::default(),
         }
     }
 }

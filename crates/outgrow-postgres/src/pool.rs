@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use inner::{Inner, Waiting};
 
+use crate::listening::Hub;
 use crate::login::Credential;
 use crate::numbers::Numbers;
 use crate::plan::{Hosts, Manner, PoolPlan};
@@ -42,6 +43,8 @@ pub(crate) struct Pool {
     /// The replica that it is for; none: it is for the primary.
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
+    /// The connection that listens for its clients.
+    pub(crate) hub: Hub,
     /// Grows when prepared statements of before may give other columns than their clients know.
     plans: AtomicU64,
     inner: Mutex<Inner>,
@@ -110,6 +113,7 @@ impl Pool {
             user,
             endpoint,
             numbers: Numbers::default(),
+            hub: Hub::default(),
             plans: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),

@@ -36,6 +36,10 @@ pub struct PoolState {
     pub waiting: u32,
     /// How long the first of them has waited.
     pub waits_since: Duration,
+    /// Clients that listen on the shared connection.
+    pub listeners: u32,
+    /// The channels on which it listens.
+    pub channels: u32,
     pool: Arc<Pool>,
 }
 
@@ -117,6 +121,7 @@ impl Shared {
 fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
     let load = pool.load();
     let plan = pool.plan();
+    let listening = pool.hub.counts();
     let endpoints = plan.database.service.endpoints().load();
     let replica = pool.endpoint.map(|own| {
         let endpoint = endpoints.all.iter().find(|one| one.id() == own);
@@ -136,6 +141,8 @@ fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
         waits_since: load
             .waiting_since
             .map_or(Duration::ZERO, |since| now.since(since)),
+        listeners: listening.listeners as u32,
+        channels: listening.channels as u32,
         pool,
     }
 }

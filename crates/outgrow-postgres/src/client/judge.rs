@@ -24,6 +24,8 @@ const MOST_PORTALS: usize = 64;
 pub(super) enum Judged {
     /// More has to come from the client, or what is judged has to be written first.
     Blocked,
+    /// What the next message needs besides is not there yet: the client is woken when it is.
+    Waits,
     /// The next message needs a connection to the server.
     NeedsServer,
     /// The client says goodbye.
@@ -103,7 +105,9 @@ impl Client {
             }
             match header.tag {
                 frontend::QUERY => {
-                    self.judge_query(server, header, is_whole, following);
+                    if self.judge_query(server, header, is_whole, following) {
+                        return Judged::Waits;
+                    }
                 }
                 frontend::SYNC => {
                     server.answers.push(Due::Sync);
@@ -112,6 +116,11 @@ impl Client {
                 }
                 frontend::EXECUTE => {
                     let effect = self.effect_of_portal(header);
+                    if let Some(effect) = &effect
+                        && self.waits_to_listen(effect, server)
+                    {
+                        return Judged::Waits;
+                    }
                     server.answers.push(Due::Execute(effect));
                     self.watch_execute(server, header);
                     self.up.pass_message(header.whole());
@@ -144,13 +153,14 @@ impl Client {
         }
     }
 
+    /// True when it has to wait.
     fn judge_query(
         &mut self,
         server: &mut Server,
         header: Header,
         is_whole: bool,
         following: Following<'_>,
-    ) {
+    ) -> bool {
         let whole = header.whole();
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let text = body.and_then(|body| body.strip_suffix(b"\0"));
@@ -160,12 +170,12 @@ impl Client {
             server.answers.push(Due::Query(None));
             server.watch.end_series();
             self.up.pass_message(whole);
-            return;
+            return false;
         };
         if !following.is_on && !following.watches {
             server.answers.push(Due::Query(None));
             self.up.pass(whole);
-            return;
+            return false;
         }
         let known = self.worker.know(text, self.lexing);
         let record = if following.watches {
@@ -183,7 +193,7 @@ impl Client {
             server.watch.ask_alone(record, is_sampled);
             server.answers.push(Due::Query(None));
             self.up.pass(whole);
-            return;
+            return false;
         }
         let facts = known.facts;
         let effect = self.effect(text, &facts);
@@ -196,21 +206,29 @@ impl Client {
         {
             self.up.leave_out(whole);
             server.answers.push(Due::Local(Local::Deallocated));
-            return;
+            return false;
+        }
+        if let Some(effect) = &effect
+            && self.waits_to_listen(effect, server)
+        {
+            return true;
         }
         server.watch.ask_alone(record, is_sampled);
         server.answers.push(Due::Query(effect));
         self.up.pass(whole);
+        false
     }
 
     /// What a text does that is followed here, if anything.
     fn effect(&self, text: &[u8], facts: &Facts) -> Option<Arc<Effect>> {
-        let is_followed = facts.needs_reading() || facts.defines;
+        let is_followed = facts.needs_reading() || facts.defines || facts.notifies;
         is_followed.then(|| {
             Arc::new(Effect {
                 text: text.into(),
                 lexing: self.lexing,
                 defines: facts.defines,
+                listens: facts.listens,
+                notifies: facts.notifies,
             })
         })
     }

@@ -126,6 +126,10 @@ impl Client {
                     Poll::Ready(Ok(Read::NoMemory)) | Poll::Pending => {}
                 }
             }
+            if let Some(refusal) = self.deaf() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            self.hear_alone();
             if self.tail.is_pending()
                 && let Poll::Ready(Err(_)) = self.tail.poll_write(cx, &mut self.socket)
             {

@@ -3,8 +3,10 @@
 mod accept;
 mod admin;
 mod encrypt;
+mod hear;
 mod judge;
 mod lend;
+mod listen;
 mod login;
 mod part;
 mod prove;
@@ -32,6 +34,7 @@ pub use accept::{ListenerPlan, Slot};
 pub(crate) use accept::{receive, run};
 pub(crate) use session::Settings;
 
+use listen::Listening;
 use session::Session;
 use watch::Watched;
 
@@ -157,6 +160,8 @@ pub(crate) struct Client {
     pub(crate) names: OfClient,
     /// What its session is besides.
     session: Session,
+    /// What it has for listening, while it does.
+    listening: Option<Box<Listening>>,
     /// When the primary last ended something for it that may have written.
     wrote: Option<Ticks>,
     /// What is to be known of what it wants now, when a replica could not answer that.

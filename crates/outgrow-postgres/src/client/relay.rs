@@ -63,6 +63,10 @@ pub(super) struct Relay<'r> {
     has_defined: bool,
     /// What the server was asked about.
     asked: Option<Pin>,
+    /// Whether what the client said waits for something that this client is woken for.
+    waits: bool,
+    /// Whether the end of what the client did waits until it has heard what it notified.
+    pub(super) waits_for_own: bool,
     /// Whether the connection leads to a replica.
     pub(super) on_replica: bool,
     /// The series that the replica is tried with.
@@ -96,6 +100,8 @@ impl<'r> Relay<'r> {
             has_timeouts,
             has_defined: false,
             asked: None,
+            waits: false,
+            waits_for_own: false,
             on_replica: false,
             trial: None,
         }
@@ -104,6 +110,15 @@ impl<'r> Relay<'r> {
     /// Whether neither a query nor a transaction is under way.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.has_begun_something() && self.server.is_at_rest()
+    }
+
+    /// Whether nothing of the client's is under way; what we ask ourselves may be.
+    pub(super) fn is_between(&self) -> bool {
+        self.query_began.is_none()
+            && self.transaction_began.is_none()
+            && self.server.transaction == transaction::NONE
+            && self.server.answers.are_ours()
+            && !self.server.down.is_amid()
     }
 
     /// Whether the client has said that it leaves.
@@ -159,6 +174,7 @@ impl<'r> Relay<'r> {
     #[inline]
     fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         let Self { client, server, .. } = self;
+        self.waits = false;
         if !client.up.is_pending() && !self.client_said_goodbye {
             let house = &self.plan.house;
             let following = Following {
@@ -174,11 +190,15 @@ impl<'r> Relay<'r> {
             };
             match client.judge(server, following) {
                 Judged::Blocked | Judged::NeedsServer => {}
+                Judged::Waits => self.waits = true,
                 Judged::Leaves => self.client_said_goodbye = true,
                 Judged::Refused(refusal) => return Some(End::Refused(refusal)),
             }
             answer_locally(server);
             if client.up.is_pending() && self.query_began.is_none() {
+                if let Some(listening) = &client.listening {
+                    listening.begin();
+                }
                 let now = client.worker.now();
                 self.query_began = Some(now);
                 server.watch.begin(now);
@@ -195,7 +215,8 @@ impl<'r> Relay<'r> {
         }
         let leaves = self.client_left || self.client_said_goodbye;
         // What waits for the end of a series takes no more than a block.
-        if !leaves && !client.up.is_pending() && client.up.unread().len() < LARGEST {
+        let has_room = client.up.unread().len() < LARGEST && !self.waits;
+        if !leaves && !client.up.is_pending() && has_room {
             match client
                 .up
                 .poll_read(cx, &mut client.socket, &client.worker.blocks)
@@ -227,6 +248,9 @@ impl<'r> Relay<'r> {
     /// From the server to the client.
     #[inline]
     fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        if let Some(refusal) = self.hear_at_rest() {
+            return Some(End::Refused(refusal));
+        }
         let was_unread = self.server.down.unread().len();
         if (!self.server.down.is_pending() || self.holds())
             && let Some(end) = self.judge_down()
@@ -248,6 +272,7 @@ impl<'r> Relay<'r> {
         if is_free
             && self.server.is_at_rest()
             && self.query_began.is_none()
+            && !self.waits
             && !self.client.up.is_pending()
             && !self.client.up.is_amid()
             && self.transaction_began.is_none()
@@ -258,7 +283,7 @@ impl<'r> Relay<'r> {
             }
             return Some(End::Rest);
         }
-        if !self.server.down.is_pending() || holds {
+        if (!self.server.down.is_pending() || holds) && !self.waits_for_own {
             let blocks = &self.client.worker.blocks;
             let server = &mut *self.server;
             match server.down.poll_read(cx, &mut server.socket, blocks) {
@@ -350,10 +375,13 @@ impl<'r> Relay<'r> {
             if let Some(end) = self.parts(header.tag) {
                 return Some(end);
             }
+            let was_ours = self.server.answers.is_ours();
+            if header.tag == backend::READY_FOR_QUERY && self.must_wait(header, was_ours) {
+                return None;
+            }
             let server = &mut *self.server;
-            let was_ours = server.answers.is_ours();
             let fate = server.answers.judge(header.tag);
-            let fate = self.try_message(header, was_ours, fate);
+            let mut fate = self.try_message(header, was_ours, fate);
             while let Some(effect) = self.server.answers.take_done() {
                 self.note_effect(&effect);
             }
@@ -367,6 +395,13 @@ impl<'r> Relay<'r> {
                 && let Some(end) = self.note(header, was_ours)
             {
                 return Some(end);
+            }
+            if fate == Fate::Pass && header.tag == backend::READY_FOR_QUERY && self.client.listens()
+            {
+                self.hear_before_ready();
+            }
+            if header.tag == backend::NOTIFICATION_RESPONSE && is_whole {
+                fate = self.judge_notification(header);
             }
             let server = &mut *self.server;
             match fate {
@@ -558,6 +593,7 @@ fn must_be_whole(header: Header) -> bool {
             | backend::PARAMETER_STATUS
             | backend::ERROR_RESPONSE
             | backend::COMMAND_COMPLETE
+            | backend::NOTIFICATION_RESPONSE
     ) && header.whole() <= LARGEST
 }
 

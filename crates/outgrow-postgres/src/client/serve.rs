@@ -79,6 +79,7 @@ pub(super) async fn run(
         variables,
         names: OfClient::default(),
         session: Session::default(),
+        listening: None,
         wrote: None,
         repeat: None,
         reads: None,
@@ -191,6 +192,9 @@ impl Client {
         self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
         poll_fn(|cx| {
             loop {
+                if let Some(refusal) = self.deaf() {
+                    return Poll::Ready(Err(Some(refusal)));
+                }
                 if self.tail.is_pending() {
                     match self.tail.poll_write(cx, &mut self.socket) {
                         Poll::Ready(Ok(())) => {}
@@ -208,8 +212,9 @@ impl Client {
                         return Poll::Ready(Err(None));
                     }
                     Judged::Refused(refusal) => return Poll::Ready(Err(Some(refusal))),
-                    Judged::Blocked => {}
+                    Judged::Blocked | Judged::Waits => {}
                 }
+                self.hear_alone();
                 if self.tail.is_pending() {
                     continue;
                 }
@@ -307,6 +312,7 @@ impl Client {
         if !matches!(end, End::Rest) {
             server.watch.abandon(self.worker.now());
         }
+        self.end_listening_there();
         self.count_bytes(server);
         self.cancel.set(None);
         own.set_link(0);

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::Client;
+use crate::listening;
 use crate::sql::facts::{Kind, Pin, Pins, SettingCall, Statement, Statements, setting_calls};
 use crate::sql::{Lexing, is_safe_encoding};
 use crate::variables::{Followed, write_literal};
@@ -15,6 +16,10 @@ use crate::variables::{Followed, write_literal};
 /// Most settings of a session, and most changes in one transaction. A client with more keeps its
 /// connection.
 const MOST: usize = 256;
+/// Most changes of what is listened on, likewise.
+const MOST_LISTENING: usize = 4_096;
+/// Has a connection forget what it listens on, and says that it does not listen.
+const UNLISTEN: &str = "UNLISTEN *;SELECT false";
 /// The longest statement that is kept to be said again, in bytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -128,6 +133,7 @@ enum Change {
     Savepoint(Box<[u8]>),
     Set(Box<[u8]>, Option<Arc<[u8]>>),
     ResetAll,
+    Listening(listening::Change),
 }
 
 /// What a client's session is.
@@ -138,6 +144,10 @@ pub(crate) struct Session {
     pins: Pins,
     /// Reasons that may be gone: to be asked of the server.
     doubtful: Pins,
+    /// What has changed of what it listens on, since it was asked last.
+    heard: Vec<listening::Change>,
+    /// Whether its own connection listens for it, not the shared one alone.
+    listens_alone: bool,
 }
 
 impl Session {
@@ -156,7 +166,10 @@ impl Session {
     /// A reason that may be gone, with the question that tells.
     pub(crate) fn next_question(&self) -> Option<(Pin, &'static str)> {
         let mut doubtful = self.pins.iter().filter(|&pin| self.doubtful.contains(pin));
-        doubtful.find_map(|pin| Some((pin, pin.question()?)))
+        doubtful.find_map(|pin| match pin {
+            Pin::Listening if !self.listens_alone => Some((pin, UNLISTEN)),
+            pin => Some((pin, pin.question()?)),
+        })
     }
 
     /// The server's answer to that question.
@@ -164,7 +177,29 @@ impl Session {
         self.doubtful.remove(pin.into());
         if !still_holds {
             self.pins.remove(pin.into());
+            self.listens_alone &= pin != Pin::Listening;
         }
+    }
+
+    /// Takes note that its own connection is to listen for it.
+    pub(crate) fn listen_alone(&mut self) {
+        self.listens_alone = true;
+    }
+
+    /// Whether it does.
+    pub(crate) fn listens_alone(&self) -> bool {
+        self.listens_alone
+    }
+
+    /// Whether what it listens on has changed.
+    #[inline]
+    pub(crate) fn has_heard(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
+    /// What has changed of what it listens on; asked once.
+    pub(crate) fn take_heard(&mut self) -> Vec<listening::Change> {
+        std::mem::take(&mut self.heard)
     }
 
     /// Adds a reason.
@@ -185,8 +220,22 @@ impl Session {
             self.note_statement(text, lexing, &statement, followed, is_failed);
         }
         if self.changes.len() > MOST || self.settings.0.len() > MOST {
+            self.keep_bounds();
+        }
+    }
+
+    #[cold]
+    fn keep_bounds(&mut self) {
+        let is_listening = |change: &&Change| matches!(change, Change::Listening(_));
+        let listens = self.changes.iter().filter(is_listening).count();
+        if self.changes.len() - listens > MOST || self.settings.0.len() > MOST {
             self.pins.insert(Pin::Setting);
-            self.changes.clear();
+            self.changes.retain(|change| is_listening(&change));
+        }
+        if listens > MOST_LISTENING {
+            // Its connection goes on to listen on all of it.
+            self.listens_alone = true;
+            self.changes.retain(|change| !is_listening(&change));
         }
     }
 
@@ -198,7 +247,13 @@ impl Session {
         followed: &Followed,
         is_failed: bool,
     ) {
-        self.pins.remove(statement.cleans);
+        let mut cleans = statement.cleans;
+        if statement.kind == Kind::UnlistenAll {
+            // Once it is committed.
+            cleans.remove(Pin::Listening.into());
+            self.doubtful.insert(Pin::Listening);
+        }
+        self.pins.remove(cleans);
         self.pins.extend(statement.pins);
         self.doubtful.extend(statement.may_clean);
         // What was begun in a transaction may end with it: asked when it is over.
@@ -214,7 +269,21 @@ impl Session {
             Kind::Set => self.set(name, written, followed),
             Kind::SetCharacteristics => self.set(CHARACTERISTICS, written, followed),
             Kind::Reset if !is_followed(name, followed) => self.change(name, None),
-            Kind::ResetAll | Kind::DiscardAll => self.changes.push(Change::ResetAll),
+            Kind::ResetAll => self.changes.push(Change::ResetAll),
+            Kind::DiscardAll => {
+                self.changes.push(Change::ResetAll);
+                self.listen(listening::Change::UnlistenAll);
+            }
+            Kind::UnlistenAll => self.listen(listening::Change::UnlistenAll),
+            Kind::Listen | Kind::Unlisten => {
+                let listens = statement.kind == Kind::Listen;
+                match statement.name.and_then(listening::channel_name) {
+                    Some(name) if listens => self.listen(listening::Change::Listen(name)),
+                    Some(name) => self.listen(listening::Change::Unlisten(name)),
+                    None => {}
+                }
+            }
+            Kind::Do if statement.pins.contains(Pin::Listening) => self.listens_alone = true,
             _ if statement.sets_by_function => {
                 for call in setting_calls(text, lexing, statement.range.clone()) {
                     self.call(&call, followed);
@@ -222,6 +291,10 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    fn listen(&mut self, change: listening::Change) {
+        self.changes.push(Change::Listening(change));
     }
 
     fn set(&mut self, name: &[u8], written: &[u8], followed: &Followed) {
@@ -277,6 +350,7 @@ impl Session {
                 Change::Savepoint(_) => {}
                 Change::Set(name, statement) => self.settings.set(&name, statement),
                 Change::ResetAll => self.settings.0.clear(),
+                Change::Listening(change) => self.heard.push(change),
             }
         }
     }
@@ -312,150 +386,4 @@ impl Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each text is executed, with the transaction's state after it; then the difference to a new
-    /// connection is what is expected.
-    fn check(texts: &[(&str, char)], expected: &str) {
-        let mut session = Session::default();
-        let followed = Followed::default();
-        let mut before = 'I';
-        for (text, after) in texts {
-            session.note(text.as_bytes(), Lexing::default(), &followed, before == 'E');
-            if *after == 'I' {
-                session.end_transaction(false);
-            }
-            before = *after;
-        }
-        let mut sql = Vec::new();
-        session
-            .settings()
-            .write_difference(&Settings::default(), &mut sql);
-        assert_eq!(String::from_utf8_lossy(&sql), expected, "{texts:?}");
-    }
-
-    #[test]
-    fn settings_follow_transactions() {
-        check(&[("SET work_mem = '1MB'", 'I')], "SET work_mem = '1MB';");
-        check(
-            &[("set Work_Mem to 5; select 1", 'I')],
-            "set Work_Mem to 5;",
-        );
-        check(
-            &[("BEGIN", 'T'), ("SET a.b = 1", 'T'), ("COMMIT", 'I')],
-            "SET a.b = 1;",
-        );
-        check(
-            &[("BEGIN", 'T'), ("SET a.b = 1", 'T'), ("ROLLBACK", 'I')],
-            "",
-        );
-        check(
-            &[
-                ("BEGIN", 'T'),
-                ("SET a.b = 1", 'T'),
-                ("x", 'E'),
-                ("COMMIT", 'I'),
-            ],
-            "",
-        );
-        check(
-            &[
-                ("BEGIN; SET a.a = 1; SAVEPOINT s; SET a.b = 2", 'T'),
-                ("ROLLBACK TO s; SET a.c = 3; END", 'I'),
-            ],
-            "SET a.a = 1;SET a.c = 3;",
-        );
-        check(&[("SET work_mem = 1", 'I'), ("RESET work_mem", 'I')], "");
-        check(&[("SET work_mem = 1", 'I'), ("DISCARD ALL", 'I')], "");
-        check(&[("SET LOCAL work_mem = 1", 'I')], "");
-        check(&[("SET TimeZone = 'UTC'", 'I')], "");
-        check(
-            &[("SELECT set_config('search_path', 'it''s', false)", 'I')],
-            "SELECT pg_catalog.set_config('search_path','it''s',false);",
-        );
-        check(&[("SELECT set_config('search_path', 'x', true)", 'I')], "");
-        check(
-            &[("SET ROLE a", 'I'), ("RESET SESSION AUTHORIZATION", 'I')],
-            "",
-        );
-        check(
-            &[("SET ROLE a; SET SESSION AUTHORIZATION b; SET ROLE c", 'I')],
-            "SET SESSION AUTHORIZATION b;SET ROLE c;",
-        );
-        check(
-            &[
-                ("SET ROLE a", 'I'),
-                ("BEGIN; SET SESSION AUTHORIZATION b; ROLLBACK", 'I'),
-            ],
-            "SET ROLE a;",
-        );
-    }
-
-    #[test]
-    fn differences_are_set_and_reset() {
-        let settings = |pairs: &[(&str, &str)]| {
-            let mut settings = Settings::default();
-            for (name, statement) in pairs {
-                settings.set(name.as_bytes(), Some(statement.as_bytes().into()));
-            }
-            settings
-        };
-        let check = |client: &Settings, server: &Settings, expected: &str| {
-            let mut sql = Vec::new();
-            client.write_difference(server, &mut sql);
-            assert_eq!(String::from_utf8_lossy(&sql), expected);
-        };
-        let one = settings(&[("work_mem", "SET work_mem=1")]);
-        let other = settings(&[("work_mem", "SET work_mem=2"), ("my.x", "SET my.x=1")]);
-        check(&one, &one, "");
-        check(&one, &Settings::default(), "SET work_mem=1;");
-        check(&Settings::default(), &one, "RESET \"work_mem\";");
-        check(&one, &other, "RESET \"my\".\"x\";SET work_mem=1;");
-        let role = ("role", "SET ROLE c");
-        let alone = settings(&[role]);
-        let both = settings(&[
-            ("session_authorization", "SET SESSION AUTHORIZATION b"),
-            role,
-        ]);
-        check(
-            &both,
-            &alone,
-            "RESET \"role\";SET SESSION AUTHORIZATION b;SET ROLE c;",
-        );
-        let ended = "RESET \"session_authorization\";RESET \"role\";";
-        check(&alone, &both, &format!("{ended}SET ROLE c;"));
-        let more = settings(&[role, ("log_statement", "SET log_statement=1")]);
-        check(
-            &more,
-            &alone,
-            "RESET \"role\";SET log_statement=1;SET ROLE c;",
-        );
-        check(&Settings::default(), &alone, "RESET \"role\";");
-    }
-
-    #[test]
-    fn reasons_come_and_go() {
-        let mut session = Session::default();
-        let followed = Followed::default();
-        let mut note = |text: &str| {
-            session.note(text.as_bytes(), Lexing::default(), &followed, false);
-            let pins: Vec<_> = session.pins().iter().map(Pin::as_str).collect();
-            pins.join(",")
-        };
-        assert_eq!(note("select 1"), "");
-        assert_eq!(note("CREATE TEMP TABLE t (a int)"), "temporary_object");
-        assert_eq!(
-            note("SELECT pg_advisory_lock(1)"),
-            "temporary_object,advisory_lock"
-        );
-        assert_eq!(note("SELECT pg_advisory_unlock_all()"), "temporary_object");
-        assert_eq!(note("DROP TABLE t"), "temporary_object");
-        let (pin, _) = session
-            .next_question()
-            .expect("whether it was the last one");
-        assert_eq!(pin, Pin::Temporary);
-        session.note_answer(pin, false);
-        assert!(session.pins().is_empty() && session.next_question().is_none());
-    }
-}
+mod tests;

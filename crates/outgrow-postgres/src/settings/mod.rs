@@ -112,6 +112,8 @@ outgrow_core::settings! {
         pub replicas: ReplicaSettings = ReplicaSettings::default();
         /// What is told of how the database is used.
         pub diagnosis: DiagnosisSettings = DiagnosisSettings::default();
+        /// How clients listen for notifications.
+        pub notifications: NotificationSettings = NotificationSettings::default();
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
     }
@@ -200,6 +202,25 @@ outgrow_core::settings! {
         /// as long as nothing of an answer went to the client, and for so long after it was asked
         /// first; `"0s"`: never. The client sees nothing of it but the time.
         pub retry_within: Duration = Duration::from_secs(60), in Duration::ZERO..=HOUR;
+    }
+}
+
+outgrow_core::settings! {
+    /// How clients listen for notifications (`LISTEN`), where connections are not lent for a session.
+    pub struct NotificationSettings {
+        /// Whether one connection to the primary, besides the pool's, listens for all clients of a
+        /// database and user. When it is lost, notifications may be missed: clients that listen are
+        /// ended with SQLSTATE 08006, and listen anew when they connect. With `false` each client that
+        /// listens keeps a connection of its own.
+        pub shared: bool = true;
+        /// How much may wait for a client that does not read. One byte more, and it is ended with
+        /// SQLSTATE 53400.
+        pub backlog: ByteSize = ByteSize::mib(1), in ByteSize(8_192)..=ByteSize::mib(1_024);
+        /// Most channels of a shared connection: each costs the server a look at every notification.
+        /// Clients that want more keep a connection of their own.
+        pub max_channels: u32 = 10_000, in 1..=1_000_000;
+        /// Most channels of a client, likewise.
+        pub max_channels_per_client: u32 = 1_000, in 1..=100_000;
     }
 }
 

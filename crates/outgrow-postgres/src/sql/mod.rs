@@ -24,7 +24,7 @@ pub mod facts;
 pub mod fingerprint;
 mod hint;
 pub mod lexer;
-mod name;
+pub(crate) mod name;
 pub mod read_only;
 mod walk;
 mod words;

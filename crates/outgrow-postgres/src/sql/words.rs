@@ -108,6 +108,7 @@ words! {
         Currval "currval" Lastval "lastval" Setseed "setseed"
         DblinkConnect "dblink_connect" DblinkConnectUnprivileged "dblink_connect_u"
         DblinkDisconnect "dblink_disconnect"
+        PgNotify "pg_notify"
     }
 }
 

@@ -13,12 +13,13 @@ use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::throttle::ThrottleSettings;
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
-    DatabasePlan, Hosts, House, InspectPlan, Limits, Plan, ReadsPlan, Times, UserPlan,
+    DatabasePlan, Hosts, House, InspectPlan, Limits, NotificationsPlan, Plan, ReadsPlan, Times,
+    UserPlan,
 };
 use outgrow_postgres::seats::Terms;
 use outgrow_postgres::settings::{
-    ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle, PostgresSettings, ReadsFrom,
-    UserSettings,
+    ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle, NotificationSettings,
+    PostgresSettings, ReadsFrom, UserSettings,
 };
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
@@ -245,6 +246,7 @@ fn house(settings: &PostgresSettings) -> House {
                 lag_bytes: settings.replicas.max_lag_bytes.0,
             },
         }),
+        notifications: notifications(&settings.notifications),
         login: settings.timeouts.login,
         requires_tls: settings
             .tls
@@ -257,6 +259,15 @@ fn house(settings: &PostgresSettings) -> House {
         login_notice: String::new(),
         diagnosis: Some(thresholds(&settings.diagnosis)),
         ..House::default()
+    }
+}
+
+fn notifications(settings: &NotificationSettings) -> NotificationsPlan {
+    NotificationsPlan {
+        is_shared: settings.shared,
+        backlog: usize::try_from(settings.backlog.0).unwrap_or(usize::MAX),
+        most_channels: settings.max_channels,
+        most_of_client: settings.max_channels_per_client,
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Builder<'a> {
     cleans: Pins,
     may_clean: Pins,
     reads_session_sequence: bool,
+    notifies: bool,
     settings: Use,
 }
 
@@ -41,6 +42,7 @@ impl<'a> Builder<'a> {
             cleans: Pins::default(),
             may_clean: Pins::default(),
             reads_session_sequence: false,
+            notifies: false,
             settings: Use::None,
         }
     }
@@ -78,6 +80,7 @@ impl<'a> Builder<'a> {
         self.cleans = Pins::default();
         self.may_clean = Pins::default();
         self.reads_session_sequence = false;
+        self.notifies = false;
         self.settings = Use::None;
         let kind = match step.word {
             Word::Select | Word::Values | Word::Table | Word::With => Kind::Select,
@@ -159,6 +162,7 @@ impl<'a> Builder<'a> {
             }
             Word::AdvisoryUnlockAll => self.cleans.insert(Pin::AdvisoryLock),
             Word::Currval | Word::Lastval => self.reads_session_sequence = true,
+            Word::PgNotify => self.notifies = true,
             Word::Setseed => self.pins.insert(Pin::Seed),
             Word::DblinkConnect | Word::DblinkConnectUnprivileged => {
                 self.pins.insert(Pin::Dblink);
@@ -185,6 +189,7 @@ impl<'a> Builder<'a> {
             holds: false,
             sets_by_function: false,
             reads_session_sequence: self.reads_session_sequence,
+            notifies: self.notifies,
             pins: self.pins,
             cleans: self.cleans,
             may_clean: self.may_clean,

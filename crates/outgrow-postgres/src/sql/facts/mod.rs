@@ -86,6 +86,9 @@ pub struct Statement<'a> {
     /// It asks for what this session's sequences gave last (`currval`, `lastval`): the server
     /// connection must be the one that had `nextval`.
     pub reads_session_sequence: bool,
+    /// It sends a notification, by `NOTIFY` or `pg_notify`; what its triggers and functions send is
+    /// not seen.
+    pub notifies: bool,
     /// Why the session must keep its server connection after it.
     pub pins: Pins,
     /// Which reasons are gone after it.
@@ -121,6 +124,8 @@ pub struct Facts {
     pub defines: bool,
     /// One of them reads [what sequences gave this session last](Statement::reads_session_sequence).
     pub reads_session_sequence: bool,
+    /// One of them [sends a notification](Statement::notifies).
+    pub notifies: bool,
     /// The same text with other values may have other facts.
     pub depends_on_values: bool,
     /// Why the session must keep its server connection after them.
@@ -148,6 +153,7 @@ impl Default for Facts {
             copies_out: false,
             defines: false,
             reads_session_sequence: false,
+            notifies: false,
             depends_on_values: false,
             pins: Pins::default(),
             cleans: Pins::default(),
@@ -209,6 +215,7 @@ impl Facts {
         self.copies_out |= kind == Kind::CopyOut;
         self.defines |= kind.is_definition();
         self.reads_session_sequence |= statement.reads_session_sequence;
+        self.notifies |= statement.notifies;
         self.depends_on_values |= statement.depends_on_values;
         self.pins.remove(statement.cleans);
         self.pins.extend(statement.pins);

@@ -34,6 +34,7 @@ fn show(statement: &Statement<'_>) -> String {
         (statement.holds, " hold"),
         (statement.sets_by_function, " sets"),
         (statement.reads_session_sequence, " sequence"),
+        (statement.notifies, " notifies"),
     ] {
         line.push_str(if flag { text } else { "" });
     }
@@ -313,7 +314,13 @@ fn prepared_statements_cursors_and_notifications() {
     check("LISTEN C", "Listen c pin:listen");
     check("UNLISTEN c", "Unlisten c may:listen");
     check("UNLISTEN *", "UnlistenAll clean:listen");
-    check("NOTIFY c, 'payload'", "Notify c");
+    check("NOTIFY c, 'payload'", "Notify c notifies");
+    check("SELECT pg_notify('c', 'x') FROM t", "Select notifies");
+    check(
+        "SELECT \"pg_notify\" ('c', 'x'); SELECT 1",
+        "Select notifies; Select",
+    );
+    check("SELECT pg_notify FROM t", "Select");
     check("DECLARE c CURSOR FOR SELECT 1", "Declare c");
     check(
         "DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT 1",

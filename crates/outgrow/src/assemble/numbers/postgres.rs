@@ -20,7 +20,7 @@ type Count = fn(&PoolNumbers) -> &Counter;
 type Times = fn(&PoolNumbers) -> &Histogram;
 
 /// What is measured of a pool: name, help, value.
-const GAUGES: [(&str, &str, Read); 5] = [
+const GAUGES: [(&str, &str, Read); 7] = [
     (
         names::POSTGRES_CLIENTS,
         "Clients that are logged in.",
@@ -40,10 +40,20 @@ const GAUGES: [(&str, &str, Read); 5] = [
         pool.lent
     }),
     (names::POSTGRES_SIZE, "Most connections.", |pool| pool.size),
+    (
+        names::POSTGRES_LISTENERS,
+        "Clients that listen on the shared connection.",
+        |pool| pool.listeners,
+    ),
+    (
+        names::POSTGRES_CHANNELS,
+        "Channels on which the shared connection listens.",
+        |pool| pool.channels,
+    ),
 ];
 
 /// What is counted of a pool.
-const COUNTERS: [(&str, &str, Count); 6] = [
+const COUNTERS: [(&str, &str, Count); 10] = [
     (names::POSTGRES_TRANSACTIONS, "Transactions.", |numbers| {
         &numbers.transactions
     }),
@@ -56,6 +66,26 @@ const COUNTERS: [(&str, &str, Count); 6] = [
         names::POSTGRES_ON_REPLICAS,
         "Transactions that replicas executed.",
         |numbers| &numbers.on_replicas,
+    ),
+    (
+        names::POSTGRES_NOTIFICATIONS,
+        "Notifications that clients were sent.",
+        |numbers| &numbers.notifications,
+    ),
+    (
+        names::POSTGRES_NOTIFICATION_OVERFLOWS,
+        "Clients that were ended because too many notifications waited for them.",
+        |numbers| &numbers.notification_overflows,
+    ),
+    (
+        names::POSTGRES_LISTENING_LOST,
+        "Shared connections that were lost while clients listened.",
+        |numbers| &numbers.listening_lost,
+    ),
+    (
+        names::POSTGRES_LISTENS_ALONE,
+        "Channels for which a client keeps a connection of its own.",
+        |numbers| &numbers.listens_alone,
     ),
     (
         names::POSTGRES_CONNECTS,
@@ -210,6 +240,9 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                 "idle": pool.idle,
                 "lent": pool.lent,
                 "connecting": pool.coming,
+                "listeners": pool.listeners,
+                "channels": pool.channels,
+                "notifications": numbers.notifications.get(),
                 "transactions": numbers.transactions.get(),
                 "on_replicas": numbers.on_replicas.get(),
                 "retries": Reason::ALL

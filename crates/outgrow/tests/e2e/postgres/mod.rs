@@ -14,6 +14,7 @@ mod diagnosis;
 mod extended;
 mod inspect;
 mod limits;
+mod listen;
 mod logins;
 mod modes;
 mod newcomers;

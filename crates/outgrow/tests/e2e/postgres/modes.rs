@@ -253,11 +253,6 @@ fn what_belongs_to_a_session_keeps_its_connection_until_it_is_gone() {
         ("EXECUTE own", "8"),
         "DEALLOCATE own",
     );
-    check(
-        "LISTEN own",
-        ("SELECT pg_listening_channels()", "own"),
-        "UNLISTEN own",
-    );
 }
 
 #[test]

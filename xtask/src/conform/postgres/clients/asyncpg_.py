@@ -66,6 +66,21 @@ async def main():
                 return await session.fetchval("SELECT $1::int", number)
         print("pool", sum(await asyncio.gather(*[one(number) for number in range(200)])))
         print("rows", await pool.fetchval("SELECT count(*) FROM item"))
+        # Notifications, its own among them; given back to its pool a session listens no more.
+        heard = asyncio.Queue()
+        async with pool.acquire() as session:
+            def note(of, process, channel, payload):
+                heard.put_nowait((channel, payload, process == of.get_server_pid()))
+            await session.add_listener("News", note)
+            for number in range(100):
+                await pool.execute("SELECT pg_notify('News', $1)", str(number))
+            payloads = [await asyncio.wait_for(heard.get(), 10) for _ in range(100)]
+            print("heard", payloads[0], payloads[-1], len(payloads))
+            await session.execute("NOTIFY \"News\", 'own'")
+            print("heard", await asyncio.wait_for(heard.get(), 10))
+            await session.remove_listener("News", note)
+        await pool.execute("NOTIFY \"News\", 'to nobody'")
+        print("heard", heard.qsize())
 
 
 asyncio.run(main())

@@ -61,6 +61,25 @@ async function main() {
   };
   const totals = await Promise.all(Array.from({ length: 50 }, (_, number) => shop(number)));
   console.log('shops', totals.reduce((sum, total) => sum + total, 0));
+  // Notifications, its own among them.
+  const listener = new Client(where);
+  await listener.connect();
+  const heard = [];
+  let done;
+  const all = new Promise((resolve) => { done = resolve; });
+  listener.on('notification', ({ payload, processId }) => {
+    heard.push([payload, processId === listener.processID]);
+    if (heard.length === 101) done();
+  });
+  await listener.query('LISTEN news');
+  for (let number = 0; number < 100; number += 1) {
+    await pool.query("SELECT pg_notify('news', $1)", [String(number)]);
+  }
+  while (heard.length < 100) await listener.query('SELECT 1');
+  await listener.query("NOTIFY news, 'own'");
+  await all;
+  console.log('heard', heard[0], heard[99], heard[100]);
+  await listener.end();
   const { rows } = await pool.query('SELECT count(*)::int AS count FROM item');
   console.log('rows', rows[0].count);
   await pool.end();

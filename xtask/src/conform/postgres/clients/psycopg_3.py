@@ -96,3 +96,14 @@ with concurrent.futures.ThreadPoolExecutor(50) as pool:
     print("shops", sum(pool.map(shop, range(50))))
 with psycopg.connect(dsn) as session:
     print("rows", session.execute("SELECT count(*), count(DISTINCT name) FROM item").fetchone())
+# Notifications, its own among them.
+with psycopg.connect(dsn, autocommit=True) as one, psycopg.connect(dsn, autocommit=True) as other:
+    heard = []
+    one.add_notify_handler(lambda one_of: heard.append((one_of.payload, one_of.pid == one.info.backend_pid)))
+    one.execute("LISTEN news")
+    for number in range(100):
+        other.execute("SELECT pg_notify('news', %s)", [str(number)])
+    while len(heard) < 100:
+        one.execute("SELECT 1")
+    one.execute("NOTIFY news, 'own'")
+    print("heard", heard[:2], heard[-1], [payload for payload, _ in heard[:100]] == [str(n) for n in range(100)])

@@ -112,7 +112,10 @@ pub(super) fn notification<'a>(
             statement.may_clean.insert(Pin::Listening);
             Kind::Unlisten
         }
-        _ => Kind::Notify,
+        _ => {
+            statement.notifies = true;
+            Kind::Notify
+        }
     }
 }
 
