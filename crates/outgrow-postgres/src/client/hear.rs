@@ -59,4 +59,13 @@ impl Relay<'_> {
         self.server.is_tainted |= is_foreign;
         fate
     }
+
+    /// Whether nothing of the client's is under way; what we ask ourselves may be.
+    fn is_between(&self) -> bool {
+        self.query_began.is_none()
+            && self.transaction_began.is_none()
+            && self.server.transaction == transaction::NONE
+            && self.server.answers.are_ours()
+            && !self.server.down.is_amid()
+    }
 }

@@ -112,15 +112,6 @@ impl<'r> Relay<'r> {
         !self.has_begun_something() && self.server.is_at_rest()
     }
 
-    /// Whether nothing of the client's is under way; what we ask ourselves may be.
-    pub(super) fn is_between(&self) -> bool {
-        self.query_began.is_none()
-            && self.transaction_began.is_none()
-            && self.server.transaction == transaction::NONE
-            && self.server.answers.are_ours()
-            && !self.server.down.is_amid()
-    }
-
     /// Whether the client has said that it leaves.
     pub(super) fn has_said_goodbye(&self) -> bool {
         self.client_said_goodbye
