@@ -8,6 +8,7 @@ pub mod context;
 pub mod fault;
 pub mod metrics;
 pub mod random;
+pub mod serving;
 pub mod settings;
 pub mod snapshot;
 

@@ -109,6 +109,10 @@ pub mod names {
     pub const POSTGRES_LISTENING_LOST: &str = "outgrow_postgres_listening_lost_total";
     /// Channels for which a client of a Postgres pool keeps a connection of its own.
     pub const POSTGRES_LISTENS_ALONE: &str = "outgrow_postgres_listens_alone_total";
+    /// Reads that went to the primary although replicas may be read from, by reason.
+    pub const POSTGRES_READS_KEPT: &str = "outgrow_postgres_reads_on_primary_total";
+    /// Tickets of what users wrote, by what became of them.
+    pub const FLOOR_TICKETS: &str = "outgrow_floor_tickets_total";
     /// Connections that a Postgres pool made.
     pub const POSTGRES_CONNECTS: &str = "outgrow_postgres_connects_total";
     /// Connections that a Postgres pool failed to make.

@@ -6,6 +6,7 @@ use outgrow_core::Random;
 use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
 use outgrow_upstream::{Service, ServiceView};
 
+use crate::floors::FloorPlan;
 use crate::settings::{AffinitySettings, RequestKey};
 use crate::split::Split;
 use crate::sticky::{StickyPlan, Tags};
@@ -21,6 +22,8 @@ pub struct Picking {
     pub takes_reports: bool,
     /// Sticky sessions.
     pub sticky: Option<Arc<StickyPlan>>,
+    /// Tickets of what users wrote, where reads go to replicas.
+    pub floors: Option<Arc<FloorPlan>>,
 }
 
 impl Picking {
@@ -45,6 +48,7 @@ impl Picking {
                 .sticky
                 .as_ref()
                 .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
+            floors: None,
         }
     }
 }

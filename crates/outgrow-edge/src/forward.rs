@@ -17,6 +17,7 @@ use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
 use outgrow_net::{Stream, Timer};
 use outgrow_upstream::Endpoint;
 
+use crate::floors::Passage;
 use crate::mirror::Copy;
 use crate::plan::RoutePlan;
 use crate::worker::Worker;
@@ -76,6 +77,8 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) side: &'a mut UpstreamSide,
     /// Whose reports of load are taken from the answers, where that is wanted.
     pub(crate) reporter: Option<&'a Endpoint>,
+    /// What is known of the user's writes.
+    pub(crate) passage: &'a mut Option<Box<Passage>>,
     /// A `Set-Cookie` of ours; empty is none.
     pub(crate) set_cookie: &'a [u8],
     pub(crate) stream: &'a mut Stream,
@@ -96,6 +99,7 @@ pub(crate) struct Progress {
     request_ended: bool,
     request_sent: bool,
     send_broken: bool,
+    has_head: bool,
     answering: bool,
     response_ended: bool,
     /// When the attempt began: its connection was there.
@@ -250,12 +254,24 @@ impl<D: Downstream> Attempt<'_, D> {
                 // The client may wait for it (100 Continue) before it sends its body.
                 ready!(self.down.poll_flush(cx))?;
             }
-            ready!(self.poll_head(cx))?;
-            self.progress.last = self.progress.now;
+            if !self.progress.has_head {
+                ready!(self.poll_head(cx))?;
+                self.progress.has_head = true;
+                self.progress.last = self.progress.now;
+            }
             match self.response.status {
                 101 => return Poll::Ready(self.switch()),
-                100..=199 => self.forward_interim()?,
-                _ => self.begin_answer()?,
+                100..=199 => {
+                    self.progress.has_head = false;
+                    self.forward_interim()?;
+                }
+                _ => {
+                    if let Some(passage) = self.passage {
+                        let cells = &self.around.worker.cells().floors;
+                        ready!(passage.poll_head(cx, &mut self.response.fields, cells));
+                    }
+                    self.begin_answer()?;
+                }
             }
         }
         ready!(self.poll_body(cx))?;

@@ -7,6 +7,7 @@
 mod accept;
 pub mod backend;
 mod connection;
+pub mod floors;
 mod forward;
 mod http2;
 mod identity;

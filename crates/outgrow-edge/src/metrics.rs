@@ -49,6 +49,17 @@ pub struct ListenerCells {
     pub sent_bytes: Counter,
 }
 
+/// One worker's cells of the tickets of floors.
+#[derive(Debug, Default)]
+pub struct FloorCells {
+    /// Tickets that were given.
+    pub given: Counter,
+    /// Tickets of users that were not ours, or not whole.
+    pub refused: Counter,
+    /// Floors that were not known in time.
+    pub unknown: Counter,
+}
+
 /// One worker's own cells.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -56,6 +67,8 @@ pub struct WorkerCells {
     faults: [Counter; FAULTS],
     /// Tasks that panicked.
     pub panics: Counter,
+    /// Tickets of floors.
+    pub floors: FloorCells,
     /// The largest delay of the worker's timer in the last second, in microseconds.
     pub lag_micros: Gauge,
 }
@@ -103,6 +116,7 @@ impl Default for WorkerCells {
         Self {
             faults: std::array::from_fn(|_| Counter::default()),
             panics: Counter::default(),
+            floors: FloorCells::default(),
             lag_micros: Gauge::default(),
         }
     }

@@ -296,6 +296,7 @@ impl Copy {
             keep_body: false,
             copy: &mut None,
             reporter: None,
+            passage: &mut None,
             set_cookie: &[],
             progress: &mut progress,
         };

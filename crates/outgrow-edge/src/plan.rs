@@ -33,7 +33,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct RoutePlan {
     /// Its name in the configuration.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it does with a request.
     pub action: Action,
     /// The path and host that are sent instead of the request's own.

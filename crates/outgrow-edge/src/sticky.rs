@@ -29,9 +29,14 @@ type Tag = [u8; TAG_BYTES];
 
 /// A secret for cookies, made of one that is kept for something else.
 pub fn secret_of(kept: &str) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, kept.as_bytes());
+    derive(kept.as_bytes(), b"outgrow sticky cookies")
+}
+
+/// A secret for one purpose, made of one that is kept for something else.
+pub(crate) fn derive(kept: &[u8], purpose: &[u8]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, kept);
     let mut secret = [0; 32];
-    let made = hmac::sign(&key, b"outgrow sticky cookies");
+    let made = hmac::sign(&key, purpose);
     secret.copy_from_slice(made.as_ref());
     secret
 }

@@ -3,6 +3,7 @@
 //!
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 
 use outgrow_core::context::Context;
@@ -15,6 +16,7 @@ use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
 
 use crate::backend::{Chooser, Picking};
+use crate::floors::Passage;
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
 use crate::plan::{self, Action, ListenerPlan, RoutePlan};
@@ -73,6 +75,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if let Err(fault) = outcome {
             self.fail(&mut context, fault).await;
         }
+        self.exchange.passage = None;
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
@@ -188,6 +191,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let deadline = plan::deadline(context.stages.start, target.timeouts.request);
         destination.asked = Some(self.exchange.request.authority);
         let asked = self.asked(target);
+        if let Some(floors) = &target.picking.floors {
+            let (request, times) = (&self.exchange.request, (context.stages.start, context.wall));
+            let cells = &self.worker.cells().floors;
+            let passage = Passage::new(floors, request, times, self.peer.secure, cells);
+            self.exchange.passage = Some(passage);
+        }
         self.prepare_request(context, target.route)?;
         let request = &self.exchange.request;
         let repeatable = request.may_repeat(target.route.idempotency_key);
@@ -296,6 +305,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             head.fields.push(b"Allow", &self.exchange.matched.text);
         }
         self.worker.put_date(&mut head.fields);
+        if let Some(passage) = &mut self.exchange.passage {
+            // The endpoint may have written before it failed.
+            let cells = &self.worker.cells().floors;
+            poll_fn(|cx| passage.poll_head(cx, &mut head.fields, cells)).await;
+        }
         context.status = head.status;
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;

@@ -8,6 +8,7 @@ use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
 use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
+use crate::floors::Passage;
 use crate::forward::{Progress, Replay, UpstreamSide};
 use crate::matched::Matched;
 use crate::metrics::{EdgeMetrics, WorkerCells};
@@ -105,6 +106,8 @@ pub(crate) struct Exchange {
     pub(crate) copy: Option<Box<Copy>>,
     /// A `Set-Cookie` of ours that the response is to carry; empty is none.
     pub(crate) set_cookie: Vec<u8>,
+    /// What is known of its user's writes, where reads go to replicas.
+    pub(crate) passage: Option<Box<Passage>>,
     /// When it ended.
     pub(crate) ended: Ticks,
 }
@@ -282,6 +285,7 @@ impl Worker {
         exchange.side = UpstreamSide::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
+        exchange.passage = None;
         let bytes = exchange.memory();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         if local.spare.len() < SPARE_EXCHANGES && local.spare_bytes + bytes <= SPARE_BYTES {

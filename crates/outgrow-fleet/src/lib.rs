@@ -10,7 +10,7 @@
 //! - `cgroup`: the limits of instances, and what outgrow itself is allowed.
 //! - `supervise`: which instances should be started and stopped, and when again
 //!   after an exit: pure.
-//! - `resources`, `diagnose`: what `/proc` says about an instance.
+//! - `resources`, `diagnose`, `sockets`: what `/proc` says about an instance.
 //! - `machine`: what it says about the machine.
 //!
 //! What an instance answers to requests is deliberately not known here:
@@ -29,6 +29,7 @@ pub mod protocol;
 pub mod resources;
 pub mod settings;
 pub mod shim;
+pub mod sockets;
 mod standard;
 pub mod supervise;
 

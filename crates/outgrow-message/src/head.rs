@@ -41,6 +41,11 @@ impl Method {
         }
     }
 
+    /// Whether it asks for nothing to be changed (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// Whether sending it twice means the same as once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         matches!(

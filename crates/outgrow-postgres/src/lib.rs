@@ -21,6 +21,7 @@ pub mod login;
 mod making;
 mod newcomers;
 pub mod numbers;
+pub mod origin;
 pub mod pgbouncer;
 pub mod plan;
 mod pool;

@@ -58,6 +58,8 @@ pub struct Numbers {
     pub listening_lost: Counter,
     /// `LISTEN`s of clients that keep a connection of their own for them.
     pub listens_alone: Counter,
+    /// Reads that went to the primary because nobody knows of which instance their client is.
+    pub reads_unplaced: Counter,
     /// Connections to servers that were made.
     pub connects: Counter,
     /// Attempts that failed.

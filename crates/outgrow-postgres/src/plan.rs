@@ -226,6 +226,9 @@ pub struct ReadsPlan {
     /// For how long after it was asked first a read is asked again that its replica could not answer;
     /// zero: never.
     pub retry_within: Duration,
+    /// Whether reads also see what the users wrote whose HTTP requests the client's instance is
+    /// serving, and what the instance wrote over other connections.
+    pub follows_requests: bool,
 }
 
 /// A database.
@@ -294,6 +297,8 @@ pub struct UserPlan {
     pub max_servers: u32,
     /// Further connections of its pools for those who wait for long.
     pub reserve: Option<u32>,
+    /// Whether its reads follow requests; none: as in [`ReadsPlan`].
+    pub follows_requests: Option<bool>,
     /// Whether it is known for its limits only: nobody logs in as it unless a server knows it.
     pub is_only_limits: bool,
     /// Times of its own.
@@ -392,6 +397,8 @@ pub struct PoolPlan {
     pub mode: PoolMode,
     /// Limits and times.
     pub limits: Limits,
+    /// Whether reads of its clients follow HTTP requests.
+    pub follows_requests: bool,
     /// What is the same for all.
     pub house: Arc<House>,
 }
@@ -419,10 +426,13 @@ impl Plan {
         let known = self.users.get(&server_user);
         let mut limits = plan.limits.clone();
         let mut mode = plan.mode;
+        let mut follows_requests =
+            (self.house.reads.as_ref()).is_some_and(|reads| reads.follows_requests);
         if let Some(known) = known {
             limits.size = known.pool_size.unwrap_or(limits.size);
             limits.reserve = known.reserve.unwrap_or(limits.reserve);
             mode = known.mode.unwrap_or(mode);
+            follows_requests &= known.follows_requests.unwrap_or(true);
         }
         Some(PoolPlan {
             server_database: plan
@@ -432,6 +442,7 @@ impl Plan {
             server_user,
             mode,
             limits,
+            follows_requests,
             house: Arc::clone(&self.house),
             database: plan,
         })

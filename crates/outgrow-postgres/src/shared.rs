@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outgrow_balance::hash::hash;
+use outgrow_core::serving::Servings;
 use outgrow_core::{Clock, Snapshot, Ticks};
 use outgrow_message::Ledger;
 use outgrow_upstream::{EndpointId, Service};
@@ -21,6 +22,7 @@ use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::login::throttle::{Throttle, ThrottleSettings};
 use crate::newcomers::Newcomers;
 use crate::numbers::LoginNumbers;
+use crate::origin::{Instances, Origin, Sources};
 use crate::plan::{Plan, PoolPlan};
 use crate::seats::Seats;
 use crate::seen::Seen;
@@ -68,6 +70,8 @@ pub struct Shared {
     pub(crate) asked: Mutex<BTreeSet<String>>,
     /// Whether everything is paused.
     pub(crate) paused: AtomicBool,
+    /// The instances that clients may be.
+    pub(crate) instances: Instances,
     /// What is wrong with how the database is used.
     pub(crate) findings: Mutex<Findings>,
 }
@@ -112,6 +116,7 @@ impl Shared {
             refuses_logins: AtomicBool::new(false),
             asked: Mutex::default(),
             paused: AtomicBool::new(false),
+            instances: Instances::default(),
             findings: Mutex::default(),
         })
     }
@@ -156,6 +161,17 @@ impl Shared {
     pub fn findings(&self) -> Vec<Noted> {
         let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         findings.all(self.clock.now())
+    }
+
+    /// Says what is known of instances, and who says which of them a client is; the first one
+    /// counts.
+    pub fn set_instances(&self, servings: Arc<Servings>, sources: Arc<dyn Sources>) {
+        self.instances.set(servings, sources);
+    }
+
+    /// Clients of which nobody knows which instance they are, with the reason, at most so many.
+    pub fn unplaced(&self, most: usize) -> Vec<(Arc<Origin>, &'static str)> {
+        self.instances.nowhere(most)
     }
 
     /// Says who answers clients of the console; the first one counts.

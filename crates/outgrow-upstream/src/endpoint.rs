@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use outgrow_balance::hash::hash;
@@ -13,6 +13,7 @@ use outgrow_balance::peak_ewma::PeakEwma;
 use outgrow_balance::reported_load::Report;
 use outgrow_balance::slow_start::Curve;
 use outgrow_core::metrics::Counter;
+use outgrow_core::serving::{Serving, Servings};
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Ticks};
 
@@ -92,8 +93,15 @@ pub struct Endpoint {
     /// The time over which they leave, in nanoseconds.
     leaving_over: AtomicU64,
     service: Weak<Service>,
+    /// What it serves and has written, where somebody wants to know.
+    serving: OnceLock<Arc<Serving>>,
     /// What a name was resolved to, the address that worked last in front.
     resolved: Mutex<Vec<SocketAddr>>,
+}
+
+/// The identity of what is known by a name: of an instance, or of an address where there is none.
+pub fn identity_of(known_as: &str) -> u64 {
+    hash(known_as.as_bytes())
 }
 
 /// What an endpoint is made from.
@@ -116,7 +124,7 @@ impl Endpoint {
         let known_as = founding.instance.as_deref().unwrap_or(&label);
         let endpoint = Self {
             id: founding.id,
-            identity: hash(known_as.as_bytes()),
+            identity: identity_of(known_as),
             label,
             address: founding.address,
             instance: founding.instance,
@@ -141,6 +149,7 @@ impl Endpoint {
             leaving_since: AtomicU64::new(0),
             leaving_over: AtomicU64::new(0),
             service: founding.service,
+            serving: OnceLock::new(),
             resolved: Mutex::new(resolved),
         };
         endpoint.configure(settings, founding.max_connections);
@@ -170,6 +179,13 @@ impl Endpoint {
     #[inline]
     pub fn identity(&self) -> u64 {
         self.identity
+    }
+
+    /// What it serves and has written: that of its identity in `all`, the first time that it is
+    /// asked for.
+    #[inline]
+    pub fn serving(&self, all: &Servings) -> &Arc<Serving> {
+        self.serving.get_or_init(|| all.of(self.identity))
     }
 
     /// Its address.

@@ -27,7 +27,7 @@ pub mod settings;
 pub mod state;
 
 pub use connect::{Opening, connect};
-pub use endpoint::{Endpoint, EndpointId, Outcome};
+pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
 pub use permit::Permit;
 pub use pool::{Connection, Freshness};

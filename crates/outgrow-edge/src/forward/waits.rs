@@ -39,7 +39,10 @@ impl<D: Downstream> Attempt<'_, D> {
     }
 
     pub(super) fn response_waits(&self) -> Waits {
-        if !self.progress.answering {
+        if !self.progress.answering && self.progress.has_head {
+            // What is waited for ends by itself, and the endpoint has nothing to do with it.
+            Waits::UpstreamBody
+        } else if !self.progress.answering {
             Waits::UpstreamHead
         } else if self.progress.client_behind {
             Waits::ClientWrite

@@ -32,6 +32,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let endpoint = permit.endpoint();
         let now = context.stages.admitted;
         self.exchange.progress.begin(now);
+        if let Some(passage) = &mut self.exchange.passage {
+            passage.enter(endpoint, &target.route.name, now);
+        }
         let freshness = if retries.repeatable {
             Freshness::Any
         } else {
@@ -131,6 +134,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             response: &mut exchange.response,
             side: &mut exchange.side,
             reporter,
+            passage: &mut exchange.passage,
             set_cookie: &exchange.set_cookie,
             stream: &mut connection.stream,
             down: self.down,

@@ -129,7 +129,7 @@ impl House {
         };
         let action = options.status.map_or_else(forward, respond);
         let route = RoutePlan {
-            name: "app".to_owned(),
+            name: "app".into(),
             action,
             rewrite: Rewrite::new(&options.route),
             mirror: None,

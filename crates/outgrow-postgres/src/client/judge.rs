@@ -91,7 +91,9 @@ impl Client {
             if !self.up.go_on() || !self.up.has_room() {
                 return Judged::Blocked;
             }
-            if following.one_series && server.answers.ends_series() {
+            let answers = &server.answers;
+            // What we have said ourselves in front of a series belongs to it.
+            if following.one_series && answers.ends_series() && !answers.are_ours() {
                 return Judged::Blocked;
             }
             let (header, is_whole) = match frame::begun(self.up.unread()) {

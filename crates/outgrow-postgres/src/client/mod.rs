@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod encrypt;
+mod floor;
 mod hear;
 mod judge;
 mod lend;
@@ -25,7 +26,6 @@ mod watch;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use outgrow_core::Ticks;
 use outgrow_net::Timer;
 use outgrow_net::stream::Detached;
 use outgrow_tls::TlsStream;
@@ -162,8 +162,8 @@ pub(crate) struct Client {
     session: Session,
     /// What it has for listening, while it does.
     listening: Option<Box<Listening>>,
-    /// When the primary last ended something for it that may have written.
-    wrote: Option<Ticks>,
+    /// What it wrote, and whose reads it must see besides.
+    writes: floor::Writes,
     /// What is to be known of what it wants now, when a replica could not answer that.
     repeat: Option<Box<trial::Repeat>>,
     /// What is known of its database's statements, where reads go to replicas.

@@ -175,7 +175,7 @@ impl<'r> Relay<'r> {
                     house.max_prepared
                 },
                 prefix: &house.prepared_prefix,
-                one_series: self.on_replica,
+                one_series: self.on_replica || client.writes.only_reads(),
                 is_on: self.plan.mode != PoolMode::Session,
                 watches: house.diagnosis.is_some(),
             };
@@ -508,6 +508,11 @@ impl<'r> Relay<'r> {
             }
         }
         let now = self.client.worker.now();
+        if server.transaction == transaction::NONE && !self.on_replica {
+            let has_more = !server.answers.is_empty();
+            self.client.note_end(self.query_began, has_more, now);
+        }
+        let server = &mut *self.server;
         let numbers = &self.client.pool.numbers;
         self.last_word = now;
         let is_inside = server.transaction != transaction::NONE;
@@ -538,9 +543,6 @@ impl<'r> Relay<'r> {
                 numbers.on_replicas.add(1);
             } else {
                 server.standing.count_ended();
-                if self.client.reads.is_some() {
-                    self.client.note_write(now);
-                }
             }
         }
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {

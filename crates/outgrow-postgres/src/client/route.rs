@@ -11,7 +11,7 @@ use crate::plan::ReadsPlan;
 use crate::pool::Pool;
 use crate::reads::Reads;
 use crate::sql::facts::{Isolation, Kind, Statements};
-use crate::standing::{Lsn, Role, Standing};
+use crate::standing::{Role, Standing};
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{frontend, read};
 
@@ -102,10 +102,11 @@ impl Client {
 
     /// The pool of a replica that has everything that the client wrote, the least busy one. None
     /// when there is none that will have it in time.
-    pub(super) async fn replica(&self, plan: &ReadsPlan) -> Option<Arc<Pool>> {
+    pub(super) async fn replica(&mut self, plan: &ReadsPlan) -> Option<Arc<Pool>> {
         let service = Arc::clone(&self.pool.plan().database.service);
         let set = service.endpoints().load();
-        let standings = &self.worker.shared.standings;
+        let shared = Arc::clone(&self.worker.shared);
+        let standings = &shared.standings;
         let primary = set.all.iter().map(|endpoint| standings.of(endpoint));
         let primary = primary
             .into_iter()
@@ -134,19 +135,6 @@ impl Client {
         self.pool_at(endpoint)
     }
 
-    /// How far a replica must have come for this client.
-    async fn floor(&self, primary: &Standing, plan: &ReadsPlan) -> Option<Lsn> {
-        let Some(wrote) = self.wrote else {
-            return Some(Lsn::default());
-        };
-        // What the primary had written when it was asked after the client's last write holds that.
-        let is_after = |primary: &Standing| primary.asked().is_some_and(|asked| asked >= wrote);
-        if !is_after(primary) && !primary.wait_until(plan.wait, is_after).await {
-            return None;
-        }
-        Some(primary.lsn())
-    }
-
     /// The pool of a replica; none while that has no connections to give, or has failed the client.
     fn pool_at(&self, endpoint: &Arc<Endpoint>) -> Option<Arc<Pool>> {
         if self
@@ -169,11 +157,6 @@ impl Client {
             return None;
         }
         Some(pool)
-    }
-
-    /// Takes note that the primary has executed something that may have written.
-    pub(super) fn note_write(&mut self, now: Ticks) {
-        self.wrote = Some(now);
     }
 }
 

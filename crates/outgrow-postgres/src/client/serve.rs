@@ -11,6 +11,7 @@ use outgrow_core::settings::Address;
 use outgrow_net::{Stream, Timer, Transport};
 use tokio::time::error::Elapsed;
 
+use super::floor::Writes;
 use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
@@ -80,7 +81,7 @@ pub(super) async fn run(
         names: OfClient::default(),
         session: Session::default(),
         listening: None,
-        wrote: None,
+        writes: Writes::default(),
         repeat: None,
         reads: None,
         lexing: Lexing::default(),
@@ -134,6 +135,7 @@ impl Client {
         self.pool.numbers.logins.add(1);
         self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
+        self.note_origin(&self.pool.plan());
         loop {
             self.idle().await?;
             let replica = self.choose_replica().await;
@@ -249,17 +251,21 @@ impl Client {
 
     /// The pool of a replica for what the client wants, if it may go there.
     async fn choose_replica(&mut self) -> Option<Arc<Pool>> {
-        let reads = Arc::clone(self.reads.as_ref()?);
         let plan = self.pool.plan();
+        self.note_origin(&plan);
+        self.note_only_reads(false);
+        let reads = Arc::clone(self.reads.as_ref()?);
         let reads_plan = plan.house.reads.as_ref()?;
         let needs_primary = self.repeat.as_ref().is_some_and(|one| one.needs_primary());
         if plan.mode == PoolMode::Session || needs_primary || self.route(&reads) == Route::Primary {
             return None;
         }
         let replica = self.replica(reads_plan).await;
-        if replica.is_none() {
+        let is_kept = replica.is_none();
+        if is_kept && !self.is_unplaced() {
             self.pool.numbers.kept_from_replicas.add(1);
         }
+        self.note_only_reads(is_kept);
         replica
     }
 
@@ -310,7 +316,12 @@ impl Client {
         let said_goodbye = relay.has_said_goodbye();
         let trial = relay.trial.take();
         if !matches!(end, End::Rest) {
-            server.watch.abandon(self.worker.now());
+            let now = self.worker.now();
+            server.watch.abandon(now);
+            if !on_replica {
+                // What was under way may have taken effect.
+                self.note_write(now, now);
+            }
         }
         self.end_listening_there();
         self.count_bytes(server);

@@ -47,11 +47,13 @@ pub enum Kind {
     ReplicaLag,
     /// Reads that would be from memory are from disk, as after a restart.
     ColdCache,
+    /// Nobody knows which instance a client is, so it reads from the primary.
+    UnplacedClient,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PoolExhausted,
         Self::NPlusOne,
         Self::LongTransaction,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Deadlock,
         Self::ReplicaLag,
         Self::ColdCache,
+        Self::UnplacedClient,
     ];
 
     /// Its name, for programs.
@@ -77,6 +80,7 @@ impl Kind {
             Self::Deadlock => "deadlock",
             Self::ReplicaLag => "replica_lag",
             Self::ColdCache => "cold_cache",
+            Self::UnplacedClient => "unplaced_client",
         }
     }
 }

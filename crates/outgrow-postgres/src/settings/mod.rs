@@ -7,9 +7,11 @@ use std::time::Duration;
 use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableReader};
 
 mod diagnosis;
+mod replicas;
 mod tls;
 
 pub use diagnosis::DiagnosisSettings;
+pub use replicas::{ReadsYourWrites, ReplicaSettings, TicketSettings};
 pub use tls::{
     BindingMode, ClientMode, PostgresCertificate, PostgresTls, ServerMode, ServerTlsSettings,
     TlsVersion,
@@ -176,32 +178,15 @@ outgrow_core::settings! {
         pub password: Option<Secret> = None;
         /// As in `[postgres]`, for this user.
         pub pool_mode: Option<PoolMode> = None;
+        /// As in `[postgres.replicas]`, for this user: `"session"` for one that serves no HTTP
+        /// requests, such as reports, so that it reads from replicas all the same.
+        pub reads_your_writes: Option<ReadsYourWrites> = None, shown = "as in [postgres.replicas]";
         /// As in `[postgres]`, for this user.
         pub pool_size: Option<u32> = None, in Some(1)..=Some(100_000);
         /// Most connections to the server for this user, all databases together; 0: no limit.
         pub max_server_connections: u32 = 0, in 0..=100_000;
         /// Most clients of this user; 0: no limit.
         pub max_clients: u32 = 0, in 0..=10_000_000;
-    }
-}
-
-outgrow_core::settings! {
-    /// Which replicas reads go to. A client that has written reads from a replica only once that
-    /// has what it wrote.
-    pub struct ReplicaSettings {
-        /// How old the last transaction may be that a replica has replayed while there are newer
-        /// ones; `"0s"`: no limit.
-        pub max_lag: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;
-        /// How far behind the primary's log a replica may be; 0: no limit.
-        pub max_lag_bytes: ByteSize = ByteSize::mib(64);
-        /// How long a read waits for a replica that has what its client wrote. After it the primary
-        /// answers.
-        pub wait: Duration = Duration::from_millis(20), in MILLI..=Duration::from_secs(10);
-        /// A read that its replica could not answer (the connection was lost, it was in the way of
-        /// what the replica had to replay, the replica refuses it) is asked once more, of another server,
-        /// as long as nothing of an answer went to the client, and for so long after it was asked
-        /// first; `"0s"`: never. The client sees nothing of it but the time.
-        pub retry_within: Duration = Duration::from_secs(60), in Duration::ZERO..=HOUR;
     }
 }
 

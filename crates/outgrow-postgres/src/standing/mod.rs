@@ -8,6 +8,7 @@
 mod loss;
 mod lsn;
 pub(crate) mod monitor;
+mod positions;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use monitor::Alarm;
 
 use outgrow_core::Ticks;
+use outgrow_core::serving::Position;
 use outgrow_upstream::{Endpoint, EndpointId};
 use tokio::sync::Notify;
 
@@ -129,6 +131,14 @@ impl Standing {
     /// The timeline that it writes or follows.
     pub(crate) fn timeline(&self) -> u32 {
         self.timeline.load(Ordering::Relaxed)
+    }
+
+    /// How far it has come, on which timeline.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            timeline: self.timeline(),
+            lsn: self.lsn().0,
+        }
     }
 
     /// When what is known of it was asked for.

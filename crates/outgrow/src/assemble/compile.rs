@@ -7,6 +7,7 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_core::settings::ByteSize;
 use outgrow_edge::backend::{Backend, Backends};
+use outgrow_edge::floors::FloorPlan;
 use outgrow_edge::mirror::Mirror;
 use outgrow_edge::rewrite::{Redirect, Rewrite};
 use outgrow_edge::router::Routers;
@@ -21,6 +22,7 @@ use outgrow_upstream::Registry;
 use outgrow_upstream::settings::ServiceSettings;
 
 use super::discover::Discoveries;
+use super::floors::Floors;
 use crate::config::Config;
 
 /// Brings the registry's services to what the configuration says.
@@ -60,7 +62,9 @@ pub(super) fn plan(
     registry: &Registry,
     shared: &Shared,
     cookie_secret: &[u8; 32],
+    floors: &Floors,
 ) -> Plan {
+    let floors = floors.plan(config, cookie_secret);
     let routers = Routers::compile(config.route.values());
     let routes = config
         .route
@@ -72,7 +76,7 @@ pub(super) fn plan(
                 config,
                 registry,
                 shared,
-                cookie_secret,
+                (cookie_secret, floors.as_ref()),
             ))
         })
         .collect();
@@ -85,7 +89,7 @@ fn route_plan(
     config: &Config,
     registry: &Registry,
     shared: &Shared,
-    cookie_secret: &[u8; 32],
+    (cookie_secret, floors): (&[u8; 32], Option<&Arc<FloorPlan>>),
 ) -> RoutePlan {
     let workers = shared.loads.len();
     let backend = |service: &ServiceName, own: &RouteTimeouts| {
@@ -95,11 +99,12 @@ fn route_plan(
             let (upstream, affinity) = (&known.upstream, &known.affinity);
             Picking::new(service.name(), upstream, affinity, cookie_secret)
         });
-        let picking = picking.unwrap_or_default();
+        let mut picking = picking.unwrap_or_default();
+        picking.floors = floors.cloned();
         Some(Backend::new(service, timeouts, picking, workers))
     };
     RoutePlan {
-        name: name.to_owned(),
+        name: name.into(),
         action: action(route, |service| backend(service, &route.timeouts)),
         rewrite: Rewrite::new(route),
         mirror: route.mirror.as_ref().and_then(|mirror| {

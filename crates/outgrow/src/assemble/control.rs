@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::certificates::Certificates;
 use super::discover::Discoveries;
+use super::floors::{self, Floors};
 use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
@@ -71,6 +72,8 @@ pub(super) struct Parts {
     pub(super) tickets: Arc<TicketKeys>,
     /// Signs the sticky cookies of services that have no secret of their own.
     pub(super) cookie_secret: [u8; 32],
+    /// What the edge and the Postgres tier know of each other's instances.
+    pub(super) floors: Floors,
     /// How this box is called in registries.
     pub(super) box_name: String,
     pub(super) edge: Edge,
@@ -227,6 +230,7 @@ impl Control {
             &self.parts.registry,
             shared,
             &self.parts.cookie_secret,
+            &self.parts.floors,
         );
         shared.plan.publish(Arc::new(plan));
         tokio::spawn(outgrow_upstream::registry::run(
@@ -298,13 +302,18 @@ impl Control {
             clock: shared.clock,
             workers: shared.loads.len(),
             secret: self.parts.cookie_secret,
+            follows_requests: floors::follow_requests(&self.parts.config),
         };
         let settings = self.parts.config.postgres.as_ref();
         let tier = &mut self.postgres;
         let overlap = &self.overlap;
         tier.apply(settings, files, encryptions, overlap, around)
             .await?;
-        self.view.set_postgres(self.postgres.shared());
+        let shared = self.postgres.shared();
+        if let Some(shared) = &shared {
+            self.parts.floors.introduce(shared);
+        }
+        self.view.set_postgres(shared);
         Ok(())
     }
 
@@ -431,6 +440,13 @@ impl Control {
         self.discoveries().step(&self.parts.registry, now);
         self.step_boxes(now).await;
         self.step_overlap(now).await;
+        let Parts {
+            config,
+            floors,
+            registry,
+            ..
+        } = &self.parts;
+        floors.learn(config, &self.instances, registry);
         if self.drain.is_some() {
             self.show_instances();
             self.tell_in_flight().await;

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use outgrow_admin::{MetricFamily, Number, Sample};
 use outgrow_core::metrics::{Counter, names};
-use outgrow_edge::metrics::{PerWorker, RouteCells, total};
+use outgrow_edge::metrics::{FloorCells, PerWorker, RouteCells, total};
 use outgrow_upstream::EjectionCause;
 use serde_json::{Value, json};
 
@@ -289,6 +289,15 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
         .map(|(reason, sum)| Sample::number(&[("reason", reason)], sum));
     let one = |value: u64| [Sample::number(&[], value)];
     let panics = sum(workers.iter().map(|worker| worker.panics.get()));
+    let floors = |read: fn(&FloorCells) -> &Counter| {
+        sum(workers.iter().map(|worker| read(&worker.floors).get()))
+    };
+    let tickets = [
+        ("given", floors(|cells| &cells.given)),
+        ("refused", floors(|cells| &cells.refused)),
+        ("unknown", floors(|cells| &cells.unknown)),
+    ];
+    let tickets = tickets.map(|(result, count)| Sample::number(&[("result", result)], count));
     let done = view.reloads.load(Ordering::Relaxed);
     let refused = view.refused_reloads.load(Ordering::Relaxed);
     let reloads = [
@@ -325,6 +334,11 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
         ),
         MetricFamily::counter(names::PANICS, "Tasks that panicked.", one(panics)),
         MetricFamily::counter(names::RELOADS, "Reloads.", reloads),
+        MetricFamily::counter(
+            names::FLOOR_TICKETS,
+            "Tickets of what users wrote: given, refused (not ours), not known in time.",
+            tickets,
+        ),
     ]
 }
 

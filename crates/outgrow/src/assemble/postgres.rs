@@ -19,7 +19,7 @@ use outgrow_postgres::plan::{
 use outgrow_postgres::seats::Terms;
 use outgrow_postgres::settings::{
     ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle, NotificationSettings,
-    PostgresSettings, ReadsFrom, UserSettings,
+    PostgresSettings, ReadsFrom, ReadsYourWrites, UserSettings,
 };
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
@@ -67,6 +67,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) workers: usize,
     /// What unknown users are shown is made from it; the same for all data processes.
     pub(super) secret: [u8; 32],
+    /// Whether reads follow HTTP requests.
+    pub(super) follows_requests: bool,
 }
 
 impl Tier {
@@ -192,7 +194,7 @@ fn plan(
             system_users: files.system_users,
             login_settings: ServerSettings::new(around.secret),
             tls: encryptions.clients.clone(),
-            ..house(settings)
+            ..house(settings, around.follows_requests)
         }),
     }
 }
@@ -208,7 +210,7 @@ fn thresholds(settings: &DiagnosisSettings) -> Thresholds {
     }
 }
 
-fn house(settings: &PostgresSettings) -> House {
+fn house(settings: &PostgresSettings, follows_requests: bool) -> House {
     House {
         auth: Some(settings.auth),
         auth_user: settings.auth_user.clone(),
@@ -232,6 +234,7 @@ fn house(settings: &PostgresSettings) -> House {
             max_lag_bytes: settings.replicas.max_lag_bytes.0,
             wait: settings.replicas.wait,
             retry_within: settings.replicas.retry_within,
+            follows_requests,
         }),
         inspect: settings.diagnosis.servers.then_some(InspectPlan {
             interval: settings.diagnosis.interval,
@@ -356,5 +359,6 @@ fn user_plan(user: Option<&UserSettings>, secret: Option<Secret>) -> UserPlan {
         reserve: None,
         is_only_limits: false,
         times: Times::default(),
+        follows_requests: (user.reads_your_writes).map(|of| of == ReadsYourWrites::Request),
     }
 }

@@ -13,6 +13,7 @@ use outgrow_tls::TicketKeys;
 use outgrow_upstream::Registry;
 
 use super::control::{Control, Parts};
+use super::floors::Floors;
 use super::listeners::Sockets;
 use super::prepare::{self, Preparation};
 use super::{boxes, certificates, control, log};
@@ -118,6 +119,7 @@ async fn start(
         records,
         tickets,
         cookie_secret,
+        floors: Floors::default(),
         box_name,
         edge,
     })

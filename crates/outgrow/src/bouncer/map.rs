@@ -294,6 +294,7 @@ fn user_plan(user: &User, settings: &Settings) -> UserPlan {
     UserPlan {
         secret: None,
         is_only_limits: false,
+        follows_requests: None,
         mode: user.pool_mode.map(mode),
         pool_size: user
             .pool_size

@@ -11,6 +11,7 @@ mod checks;
 mod compared;
 mod deploy;
 mod discover;
+mod floors;
 mod http;
 mod limits;
 mod machines;

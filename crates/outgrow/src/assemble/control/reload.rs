@@ -78,6 +78,7 @@ impl Control {
             &self.parts.registry,
             &shared,
             &self.parts.cookie_secret,
+            &self.parts.floors,
         );
         shared.ledger.set_limit(config.process.memory.0);
         shared.plan.publish(Arc::new(plan));

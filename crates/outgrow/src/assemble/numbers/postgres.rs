@@ -1,12 +1,14 @@
 //! The metrics and the state of the Postgres tier.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_admin::{MetricFamily, Sample};
 use outgrow_core::metrics::{Counter, Histogram, HistogramTotal, names};
 use outgrow_postgres::Shared;
 use outgrow_postgres::numbers::Numbers as PoolNumbers;
+use outgrow_postgres::origin::Origin;
 use outgrow_postgres::retry::Reason;
 use outgrow_postgres::settings::PoolMode;
 use outgrow_postgres::standing::Role;
@@ -14,6 +16,9 @@ use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
 
 use super::{Numbers, diagnosis, failovers, logins, seats};
+
+/// Most clients that are listed because nobody knows which instance they are.
+const MOST_UNPLACED: usize = 50;
 
 type Read = fn(&PoolState) -> u32;
 type Count = fn(&PoolNumbers) -> &Counter;
@@ -155,6 +160,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
             numbers.collect::<Numbers>(),
         ));
     }
+    families.push(reads_kept(&pools));
     for (name, help, times) in TIMES {
         let samples: Vec<_> = pools
             .iter()
@@ -201,6 +207,41 @@ fn retries(pools: &[PoolState]) -> MetricFamily {
     }
     let help = "Reads that a replica could not answer and that were asked again elsewhere.";
     MetricFamily::counter(names::POSTGRES_RETRIES, help, retries)
+}
+
+/// Reads that replicas could have had, by why they did not.
+fn reads_kept(pools: &[PoolState]) -> MetricFamily {
+    let mut kept = Numbers::new();
+    for pool in pools.iter().filter(|pool| pool.replica.is_none()) {
+        let numbers = pool.numbers();
+        let reasons = [
+            ("behind", &numbers.kept_from_replicas),
+            ("unplaced", &numbers.reads_unplaced),
+        ];
+        let [database, user, _] = labels(pool);
+        for (reason, count) in reasons {
+            kept.push(Sample::number(
+                &[database, user, ("reason", reason)],
+                count.get(),
+            ));
+        }
+    }
+    let help = "Reads on the primary because no replica had what they must see (behind), or because \
+                nobody knows of which instance their client is (unplaced).";
+    MetricFamily::counter(names::POSTGRES_READS_KEPT, help, kept)
+}
+
+/// Clients of which nobody knows which instance they are.
+fn unplaced(shared: &Shared) -> Value {
+    let all = shared.unplaced(MOST_UNPLACED).into_iter();
+    let one = |(origin, reason): (Arc<Origin>, &str)| {
+        json!({
+            "client": origin.far.to_string(),
+            "application": &*origin.application,
+            "reason": reason,
+        })
+    };
+    all.map(one).collect()
 }
 
 /// The pools and servers for `/state`; null while there is no such tier.
@@ -251,6 +292,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                     .filter(|(_, count)| *count > 0)
                     .collect::<BTreeMap<_, _>>(),
                 "kept_from_replicas": numbers.kept_from_replicas.get(),
+                "reads_unplaced": numbers.reads_unplaced.get(),
                 "waits": quantiles(&numbers.waits),
                 "queries": quantiles(&numbers.query_times),
                 "transaction_times": quantiles(&numbers.transaction_times),
@@ -282,6 +324,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "failovers": failovers::state(shared, now),
         "connections": seats::state(shared),
         "logins": logins::state(shared),
+        "unplaced": unplaced(shared),
         "findings": diagnosis::findings(shared, now),
         "statements": diagnosis::statements(shared, now),
     })
