@@ -94,6 +94,18 @@ pub mod names {
     pub const POSTGRES_QUERIES: &str = "outgrow_postgres_queries_total";
     /// Transactions of a Postgres pool's clients that replicas executed.
     pub const POSTGRES_ON_REPLICAS: &str = "outgrow_postgres_replica_transactions_total";
+    /// Answers of the query cache.
+    pub const POSTGRES_CACHE_HITS: &str = "outgrow_postgres_cache_hits_total";
+    /// Statements that it could have answered and did not.
+    pub const POSTGRES_CACHE_MISSES: &str = "outgrow_postgres_cache_misses_total";
+    /// Answers that were kept in it.
+    pub const POSTGRES_CACHE_FILLS: &str = "outgrow_postgres_cache_fills_total";
+    /// Beginnings and ends of writes that made answers in it worthless.
+    pub const POSTGRES_CACHE_INVALIDATIONS: &str = "outgrow_postgres_cache_invalidations_total";
+    /// Answers that made room in it for others.
+    pub const POSTGRES_CACHE_EVICTIONS: &str = "outgrow_postgres_cache_evictions_total";
+    /// Bytes that its answers take.
+    pub const POSTGRES_CACHE_BYTES: &str = "outgrow_postgres_cache_bytes";
     /// Reads that a replica could not answer and that were asked again elsewhere, by pool and reason.
     pub const POSTGRES_RETRIES: &str = "outgrow_postgres_retries_total";
     /// Clients of a Postgres pool that listen on its shared connection.

@@ -50,6 +50,8 @@ pub(crate) struct Flow {
     wanted: usize,
     /// All that was written.
     pub(crate) bytes: u64,
+    /// A copy of what goes on, and how much of it there may be.
+    copy: Option<Box<(Vec<u8>, usize)>>,
 }
 
 impl Flow {
@@ -119,9 +121,37 @@ impl Flow {
         true
     }
 
+    /// From now on what goes on is copied, as long as it is at most `limit` bytes.
+    pub(crate) fn record(&mut self, limit: usize) {
+        self.copy = Some(Box::new((Vec::new(), limit)));
+    }
+
+    /// The copy, which ends with this; none when there is none, or it was too much.
+    pub(crate) fn recorded(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().map(|copy| copy.0)
+    }
+
+    #[cold]
+    fn copy_range(&mut self, range: std::ops::Range<usize>, is_out: bool) {
+        let Some(copy) = &mut self.copy else {
+            return;
+        };
+        if copy.0.len() + range.len() > copy.1 {
+            self.copy = None;
+        } else if is_out {
+            copy.0.extend_from_slice(&self.out[range]);
+        } else if let Some(block) = &self.block {
+            copy.0.extend_from_slice(&block[range]);
+        }
+    }
+
     /// Lets `count` unjudged bytes go on.
     #[inline]
     pub(crate) fn pass(&mut self, count: usize) {
+        if self.copy.is_some() {
+            let from = self.start + self.direct;
+            self.copy_range(from..from + count, false);
+        }
         if self.written == self.out.len() {
             self.direct += count;
         } else {
@@ -176,7 +206,12 @@ impl Flow {
             self.out.clear();
             self.written = 0;
         }
-        write(&mut self.out)
+        let before = self.out.len();
+        let written = write(&mut self.out);
+        if self.copy.is_some() {
+            self.copy_range(before..self.out.len(), true);
+        }
+        written
     }
 
     /// Replaces the first `count` unjudged bytes.

@@ -28,6 +28,7 @@ mod pool;
 mod prepared;
 mod problem;
 mod reads;
+pub mod result_cache;
 pub mod retry;
 pub mod run;
 pub mod seats;

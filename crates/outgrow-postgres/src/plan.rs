@@ -86,6 +86,8 @@ pub struct House {
     pub reads: Option<ReadsPlan>,
     /// What servers are asked for the diagnosis; none: nothing.
     pub inspect: Option<InspectPlan>,
+    /// Which answers are kept in memory; none: no answers are.
+    pub cache: Option<CachePlan>,
     /// TLS for clients.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether clients over TCP must use TLS.
@@ -189,6 +191,7 @@ impl Default for House {
             prepared_prefix: String::new(),
             login: Duration::from_secs(60),
             reads: None,
+            cache: None,
             inspect: None,
             tls: None,
             requires_tls: false,
@@ -211,6 +214,19 @@ impl Default for House {
             notifications: NotificationsPlan::default(),
         }
     }
+}
+
+/// Which answers are kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachePlan {
+    /// Whether all that may be are, instead of those that are marked.
+    pub keeps_all: bool,
+    /// For how long, those that do not say themselves.
+    pub ttl: Duration,
+    /// Bytes of all of them.
+    pub size: u64,
+    /// Bytes of the largest.
+    pub largest: usize,
 }
 
 /// Which replicas reads may go to.

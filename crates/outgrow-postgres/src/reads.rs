@@ -5,14 +5,19 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use outgrow_core::Ticks;
 use tokio::sync::Notify;
 
+use crate::client::{Ttl, Writes};
 use crate::lease::Lease;
+use crate::plan::CachePlan;
 use crate::pool::Pool;
+use crate::result_cache::{self, Domain, Reading, Tables, Touch};
 use crate::server::{Broken, Server};
 use crate::sql::Lexing;
 use crate::sql::cache::{Cache, Known};
 use crate::sql::catalogue::{Builder, Catalogue, GENERATION, LOAD, Limits};
+use crate::sql::facts::Kind;
 use crate::sql::fingerprint::fingerprint;
 use crate::sql::read_only::Verdict;
 use crate::wire::read;
@@ -34,6 +39,12 @@ struct State {
     catalogue: Arc<Catalogue>,
     texts: Cache,
     refused: Refused,
+    tables: Tables,
+    /// What the servers said of them, to be compared with.
+    tables_generation: String,
+    /// How many definitions had been seen here when the tables were asked for; none: they are not to be
+    /// relied on.
+    tables_for: Option<u64>,
 }
 
 /// What replicas have refused although it was proven to only read, by fingerprint. Somebody who makes a
@@ -61,19 +72,25 @@ impl Refused {
 pub(crate) struct Reads {
     known: Mutex<State>,
     changed: Notify,
+    /// The database for the query cache, where there is one.
+    domain: Option<Arc<Domain>>,
 }
 
 impl Reads {
     /// Nothing: everything is for the primary.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(domain: Option<Arc<Domain>>) -> Arc<Self> {
         let cache = Cache::new(TEXTS_BYTES, text_secret());
         Arc::new(Self {
             known: Mutex::new(State {
                 catalogue: Arc::default(),
                 texts: cache,
                 refused: Refused::default(),
+                tables: Tables::default(),
+                tables_generation: String::new(),
+                tables_for: None,
             }),
             changed: Notify::new(),
+            domain,
         })
     }
 
@@ -107,6 +124,75 @@ impl Reads {
         known.catalogue = Arc::new(catalogue);
         known.texts.renew();
         known.refused = Refused::default();
+        known.tables_for = None;
+    }
+
+    /// Takes note of the tables; `generation` is what they were when `definitions` had been seen here.
+    fn put_tables(&self, tables: Option<Tables>, generation: String, definitions: u64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = tables {
+            known.tables = tables;
+            known.tables_generation = generation;
+        }
+        known.tables_for = Some(definitions);
+    }
+
+    fn tables_generation(&self) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.tables_generation.clone()
+    }
+
+    /// For how long the answer to a text may be kept, if it may at all; `definitions`: so many were seen
+    /// here until now.
+    pub(crate) fn keeps(
+        &self,
+        text: &[u8],
+        lexing: Lexing,
+        plan: CachePlan,
+        definitions: u64,
+    ) -> Option<Ttl> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.tables_for != Some(definitions) {
+            return None;
+        }
+        let state = &mut *known;
+        let text = state.texts.know(text, lexing, &state.catalogue);
+        let marked = text.facts.hints.cache;
+        let is_kept = (marked.is_some() || plan.keeps_all)
+            && text.verdict == Verdict::ReadOnly
+            && text.facts.kind == Kind::Select
+            && text.facts.statements == 1
+            && !text.facts.needs_reading();
+        let time = marked.map_or(plan.ttl, |millis| Duration::from_millis(millis.into()));
+        (is_kept && !time.is_zero()).then_some(Ttl {
+            time,
+            is_marked: marked.is_some(),
+        })
+    }
+
+    /// What a text reads that [`Reads::keeps`] is for.
+    pub(crate) fn reading(&self, text: &[u8], lexing: Lexing) -> Option<Reading> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.tables.reading(text, lexing)
+    }
+
+    /// What a text may write.
+    pub(crate) fn writes(&self, text: &[u8], lexing: Lexing) -> Writes {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *known;
+        let of_text = state.texts.know(text, lexing, &state.catalogue);
+        let (facts, verdict) = (&of_text.facts, &of_text.verdict);
+        // What is known of tables may be older than they are.
+        let definitions = self.domain.as_ref().map(|domain| domain.definitions());
+        let touch = if definitions == state.tables_for || verdict == &Verdict::ReadOnly {
+            state.tables.writing(text, lexing, facts, verdict)
+        } else {
+            Tables::default().writing(text, lexing, facts, verdict)
+        };
+        Writes {
+            touch,
+            defines: facts.defines,
+        }
     }
 
     fn generation(&self) -> String {
@@ -134,20 +220,56 @@ async fn refresh(worker: &Arc<Worker>, pool: &Arc<Pool>, reads: &Reads) -> Resul
     let server = lease.server().ok_or(Broken)?;
     let before = reads.generation();
     let now = generation(server).await?;
-    if before.is_empty() || before != now {
+    let is_new = before.is_empty() || before != now;
+    if is_new {
         reads.put(load(server).await?);
+    }
+    if let Some(domain) = &reads.domain {
+        refresh_tables(server, reads, domain, is_new, worker.now()).await?;
     }
     lease.give_back();
     Ok(())
 }
 
+/// Sees to it that the tables are known as they are, for the query cache.
+async fn refresh_tables(
+    server: &mut Server,
+    reads: &Reads,
+    domain: &Domain,
+    is_new: bool,
+    now: Ticks,
+) -> Result<(), Broken> {
+    let definitions = domain.definitions();
+    let generation = one_text(server, result_cache::GENERATION).await?;
+    if !is_new && generation == reads.tables_generation() {
+        reads.put_tables(None, generation, definitions);
+        return Ok(());
+    }
+    let mut builder = result_cache::Builder::default();
+    let note = |body: &[u8]| {
+        if let Some([Some(kind), Some(name), other]) = read::columns::<3>(body) {
+            builder.row(kind, name, other);
+        }
+    };
+    server.query(result_cache::LOAD.as_bytes(), note).await?;
+    reads.put_tables(Some(builder.finish()), generation, definitions);
+    // What was kept rests on other tables, or they on others.
+    domain.touch(&Touch::Everything, now);
+    Ok(())
+}
+
 async fn generation(server: &mut Server) -> Result<String, Broken> {
+    one_text(server, GENERATION).await
+}
+
+/// The one text that a query answers.
+async fn one_text(server: &mut Server, sql: &str) -> Result<String, Broken> {
     let mut generation = String::new();
     let note = |body: &[u8]| {
         let value = read::columns::<1>(body).and_then(|[value]| value);
         generation = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
     };
-    server.query(GENERATION.as_bytes(), note).await?;
+    server.query(sql.as_bytes(), note).await?;
     Ok(generation)
 }
 

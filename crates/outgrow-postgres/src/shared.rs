@@ -24,6 +24,7 @@ use crate::newcomers::Newcomers;
 use crate::numbers::LoginNumbers;
 use crate::origin::{Instances, Origin, Sources};
 use crate::plan::{Plan, PoolPlan};
+use crate::result_cache::ResultCache;
 use crate::seats::Seats;
 use crate::seen::Seen;
 use crate::standing::Standings;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) login_numbers: LoginNumbers,
     pub(crate) standings: Standings,
+    /// Answers that are kept.
+    pub results: ResultCache,
     /// What servers said of users.
     pub(crate) answers: Mutex<Cache>,
     /// Databases that are asked about for the diagnosis.
@@ -102,6 +105,7 @@ impl Shared {
             throttle: Mutex::new(Throttle::new(ThrottleSettings::default())),
             login_numbers: LoginNumbers::default(),
             standings: Standings::default(),
+            results: ResultCache::default(),
             answers: Mutex::new(Cache::new(CacheSettings::default())),
             inspections: Inspections::default(),
             monitored: Mutex::default(),

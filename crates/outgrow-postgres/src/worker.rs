@@ -23,6 +23,7 @@ use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
 use crate::reads::{self, Reads};
+use crate::result_cache::Domain;
 use crate::shared::Shared;
 use crate::sql::Lexing;
 use crate::sql::cache::{Cache as Texts, Known};
@@ -98,7 +99,9 @@ impl Worker {
     pub(crate) fn reads(&self, pool: &Arc<Pool>) -> Option<Arc<Reads>> {
         let plan = pool.plan();
         let has_replicas = plan.database.service.endpoints().load().all.len() > 1;
-        if plan.house.reads.is_none() || !has_replicas {
+        let goes_to_replicas = plan.house.reads.is_some() && has_replicas;
+        let keeps_answers = self.keeps_answers(&plan);
+        if !goes_to_replicas && !keeps_answers {
             return None;
         }
         let mut all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,12 +109,24 @@ impl Worker {
         if let Some(reads) = all.get(&pool.database) {
             return Some(Arc::clone(reads));
         }
-        let reads = Reads::new();
+        let domain = keeps_answers.then(|| self.domain(&plan));
+        let reads = Reads::new(domain);
         all.insert(Arc::clone(&pool.database), Arc::clone(&reads));
         if let Some(worker) = self.this.upgrade() {
             tokio::spawn(reads::run(worker, Arc::clone(pool), Arc::clone(&reads)));
         }
         Some(reads)
+    }
+
+    /// Whether there is a query cache.
+    pub(crate) fn keeps_answers(&self, plan: &PoolPlan) -> bool {
+        self.shared.results.is_on(plan.house.cache.is_some())
+    }
+
+    /// A pool's database, as the query cache knows it.
+    pub(crate) fn domain(&self, plan: &PoolPlan) -> Arc<Domain> {
+        let service = plan.database.service.name();
+        self.shared.results.domain(service, &plan.server_database)
     }
 
     /// What is known of a text.

@@ -86,6 +86,18 @@ impl Client {
         }
     }
 
+    /// Has what it reads from now on hold all that anybody had written by `ended`.
+    pub(super) fn see_until(&mut self, ended: Ticks) {
+        if self.writes.own.is_none_or(|own| own.ended < ended) {
+            self.writes.own = Some(Written {
+                store: self.store(),
+                ended,
+                began: ended,
+                position: None,
+            });
+        }
+    }
+
     /// Takes note of whether what the primary is about to execute is proven to only read: such a
     /// read is no write that others would have to wait for. A transaction that says so may still
     /// change its mind.

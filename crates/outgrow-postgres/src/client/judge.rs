@@ -105,6 +105,9 @@ impl Client {
                 self.up.want(header.whole());
                 return Judged::Blocked;
             }
+            if self.caching.is_some() {
+                self.watch(header, is_whole);
+            }
             match header.tag {
                 frontend::QUERY => {
                     if self.judge_query(server, header, is_whole, following) {

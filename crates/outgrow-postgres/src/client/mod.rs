@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod cached;
 mod encrypt;
 mod floor;
 mod hear;
@@ -12,6 +13,7 @@ mod login;
 mod part;
 mod prove;
 mod proxied;
+mod question;
 mod relay;
 mod replication;
 mod route;
@@ -32,6 +34,7 @@ use outgrow_tls::TlsStream;
 
 pub use accept::{ListenerPlan, Slot};
 pub(crate) use accept::{receive, run};
+pub(crate) use cached::{Ttl, Writes};
 pub(crate) use session::Settings;
 
 use listen::Listening;
@@ -166,6 +169,8 @@ pub(crate) struct Client {
     writes: floor::Writes,
     /// What is to be known of what it wants now, when a replica could not answer that.
     repeat: Option<Box<trial::Repeat>>,
+    /// What it has to do with the query cache, where there is one.
+    caching: Option<Box<cached::Caching>>,
     /// What is known of its database's statements, where reads go to replicas.
     reads: Option<Arc<Reads>>,
     /// How its texts are read.

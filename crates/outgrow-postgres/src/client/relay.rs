@@ -62,7 +62,7 @@ pub(super) struct Relay<'r> {
     /// Whether something was defined anew since the last transaction ended.
     has_defined: bool,
     /// What the server was asked about.
-    asked: Option<Pin>,
+    pub(super) asked: Option<Pin>,
     /// Whether what the client said waits for something that this client is woken for.
     waits: bool,
     /// Whether the end of what the client did waits until it has heard what it notified.
@@ -287,48 +287,6 @@ impl<'r> Relay<'r> {
         None
     }
 
-    /// Whether nothing keeps the client at this connection. Asks the server where that is not
-    /// certain.
-    #[inline]
-    fn is_free(&mut self) -> bool {
-        if self.client.session.pins().is_empty() {
-            return true;
-        }
-        if self.asked.is_none()
-            && self.server.is_at_rest()
-            && !self.client.up.is_pending()
-            && self.client.up.unread().is_empty()
-            && let Some((pin, question)) = self.client.session.next_question()
-        {
-            let question = question.as_bytes();
-            self.client.up.put(|out| write::query(out, question));
-            self.server.answers.push(crate::answers::Due::OurQuery);
-            self.asked = Some(pin);
-        }
-        false
-    }
-
-    /// Takes note of the server's answer to that.
-    fn note_answer(&mut self, header: Header) {
-        let unread = self.server.down.unread();
-        let body = unread.get(HEADER_BYTES..header.whole()).unwrap_or_default();
-        if let Some(pin) = self.asked {
-            // One column of one byte.
-            let still_holds = body.last() != Some(&b'f');
-            self.client.session.note_answer(pin, still_holds);
-        }
-    }
-
-    /// Looks at a message of a result that is sampled.
-    #[cold]
-    fn sample(&mut self, header: Header) {
-        let body = &self.server.down.unread()[HEADER_BYTES..header.whole()];
-        if matches!(header.tag, backend::DATA_ROW | backend::ROW_DESCRIPTION) {
-            let worker = &self.client.worker;
-            self.client.watched.sample(worker, header.tag, body);
-        }
-    }
-
     fn server_gone(&self) -> End {
         if let Some(end) = self.lost_trial() {
             return end;
@@ -373,6 +331,9 @@ impl<'r> Relay<'r> {
             let server = &mut *self.server;
             let fate = server.answers.judge(header.tag);
             let mut fate = self.try_message(header, was_ours, fate);
+            if self.client.caching.is_some() {
+                self.note_cached(header.tag, fate);
+            }
             while let Some(effect) = self.server.answers.take_done() {
                 self.note_effect(&effect);
             }
@@ -403,6 +364,9 @@ impl<'r> Relay<'r> {
             answer_locally(server);
             if header.tag == backend::READY_FOR_QUERY {
                 let end = if was_ours { None } else { self.end_trial() };
+                if !was_ours {
+                    self.end_cached();
+                }
                 if let Some(end) = end.or_else(|| self.note_ready(was_ours)) {
                     return Some(end);
                 }

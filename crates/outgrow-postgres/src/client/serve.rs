@@ -83,6 +83,7 @@ pub(super) async fn run(
         listening: None,
         writes: Writes::default(),
         repeat: None,
+        caching: None,
         reads: None,
         lexing: Lexing::default(),
         unnamed: None,
@@ -136,8 +137,12 @@ impl Client {
         self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
         self.note_origin(&self.pool.plan());
+        self.caching = self.caching();
         loop {
             self.idle().await?;
+            if self.caching.is_some() && self.answer_from_memory().await {
+                continue;
+            }
             let replica = self.choose_replica().await;
             let (lease, on_replica) = self.lend_somewhere(replica.as_ref()).await?;
             self.relay(lease, on_replica).await?;
@@ -294,6 +299,7 @@ impl Client {
         };
         let waited = other.requested().micros_since(own.requested());
         server.watch.lend(waited, now);
+        self.record_answer(server, &plan);
         let mut relay = Relay::new(self, server, &plan, now);
         relay.on_replica = on_replica;
         relay.trial = trial;
@@ -324,6 +330,7 @@ impl Client {
             }
         }
         self.end_listening_there();
+        self.stop_recording(server);
         self.count_bytes(server);
         self.cancel.set(None);
         own.set_link(0);

@@ -69,6 +69,14 @@ impl Settings {
         }
     }
 
+    /// Gives all that they are, in an order of their own.
+    pub(crate) fn write_key(&self, part: &mut impl FnMut(&[u8])) {
+        for setting in &self.0 {
+            part(&setting.name);
+            part(&setting.statement);
+        }
+    }
+
     /// Writes what brings a connection with the settings of `server` to these; false when there is
     /// nothing to be written.
     pub(crate) fn write_difference(&self, server: &Self, sql: &mut Vec<u8>) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Client;
+use super::relay::Relay;
 use crate::diagnosis::repeats::Recent;
 use crate::diagnosis::repeats::suspects::Ticket;
 use crate::diagnosis::repeats::values::{Hashes, MOST_VALUES};
@@ -249,6 +250,18 @@ impl Client {
             let is_unnamed = portal.is_empty();
             let is_sampled = is_unnamed && std::mem::take(&mut self.watched.samples_bound);
             server.watch.ask(record, is_sampled);
+        }
+    }
+}
+
+impl Relay<'_> {
+    /// Looks at a message of a result that is sampled.
+    #[cold]
+    pub(super) fn sample(&mut self, header: Header) {
+        let body = &self.server.down.unread()[HEADER_BYTES..header.whole()];
+        if matches!(header.tag, backend::DATA_ROW | backend::ROW_DESCRIPTION) {
+            let worker = &self.client.worker;
+            self.client.watched.sample(worker, header.tag, body);
         }
     }
 }

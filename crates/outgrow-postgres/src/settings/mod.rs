@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableReader};
 
+mod cache;
 mod diagnosis;
 mod replicas;
 mod tls;
 
+pub use cache::{CacheSettings, CachedStatements};
 pub use diagnosis::DiagnosisSettings;
 pub use replicas::{ReadsYourWrites, ReplicaSettings, TicketSettings};
 pub use tls::{
@@ -116,6 +118,8 @@ outgrow_core::settings! {
         pub diagnosis: DiagnosisSettings = DiagnosisSettings::default();
         /// How clients listen for notifications.
         pub notifications: NotificationSettings = NotificationSettings::default();
+        /// Answers that are kept in memory. Left out: none are.
+        pub cache: Option<CacheSettings> = None;
         /// Parameters of a client's start that are ignored instead of refused.
         pub ignore_startup_parameters: Vec<String> = vec!["extra_float_digits".to_owned()];
     }

@@ -26,8 +26,8 @@ mod hint;
 pub mod lexer;
 pub(crate) mod name;
 pub mod read_only;
-mod walk;
-mod words;
+pub(crate) mod walk;
+pub(crate) mod words;
 
 pub use hint::Hints;
 pub use lexer::{Lexer, Lexing, Token, TokenKind, is_safe_encoding};

@@ -13,13 +13,13 @@ use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::login::throttle::ThrottleSettings;
 use outgrow_postgres::login::{CertificateDemand, Secret, ServerSettings};
 use outgrow_postgres::plan::{
-    DatabasePlan, Hosts, House, InspectPlan, Limits, NotificationsPlan, Plan, ReadsPlan, Times,
-    UserPlan,
+    CachePlan, DatabasePlan, Hosts, House, InspectPlan, Limits, NotificationsPlan, Plan, ReadsPlan,
+    Times, UserPlan,
 };
 use outgrow_postgres::seats::Terms;
 use outgrow_postgres::settings::{
-    ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle, NotificationSettings,
-    PostgresSettings, ReadsFrom, ReadsYourWrites, UserSettings,
+    CachedStatements, ClientMode, DatabaseSettings, DiagnosisSettings, LoginThrottle,
+    NotificationSettings, PostgresSettings, ReadsFrom, ReadsYourWrites, UserSettings,
 };
 use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
@@ -250,6 +250,12 @@ fn house(settings: &PostgresSettings, follows_requests: bool) -> House {
             },
         }),
         notifications: notifications(&settings.notifications),
+        cache: settings.cache.as_ref().map(|cache| CachePlan {
+            keeps_all: cache.statements == CachedStatements::Proven,
+            ttl: cache.ttl,
+            size: cache.size.0,
+            largest: usize::try_from(cache.max_result.0).unwrap_or(usize::MAX),
+        }),
         login: settings.timeouts.login,
         requires_tls: settings
             .tls

@@ -124,7 +124,10 @@ impl<S: Sink> Writer<S> {
 
     fn hints(&mut self, hints: Hints) {
         if !hints.is_empty() {
-            self.put(HINTS | u64::from(hints.primary) << 1 | u64::from(hints.replica));
+            let cache = hints
+                .cache
+                .map_or(0, |millis| 1 << 40 | u64::from(millis) << 8);
+            self.put(HINTS | cache | u64::from(hints.primary) << 1 | u64::from(hints.replica));
         }
     }
 

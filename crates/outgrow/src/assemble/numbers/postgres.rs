@@ -188,8 +188,72 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     families.extend(failovers::families(shared));
     families.extend(seats::families(shared));
     families.extend(logins::families(shared));
+    families.extend(cache_families(shared));
     families.extend(diagnosis::families(shared));
     families
+}
+
+/// The query cache, where there is one.
+fn cache_families(shared: &Shared) -> Vec<MetricFamily> {
+    if shared.plan.load().house.cache.is_none() {
+        return Vec::new();
+    }
+    let counts = shared.results.counts();
+    let counter = |name, help, count: u64| {
+        MetricFamily::counter(name, help, vec![Sample::number(&[], count)])
+    };
+    let gauge =
+        |name, help, value: u64| MetricFamily::gauge(name, help, vec![Sample::number(&[], value)]);
+    vec![
+        counter(
+            names::POSTGRES_CACHE_HITS,
+            "Answers that were given from memory.",
+            counts.hits,
+        ),
+        counter(
+            names::POSTGRES_CACHE_MISSES,
+            "Statements that could have been answered from memory and were not.",
+            counts.misses,
+        ),
+        counter(
+            names::POSTGRES_CACHE_FILLS,
+            "Answers that were kept.",
+            counts.fills,
+        ),
+        counter(
+            names::POSTGRES_CACHE_INVALIDATIONS,
+            "Beginnings and ends of writes that made answers worthless.",
+            counts.invalidations,
+        ),
+        counter(
+            names::POSTGRES_CACHE_EVICTIONS,
+            "Answers that made room for others.",
+            counts.evictions,
+        ),
+        gauge(
+            names::POSTGRES_CACHE_BYTES,
+            "Bytes of the answers that are kept.",
+            counts.bytes,
+        ),
+    ]
+}
+
+/// The query cache for `/state`; null where there is none.
+fn cache_state(shared: &Shared) -> Value {
+    if shared.plan.load().house.cache.is_none() {
+        return Value::Null;
+    }
+    let counts = shared.results.counts();
+    json!({
+        "hits": counts.hits,
+        "misses": counts.misses,
+        "fills": counts.fills,
+        "invalidations": counts.invalidations,
+        "evictions": counts.evictions,
+        "entries": counts.entries,
+        "bytes": counts.bytes,
+        "waits_for_restart": shared.results.waits_for_restart(),
+    })
 }
 
 /// Reads that were asked again elsewhere, of pools that have some.
@@ -325,6 +389,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "connections": seats::state(shared),
         "logins": logins::state(shared),
         "unplaced": unplaced(shared),
+        "cache": cache_state(shared),
         "findings": diagnosis::findings(shared, now),
         "statements": diagnosis::statements(shared, now),
     })

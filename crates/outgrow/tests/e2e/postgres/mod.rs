@@ -19,6 +19,7 @@ mod logins;
 mod modes;
 mod newcomers;
 mod prepared;
+mod query_cache;
 mod repeats;
 mod seats;
 mod settings;
