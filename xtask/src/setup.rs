@@ -162,7 +162,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
             eprintln!("{error:#}");
         }
     }
-    let mut complete = true;
+    let mut complete = has_hypothetical_indexes()?;
     let controllers = missing_controllers();
     if !controllers.is_empty() {
         complete = false;
@@ -182,6 +182,33 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         );
     }
     Ok(complete)
+}
+
+/// The newest Postgres' extension that tries an index without making it; its package is named by the
+/// version. Installed when it is missing; false (and said) when it is still missing.
+fn has_hypothetical_indexes() -> anyhow::Result<bool> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let number = |name: &std::ffi::OsStr| name.to_str()?.parse::<u32>().ok();
+    let versions = versions
+        .flatten()
+        .filter_map(|entry| number(&entry.file_name()));
+    let Some(newest) = versions.max() else {
+        // That Postgres itself is missing is said with the programs.
+        return Ok(true);
+    };
+    let control = format!("/usr/share/postgresql/{newest}/extension/hypopg.control");
+    let package = format!("postgresql-{newest}-hypopg");
+    if !Path::new(&control).exists() {
+        install_debian(&[&package])?;
+    }
+    let is_there = Path::new(&control).exists();
+    if !is_there {
+        eprintln!(
+            "missing: hypopg (for tests of indexes that are proposed); install it with \
+             `apt-get install {package}`"
+        );
+    }
+    Ok(is_there)
 }
 
 /// The controllers of the limits that instances can have.
