@@ -103,7 +103,7 @@ fn limits_err_to_the_primary() {
     assert!(!demand(&serving, 5).only_primary);
     drop(all);
     assert_eq!(serving.in_flight(), 0);
-    for store in 100..100 + MOST_STORES as u32 + 1 {
+    for store in 100..=100 + MOST_STORES as u32 {
         serving.note_write(Store(store), Ticks(1), Ticks(2));
     }
     let mut beyond = Demand::default();

@@ -15,7 +15,7 @@ use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::processes;
 use rustix::process::Signal;
 
-use crate::shop::SOON;
+use crate::shop::{SOON, try_state};
 
 /// How long a lease lasts.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
@@ -172,6 +172,15 @@ pub(crate) fn wait_other_data(outgrow: &Outgrow, data: u32) {
     back.expect("another data process");
 }
 
+/// The keeper knows that `gained` has run: who is killed before that runs it again.
+fn wait_gained(outgrow: &Outgrow) {
+    let gained = outgrow.wait("the keeper knows of it", SOON, |one| {
+        let state = try_state(one)?;
+        (state["leader"]["command"] == "gained").then_some(())
+    });
+    gained.expect("gained");
+}
+
 /// What goes the same way wherever the lease is: data processes, an upgrade and a stop. Gives the box
 /// that holds it in the end.
 pub(crate) fn from_one_to_the_other(journal: &Journal, registry: &str) -> Outgrow {
@@ -179,6 +188,7 @@ pub(crate) fn from_one_to_the_other(journal: &Journal, registry: &str) -> Outgro
     wait_leader(&a);
     let b = journal.start("b", registry);
     journal.wait(&b, &["gained a", "lost b"]);
+    wait_gained(&a);
     let watcher = Watcher::start(&[&a, &b]);
     let data = a.pids().data[0];
     a.kill9(data).expect("killed");

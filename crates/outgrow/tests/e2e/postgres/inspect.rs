@@ -421,7 +421,7 @@ fn plans_execute_nothing() {
     for number in 0..5 {
         run(
             &mut client,
-            &format!("SELECT touch(id) FROM orders WHERE customer_id = {number} LIMIT 1"),
+            &format!("SELECT touch(id) FROM orders WHERE customer_id = {number}"),
         );
         run(
             &mut client,
