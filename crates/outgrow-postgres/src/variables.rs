@@ -44,6 +44,31 @@ impl Followed {
     }
 }
 
+/// Some of the settings that are followed, by their places. Those beyond the 63rd are one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places(u64);
+
+impl Places {
+    /// Every setting.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Takes in one.
+    pub fn insert(&mut self, place: usize) {
+        self.0 |= 1 << place.min(63);
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(self, place: usize) -> bool {
+        self.0 >> place.min(63) & 1 == 1
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl Default for Followed {
     fn default() -> Self {
         Self::new(std::iter::empty::<&str>())
@@ -87,6 +112,22 @@ impl Variables {
         for (own, default) in self.values.iter_mut().zip(&defaults.values) {
             if own.is_none() {
                 own.clone_from(default);
+            }
+        }
+    }
+
+    /// Takes the values of `start` of the settings in `places`, where it has some; `tell` is told of each
+    /// that is another one by that.
+    pub fn start_over(&mut self, start: &Self, places: Places, mut tell: impl FnMut(&str, &str)) {
+        let names = self.followed.0.iter();
+        let pairs = self.values.iter_mut().zip(&start.values).zip(names);
+        for (place, ((own, first), name)) in pairs.enumerate() {
+            if let Some(value) = first
+                && places.contains(place)
+                && own.as_ref() != Some(value)
+            {
+                tell(name, value);
+                *own = Some(Arc::clone(value));
             }
         }
     }
@@ -221,6 +262,38 @@ impl Welcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_reset_is_as_at_the_start() {
+        let followed = Followed::default();
+        let [mut client, mut start] = [(); 2].map(|()| Variables::new(&followed));
+        start.set("DateStyle", "SQL");
+        start.set("application_name", "shop");
+        for (name, value) in [("DateStyle", "ISO"), ("TimeZone", "UTC")] {
+            client.set(name, value);
+        }
+        client.set("application_name", "shop");
+        let mut check = |places: Places, expected: &[&str]| {
+            let mut told = Vec::new();
+            client.start_over(&start, places, |name, value| {
+                told.push(format!("{name}={value}"));
+            });
+            assert_eq!(told, expected);
+        };
+        let mut zone = Places::default();
+        assert!(zone.is_empty());
+        zone.insert(followed.place("timezone").expect("it is followed"));
+        check(zone, &[]);
+        check(Places::ALL, &["DateStyle=SQL"]);
+        check(Places::ALL, &[]);
+        assert_eq!(
+            client.get("TimeZone"),
+            Some("UTC"),
+            "the start said nothing of it"
+        );
+        zone.insert(200);
+        assert!(zone.contains(63) && zone.contains(64) && !zone.contains(62));
+    }
 
     #[test]
     fn values_are_taken_over_as_servers_write_them() {

@@ -108,7 +108,7 @@ pub(crate) struct Identity {
     pub(crate) user: Arc<str>,
     /// The minor version of the protocol that is spoken with it.
     pub(crate) minor: u16,
-    /// The settings of its start.
+    /// The settings of its start, which resetting goes back to.
     pub(crate) variables: Variables,
     /// For replication: what the server is told at the start of a connection of its own.
     pub(crate) replication: Option<Vec<(String, String)>>,

@@ -1,7 +1,9 @@
-//! What the server is asked of ours while a client keeps it: whether the reason still holds.
+//! What the server is told and asked of ours while a client keeps it: whether the reason still holds,
+//! settings that were reset.
 
 use super::relay::Relay;
 use crate::answers::Due;
+use crate::server::transaction;
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::write;
 
@@ -35,6 +37,38 @@ impl Relay<'_> {
             // One column of one byte.
             let still_holds = body.last() != Some(&b'f');
             self.client.session.note_answer(pin, still_holds);
+        }
+    }
+
+    /// Settings that the client has reset are what its start said, not what the server takes for the
+    /// default: it is told so, and the server too, with its next connection or here if it stays.
+    #[cold]
+    pub(super) fn start_over(&mut self) {
+        let places = self.client.session.take_resets();
+        let start = &self.client.identity.variables;
+        let down = &mut self.server.down;
+        self.client
+            .variables
+            .start_over(start, places, |name, value| {
+                down.put(|out| write::parameter_status(out, name.as_bytes(), value.as_bytes()));
+            });
+        self.client.note_lexing();
+        self.has_started_over = true;
+    }
+
+    /// Brings what was reset to a server that the client keeps, as soon as nothing else is on its way.
+    #[cold]
+    pub(super) fn bring_start(&mut self) {
+        if self.server.transaction == transaction::NONE && !self.client.is_pinned() {
+            // Its next connection gets it.
+            self.has_started_over = false;
+            return;
+        }
+        let up = &self.client.up;
+        let is_alone = self.server.answers.is_empty() && !up.is_pending() && up.unread().is_empty();
+        if is_alone && self.server.transaction != transaction::FAILED {
+            self.has_started_over = false;
+            self.bring_settings();
         }
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Relay<'r> {
     has_defined: bool,
     /// What the server was asked about.
     pub(super) asked: Option<Pin>,
+    /// Whether settings were reset that the server is to be told of.
+    pub(super) has_started_over: bool,
     /// Whether what the client said waits for something that this client is woken for.
     waits: bool,
     /// Whether the end of what the client did waits until it has heard what it notified.
@@ -100,6 +102,7 @@ impl<'r> Relay<'r> {
             has_timeouts,
             has_defined: false,
             asked: None,
+            has_started_over: false,
             waits: false,
             waits_for_own: false,
             on_replica: false,
@@ -352,6 +355,9 @@ impl<'r> Relay<'r> {
             {
                 self.hear_before_ready();
             }
+            if self.client.session.has_resets() && header.tag == backend::READY_FOR_QUERY {
+                self.start_over();
+            }
             if header.tag == backend::NOTIFICATION_RESPONSE && is_whole {
                 fate = self.judge_notification(header);
             }
@@ -512,6 +518,9 @@ impl<'r> Relay<'r> {
         if self.plan.mode == PoolMode::Statement && server.transaction != transaction::NONE {
             let message = "transaction blocks not allowed in statement pooling mode";
             return Some(End::Refused(Refusal::new(PROTOCOL, message)));
+        }
+        if self.has_started_over {
+            self.bring_start();
         }
         None
     }

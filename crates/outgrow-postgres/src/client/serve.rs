@@ -62,10 +62,7 @@ pub(super) async fn run(
         pool.count_client(false, now);
         return;
     }
-    let variables = std::mem::replace(
-        &mut identity.variables,
-        crate::variables::Variables::new(&plan.house.followed),
-    );
+    let variables = identity.variables.clone();
     let mut client = Client {
         cancel: worker
             .shared

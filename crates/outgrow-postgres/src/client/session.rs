@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use super::Client;
 use crate::listening;
-use crate::sql::facts::{Kind, Pin, Pins, SettingCall, Statement, Statements, setting_calls};
+use crate::sql::facts::{
+    Kind, Pin, Pins, SettingCall, Statement, Statements, Value, setting_calls,
+};
 use crate::sql::{Lexing, is_safe_encoding};
-use crate::variables::{Followed, write_literal};
+use crate::variables::{Followed, Places, write_literal};
 
 /// Most settings of a session, and most changes in one transaction. A client with more keeps its
 /// connection.
@@ -156,9 +158,22 @@ pub(crate) struct Session {
     heard: Vec<listening::Change>,
     /// Whether its own connection listens for it, not the shared one alone.
     listens_alone: bool,
+    /// Followed settings that were reset and are not yet what they were at the session's start.
+    resets: Places,
 }
 
 impl Session {
+    /// Whether settings that are followed were reset since they were asked for last.
+    #[inline]
+    pub(crate) fn has_resets(&self) -> bool {
+        !self.resets.is_empty()
+    }
+
+    /// Which; asked once.
+    pub(crate) fn take_resets(&mut self) -> Places {
+        std::mem::take(&mut self.resets)
+    }
+
     /// The settings that are to be on the client's next connection.
     #[inline]
     pub(crate) fn settings(&self) -> &Settings {
@@ -274,12 +289,16 @@ impl Session {
             Kind::Commit | Kind::Rollback => self.changes.clear(),
             Kind::Savepoint => self.changes.push(Change::Savepoint(name.into())),
             Kind::RollbackTo => self.roll_back_to(name),
+            Kind::Set if statement.value == Some(Value::Default) && is_followed(name, followed) => {
+                self.reset(name, followed);
+            }
             Kind::Set => self.set(name, written, followed),
             Kind::SetCharacteristics => self.set(CHARACTERISTICS, written, followed),
-            Kind::Reset if !is_followed(name, followed) => self.change(name, None),
-            Kind::ResetAll => self.changes.push(Change::ResetAll),
+            Kind::Reset if is_followed(name, followed) => self.reset(name, followed),
+            Kind::Reset => self.change(name, None),
+            Kind::ResetAll => self.reset_all(),
             Kind::DiscardAll => {
-                self.changes.push(Change::ResetAll);
+                self.reset_all();
                 self.listen(listening::Change::UnlistenAll);
             }
             Kind::UnlistenAll => self.listen(listening::Change::UnlistenAll),
@@ -314,6 +333,18 @@ impl Session {
             return;
         }
         self.change(name, Some(written.into()));
+    }
+
+    fn reset(&mut self, name: &[u8], followed: &Followed) {
+        let place = std::str::from_utf8(name).ok();
+        if let Some(place) = place.and_then(|name| followed.place(name)) {
+            self.resets.insert(place);
+        }
+    }
+
+    fn reset_all(&mut self) {
+        self.changes.push(Change::ResetAll);
+        self.resets = Places::ALL;
     }
 
     fn change(&mut self, name: &[u8], statement: Option<Arc<[u8]>>) {

@@ -115,6 +115,67 @@ fn settings_of_the_start_are_those_of_the_session() {
 }
 
 #[test]
+fn resetting_goes_back_to_the_start() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let start = [
+        ("user", "postgres"),
+        ("database", "postgres"),
+        ("application_name", "shop"),
+        ("options", "-c TimeZone=Asia/Tokyo -c datestyle=SQL"),
+    ];
+    let mut direct = Session::start(tier.database.address(), &start).expect("let in");
+    let mut client = Session::start(tier.address(), &start).expect("let in");
+    let mut other = tier.client();
+    let names = ["TimeZone", "DateStyle", "application_name", "IntervalStyle"];
+    let resets = [
+        "RESET TimeZone",
+        "SET TIME ZONE DEFAULT",
+        "SET TimeZone TO DEFAULT",
+        "RESET datestyle",
+        "RESET ALL",
+        "DISCARD ALL",
+        "BEGIN; RESET TimeZone; COMMIT",
+        "SET TimeZone = 'UTC'; RESET ALL",
+    ];
+    for keeps in [false, true] {
+        if keeps {
+            // Then it stays at its connection.
+            for session in [&mut direct, &mut client] {
+                run(session, "SELECT pg_advisory_lock_shared(1)");
+            }
+        }
+        for reset in resets {
+            if keeps && reset == "DISCARD ALL" {
+                continue;
+            }
+            for session in [&mut direct, &mut client] {
+                run(
+                    session,
+                    "SET TimeZone = 'America/Lima'; SET application_name = 'x'",
+                );
+                run(
+                    session,
+                    "SET IntervalStyle = 'iso_8601'; SET DateStyle = 'German'",
+                );
+                run(session, reset);
+            }
+            for name in names {
+                let shown = format!("SHOW {name}");
+                let expected = value(&mut direct, &shown);
+                if !keeps {
+                    assert_eq!(value(&mut other, "SELECT 1"), "1");
+                }
+                assert_eq!(value(&mut client, &shown), expected, "{name} after {reset}");
+            }
+            let told = |session: &Session| session.parameters.get("TimeZone").cloned();
+            assert_eq!(told(&client), told(&direct), "after {reset}");
+        }
+    }
+}
+
+#[test]
 fn changes_are_reported_to_their_client_alone() {
     let Some(tier) = Tier::start("pool_size = 1") else {
         return;
