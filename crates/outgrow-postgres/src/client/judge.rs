@@ -167,6 +167,7 @@ impl Client {
         following: Following<'_>,
     ) -> bool {
         let whole = header.whole();
+        self.end_unnamed(server);
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let text = body.and_then(|body| body.strip_suffix(b"\0"));
         let Some(text) = text.filter(|_| is_whole) else {
@@ -290,6 +291,11 @@ impl Client {
         let whole = header.whole();
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let parsed = body.and_then(read::Parse::read);
+        if parsed.is_none_or(|parse| parse.name.is_empty()) {
+            let next = self.up.unread().get(whole);
+            Self::note_unnamed(&mut self.unnamed_statement, parsed, next);
+            self.mark_unnamed(server);
+        }
         match parsed {
             Some(parse) if (following.is_on || following.watches) && parse.name.is_empty() => {
                 let found = self.find(parse.query);
@@ -419,6 +425,7 @@ impl Client {
             .filter(|_| following.limit > 0)
             .cloned();
         let portal_bytes = portal.len();
+        let is_unnamed = name.is_empty();
         if following.watches {
             let record = match &known {
                 Some(statement) => self.record_of(Watchable::from(&**statement)),
@@ -457,6 +464,9 @@ impl Client {
             });
             self.up.pass_message(rest);
         } else {
+            if is_unnamed && following.is_on {
+                self.bring_unnamed(server);
+            }
             // A name that only we do not know is one that the server refuses (26000).
             self.up.pass_message(whole);
         }
@@ -483,6 +493,12 @@ impl Client {
             Due::Describe
         };
         let Some((_, name)) = named else {
+            if following.is_on && target == Some((b'S', &b""[..])) {
+                match is_close {
+                    true => self.end_unnamed(server),
+                    false => self.bring_unnamed(server),
+                }
+            }
             self.up.pass_message(whole);
             server.answers.push(due);
             return None;

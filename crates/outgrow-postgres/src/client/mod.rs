@@ -23,6 +23,7 @@ mod startup;
 mod throttle;
 mod times;
 mod trial;
+mod unnamed;
 mod watch;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) use session::Settings;
 
 use listen::Listening;
 use session::Session;
+pub(crate) use unnamed::Mark;
+use unnamed::Unnamed;
 use watch::Watched;
 
 use crate::answers::Effect;
@@ -175,7 +178,9 @@ pub(crate) struct Client {
     reads: Option<Arc<Reads>>,
     /// How its texts are read.
     lexing: Lexing,
-    /// What executing the unnamed statement does to the session.
+    /// The unnamed statement.
+    unnamed_statement: Unnamed,
+    /// What executing it does to the session.
     unnamed: Option<Arc<Effect>>,
     /// What executing its portals does, of those that do something.
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,

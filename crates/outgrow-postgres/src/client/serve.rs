@@ -16,6 +16,7 @@ use super::judge::{Judged, is_amid_message};
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
+use super::unnamed::Unnamed;
 use super::watch::Watched;
 use super::{Client, Identity, login};
 use crate::cancel::{self, Judgement};
@@ -83,6 +84,7 @@ pub(super) async fn run(
         caching: None,
         reads: None,
         lexing: Lexing::default(),
+        unnamed_statement: Unnamed::default(),
         unnamed: None,
         times: plan
             .users

@@ -14,7 +14,7 @@ use outgrow_upstream::{Endpoint, Permit};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
-use crate::client::Settings;
+use crate::client::{Mark, Settings};
 use crate::diagnosis::watch::Watch;
 use crate::flow::Flow;
 use crate::prepared::OnServer;
@@ -76,6 +76,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// Whose statement without a name it has.
+    pub(crate) unnamed: Mark,
     /// The buffer of what it is asked, where that may be asked again elsewhere.
     pub(crate) series: Vec<u8>,
     /// The settings that were set on it by statements.

@@ -13,7 +13,7 @@ use super::{Server, encrypt, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
 use crate::cancel::Target;
-use crate::client::Settings;
+use crate::client::{Mark, Settings};
 use crate::diagnosis::watch::Watch;
 use crate::events::{Level, Topic};
 use crate::flow::Flow;
@@ -228,6 +228,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        unnamed: Mark::default(),
         standing: making.standing,
         series: Vec::new(),
         settings: Settings::default(),

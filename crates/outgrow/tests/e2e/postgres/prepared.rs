@@ -53,6 +53,62 @@ fn a_statement_is_there_on_every_connection() {
 }
 
 #[test]
+fn the_unnamed_statement_is_there_on_every_connection() {
+    let Some(tier) = Tier::start("pool_size = 2") else {
+        return;
+    };
+    let (mut client, mut other) = (tier.client(), tier.client());
+    let pid = |client: &mut Session| {
+        let rows = client.execute("", &[Some("41")]).expect("executed");
+        assert_eq!(rows[0][0].as_deref(), Some("42"));
+        rows[0][1].clone()
+    };
+    let sql = "SELECT $1::int + 1, pg_backend_pid()";
+    client.prepare("", sql).expect("prepared");
+    let first = pid(&mut client);
+    run(&mut other, "BEGIN");
+    let second = pid(&mut client);
+    assert_ne!(first, second, "the first one is held");
+    run(&mut other, "COMMIT");
+    assert_eq!(pid(&mut client), first, "that is used again");
+    // What another client has left on a connection is not its own.
+    let unknown = |client: &mut Session| {
+        let error = client.execute("", &[Some("1")]).expect_err("there is none");
+        assert!(error.to_string().contains("26000"), "{error}");
+    };
+    unknown(&mut other);
+    unknown(&mut other);
+    pid(&mut client);
+    // Bound in its own series it need not be there afterwards, but it is while nobody comes between;
+    // a simple query ends it.
+    run(&mut client, "SELECT 1");
+    unknown(&mut client);
+    client.prepare("", "SELECT 7").expect("prepared");
+    let steps = [([close(b'S', ""), sync()].concat(), b'Z')];
+    converse(&mut client, &steps);
+    unknown(&mut client);
+    client.prepare("", "nonsense").expect_err("no statement");
+    unknown_or_nonsense(&mut client);
+    client.prepare("", sql).expect("prepared");
+    let steps = [([describe(b'S', ""), sync()].concat(), b'Z')];
+    let tags = |client: &mut Session| -> Vec<u8> {
+        let heard = converse(client, &steps);
+        heard.iter().map(|one| one.tag).collect()
+    };
+    assert_eq!(tags(&mut client), *b"tTZ");
+    run(&mut other, "BEGIN");
+    assert_eq!(tags(&mut client), *b"tTZ");
+    run(&mut other, "COMMIT");
+}
+
+/// A statement that could not be prepared cannot be executed either, whatever is said of it.
+fn unknown_or_nonsense(client: &mut Session) {
+    let error = client.execute("", &[]).expect_err("there is none");
+    let told = error.to_string();
+    assert!(told.contains("26000") || told.contains("42601"), "{told}");
+}
+
+#[test]
 fn clients_have_names_of_their_own() {
     let Some(tier) = Tier::start("pool_size = 1") else {
         return;
