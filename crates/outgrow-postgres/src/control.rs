@@ -190,8 +190,10 @@ impl Shared {
         old.any(|server| database.is_none_or(|name| *server.database == *name))
     }
 
-    /// Sends the clients of a database, or of all, away and closes its connections.
-    pub fn kill(&self, database: Option<&str>) {
+    /// Sends the clients of a database, or of all, away and closes its connections. Gives the numbers of
+    /// the clients.
+    pub fn kill(&self, database: Option<&str>) -> Vec<u64> {
+        let mut away = Vec::new();
         for client in self.seen.clients() {
             let is_of_it = client.who().is_some_and(|who| {
                 let is_console = self
@@ -201,6 +203,7 @@ impl Shared {
             });
             if is_of_it {
                 client.order_away(Refusal::new(SHUTDOWN, "database removed"));
+                away.push(client.number);
             }
         }
         for pool in self.pools_of(database) {
@@ -208,6 +211,12 @@ impl Shared {
             pool.close_idle("database removed");
             self.note_old(&pool);
         }
+        away
+    }
+
+    /// Whether there is a client of this number.
+    pub fn has_client(&self, number: u64) -> bool {
+        self.seen.client(number).is_some()
     }
 
     /// Sends a client away; false when there is none of that number.

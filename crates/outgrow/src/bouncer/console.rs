@@ -12,6 +12,8 @@ use super::show;
 
 /// How often it is looked whether what was waited for is there.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long clients that are sent away are waited for.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The console of a [`Bouncer`].
 #[derive(Debug)]
@@ -178,7 +180,10 @@ async fn of_databases(
                     bouncer.pause()?;
                 }
             }
-            shared.kill(name.as_deref());
+            let away = shared.kill(name.as_deref());
+            // They are gone when this is answered, but for one that does not even take its farewell.
+            let are_gone = until(|| !away.iter().any(|&number| shared.has_client(number)));
+            let _ = tokio::time::timeout(FAREWELL, are_gone).await;
             answer::complete(out, "KILL");
         }
         Command::KillClient(number) => {
