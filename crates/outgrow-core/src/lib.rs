@@ -3,6 +3,7 @@
 //!
 //! Nothing here opens a socket, reads a file or knows a protocol.
 
+pub mod base64;
 pub mod clock;
 pub mod context;
 pub mod fault;

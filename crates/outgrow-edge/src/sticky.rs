@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use outgrow_balance::algorithm::Bound;
-use outgrow_core::Random;
+use outgrow_core::{Random, base64};
 use outgrow_message::RequestHead;
 use outgrow_upstream::{Endpoint, EndpointId, EndpointSet, Stay};
 
@@ -104,7 +104,7 @@ impl StickyPlan {
         out.clear();
         out.extend_from_slice(self.cookie.as_bytes());
         out.push(b'=');
-        put_base64(&tag, out);
+        base64::put_url(&tag, out);
         let nonce = random.next_u64() as u16;
         for shift in [12, 8, 4, 0] {
             out.push(b"0123456789abcdef"[usize::from(nonce >> shift & 15)]);
@@ -134,7 +134,7 @@ impl Ticket {
             Some(nonce << 4 | digit as u16)
         })?;
         Some(Self {
-            tag: take_base64(tag)?,
+            tag: base64::take_url_exactly(tag)?,
             nonce,
         })
     }
@@ -194,38 +194,6 @@ impl Tags {
         let place = self.signed.binary_search_by_key(&endpoint, |(id, _)| *id);
         place.ok().map(|place| self.signed[place].1)
     }
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-fn put_base64(bytes: &Tag, out: &mut Vec<u8>) {
-    for three in bytes.chunks_exact(3) {
-        let word = three
-            .iter()
-            .fold(0_u32, |word, &byte| word << 8 | u32::from(byte));
-        for shift in [18, 12, 6, 0] {
-            out.push(BASE64[(word >> shift & 63) as usize]);
-        }
-    }
-}
-
-fn take_base64(text: &[u8]) -> Option<Tag> {
-    let mut tag = [0; TAG_BYTES];
-    for (four, three) in text.chunks_exact(4).zip(tag.chunks_exact_mut(3)) {
-        let word = four.iter().try_fold(0_u32, |word, &letter| {
-            let digit = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'-' => 62,
-                b'_' => 63,
-                _ => return None,
-            };
-            Some(word << 6 | u32::from(digit))
-        })?;
-        three.copy_from_slice(&word.to_be_bytes()[1..]);
-    }
-    Some(tag)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677) as Postgres speaks it: the client's side, for logins of
-//! checks and of the Postgres tier, and what the tier's server side shares with it: keys, Base64,
+//! checks and of the Postgres tier, and what the tier's server side shares with it: keys and
 //! the preparation of passwords. It is here, below the tiers, so that there is one of it.
 //!
 //! Pure: messages in, messages out. Random bytes are the caller's, and so is the moment at which
 //! keys are derived, which takes milliseconds. Postgres takes the user's name from the start of
 //! the session, so the name in the messages is empty. The server's side is not here.
 
-pub mod base64;
 mod client;
 mod keys;
 mod memory;

@@ -2,9 +2,9 @@
 //!
 //! Numbers of 64 bits are texts there, keys and values Base64; fields that are zero are left out.
 
+use outgrow_core::base64::{decode, encode};
 use serde_json::{Value, json};
 
-use super::base64::{decode, encode};
 use crate::file::list;
 use crate::found::{Found, LIMIT};
 

@@ -5,7 +5,6 @@
 //! known, a connection that died unnoticed costs no longer than that, and whatever a watch may have
 //! lost (compaction, a restored cluster) comes right by itself.
 
-mod base64;
 pub(crate) mod cluster;
 #[cfg(test)]
 mod live;

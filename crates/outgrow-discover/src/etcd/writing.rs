@@ -1,8 +1,8 @@
 //! What is said to etcd's JSON gateway to write under leases, and what it says to that: pure.
 
+use outgrow_core::base64::encode;
 use serde_json::{Value, json};
 
-use super::base64::encode;
 use super::messages::{Pair, end_of, number, pair, parse};
 
 /// The number of a lease; never zero.

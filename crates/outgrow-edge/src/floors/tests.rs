@@ -84,7 +84,7 @@ fn what_is_no_ticket_of_ours_is_none() {
         let mut bytes = [head.as_slice(), &[0; 4]].concat();
         bytes.extend_from_slice(&ticket::sign(&keys[0], &bytes));
         let mut out = Vec::new();
-        ticket::put_base64(&bytes, &mut out);
+        outgrow_core::base64::put_url(&bytes, &mut out);
         assert_eq!(Ticket::read(&out, &keys), None, "{head:?}");
     }
 }

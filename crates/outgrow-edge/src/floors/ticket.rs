@@ -5,6 +5,7 @@
 //! position in a log, no data. Whoever shows another user's ticket makes reads wait, no more.
 
 use aws_lc_rs::hmac;
+use outgrow_core::base64;
 use outgrow_core::serving::{MOST_STORES, Position, Store};
 
 const VERSION: u8 = 1;
@@ -137,7 +138,7 @@ impl Ticket {
         }
         let mac = sign(key, &bytes);
         bytes.extend_from_slice(&mac);
-        put_base64(&bytes, out);
+        base64::put_url(&bytes, out);
     }
 
     /// Reads one that was signed with one of `keys`.
@@ -145,7 +146,7 @@ impl Ticket {
         if text.len() > MOST_BYTES.div_ceil(3) * 4 {
             return None;
         }
-        let bytes = take_base64(text)?;
+        let bytes = base64::take_url(text)?;
         let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
         let is_signed = |key: &hmac::Key| is_equal(&sign(key, body), mac);
         if !keys.iter().any(is_signed) {
@@ -207,42 +208,4 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
         .zip(other)
         .fold(0, |all, (one, other)| all | (one ^ other));
     one.len() == other.len() && differ == 0
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// base64url without padding.
-pub(super) fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
-    for three in bytes.chunks(3) {
-        let mut word = [0; 4];
-        word[1..=three.len()].copy_from_slice(three);
-        let word = u32::from_be_bytes(word);
-        for shift in [18, 12, 6, 0].into_iter().take(three.len() + 1) {
-            out.push(BASE64[(word >> shift & 63) as usize]);
-        }
-    }
-}
-
-fn take_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for four in text.chunks(4) {
-        let mut word = 0_u32;
-        for &letter in four {
-            let digit = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'-' => 62,
-                b'_' => 63,
-                _ => return None,
-            };
-            word = word << 6 | u32::from(digit);
-        }
-        if four.len() == 1 {
-            return None;
-        }
-        let word = word << (6 * (4 - four.len()));
-        bytes.extend_from_slice(&word.to_be_bytes()[1..four.len()]);
-    }
-    Some(bytes)
 }

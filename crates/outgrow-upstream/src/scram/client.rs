@@ -4,9 +4,10 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::constant_time;
+use outgrow_core::base64;
 
 use super::keys::{KEY_BYTES, Keys, Salt, sign};
-use super::{END_POINT, NAME, NAME_PLUS, NONCE_BYTES, base64};
+use super::{END_POINT, NAME, NAME_PLUS, NONCE_BYTES};
 
 /// Longest message of a server that is read.
 const LONGEST: usize = 4 * 1024;

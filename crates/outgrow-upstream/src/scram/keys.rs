@@ -98,8 +98,8 @@ pub fn sign(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; KEY_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::base64;
     use super::*;
+    use outgrow_core::base64;
 
     /// The example of RFC 7677 section 3, whose user has a name.
     #[test]

@@ -1,7 +1,8 @@
 //! The client's two messages (RFC 5802 section 7), read as Postgres reads them: strictly, with
 //! optional extensions ignored and mandatory ones refused.
 
-use outgrow_upstream::scram::{END_POINT, KEY_BYTES, base64};
+use outgrow_core::base64;
+use outgrow_upstream::scram::{END_POINT, KEY_BYTES};
 
 use super::server::Problem;
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use aws_lc_rs::constant_time;
-use outgrow_upstream::scram::{KEY_BYTES, Keys, NAME, NAME_PLUS, NONCE_BYTES, base64, sign};
+use outgrow_core::base64;
+use outgrow_upstream::scram::{KEY_BYTES, Keys, NAME, NAME_PLUS, NONCE_BYTES, sign};
 
 use super::message::{First, Flag, Last};
 use super::verifier::Verifier;

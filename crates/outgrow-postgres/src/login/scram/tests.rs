@@ -4,7 +4,8 @@
 use std::num::NonZeroU32;
 
 use outgrow_core::Random;
-use outgrow_upstream::scram::{Binding, Client, Keys, NAME, NAME_PLUS, NONCE_BYTES, Salt, base64};
+use outgrow_core::base64;
+use outgrow_upstream::scram::{Binding, Client, Keys, NAME, NAME_PLUS, NONCE_BYTES, Salt};
 
 use super::{Outcome, Problem, Server, Verifier, mock_salt};
 

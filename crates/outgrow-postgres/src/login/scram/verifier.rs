@@ -4,7 +4,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::{constant_time, hmac};
-use outgrow_upstream::scram::{KEY_BYTES, Keys, NAME, Salt, base64};
+use outgrow_core::base64;
+use outgrow_upstream::scram::{KEY_BYTES, Keys, NAME, Salt};
 
 /// Longest salt in bytes. Postgres makes 16.
 const LONGEST_SALT: usize = 1024;
