@@ -36,12 +36,24 @@ impl Ticker {
         let Self::Kernel(timer) = self else {
             return tokio::time::sleep(SLOT).await;
         };
-        let read = |timer: &OwnedFd| {
-            let mut ticks = [0; 8];
-            rustix::io::read(timer, &mut ticks).map_err(io::Error::from)
-        };
-        if timer.async_io(Interest::READABLE, read).await.is_err() {
+        if next(timer).await.is_err() {
             tokio::time::sleep(SLOT).await;
+        }
+    }
+}
+
+/// Waits for the timer to have fired, and takes note of it with one read: it fires again, so that there is
+/// no need to find out that nothing is left to be read.
+async fn next(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let mut guard = timer.readable().await?;
+        let mut ticks = [0; 8];
+        let read = rustix::io::read(timer, &mut ticks);
+        guard.clear_ready();
+        match read {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
