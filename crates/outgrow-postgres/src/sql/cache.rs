@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::fingerprint::{Identity, Secret, fingerprint};
 use super::lexer::Lexing;
 use super::read_only::{Verdict, examine};
+use super::shapes::Shapes;
 
 /// Entries that one text may be in.
 const WAYS: usize = 8;
@@ -55,12 +56,15 @@ pub const ENTRY_BYTES: usize = size_of::<Option<Entry>>();
 pub struct Cache {
     secret: Secret,
     sets: Box<[[Option<Entry>; WAYS]]>,
+    /// Those that came again lately, to be known without being read.
+    shapes: Shapes,
     epoch: u64,
     uses: Uses,
 }
 
 impl Cache {
-    /// An empty one of at most so many bytes (and 16 KiB for the secret); with less than a set of entries
+    /// An empty one of at most so many bytes (and 16 KiB for the secret, and 256 KiB for the shapes of what
+    /// comes again and again); with less than a set of entries
     /// (eight of [`ENTRY_BYTES`]) it keeps nothing.
     pub fn new(most_bytes: usize, secret: Secret) -> Self {
         let sets = most_bytes / (ENTRY_BYTES * WAYS);
@@ -72,6 +76,7 @@ impl Cache {
         Self {
             secret,
             sets: vec![[None; WAYS]; sets].into(),
+            shapes: Shapes::new(),
             epoch: 0,
             uses: Uses::default(),
         }
@@ -81,6 +86,7 @@ impl Cache {
     /// [`Cache::know`] with it.
     pub fn renew(&mut self) {
         self.epoch += 1;
+        self.shapes.clear();
     }
 
     /// How often it was of use.
@@ -90,6 +96,10 @@ impl Cache {
 
     /// What is known of a text; read if need be.
     pub fn know(&mut self, text: &[u8], lexing: Lexing, catalogue: &Catalogue) -> Known {
+        if let Some(known) = self.shapes.find(text, lexing) {
+            self.uses.hits += 1;
+            return known;
+        }
         let identity = Identity::of(text, lexing, &self.secret);
         let Some(identity) = identity.filter(|_| !self.sets.is_empty()) else {
             self.uses.passed += 1;
@@ -105,7 +115,9 @@ impl Cache {
         if let Some(entry) = found {
             self.uses.hits += 1;
             entry.is_used = true;
-            return entry.known;
+            let known = entry.known;
+            self.shapes.keep(text, lexing, known);
+            return known;
         }
         let known = read(text, lexing, catalogue);
         if known.facts.depends_on_values {

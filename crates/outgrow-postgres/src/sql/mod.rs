@@ -6,6 +6,8 @@
 //! text ── lexer ──┬── facts        transactions, settings, prepared statements, copies; why to keep a connection
 //!                 ├── read_only    the proof that a replica may have it ── catalogue   which names are suspect
 //!                 └── fingerprint  the same statement with other values ── cache       what was found before
+//!
+//! text ── shapes ──── cache        the same bytes with other values: known without being read
 //! ```
 //!
 //! There is no tree and no grammar. A strict lexer by Postgres' own rules, keywords where they stand, and a proof
@@ -26,6 +28,7 @@ mod hint;
 pub mod lexer;
 pub(crate) mod name;
 pub mod read_only;
+mod shapes;
 pub(crate) mod walk;
 pub(crate) mod words;
 
