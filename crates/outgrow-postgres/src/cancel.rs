@@ -50,22 +50,20 @@ pub(crate) fn judge(own: u16, process: u32, secret: &[u8]) -> Judgement {
 }
 
 /// The server that works for a client.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) process: u32,
     pub(crate) secret: Arc<[u8]>,
-    /// Requests that are under way for this server.
-    pub(crate) under_way: Arc<()>,
     /// How its session is encrypted, if it is.
     pub(crate) encryption: Option<Arc<Encryption>>,
 }
 
 impl Target {
-    /// Whether a cancel request for this server is under way: each one holds a copy. To be asked of
-    /// the server's own, when no client has one any more.
-    pub(crate) fn is_being_cancelled(&self) -> bool {
-        Arc::strong_count(&self.under_way) > 1
+    /// Whether a cancel request for this server is under way: each one holds it. To be asked when no
+    /// client holds it any more.
+    pub(crate) fn is_being_cancelled(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
     }
 }
 
@@ -79,13 +77,13 @@ pub(crate) struct Cancellable {
     pub(crate) key: Key,
     /// What follows the key's secret, for clients that take a longer one.
     more: Option<Box<[u8; MORE_BYTES]>>,
-    target: Mutex<Option<Target>>,
+    target: Mutex<Option<Arc<Target>>>,
 }
 
 impl Cancellable {
     /// Says which server works for the client.
     #[inline]
-    pub(crate) fn set(&self, target: Option<Target>) {
+    pub(crate) fn set(&self, target: Option<Arc<Target>>) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
@@ -105,7 +103,7 @@ impl Cancellable {
     }
 
     /// The server that works for it now.
-    pub(crate) fn target(&self) -> Option<Target> {
+    pub(crate) fn target(&self) -> Option<Arc<Target>> {
         self.target
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

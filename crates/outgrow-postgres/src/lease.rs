@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outgrow_core::Ticks;
+
 use crate::client::Settings;
+use crate::plan::PoolPlan;
 use crate::pool::Pool;
 use crate::problem::Refusal;
 use crate::seen::ServerState;
@@ -25,15 +28,27 @@ pub(crate) struct Lease {
     server: Option<Box<Server>>,
     pool: Arc<Pool>,
     worker: Arc<Worker>,
+    /// How whoever borrowed it should be served, as of then.
+    pub(crate) plan: Arc<PoolPlan>,
+    /// When it was lent.
+    pub(crate) since: Ticks,
 }
 
 impl Lease {
-    /// Of a connection that `pool` has lent.
-    pub(crate) fn new(server: Box<Server>, pool: &Arc<Pool>, worker: &Arc<Worker>) -> Self {
+    /// Of a connection that `pool` has lent at `since` to who is to be served by `plan`.
+    pub(crate) fn new(
+        server: Box<Server>,
+        pool: Arc<Pool>,
+        worker: &Arc<Worker>,
+        plan: Arc<PoolPlan>,
+        since: Ticks,
+    ) -> Self {
         Self {
             server: Some(server),
-            pool: Arc::clone(pool),
+            pool,
             worker: Arc::clone(worker),
+            plan,
+            since,
         }
     }
 
@@ -55,7 +70,13 @@ impl Lease {
                 lent.map_err(|_| None)?.map_err(Some)?
             }
         };
-        Ok(Self::new(server, pool, worker))
+        let (pool, plan) = (Arc::clone(pool), pool.plan());
+        Ok(Self::new(server, pool, worker, plan, worker.now()))
+    }
+
+    /// The connection, and how whoever borrowed it should be served.
+    pub(crate) fn parts(&mut self) -> Option<(&mut Server, &Arc<PoolPlan>)> {
+        Some((self.server.as_deref_mut()?, &self.plan))
     }
 
     /// The connection.
@@ -63,12 +84,18 @@ impl Lease {
         self.server.as_deref_mut()
     }
 
-    /// Gives back a connection that is at rest; one that is not clean is made like new first.
-    pub(crate) fn give_back(mut self) {
+    /// Gives back a connection that is at rest.
+    pub(crate) fn give_back(self) {
+        let now = self.worker.now();
+        self.give_back_at(now);
+    }
+
+    /// Gives back, at `now`, a connection that is at rest; one that is not clean is made like new first.
+    pub(crate) fn give_back_at(mut self, now: Ticks) {
         let Some(server) = &self.server else {
             return;
         };
-        let needs_reset = server.is_tainted || self.pool.plan().limits.resets_always;
+        let needs_reset = server.is_tainted || self.plan.limits.resets_always;
         if server.target.is_being_cancelled() || needs_reset {
             let state = if server.target.is_being_cancelled() {
                 ServerState::BeingCancelled
@@ -79,15 +106,15 @@ impl Lease {
             tokio::spawn(self.give_back_later(needs_reset));
             return;
         }
-        self.put_back();
+        self.put_back(now);
     }
 
-    fn put_back(&mut self) {
+    fn put_back(&mut self, now: Ticks) {
         let Some(server) = self.server.take() else {
             return;
         };
         server.entry.seen.set_link(0);
-        if let Some(server) = self.pool.give_back(server, self.worker.now()) {
+        if let Some(server) = self.pool.give_back(server, now) {
             server.close("close_needed");
             self.worker.grow(&self.pool);
         }
@@ -119,7 +146,8 @@ impl Lease {
             }
         }
         server.is_tainted = false;
-        self.put_back();
+        let now = self.worker.now();
+        self.put_back(now);
     }
 }
 

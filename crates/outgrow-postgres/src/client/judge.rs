@@ -9,9 +9,11 @@ use crate::diagnosis::repeats::values;
 use crate::diagnosis::statements::Class;
 use crate::events::{Level, Topic};
 use crate::flow::{Flow, LARGEST};
+use crate::plan::PoolPlan;
 use crate::prepared::{Found, Statement};
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
 use crate::server::{Server, transaction};
+use crate::settings::PoolMode;
 use crate::sql::facts::{Facts, Kind, Pin, Statements};
 use crate::wire::frame::{self, Frame, HEADER_BYTES, Header};
 use crate::wire::{frontend, read, write};
@@ -47,6 +49,22 @@ pub(super) struct Following<'h> {
     pub(super) is_on: bool,
     /// Whether what statements cost is watched.
     pub(super) watches: bool,
+}
+
+impl<'h> Following<'h> {
+    /// As a pool's plan says.
+    #[inline]
+    pub(super) fn by(plan: &'h PoolPlan, one_series: bool) -> Self {
+        let house = &plan.house;
+        let is_on = plan.mode != PoolMode::Session;
+        Self {
+            limit: if is_on { house.max_prepared } else { 0 },
+            prefix: &house.prepared_prefix,
+            one_series,
+            is_on,
+            watches: house.diagnosis.is_some(),
+        }
+    }
 }
 
 impl Client {

@@ -40,17 +40,17 @@ impl Client {
     pub(super) async fn lend(
         &mut self,
         replica: Option<&Arc<Pool>>,
+        plan: &Arc<PoolPlan>,
         is_logged_in: bool,
     ) -> Result<Lease, Option<Refusal>> {
-        let plan = self.pool.plan();
-        let pool = Arc::clone(replica.unwrap_or(&self.pool));
         loop {
+            let pool = Arc::clone(replica.unwrap_or(&self.pool));
             let seen = &self.identity.entry.seen;
             let began = self.worker.now();
             seen.set_requested(began);
             seen.set_state(ClientState::Waiting);
-            let mut lease = self.lend_any(&pool, &plan, began, is_logged_in).await?;
-            let now = self.worker.now();
+            let mut lease = self.lend_any(pool, plan, began, is_logged_in).await?;
+            let now = lease.since;
             if is_logged_in {
                 self.identity.entry.seen.set_state(ClientState::Active);
             }
@@ -69,6 +69,7 @@ impl Client {
             let run = Box::pin(server.run(query.as_bytes()));
             let done = tokio::time::timeout(CHECK_LIMIT, run).await;
             if matches!(done, Ok(Ok(()))) {
+                lease.since = self.worker.now();
                 return Ok(lease);
             }
         }
@@ -77,25 +78,28 @@ impl Client {
     /// Gets a connection: a free one, or the next after those who came before.
     async fn lend_any(
         &mut self,
-        pool: &Arc<Pool>,
-        plan: &PoolPlan,
+        pool: Arc<Pool>,
+        plan: &Arc<PoolPlan>,
         began: Ticks,
         is_logged_in: bool,
     ) -> Result<Lease, Option<Refusal>> {
         if self.worker.shared.drain() == Drain::NoMore {
             return Err(Some(shutting_down()));
         }
-        if let Some(refusal) = pool.refuses_at_once() {
-            self.worker.try_again(pool);
+        if plan.house.manner == Manner::PgBouncer
+            && let Some(refusal) = pool.refuses_at_once()
+        {
+            self.worker.try_again(&pool);
             return Err(Some(refusal));
         }
         self.pool.numbers.assignments.add(u64::from(is_logged_in));
         if let Some(server) = pool.try_lend(began) {
             self.pool.numbers.waits.record(0);
-            return Ok(Lease::new(server, pool, &self.worker));
+            let plan = Arc::clone(plan);
+            return Ok(Lease::new(server, pool, &self.worker, plan, began));
         }
         let mut place = pool.enter(began);
-        self.worker.grow(pool);
+        self.worker.grow(&pool);
         let after = |limit: Duration| match limit {
             Duration::ZERO => Ticks::NEVER,
             limit => began + limit,
@@ -141,7 +145,7 @@ impl Client {
             let now = self.worker.now();
             if self.timer.poll(cx, now).is_ready() {
                 if deadline <= now {
-                    let refusal = waited_out(pool, plan.house.manner, query <= now);
+                    let refusal = waited_out(&pool, plan.house.manner, query <= now);
                     return Poll::Ready(Err(Some(refusal)));
                 }
                 if notice <= now {
@@ -155,10 +159,13 @@ impl Client {
         });
         let lent = lent.await;
         let server = lent?;
-        let waited = self.worker.now().micros_since(began);
+        let now = self.worker.now();
+        let waited = now.micros_since(began);
         self.pool.numbers.wait_micros.add(waited);
         self.pool.numbers.waits.record(waited);
-        Ok(Lease::new(server, pool, &self.worker))
+        // It may be another one by now.
+        let plan = self.pool.plan();
+        Ok(Lease::new(server, pool, &self.worker, plan, now))
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Relay<'r> {
     /// The server has told the client why it ends.
     server_said_why: bool,
     pub(super) has_timeouts: bool,
+    /// When the connection was lent, until something else happens.
+    lent_at: Option<Ticks>,
     /// Whether something was defined anew since the last transaction ended.
     has_defined: bool,
     /// What the server was asked about.
@@ -100,6 +102,7 @@ impl<'r> Relay<'r> {
             server_is_deaf: false,
             server_said_why: false,
             has_timeouts,
+            lent_at: Some(now),
             has_defined: false,
             asked: None,
             has_started_over: false,
@@ -161,6 +164,7 @@ impl<'r> Relay<'r> {
                 break;
             }
         }
+        self.lent_at = None;
         self.poll_timeouts(cx)
     }
 
@@ -170,30 +174,23 @@ impl<'r> Relay<'r> {
         let Self { client, server, .. } = self;
         self.waits = false;
         if !client.up.is_pending() && !self.client_said_goodbye {
-            let house = &self.plan.house;
-            let following = Following {
-                limit: if self.plan.mode == PoolMode::Session {
-                    0
-                } else {
-                    house.max_prepared
-                },
-                prefix: &house.prepared_prefix,
-                one_series: self.on_replica || client.writes.only_reads(),
-                is_on: self.plan.mode != PoolMode::Session,
-                watches: house.diagnosis.is_some(),
-            };
-            match client.judge(server, following) {
-                Judged::Blocked | Judged::NeedsServer => {}
-                Judged::Waits => self.waits = true,
-                Judged::Leaves => self.client_said_goodbye = true,
-                Judged::Refused(refusal) => return Some(End::Refused(refusal)),
+            if !client.up.unread().is_empty() {
+                let following =
+                    Following::by(self.plan, self.on_replica || client.writes.only_reads());
+                match client.judge(server, following) {
+                    Judged::Blocked | Judged::NeedsServer => {}
+                    Judged::Waits => self.waits = true,
+                    Judged::Leaves => self.client_said_goodbye = true,
+                    Judged::Refused(refusal) => return Some(End::Refused(refusal)),
+                }
             }
             answer_locally(server);
             if client.up.is_pending() && self.query_began.is_none() {
                 if let Some(listening) = &client.listening {
                     listening.begin();
                 }
-                let now = client.worker.now();
+                // Most begin with the lending.
+                let now = self.lent_at.take().unwrap_or_else(|| client.worker.now());
                 self.query_began = Some(now);
                 server.watch.begin(now);
                 self.transaction_began.get_or_insert(now);
@@ -202,7 +199,8 @@ impl<'r> Relay<'r> {
         }
         if client.up.is_pending() && !self.server_is_deaf {
             match client.up.poll_write(cx, &mut server.socket) {
-                Poll::Ready(Ok(())) => *moved = true,
+                // What is there besides is to be judged; the rest comes with what is read.
+                Poll::Ready(Ok(())) => *moved |= !client.up.unread().is_empty(),
                 Poll::Ready(Err(_)) => self.server_is_deaf = true,
                 Poll::Pending => {}
             }
@@ -239,55 +237,78 @@ impl<'r> Relay<'r> {
         None
     }
 
-    /// From the server to the client.
+    /// From the server to the client: what is there, then what one read more brings.
     #[inline]
     fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        if let Some(end) = self.pass_down(cx, moved) {
+            return Some(end);
+        }
+        let is_blocked = self.server.down.is_pending() && !self.holds();
+        if is_blocked || self.waits_for_own {
+            return None;
+        }
+        let blocks = &self.client.worker.blocks;
+        let server = &mut *self.server;
+        match server.down.poll_read(cx, &mut server.socket, blocks) {
+            Poll::Ready(Ok(Read::Some)) => {
+                *moved = true;
+                self.pass_down(cx, moved)
+            }
+            Poll::Ready(Ok(Read::End) | Err(_)) => Some(self.server_gone()),
+            Poll::Ready(Ok(Read::NoMemory)) => {
+                self.wait_for_memory();
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    /// Judges what the server has said and lets it go on.
+    #[inline]
+    fn pass_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
         if let Some(refusal) = self.hear_at_rest() {
             return Some(End::Refused(refusal));
         }
         let was_unread = self.server.down.unread().len();
-        if (!self.server.down.is_pending() || self.holds())
+        if was_unread > 0
+            && (!self.server.down.is_pending() || self.holds())
             && let Some(end) = self.judge_down()
         {
             return Some(end);
         }
         // What was left out may have been all that a client that has left was kept for.
         *moved |= self.server.down.unread().len() != was_unread;
-        let holds = self.holds();
-        if self.server.down.is_pending() && !holds {
+        if self.server.down.is_pending() && !self.holds() {
             match self.server.down.poll_write(cx, &mut self.client.socket) {
                 Poll::Ready(Ok(())) => *moved = true,
                 Poll::Ready(Err(_)) => return Some(End::LeftAmid),
                 Poll::Pending => {}
             }
         }
-        let is_free = self.plan.mode != PoolMode::Session && self.is_free();
+        let rests = self.rests();
+        // To find that out the server may have to be asked.
         *moved |= self.client.up.is_pending() && self.asked.is_some();
-        if is_free
-            && self.server.is_at_rest()
-            && self.query_began.is_none()
-            && !self.waits
-            && !self.client.up.is_pending()
-            && !self.client.up.is_amid()
-            && self.transaction_began.is_none()
-            && !has_begun_large(&self.client.up)
-        {
-            if self.server.down.is_pending() {
-                self.client.tail = std::mem::take(&mut self.server.down);
-            }
-            return Some(End::Rest);
+        rests.then_some(End::Rest)
+    }
+
+    /// Whether the client is done with the connection; what it is still to be told is kept for it then.
+    #[inline]
+    fn rests(&mut self) -> bool {
+        let is_over = self.query_began.is_none() && self.transaction_began.is_none();
+        if !is_over || self.plan.mode == PoolMode::Session || self.waits {
+            return false;
         }
-        if (!self.server.down.is_pending() || holds) && !self.waits_for_own {
-            let blocks = &self.client.worker.blocks;
-            let server = &mut *self.server;
-            match server.down.poll_read(cx, &mut server.socket, blocks) {
-                Poll::Ready(Ok(Read::Some)) => *moved = true,
-                Poll::Ready(Ok(Read::End) | Err(_)) => return Some(self.server_gone()),
-                Poll::Ready(Ok(Read::NoMemory)) => self.wait_for_memory(),
-                Poll::Pending => {}
-            }
+        if !self.is_free() || !self.server.is_at_rest() {
+            return false;
         }
-        None
+        let up = &self.client.up;
+        if up.is_pending() || up.is_amid() || has_begun_large(up) {
+            return false;
+        }
+        if self.server.down.is_pending() {
+            self.client.tail = std::mem::take(&mut self.server.down);
+        }
+        true
     }
 
     fn server_gone(&self) -> End {

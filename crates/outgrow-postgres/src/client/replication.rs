@@ -43,7 +43,7 @@ impl Client {
             other.set_link(own.number);
             other.set_state(ServerState::Active);
             server.entry.reason = "replication client was closed".into();
-            self.cancel.set(Some(server.target.clone()));
+            self.cancel.set(Some(Arc::clone(&server.target)));
             let now = self.worker.now();
             let mut relay = Relay::new(self, server, &plan, now);
             let end = poll_fn(|cx| relay.poll(cx)).await;
@@ -84,7 +84,11 @@ impl Client {
         }
         let opened = making::make_own(&self.worker, &self.pool, parameters).await;
         match opened {
-            Ok((server, welcome)) => Ok((Lease::new(server, &self.pool, &self.worker), welcome)),
+            Ok((server, welcome)) => {
+                let (plan, now) = (self.pool.plan(), self.worker.now());
+                let lease = Lease::new(server, Arc::clone(&self.pool), &self.worker, plan, now);
+                Ok((lease, welcome))
+            }
             Err(failure) => {
                 self.pool.forget();
                 let manner = self.pool.plan().house.manner;

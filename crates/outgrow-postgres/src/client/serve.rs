@@ -23,6 +23,7 @@ use crate::cancel::{self, Judgement};
 use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
+use crate::plan::PoolPlan;
 use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{CONNECTION, IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
@@ -36,6 +37,9 @@ use crate::sql::Lexing;
 use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::Worker;
+
+/// Later than anything, but a deadline.
+const END_OF_TIME: Ticks = Ticks(u64::MAX - 1);
 
 /// Serves a client until it leaves.
 pub(super) async fn run(
@@ -142,8 +146,10 @@ impl Client {
             if self.caching.is_some() && self.answer_from_memory().await {
                 continue;
             }
-            let replica = self.choose_replica().await;
-            let (lease, on_replica) = self.lend_somewhere(replica.as_ref()).await?;
+            let plan = self.pool.plan();
+            let replica = self.choose_replica(&plan).await;
+            let lent = self.lend_somewhere(replica.as_ref(), &plan);
+            let (lease, on_replica) = lent.await?;
             self.relay(lease, on_replica).await?;
         }
     }
@@ -154,7 +160,8 @@ impl Client {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
             }
-            self.lend(None, false).await?.give_back();
+            let plan = self.pool.plan();
+            self.lend(None, &plan, false).await?.give_back();
         }
     }
 
@@ -195,7 +202,7 @@ impl Client {
             self.worker.now() + limit
         };
         // A deadline also lets the wheel wake this client when everything ends.
-        self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
+        self.timer.set(deadline.min(END_OF_TIME));
         poll_fn(|cx| {
             loop {
                 if let Some(refusal) = self.deaf() {
@@ -239,13 +246,19 @@ impl Client {
                 let message = "server shutting down";
                 return Poll::Ready(Err(Some(Refusal::new(SHUTDOWN, message))));
             }
-            let now = self.worker.now();
+            // Without a limit nothing needs the time.
+            let is_timed = self.timer.deadline() < END_OF_TIME;
+            let now = if is_timed {
+                self.worker.now()
+            } else {
+                Ticks(0)
+            };
             if self.timer.poll(cx, now).is_ready() {
                 if deadline <= now {
                     let refusal = Refusal::new(IDLE_SESSION, "client_idle_timeout");
                     return Poll::Ready(Err(Some(refusal)));
                 }
-                self.timer.set(deadline.min(Ticks(u64::MAX - 1)));
+                self.timer.set(deadline.min(END_OF_TIME));
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -254,9 +267,8 @@ impl Client {
     }
 
     /// The pool of a replica for what the client wants, if it may go there.
-    async fn choose_replica(&mut self) -> Option<Arc<Pool>> {
-        let plan = self.pool.plan();
-        self.note_origin(&plan);
+    async fn choose_replica(&mut self, plan: &PoolPlan) -> Option<Arc<Pool>> {
+        self.note_origin(plan);
         self.note_only_reads(false);
         let reads = Arc::clone(self.reads.as_ref()?);
         let reads_plan = plan.house.reads.as_ref()?;
@@ -275,8 +287,8 @@ impl Client {
 
     /// Lets the client work with the connection until it is done with it.
     async fn relay(&mut self, mut lease: Lease, on_replica: bool) -> Result<(), Option<Refusal>> {
-        let plan = self.pool.plan();
-        let Some(server) = lease.server() else {
+        let now = lease.since;
+        let Some((server, plan)) = lease.parts() else {
             return Err(None);
         };
         let (own, other) = (
@@ -288,8 +300,7 @@ impl Client {
         other.set_state(ServerState::Active);
         server.is_fresh = false;
         self.timer.set(Ticks::NEVER);
-        self.cancel.set(Some(server.target.clone()));
-        let now = self.worker.now();
+        self.cancel.set(Some(Arc::clone(&server.target)));
         let repeat = self.repeat.take();
         let trial = if on_replica && repeat.is_none() {
             self.try_series(std::mem::take(&mut server.series), now)
@@ -298,8 +309,8 @@ impl Client {
         };
         let waited = other.requested().micros_since(own.requested());
         server.watch.lend(waited, now);
-        self.record_answer(server, &plan);
-        let mut relay = Relay::new(self, server, &plan, now);
+        self.record_answer(server, plan);
+        let mut relay = Relay::new(self, server, plan, now);
         relay.on_replica = on_replica;
         relay.trial = trial;
         if let Some(repeat) = repeat {
@@ -307,10 +318,12 @@ impl Client {
             relay.server.watch.begin(now);
         }
         relay.bring_settings();
-        let pool = Arc::clone(&relay.client.pool);
         let is_session = plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
-            if is_session && other.is_over() && relay.is_at_rest() && pool.plan().house.closes_fast
+            if is_session
+                && other.is_over()
+                && relay.is_at_rest()
+                && relay.client.pool.plan().house.closes_fast
             {
                 let message = "database configuration changed";
                 return Poll::Ready(End::Refused(Refusal::new(SHUTDOWN, message)));
@@ -320,6 +333,7 @@ impl Client {
         .await;
         let said_goodbye = relay.has_said_goodbye();
         let trial = relay.trial.take();
+        let last_word = relay.last_word;
         if !matches!(end, End::Rest) {
             let now = self.worker.now();
             server.watch.abandon(now);
@@ -340,7 +354,7 @@ impl Client {
         }
         let refusal = match end {
             End::Rest => {
-                lease.give_back();
+                lease.give_back_at(last_word);
                 return Ok(());
             }
             End::Done => return Ok(()),

@@ -20,6 +20,7 @@ use crate::answers::Fate;
 use crate::events::{Level, Topic};
 use crate::flow::LARGEST;
 use crate::lease::Lease;
+use crate::plan::PoolPlan;
 use crate::pool::Pool;
 use crate::prepared::Statement;
 use crate::problem::Refusal;
@@ -182,15 +183,16 @@ impl Client {
     pub(super) async fn lend_somewhere(
         &mut self,
         replica: Option<&Arc<Pool>>,
+        plan: &Arc<PoolPlan>,
     ) -> Result<(Lease, bool), Option<Refusal>> {
         if replica.is_some() {
-            match self.lend(replica, true).await {
+            match self.lend(replica, plan, true).await {
                 Ok(lease) => return Ok((lease, true)),
                 Err(Some(_)) if self.worker.shared.drain() != Drain::NoMore => {}
                 Err(refusal) => return Err(refusal),
             }
         }
-        Ok((self.lend(None, true).await?, false))
+        Ok((self.lend(None, plan, true).await?, false))
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) struct Server {
     /// What is known of the server.
     pub(crate) standing: Arc<Standing>,
     /// What a cancel request must name.
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     pub(crate) created: Ticks,
     /// Since when nobody uses it.
     pub(crate) idle_since: Ticks,

@@ -232,13 +232,12 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         standing: making.standing,
         series: Vec::new(),
         settings: Settings::default(),
-        target: Target {
+        target: Arc::new(Target {
             endpoint,
             process: login.process,
             secret: login.secret.into(),
-            under_way: Arc::new(()),
             encryption,
-        },
+        }),
         created: making.now,
         idle_since: making.now,
         generation: making.generation,
