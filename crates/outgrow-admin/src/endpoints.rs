@@ -10,7 +10,7 @@ use crate::answer::{Answer, Content};
 use crate::exposition;
 use crate::guard;
 use crate::plan::AdminPlan;
-use crate::source::{Readiness, Source};
+use crate::source::{PromoteRequest, Readiness, Source};
 
 /// One thing to ask for.
 #[derive(Debug)]
@@ -33,10 +33,11 @@ pub(crate) enum What {
     Reload,
     Upgrade,
     Deploy,
+    Promote,
     Stop,
 }
 
-const ENDPOINTS: [Endpoint; 11] = [
+const ENDPOINTS: [Endpoint; 12] = [
     Endpoint {
         path: "/",
         what: What::Index,
@@ -88,6 +89,11 @@ const ENDPOINTS: [Endpoint; 11] = [
         about: "replaces the instances of {\"service\": \"NAME\"}, step by step",
     },
     Endpoint {
+        path: "/postgres/promote",
+        what: What::Promote,
+        about: "makes a replica the primary of {\"service\": \"NAME\"}; \"to\", \"dry_run\", …",
+    },
+    Endpoint {
         path: "/stop",
         what: What::Stop,
         about: "drains and stops everything",
@@ -98,7 +104,7 @@ impl What {
     pub(crate) fn is_action(self) -> bool {
         matches!(
             self,
-            Self::Reload | Self::Upgrade | Self::Deploy | Self::Stop
+            Self::Reload | Self::Upgrade | Self::Deploy | Self::Promote | Self::Stop
         )
     }
 
@@ -194,6 +200,7 @@ pub(crate) async fn answer(source: &dyn Source, what: What, path: &[u8], body: &
             let service = asked.service.unwrap_or_default();
             Answer::of_action(202, source.deploy(service).await)
         }
+        What::Promote => Answer::of_action(202, source.promote(asked.promote).await),
         What::Stop => Answer::of_action(202, source.stop().await),
     }
 }
@@ -205,6 +212,9 @@ pub(crate) async fn answer(source: &dyn Source, what: What, path: &[u8], body: &
 struct Asked {
     binary: Option<PathBuf>,
     service: Option<String>,
+    /// Of a promotion, which has words of its own.
+    #[serde(skip)]
+    promote: PromoteRequest,
 }
 
 fn asked(what: What, body: &[u8]) -> Result<Asked, Answer> {
@@ -216,10 +226,23 @@ fn asked(what: What, body: &[u8]) -> Result<Asked, Answer> {
         let hint = match what {
             What::Upgrade => "send no body, or {\"binary\": \"/absolute/path\"}",
             What::Deploy => "send {\"service\": \"NAME\"}",
+            What::Promote => {
+                "send {\"service\": \"NAME\"}, with \"to\", \"dry_run\", \"force_without_fence\", \
+                 \"accept_loss\" as wanted"
+            }
             _ => "send no body",
         };
         Err(Answer::problem(400, problem, hint))
     };
+    if what == What::Promote {
+        return match serde_json::from_slice(body) {
+            Ok(promote) => Ok(Asked {
+                promote,
+                ..Asked::default()
+            }),
+            Err(error) => refuse(&format!("the body is not what was expected: {error}")),
+        };
+    }
     let asked: Asked = match serde_json::from_slice(body) {
         Ok(asked) => asked,
         Err(error) => return refuse(&format!("the body is not what was expected: {error}")),
@@ -236,6 +259,7 @@ fn asked(what: What, body: &[u8]) -> Result<Asked, Answer> {
         binary => Ok(Asked {
             binary,
             service: asked.service,
+            ..Asked::default()
         }),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::families::{MetricFamily, Sample};
-use crate::source::{Action, ActionProblem, ActionReport, Readiness, Source};
+use crate::source::{Action, ActionProblem, ActionReport, PromoteRequest, Readiness, Source};
 
 /// The source of tests.
 #[derive(Debug, Default)]
@@ -107,6 +107,13 @@ impl Source for FakeSource {
         Box::pin(async move {
             self.note(format!("upgrade {binary:?}"));
             Ok(ActionReport::new("upgraded").with_details(json!({ "pid": 7 })))
+        })
+    }
+
+    fn promote(&self, request: PromoteRequest) -> Action<'_> {
+        Box::pin(async move {
+            self.note(format!("promote {request:?}"));
+            Ok(ActionReport::new("promoting"))
         })
     }
 

@@ -24,4 +24,4 @@ pub use client::{ClientProblem, Verb, request};
 pub use families::{MetricFamily, Number, Sample, Samples};
 pub use listener::{AdminSocket, SocketProblem, serve};
 pub use plan::AdminPlan;
-pub use source::{Action, ActionProblem, ActionReport, Readiness, Source};
+pub use source::{Action, ActionProblem, ActionReport, PromoteRequest, Readiness, Source};

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::families::MetricFamily;
@@ -59,8 +60,28 @@ pub trait Source: Send + Sync {
     /// in the state.
     fn deploy(&self, service: String) -> Action<'_>;
 
+    /// Begins to make another server of a Postgres service its primary, or tells what would be done.
+    /// Ends as soon as that has begun: how it goes is in the state.
+    fn promote(&self, request: PromoteRequest) -> Action<'_>;
+
     /// Begins to stop everything. Ends as soon as that has begun, so that it can be answered.
     fn stop(&self) -> Action<'_>;
+}
+
+/// What is asked for by who wants another primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromoteRequest {
+    /// The service; none: the only one that has replicas to promote.
+    pub service: Option<String>,
+    /// The address of the replica; none: the one that is furthest.
+    pub to: Option<String>,
+    /// Promote although the old primary is not fenced.
+    pub force_without_fence: bool,
+    /// Promote although something that was acknowledged may be lost.
+    pub accept_loss: bool,
+    /// Only tell what would be done.
+    pub dry_run: bool,
 }
 
 /// What an action did.

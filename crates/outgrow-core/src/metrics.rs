@@ -144,6 +144,12 @@ pub mod names {
     /// What the last failover of Postgres may have lost.
     pub const POSTGRES_FAILOVER_TRANSACTIONS: &str =
         "outgrow_postgres_failover_transactions_at_risk";
+    /// Since when nobody has heard the primary of a Postgres service.
+    pub const POSTGRES_PRIMARY_SILENT: &str = "outgrow_postgres_primary_silent_seconds";
+    /// Whether a promotion of a Postgres service needs somebody.
+    pub const POSTGRES_PROMOTION_STUCK: &str = "outgrow_postgres_promotion_stuck";
+    /// Promotions of Postgres replicas that are over.
+    pub const POSTGRES_PROMOTIONS: &str = "outgrow_postgres_promotions_total";
     /// Connections to a Postgres server, of all pools.
     pub const POSTGRES_SERVER_CONNECTIONS: &str = "outgrow_postgres_server_connections";
     /// Most of them.

@@ -126,7 +126,7 @@ impl Shared {
             }
         }
         for pool in self.pools_of(database) {
-            if !self.is_paused(&pool.database) {
+            if !self.is_paused(&pool.database) && !self.is_held(&pool.plan()) {
                 pool.resume();
             }
         }

@@ -27,6 +27,7 @@ pub mod plan;
 mod pool;
 mod prepared;
 mod problem;
+pub mod promotion;
 mod reads;
 pub mod result_cache;
 pub mod retry;

@@ -27,8 +27,19 @@ pub struct Plan {
     pub any: Option<Arc<DatabasePlan>>,
     /// The users by name.
     pub users: HashMap<String, Arc<UserPlan>>,
+    /// Who may promote replicas, by service.
+    pub promotions: HashMap<String, Arc<PromotionLogin>>,
     /// What is the same for all.
     pub house: Arc<House>,
+}
+
+/// How servers are logged in to by who watches them and promotes replicas.
+#[derive(Clone, Debug)]
+pub struct PromotionLogin {
+    /// The servers, the database and the user.
+    pub plan: Arc<PoolPlan>,
+    /// How that logs in.
+    pub credential: Credential,
 }
 
 /// What is the same for all clients.

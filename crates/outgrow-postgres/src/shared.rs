@@ -77,6 +77,8 @@ pub struct Shared {
     pub(crate) instances: Instances,
     /// What is wrong with how the database is used.
     pub(crate) findings: Mutex<Findings>,
+    /// Services to whose servers nothing is lent while the primary changes.
+    pub(crate) held: Mutex<BTreeSet<String>>,
 }
 
 /// What becomes of clients.
@@ -122,6 +124,7 @@ impl Shared {
             paused: AtomicBool::new(false),
             instances: Instances::default(),
             findings: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 

@@ -170,6 +170,7 @@ impl Worker {
             return Some(Arc::clone(pool));
         }
         let plan = self.shared.plan.load().pool(database, user)?;
+        let is_held = self.shared.is_held(&plan);
         let pool = Pool::new(
             Arc::clone(database),
             Arc::clone(user),
@@ -177,7 +178,7 @@ impl Worker {
             plan,
             self.now(),
         );
-        if self.shared.is_paused(database) {
+        if is_held || self.shared.is_paused(database) {
             pool.pause();
         }
         pools.insert(key, Arc::clone(&pool));

@@ -47,6 +47,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Where a Postgres has its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Kills it at once.
     pub fn kill(&mut self) {
         // It may have ended by itself.

@@ -1,8 +1,9 @@
-//! `[process]`: how the data process itself runs; and what `[leader]` has besides the lease.
+//! `[process]`: how the data process itself runs; and the commands of `[leader]` and of
+//! `[service.NAME.promote]`.
 
 use std::time::Duration;
 
-use outgrow_core::settings::{ByteSize, Name};
+use outgrow_core::settings::{ByteSize, Kind, Name, Node, Reader, Setting, Value};
 use outgrow_fleet::settings::Command;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -51,5 +52,58 @@ outgrow_core::settings! {
         /// How long one may take. After it its process group is killed.
         pub command_timeout: Duration = Duration::from_secs(3),
             in Duration::from_millis(100)..=Duration::from_secs(600);
+    }
+}
+
+outgrow_core::settings! {
+    /// Commands run with a server in their environment: `OUTGROW_SERVICE`, and `OUTGROW_ADDRESS`,
+    /// `OUTGROW_HOST` and `OUTGROW_PORT` of the server that it is about; `command` with
+    /// `OUTGROW_TIMELINE` and `OUTGROW_LSN` of the replica besides, and with the address, timeline and
+    /// position of the primary before (`OUTGROW_OLD_ADDRESS`, `OUTGROW_OLD_HOST`, …). A text is run by
+    /// `/bin/sh -c`; a list is a program and its arguments. Each may be run again for the same server.
+    pub struct PromoteCommands {
+        /// What keeps the old primary from taking writes: it must not end with 0 before that is
+        /// certain, and stays so (power off, `pg_ctl stop`, a network rule). Nothing is promoted
+        /// unless it ends with 0. `"none"`: the old primary is not fenced; clients of this outgrow
+        /// leave it by its timeline, but what others write to it, or what it acknowledges while only
+        /// we cannot reach it, is lost. Left out: only
+        /// `outgrow postgres promote --force-without-fence` promotes.
+        pub fence: Option<Fence> = None;
+        /// What promotes the replica. Left out: `SELECT pg_promote()`.
+        pub command: Option<Command> = None;
+        /// How long a command may take. After it its process group is killed, and it has failed.
+        pub command_timeout: Duration = Duration::from_secs(30),
+            in Duration::from_millis(100)..=Duration::from_secs(3_600);
+    }
+}
+
+/// How the old primary is fenced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fence {
+    /// It is not.
+    None,
+    /// By this.
+    Command(Command),
+}
+
+impl Setting for Fence {
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if let Value::String { text, .. } = &node.value
+            && text == "none"
+        {
+            return Some(Self::None);
+        }
+        Command::read(node, reader).map(Self::Command)
+    }
+
+    fn kind() -> Kind {
+        Command::kind()
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::None => Some("\"none\"".to_owned()),
+            Self::Command(command) => command.text(),
+        }
     }
 }

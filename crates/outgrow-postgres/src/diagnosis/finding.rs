@@ -49,11 +49,13 @@ pub enum Kind {
     ColdCache,
     /// Nobody knows which instance a client is, so it reads from the primary.
     UnplacedClient,
+    /// The primary is gone and nothing takes its place, or a promotion has come to nothing.
+    PromotionStuck,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PoolExhausted,
         Self::NPlusOne,
         Self::LongTransaction,
@@ -65,6 +67,7 @@ impl Kind {
         Self::ReplicaLag,
         Self::ColdCache,
         Self::UnplacedClient,
+        Self::PromotionStuck,
     ];
 
     /// Its name, for programs.
@@ -81,6 +84,7 @@ impl Kind {
             Self::ReplicaLag => "replica_lag",
             Self::ColdCache => "cold_cache",
             Self::UnplacedClient => "unplaced_client",
+            Self::PromotionStuck => "promotion_stuck",
         }
     }
 }

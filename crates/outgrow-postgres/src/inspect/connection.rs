@@ -9,7 +9,7 @@ use crate::login::Credential;
 use crate::plan::PoolPlan;
 use crate::seats::Holder;
 use crate::seen::ServerEntry;
-use crate::server::open::{self, Making};
+use crate::server::open::{self, Failure, Making};
 use crate::server::{Server, transaction};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
@@ -35,6 +35,20 @@ pub(crate) enum Unanswered {
     Refused(String, String),
 }
 
+/// How long a connection may take to be made, the wait for room not counted.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Unmade {
+    /// There is no room for it.
+    NoRoom,
+    /// The endpoint is not to be used at the moment.
+    Unusable,
+    /// It was tried.
+    Failed(Failure),
+}
+
 /// What becomes of a connection for which there is no room on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -44,8 +58,7 @@ pub(crate) enum Patience {
     Some,
 }
 
-/// A connection with this login, outside of the pools. None: there is no room for it, or it cannot
-/// be made.
+/// A connection with this login, outside of the pools.
 pub(crate) async fn connect(
     worker: &Arc<Worker>,
     plan: &PoolPlan,
@@ -53,15 +66,18 @@ pub(crate) async fn connect(
     endpoint: &Arc<Endpoint>,
     application: Option<&str>,
     patience: Patience,
-) -> Option<Server> {
-    let permit = endpoint.permit()?;
+) -> Result<Server, Unmade> {
+    let permit = endpoint.permit().ok_or(match endpoint.is_usable() {
+        true => Unmade::NoRoom,
+        false => Unmade::Unusable,
+    })?;
     let seating = worker.shared.seats.of(endpoint.label());
     let (terms, holder) = (plan.house.seats, Holder::default());
     let seat = match patience {
-        Patience::None => seating.take(terms, &holder)?,
+        Patience::None => seating.take(terms, &holder).ok_or(Unmade::NoRoom)?,
         Patience::Some => {
             let mut place = seating.enter(terms, holder);
-            (&mut place.answer).await.ok()?
+            (&mut place.answer).await.map_err(|_| Unmade::NoRoom)?
         }
     };
     let named = application.map(|name| ("application_name".to_owned(), name.to_owned()));
@@ -82,8 +98,11 @@ pub(crate) async fn connect(
         standing: worker.shared.standings.of(endpoint),
         now: worker.now(),
     };
-    let (server, _) = open::open(making).await.ok()?;
-    Some(server)
+    let opened = tokio::time::timeout(CONNECT, open::open(making)).await;
+    let (server, _) = opened
+        .unwrap_or(Err(Failure::Broken("it takes too long to connect")))
+        .map_err(Unmade::Failed)?;
+    Ok(server)
 }
 
 /// Asks something of the server's own views: gives the bodies of the rows.
@@ -105,7 +124,7 @@ pub(crate) async fn ask(
 
 /// Sends messages of ours up to ReadyForQuery, gives what is answered by tag and body, and ends the
 /// transaction that is open after a refusal.
-pub(super) async fn send(
+pub(crate) async fn send(
     server: &mut Server,
     messages: &[u8],
     mut take: impl FnMut(u8, &[u8]),

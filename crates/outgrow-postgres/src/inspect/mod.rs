@@ -249,7 +249,10 @@ impl Inspection {
             name,
             Patience::None,
         );
-        let made = tokio::time::timeout(CONNECT, made).await.ok().flatten();
+        let made = tokio::time::timeout(CONNECT, made)
+            .await
+            .ok()
+            .and_then(Result::ok);
         self.failed = made.is_none().then_some(now);
         self.server = made;
         self.server.is_some()

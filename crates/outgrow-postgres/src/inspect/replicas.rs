@@ -166,7 +166,7 @@ async fn own(
         name,
         Patience::None,
     );
-    let mut server = tokio::time::timeout(CONNECT, made).await.ok()??;
+    let mut server = tokio::time::timeout(CONNECT, made).await.ok()?.ok()?;
     let mut own: Option<Own> = None;
     let mut longest = None;
     let take = |body: &[u8]| {

@@ -8,11 +8,13 @@ use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableRead
 
 mod cache;
 mod diagnosis;
+mod promote;
 mod replicas;
 mod tls;
 
 pub use cache::{CacheSettings, CachedStatements};
 pub use diagnosis::DiagnosisSettings;
+pub use promote::{PromotionMode, PromotionSettings};
 pub use replicas::{ReadsYourWrites, ReplicaSettings, TicketSettings};
 pub use tls::{
     BindingMode, ClientMode, PostgresCertificate, PostgresTls, ServerMode, ServerTlsSettings,

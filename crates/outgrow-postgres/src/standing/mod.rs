@@ -9,6 +9,7 @@ mod loss;
 mod lsn;
 pub(crate) mod monitor;
 mod positions;
+pub(crate) mod watched;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use outgrow_upstream::{Endpoint, EndpointId};
 use tokio::sync::Notify;
 
 use loss::{Failovers, Look, Looks};
+use watched::Watched;
 
 pub use loss::{Failover, Fork, Loss};
 pub use lsn::Lsn;
@@ -54,6 +56,8 @@ pub(crate) struct Standing {
     looks: Mutex<Looks>,
     /// Transactions that it has ended for clients.
     ended: AtomicU64,
+    /// What matters for a promotion.
+    watched: Mutex<Watched>,
     /// When what is known was asked for, as `Ticks`; 0: never.
     asked: AtomicU64,
     /// Rings its monitor.
@@ -218,6 +222,7 @@ impl Standings {
         standing.timeline.store(report.timeline, Ordering::Relaxed);
         standing.set_lsn(report.lsn);
         standing.asked.store(asked.0.max(1), Ordering::Release);
+        standing.note_word();
         standing.news.notify_waiters();
         if report.is_replica {
             standing.set_role(Role::Replica);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use outgrow_upstream::{Endpoint, Service};
 use tokio::sync::Notify;
 
-use super::{Lsn, Report};
-use crate::inspect::connection::{self, Patience};
+use super::{Lsn, Report, Standing, watched};
+use crate::inspect::connection::{self, CONNECT, Patience, Unmade};
+use crate::server::open::Failure;
 use crate::server::{Broken, Server};
 use crate::wire::{backend, read, write};
 use crate::worker::Worker;
@@ -101,10 +102,11 @@ fn read_row(body: &[u8], ended: u64) -> Option<Report> {
 
 /// How often a server is asked without being waited for.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// After an attempt that failed.
-const RETRY: Duration = Duration::from_secs(1);
+/// After an attempt that failed: the pause, and that much more unless somebody waits.
+const PAUSE: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_millis(800);
 
-/// Asks a server for as long as it belongs to its service, and pools lead there.
+/// Asks a server for as long as it belongs to its service, and somebody can log in there.
 pub(crate) async fn run(worker: Arc<Worker>, service: Arc<Service>, endpoint: Arc<Endpoint>) {
     let standing = worker.shared.standings.of(&endpoint);
     let is_known = || {
@@ -112,15 +114,37 @@ pub(crate) async fn run(worker: Arc<Worker>, service: Arc<Service>, endpoint: Ar
         set.all.iter().any(|known| known.id() == endpoint.id())
     };
     while is_known() {
-        let opened = tokio::time::timeout(CONNECT, connect(&worker, &service, &endpoint)).await;
-        let Ok(Some(mut server)) = opened else {
-            tokio::time::sleep(RETRY).await;
-            continue;
+        let opened = tokio::time::timeout(CONNECT * 2, connect(&worker, &service, &endpoint)).await;
+        let mut server = match opened {
+            Ok(Ok(server)) => server,
+            opened => {
+                note(&standing, &worker, opened.unwrap_or(Err(Unmade::NoRoom)));
+                // Who waits for a server that is gone must not have it asked without end.
+                tokio::time::sleep(PAUSE).await;
+                standing.alarm.wait(RETRY).await;
+                continue;
+            }
         };
         while is_known() {
             let asked = worker.now();
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(&mut server)).await;
-            let Ok(Ok(report)) = answer else { break };
+            let Ok(Ok(report)) = answer else {
+                standing.note_silence(worker.now());
+                break;
+            };
+            let is_watched = worker
+                .shared
+                .plan
+                .load()
+                .promotions
+                .contains_key(service.name());
+            if is_watched {
+                let Ok(watched) = watched::ask(&mut server).await else {
+                    standing.note_silence(worker.now());
+                    break;
+                };
+                standing.note_watched(watched);
+            }
             let all = service.endpoints().load();
             worker
                 .shared
@@ -130,16 +154,28 @@ pub(crate) async fn run(worker: Arc<Worker>, service: Arc<Service>, endpoint: Ar
     }
 }
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Takes note of why there is no connection.
+fn note(standing: &Standing, worker: &Worker, opened: Result<Server, Unmade>) {
+    match opened {
+        Err(Unmade::Failed(Failure::Refused(refusal))) => {
+            standing.note_refusal(refusal.message.into_owned());
+        }
+        Err(Unmade::Failed(Failure::Login(text))) => standing.note_refusal(text),
+        Err(Unmade::Failed(_) | Unmade::Unusable) => standing.note_silence(worker.now()),
+        Ok(_) | Err(Unmade::NoRoom) => {}
+    }
+}
 
-/// A connection with the login of any pool that leads there.
+/// A connection with the login of who promotes, or of any pool that leads there.
 async fn connect(
     worker: &Arc<Worker>,
     service: &Arc<Service>,
     endpoint: &Arc<Endpoint>,
-) -> Option<Server> {
-    let (plan, credential) = worker.shared.any_login(service)?;
+) -> Result<Server, Unmade> {
+    let own = worker.shared.promotion_login(service.name());
+    let Some((plan, credential)) = own.or_else(|| worker.shared.any_login(service)) else {
+        return Err(Unmade::NoRoom);
+    };
     connection::connect(worker, &plan, credential, endpoint, None, Patience::Some).await
 }
 

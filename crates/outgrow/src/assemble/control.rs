@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use outgrow_admin::PromoteRequest;
 use outgrow_core::Ticks;
 use outgrow_core::settings::Name;
 use outgrow_edge::settings::ListenerSettings;
@@ -37,6 +38,7 @@ use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
 use super::postgres_overlap::Overlap;
 use super::postgres_tls::Encryptions;
+use super::promotion::Promotions;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
@@ -88,9 +90,15 @@ pub(super) enum Request {
     Upgrade(Option<PathBuf>, oneshot::Sender<Result<String, String>>),
     /// Replace all instances of a service.
     Deploy(String, oneshot::Sender<Result<String, String>>),
+    /// Make a replica the primary, or tell what would be done.
+    Promote(PromoteRequest, oneshot::Sender<PromoteAnswer>),
     /// Stop everything.
     Stop(oneshot::Sender<Result<String, String>>),
 }
+
+/// What is told of a promotion that was asked for, with the service and the number of one that has
+/// begun; or why not.
+pub(super) type PromoteAnswer = Result<(String, Option<(String, u64)>), String>;
 
 /// The loop's state.
 pub(super) struct Control {
@@ -101,6 +109,7 @@ pub(super) struct Control {
     listeners: Listeners,
     postgres: postgres::Tier,
     overlap: Overlap,
+    promotions: Promotions,
     instances: Instances,
     /// Read by the view as well.
     discoveries: Arc<Mutex<Discoveries>>,
@@ -184,6 +193,7 @@ impl Control {
             parts.edge.shared.clock,
         );
         let overlap = Overlap::from_keeper(&parts.hello);
+        let promotions = Promotions::from_keeper(&parts.hello);
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let view = View::new(&parts, asks, sources);
         let watch = std::mem::take(&mut parts.watch);
@@ -195,6 +205,7 @@ impl Control {
             listeners: Listeners::default(),
             postgres: postgres::Tier::default(),
             overlap,
+            promotions,
             instances,
             discoveries,
             registrations,
@@ -304,10 +315,10 @@ impl Control {
             secret: self.parts.cookie_secret,
             follows_requests: floors::follow_requests(&self.parts.config),
         };
-        let settings = self.parts.config.postgres.as_ref();
+        let config = &self.parts.config;
         let tier = &mut self.postgres;
         let overlap = &self.overlap;
-        tier.apply(settings, files, encryptions, overlap, around)
+        tier.apply(config, files, encryptions, overlap, around)
             .await?;
         let shared = self.postgres.shared();
         if let Some(shared) = &shared {
@@ -523,6 +534,14 @@ impl Control {
             }
             Request::Deploy(service, answer) => {
                 let _ = answer.send(self.instances.deploy(&service));
+            }
+            Request::Promote(request, answer) => {
+                let now = self.parts.edge.shared.clock.now();
+                let shared = self.postgres.shared();
+                let lease = self.leader.is_held();
+                let told = self.promotions.ask(&request, shared.as_ref(), lease, now);
+                self.view.set_promotions(self.promotions.views(now));
+                let _ = answer.send(told);
             }
             Request::Stop(answer) => {
                 let _ = answer.send(Ok("stopping".to_owned()));

@@ -5,7 +5,6 @@
 //! Whether the lease is held is asked with the time of the moment, at each step and by whoever reads
 //! the state: never taken from what was true a moment ago.
 
-pub(super) mod command;
 mod kept;
 mod phase;
 mod view;
@@ -18,10 +17,10 @@ use outgrow_discover::{BootTime, Leadership, Surroundings};
 use outgrow_fleet::protocol::{DataMessage, Hello};
 use serde_json::Value;
 
-use self::command::Running;
 use self::kept::{KEY, Kept};
 use self::phase::{Phase, Situation, Step};
 pub(super) use self::view::LeaderView;
+use super::command::Running;
 use super::{boxes, discover, log};
 use crate::config::{self, Config};
 
@@ -278,8 +277,10 @@ impl Leader {
         };
         let lease = self.table.as_ref().map_or("", |table| &table.lease.name);
         let environment = [("OUTGROW_LEADER", lease), ("OUTGROW_BOX", &self.box_name)];
-        self.running = command
-            .map(|command| Running::start(word, &command, &environment, commands.command_timeout));
+        let about = format!("leader: {word}");
+        self.running = command.map(|command| {
+            Running::start(&about, &command, &environment, commands.command_timeout)
+        });
         self.kept.command = self.running.as_ref().and_then(Running::group);
         self.finish_command();
     }
@@ -320,6 +321,14 @@ impl Leader {
         }
         self.told = Some(self.kept.clone());
         Some(self.kept.message())
+    }
+
+    /// Whether this box holds the lease at this moment; none: there is none.
+    pub(super) fn is_held(&self) -> Option<bool> {
+        self.table.as_ref()?;
+        let now = boxes::boot_clock();
+        let holds = |leadership: &Leadership| !self.leaving && leadership.is_held(now);
+        Some(self.leadership.as_ref().is_some_and(holds))
     }
 
     /// Everything stops: `lost` is run, then the lease is given back.

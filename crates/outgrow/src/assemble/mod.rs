@@ -5,6 +5,7 @@
 mod access;
 mod boxes;
 mod certificates;
+mod command;
 mod compile;
 mod control;
 mod discover;
@@ -19,8 +20,10 @@ mod numbers;
 mod postgres;
 mod postgres_files;
 mod postgres_overlap;
+mod postgres_promotions;
 mod postgres_tls;
 mod prepare;
+mod promotion;
 mod readiness;
 mod register;
 mod resources;

@@ -5,6 +5,7 @@ mod diagnosis;
 pub(super) mod failovers;
 mod logins;
 pub(super) mod postgres;
+pub(super) mod promotions;
 mod seats;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));
     families.extend(postgres::families(view.postgres().as_deref()));
+    families.extend(promotions::families(&view.promotions()));
     families.extend(process_families(view));
     let instances = view.instances();
     families.extend(instance_families(&instances));

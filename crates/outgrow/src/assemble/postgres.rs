@@ -26,10 +26,11 @@ use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
 
 use super::listeners::{Sockets, postgres_key};
-use super::log;
 use super::postgres_files::Files;
 use super::postgres_overlap::Overlap;
 use super::postgres_tls::Encryptions;
+use super::{log, postgres_promotions};
+use crate::config::Config;
 
 /// The tier, once it was wanted.
 #[derive(Debug, Default)]
@@ -75,12 +76,13 @@ impl Tier {
     /// Brings it to what is configured. The registry must know the services already.
     pub(super) async fn apply(
         &mut self,
-        settings: Option<&PostgresSettings>,
+        config: &Config,
         files: Files,
         encryptions: &Encryptions,
         overlap: &Overlap,
         around: Surroundings<'_>,
     ) -> Result<(), String> {
+        let settings = config.postgres.as_ref();
         if self.running.is_none() && settings.is_some() {
             let shared = Shared::new(around.clock, Arc::clone(around.ledger), around.workers);
             shared.set_outlet(Arc::new(Lines));
@@ -91,7 +93,11 @@ impl Tier {
         let Some(running) = &self.running else {
             return Ok(());
         };
-        let plan = settings.map(|settings| plan(settings, files, encryptions, &around));
+        let plan = settings.map(|settings| {
+            let mut plan = plan(settings, files, encryptions, &around);
+            plan.promotions = postgres_promotions::logins(config, &plan, encryptions, &around);
+            plan
+        });
         running
             .shared
             .plan
@@ -189,6 +195,7 @@ fn plan(
         databases,
         any,
         users: users.collect(),
+        promotions: HashMap::new(),
         house: Arc::new(House {
             hba: files.hba,
             system_users: files.system_users,
@@ -280,7 +287,7 @@ fn notifications(settings: &NotificationSettings) -> NotificationsPlan {
     }
 }
 
-fn database_plan(
+pub(super) fn database_plan(
     name: &str,
     database: &DatabaseSettings,
     settings: &PostgresSettings,

@@ -10,6 +10,7 @@ use outgrow_postgres::login::hba::{Hba, Maps};
 use outgrow_postgres::login::{Credential, Secret, UserList};
 use outgrow_postgres::settings::PostgresSettings;
 
+use super::postgres_promotions;
 use crate::config::Config;
 
 /// The largest file that is read, in bytes.
@@ -88,7 +89,8 @@ impl Files {
 /// # Errors
 /// All that is wrong, a line each.
 pub fn check(config: &Config) -> Result<(), String> {
-    Files::read(config.postgres.as_ref()).map(|_| ())
+    let files = Files::read(config.postgres.as_ref()).map(|_| ());
+    files.and(postgres_promotions::check(config))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -116,7 +118,7 @@ fn lines<P: ToString>(problems: &[P]) -> String {
     lines.join("\n")
 }
 
-fn secret(written: Option<&Written>, place: &str) -> Result<Option<Secret>, String> {
+pub(super) fn secret(written: Option<&Written>, place: &str) -> Result<Option<Secret>, String> {
     let Some(written) = written else {
         return Ok(None);
     };

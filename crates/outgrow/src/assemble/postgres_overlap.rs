@@ -14,7 +14,7 @@ use outgrow_postgres::Shared;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::leader::command::Group;
+use super::command::Group;
 use super::log;
 
 /// As which a leaving process says what it has, and the serving one what it has heard.

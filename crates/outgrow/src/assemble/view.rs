@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use outgrow_admin::{
-    Action, ActionProblem, ActionReport, AdminPlan, AdminSocket, MetricFamily, Readiness, Source,
+    Action, ActionProblem, ActionReport, AdminPlan, AdminSocket, MetricFamily, PromoteRequest,
+    Readiness, Source,
 };
 use outgrow_core::Snapshot;
 use outgrow_edge::{RecordWriter, Shared};
 use outgrow_fleet::protocol::InstanceState;
+use outgrow_postgres::promotion::Told;
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +57,7 @@ pub(super) struct View {
     registrations: Arc<Mutex<Registrations>>,
     leader: Mutex<Option<LeaderView>>,
     postgres: Mutex<Option<Arc<outgrow_postgres::Shared>>>,
+    promotions: Mutex<BTreeMap<String, Told>>,
     box_name: String,
     readiness: NodeReadiness,
     pub(super) reloads: AtomicU64,
@@ -94,6 +97,7 @@ impl View {
             registrations,
             leader: Mutex::default(),
             postgres: Mutex::default(),
+            promotions: Mutex::default(),
             box_name: parts.box_name.clone(),
             readiness: NodeReadiness::new(&parts.config),
             reloads: AtomicU64::new(0),
@@ -228,6 +232,15 @@ impl View {
         &self,
         make: impl FnOnce(oneshot::Sender<Result<String, String>>) -> Request,
     ) -> Action<'_> {
+        self.ask_for(make, ActionReport::new)
+    }
+
+    /// Asks the control loop; what it answers is made a report.
+    fn ask_for<A: Send + 'static>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<A, String>>) -> Request,
+        report: fn(A) -> ActionReport,
+    ) -> Action<'_> {
         let (answer, answered) = oneshot::channel();
         let request = make(answer);
         let asks = self.asks.clone();
@@ -235,7 +248,7 @@ impl View {
             let gone = || ActionProblem::Failed("the control loop has ended".to_owned());
             asks.send(request).await.map_err(|_| gone())?;
             match tokio::time::timeout(PATIENCE, answered).await {
-                Ok(Ok(Ok(message))) => Ok(ActionReport::new(message)),
+                Ok(Ok(Ok(answer))) => Ok(report(answer)),
                 Ok(Ok(Err(problem))) => {
                     let mut lines = problem.lines().map(str::to_owned);
                     let message = lines.next().unwrap_or_default();
@@ -306,7 +319,7 @@ impl Source for View {
             "services": services,
             "instances": instances,
             "routes": numbers::routes(self),
-            "postgres": numbers::postgres::state(self.postgres().as_deref()),
+            "postgres": self.postgres_state(),
         })
     }
 
@@ -330,6 +343,24 @@ impl Source for View {
 
     fn deploy(&self, service: String) -> Action<'_> {
         self.ask(move |answer| Request::Deploy(service, answer))
+    }
+
+    fn promote(&self, request: PromoteRequest) -> Action<'_> {
+        if !request.dry_run {
+            log::info("a promotion is asked for");
+        }
+        self.ask_for(
+            move |answer| Request::Promote(request, answer),
+            |(message, begun)| {
+                let report = ActionReport::new(message);
+                match begun {
+                    None => report,
+                    Some((service, number)) => {
+                        report.with_details(json!({ "service": service, "number": number }))
+                    }
+                }
+            },
+        )
     }
 
     fn stop(&self) -> Action<'_> {

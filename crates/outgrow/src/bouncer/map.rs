@@ -110,6 +110,7 @@ pub(super) fn plan(ini: &Ini, files: &Files, around: &Surroundings<'_>) -> Plan 
         databases: databases.collect(),
         any: any.map(Arc::new),
         users,
+        promotions: HashMap::new(),
         house: Arc::new(House {
             system_users: around.system_users.clone(),
             login_settings: ServerSettings {

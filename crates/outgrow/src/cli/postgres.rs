@@ -1,6 +1,8 @@
 //! `outgrow postgres findings` and `outgrow postgres statements`: what is wrong with how the database
 //! is used, and what its statements cost, for people or as JSON. All of it is from the state of a
-//! running outgrow.
+//! running outgrow. `outgrow postgres promote` has a file of its own.
+
+mod promote;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -25,6 +27,9 @@ pub enum PostgresCommand {
     /// What statements cost, the costliest first: calls, errors, rows, and time waiting for a
     /// connection, executing, and with the client silent in a transaction after them.
     Statements(StatementsArgs),
+    /// Make a replica the primary: the old one is fenced first, and when it answers queries are held
+    /// and nothing is lost. Shows how it goes until it is over.
+    Promote(promote::PromoteArgs),
 }
 
 /// What `outgrow postgres findings` takes.
@@ -76,6 +81,7 @@ pub fn postgres(command: &PostgresCommand) -> ExitCode {
     match command {
         PostgresCommand::Findings(args) => findings(args),
         PostgresCommand::Statements(args) => statements(args),
+        PostgresCommand::Promote(args) => promote::promote(args),
     }
 }
 

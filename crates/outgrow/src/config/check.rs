@@ -1,6 +1,7 @@
 //! The rules between tables. Rules inside of one table are with the table, in its room.
 
 mod limits;
+mod promotions;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ pub(super) fn check(
     check.sources(config, surroundings);
     check.boxes(config, surroundings);
     check.lost_in_time(config);
+    check.promotions(config);
     check.matches(config);
     check.overcommitted(config, surroundings.machine);
 }

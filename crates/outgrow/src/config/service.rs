@@ -1,4 +1,4 @@
-//! `[service.NAME]`: one table with the keys of four rooms, which do not know each other.
+//! `[service.NAME]`: one table with the keys of five rooms, which do not know each other.
 
 use outgrow_core::settings::{
     FieldDescription, Kind, Node, Reader, Setting, Table, TableDescription, TableReader,
@@ -8,6 +8,8 @@ use outgrow_discover::settings::DiscoverSettings;
 use outgrow_edge::settings::AffinitySettings;
 use outgrow_fleet::settings::{InstanceListen, InstanceSettings};
 use outgrow_upstream::settings::ServiceSettings;
+
+use super::Promote;
 
 /// A service: where it answers, and the instances that are run for it.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -20,6 +22,8 @@ pub struct Service {
     pub discover: Option<DiscoverSettings>,
     /// Where others are told that this box serves it.
     pub register: Option<RegisterSettings>,
+    /// How a replica takes its primary's place.
+    pub promote: Option<Promote>,
     /// The instances, when the service has a `command`.
     pub instances: Option<InstanceSettings>,
 }
@@ -48,6 +52,11 @@ impl Table for Service {
             "Where others are told that this box serves the service.",
             RegisterSettings::kind(),
         ));
+        description.fields.push(table(
+            "promote",
+            "How a replica takes the primary's place, for a service of `[postgres]`.",
+            Promote::kind(),
+        ));
         let affinity = AffinitySettings::describe().fields;
         description.fields.extend(affinity);
         description
@@ -61,6 +70,7 @@ impl Table for Service {
         let upstream = ServiceSettings::read_fields(table);
         let discover = table.read::<DiscoverSettings>("discover");
         let register = table.read::<RegisterSettings>("register");
+        let promote = table.read::<Promote>("promote");
         let affinity = AffinitySettings::read_fields(table);
         let instances = InstanceSettings::read_fields(table);
         if table.reader().count() == before {
@@ -73,6 +83,7 @@ impl Table for Service {
             affinity,
             discover,
             register,
+            promote,
             instances,
         }
     }
@@ -146,12 +157,14 @@ impl Setting for Service {
         let discover = discover.map(|text| format!("discover = {text}"));
         let register = self.register.as_ref().and_then(Setting::text);
         let register = register.map(|text| format!("register = {text}"));
+        let promote = self.promote.as_ref().and_then(Setting::text);
+        let promote = promote.map(|text| format!("promote = {text}"));
         let instances = self
             .instances
             .as_ref()
             .and_then(Setting::text)
             .and_then(strip);
-        let parts: Vec<String> = [upstream, discover, register, affinity, instances]
+        let parts: Vec<String> = [upstream, discover, register, promote, affinity, instances]
             .into_iter()
             .flatten()
             .collect();

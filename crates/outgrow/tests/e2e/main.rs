@@ -21,6 +21,7 @@ mod outage;
 mod postgres;
 mod postgres_pgbouncer;
 mod postgres_tls;
+mod promotion;
 mod replica_retries;
 mod replicas;
 mod shop;

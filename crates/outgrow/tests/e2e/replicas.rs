@@ -21,14 +21,14 @@ pub(crate) const ACCESS: &str =
 const END: &str = "-- over --";
 
 /// A session of psql. None is left when the connection is lost.
-struct Session {
+pub(crate) struct Session {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Session {
-    fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         let mut child = Command::new("psql")
             .args(["--no-psqlrc", "-Atq", "-U", "postgres", "-d", "postgres"])
             .args([
@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// The lines that a statement answers; none when the connection is lost.
-    fn ask(&mut self, sql: &str) -> Option<Vec<String>> {
+    pub(crate) fn ask(&mut self, sql: &str) -> Option<Vec<String>> {
         writeln!(self.input, "{sql};\n\\echo {END}").ok()?;
         self.input.flush().ok()?;
         let mut lines = Vec::new();
@@ -328,7 +328,7 @@ fn that_a_synchronous_failover_lost_nothing_is_told() {
 
 /// Writes with sessions that are begun anew when they are lost: what was acknowledged, the longest
 /// time without, how many sessions were lost.
-fn write_until(
+pub(crate) fn write_until(
     is_over: &AtomicBool,
     address: SocketAddr,
     user: usize,

@@ -94,7 +94,13 @@ async fn without_a_token_only_the_own_user_and_root_act() {
         assert_eq!(acted, status == 200 && line.starts_with("POST"));
     };
     let stranger = Some(own_user().unwrap() + 1000);
-    for line in ["POST /upgrade", "POST /stop", "POST /reload"] {
+    let all = [
+        "POST /upgrade",
+        "POST /stop",
+        "POST /reload",
+        "POST /postgres/promote",
+    ];
+    for line in all {
         for user in [stranger, None] {
             check(local(), Peer::Fake { user }, line, "", 403).await;
             check(local(), Peer::Unix { user }, line, "", 403).await;

@@ -1,5 +1,5 @@
-//! What this box tells others, and what it takes part in with them: registrations and the leader
-//! lease, at each step, on a reload and at the end.
+//! What this box tells others, and what it takes part in with them: registrations, the leader lease
+//! and what only its holder does, at each step, on a reload and at the end.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,6 +41,9 @@ impl Control {
         let clock = self.parts.edge.shared.clock;
         self.registrations().configure(&self.parts.config, clock);
         self.leader.configure(self.parts.config.leader.as_ref());
+        let shared = self.postgres.shared();
+        self.promotions
+            .configure(&self.parts.config, shared.as_deref());
     }
 
     pub(super) async fn step_boxes(&mut self, now: Ticks) {
@@ -54,17 +57,24 @@ impl Control {
             self.tell(&message).await;
         }
         self.view.set_leader(self.leader.view());
+        let (shared, lease) = (self.postgres.shared(), self.leader.is_held());
+        if let Some(message) = self.promotions.step(shared.as_ref(), lease, now) {
+            self.tell(&message).await;
+        }
+        self.view.set_promotions(self.promotions.views(now));
     }
 
     /// Everything stops: others are told before anybody is refused.
     pub(super) fn begin_leaving(&mut self) {
         self.registrations().withdraw();
+        self.promotions.leave(self.postgres.shared().as_deref());
         self.leader.stop();
     }
 
     /// The next data process tells and holds the same.
     pub(super) fn hand_boxes_over(&mut self) {
         self.registrations().leave();
+        self.promotions.leave(self.postgres.shared().as_deref());
         self.leader.leave();
     }
 

@@ -5,7 +5,7 @@ use outgrow_fleet::protocol::DataMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::command::Group;
+use super::super::command::Group;
 use super::phase::Phase;
 
 /// Under which name the keeper holds it.

@@ -6,6 +6,7 @@ mod explained;
 mod garbage;
 mod loaded;
 mod printed;
+mod promotions;
 mod resources;
 mod routes;
 mod rules;

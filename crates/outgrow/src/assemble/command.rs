@@ -2,11 +2,10 @@
 //! time is over or nobody wants it any more; what it writes is logged.
 //!
 //! A child of the data process: when that is killed the command goes on by itself, until the next
-//! data process ends it and runs it again.
+//! data process ends it and runs it again. Whoever runs one keeps its [`Group`] with the keeper.
 
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use outgrow_fleet::settings::Command;
@@ -17,7 +16,7 @@ use tokio::process::{Child, Command as Process};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::super::log;
+use super::log;
 
 /// Most bytes that are logged of one command's output; what follows is read and forgotten.
 const OUTPUT: u64 = 64 * 1024;
@@ -30,7 +29,7 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// A command's process group, as the next data process finds it: its number alone may be another's
 /// by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct Group {
+pub(super) struct Group {
     pid: i32,
     /// When its first process was started, in the kernel's units.
     started: u64,
@@ -38,12 +37,12 @@ pub(in super::super) struct Group {
 
 impl Group {
     /// That of this process.
-    pub(in super::super) fn own() -> Option<Self> {
+    pub(super) fn own() -> Option<Self> {
         Self::of(rustix::process::getpid())
     }
 
     /// Whether its first process is still there.
-    pub(in super::super) fn is_there(self) -> bool {
+    pub(super) fn is_there(self) -> bool {
         started(self.pid) == Some(self.started)
     }
 
@@ -68,41 +67,45 @@ fn started(pid: i32) -> Option<u64> {
     rest.split(' ').nth(19)?.parse().ok()
 }
 
+/// How a command ended; what became of one that failed, for people: it "failed: exit status: 1".
+pub(super) type Outcome = Result<(), String>;
+
 /// A command under way; dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Running {
-    task: Option<JoinHandle<()>>,
     group: Option<Pid>,
-    is_reaped: Arc<AtomicBool>,
+    outcome: Arc<OnceLock<Outcome>>,
 }
 
 impl Running {
-    /// Starts it. What cannot be started is told, and over.
+    /// Starts it. What cannot be started is told, and over. `about` begins the lines of the log:
+    /// whose command it is, and which.
     pub(super) fn start(
-        word: &'static str,
+        about: &str,
         command: &Command,
         environment: &[(&str, &str)],
         limit: Duration,
     ) -> Self {
-        let is_reaped = Arc::new(AtomicBool::new(false));
+        let outcome = Arc::new(OnceLock::new());
         let mut child = match spawn(command, environment) {
             Ok(child) => child,
             Err(error) => {
-                log::warn(&format!("leader: {word} cannot be started: {error}"));
+                let problem = format!("cannot be started: {error}");
+                log::warn(&format!("{about} {problem}"));
+                let _ = outcome.set(Err(problem));
                 return Self {
-                    task: None,
                     group: None,
-                    is_reaped,
+                    outcome,
                 };
             }
         };
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let group = pid.and_then(Pid::from_raw);
-        let reaped = Arc::clone(&is_reaped);
-        let task = tokio::spawn(async move {
+        let (reaped, about) = (Arc::clone(&outcome), about.to_owned());
+        tokio::spawn(async move {
             let outputs = [
-                child.stdout.take().map(|out| read(word, out)),
-                child.stderr.take().map(|out| read(word, out)),
+                child.stdout.take().map(|out| read(&about, out)),
+                child.stderr.take().map(|out| read(&about, out)),
             ];
             let ended = timeout(limit, child.wait()).await;
             if ended.is_err() {
@@ -110,8 +113,9 @@ impl Running {
                 // It is dead: this takes no time.
                 let _ = child.wait().await;
             }
-            reaped.store(true, Ordering::Relaxed);
-            tell(word, ended.ok().and_then(Result::ok), limit);
+            let ended = judge(ended.ok().and_then(Result::ok), limit);
+            tell(&about, &ended);
+            let _ = reaped.set(ended);
             for output in outputs.into_iter().flatten() {
                 let end = output.abort_handle();
                 if timeout(LAST_LINES, output).await.is_err() {
@@ -119,11 +123,7 @@ impl Running {
                 }
             }
         });
-        Self {
-            task: Some(task),
-            group,
-            is_reaped,
-        }
+        Self { group, outcome }
     }
 
     /// Its process group, if it could be started.
@@ -133,7 +133,12 @@ impl Running {
 
     /// Whether it has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.task.is_none() || self.is_reaped.load(Ordering::Relaxed)
+        self.outcome.get().is_some()
+    }
+
+    /// How it ended, once it has.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get().cloned()
     }
 }
 
@@ -182,25 +187,33 @@ fn spawn(command: &Command, environment: &[(&str, &str)]) -> std::io::Result<Chi
         .spawn()
 }
 
-fn tell(word: &str, status: Option<ExitStatus>, limit: Duration) {
+fn judge(status: Option<ExitStatus>, limit: Duration) -> Outcome {
     match status {
-        Some(status) if status.success() => log::info(&format!("leader: {word} has run")),
-        Some(status) => log::warn(&format!("leader: {word} failed: {status}")),
-        None => log::warn(&format!(
-            "leader: {word} was killed: it took longer than {limit:?} (command_timeout)"
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("failed: {status}")),
+        None => Err(format!(
+            "was killed: it took longer than {limit:?} (command_timeout)"
         )),
     }
 }
 
+fn tell(about: &str, outcome: &Outcome) {
+    match outcome {
+        Ok(()) => log::info(&format!("{about} has run")),
+        Err(problem) => log::warn(&format!("{about} {problem}")),
+    }
+}
+
 /// Logs what it writes, line by line.
-fn read(word: &'static str, output: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
+fn read(about: &str, output: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
+    let about = about.to_owned();
     tokio::spawn(async move {
         let mut output = BufReader::new(output.take(OUTPUT));
         let mut line = Vec::new();
         while let Ok(1..) = output.read_until(b'\n', &mut line).await {
             line.truncate(LINE);
             let text = String::from_utf8_lossy(&line);
-            log::info(&format!("leader: {word}: {}", text.trim_end()));
+            log::info(&format!("{about}: {}", text.trim_end()));
             line.clear();
         }
         let mut rest = output.into_inner().into_inner();
