@@ -162,6 +162,10 @@ pub mod names {
     pub const POSTGRES_NEWCOMERS: &str = "outgrow_postgres_clients_logging_in";
     /// Logins to Postgres that failed, were slowed down or refused for it, or took too long.
     pub const POSTGRES_LOGINS_HELD: &str = "outgrow_postgres_logins_held_total";
+    /// Time in which clients of Postgres kept a connection outside of transactions.
+    pub const POSTGRES_PINNED: &str = "outgrow_postgres_pinned_seconds_total";
+    /// Findings of the diagnosis that hold, each with its statement's fingerprint and route.
+    pub const POSTGRES_FINDING: &str = "outgrow_postgres_finding";
     /// Findings of the diagnosis, by kind.
     pub const POSTGRES_FINDINGS: &str = "outgrow_postgres_findings";
     /// Statements of which it is known what they cost.

@@ -5,7 +5,8 @@
 //! written (its *floors*). The database tier says when connections of an instance ended something
 //! that may have written, and asks before a read how far a replica must have come
 //! ([`Serving::demand`]). Nobody can tell to which of an instance's requests a statement belongs:
-//! a demand is that of all of them.
+//! a demand is that of all of them. Which routes they are of is there for statistics
+//! ([`Serving::sample`]).
 //!
 //! Deliberately not here: how floors travel with users (the edge's cookies), who is an instance
 //! (the binary), what a position in a log means (the database tier).
@@ -19,8 +20,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Ticks;
 
+mod routes;
 #[cfg(test)]
 mod tests;
+
+use routes::{Distinct, Routes};
+pub use routes::{MOST_NAMED, MOST_SAMPLED, Route, Sample, SampleCell};
 
 /// Most requests of an instance that are listed; those beyond are only counted, and while one of
 /// them has floors the instance reads from the primary.
@@ -28,8 +33,6 @@ pub const MOST_REQUESTS: usize = 4096;
 /// Most services of databases that are told apart of an instance; what it writes to others has it
 /// read from the primary.
 pub const MOST_STORES: usize = 16;
-/// Most routes that are told of an instance.
-pub const MOST_ROUTES: usize = 16;
 
 /// A service of database servers: a hash of its name, the same in every process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +125,7 @@ pub trait Positions: fmt::Debug + Send + Sync {
 
 #[derive(Debug)]
 struct Request {
-    route: Arc<str>,
+    route: Arc<Route>,
     since: Ticks,
     floors: Option<Box<Floors>>,
 }
@@ -134,6 +137,19 @@ struct Requests {
     /// Those that are not listed, and how many of them have floors.
     unlisted: u32,
     unlisted_floors: u32,
+    /// The routes of those that are listed.
+    routes: Distinct,
+}
+
+impl Requests {
+    /// The routes in flight.
+    fn sample(&self) -> Sample {
+        let mut sample = self.routes.sample();
+        if self.unlisted > 0 {
+            sample.add(u32::MAX);
+        }
+        sample
+    }
 }
 
 /// An instance: what it serves, what it wrote.
@@ -144,6 +160,8 @@ pub struct Serving {
     requests: Mutex<Requests>,
     /// Requests in flight that have floors.
     with_floors: AtomicU32,
+    /// The routes in flight.
+    routes: SampleCell,
     /// Connections to databases that are known to be its own.
     connections: AtomicU32,
     writes: Mutex<Vec<Written>>,
@@ -162,6 +180,7 @@ impl Serving {
             identity,
             requests: Mutex::default(),
             with_floors: AtomicU32::new(0),
+            routes: SampleCell::default(),
             connections: AtomicU32::new(0),
             writes: Mutex::default(),
             wrote_beyond: AtomicU32::new(0),
@@ -175,8 +194,9 @@ impl Serving {
 
     /// A request is in flight there until what is returned is dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, route: &Arc<str>, since: Ticks, floors: Floors) -> InFlight {
+    pub fn begin(self: &Arc<Self>, route: &Arc<Route>, since: Ticks, floors: Floors) -> InFlight {
         let has_floors = !floors.is_empty();
+        let number = route.number();
         let request = Request {
             route: Arc::clone(route),
             since,
@@ -194,6 +214,9 @@ impl Serving {
             requests.unlisted_floors += u32::from(has_floors);
             None
         };
+        if slot.is_none() || requests.routes.begin(number) {
+            self.routes.set(&requests.sample());
+        }
         if has_floors {
             self.with_floors.fetch_add(1, Ordering::Release);
         }
@@ -218,6 +241,10 @@ impl Serving {
                 None
             }
         };
+        let number = ended.as_ref().map(|ended| ended.route.number());
+        if number.is_none_or(|number| requests.routes.end(number)) {
+            self.routes.set(&requests.sample());
+        }
         if has_floors {
             self.with_floors.fetch_sub(1, Ordering::Release);
         }
@@ -231,22 +258,24 @@ impl Serving {
         requests.listed.len() - requests.free.len() + requests.unlisted as usize
     }
 
-    /// The routes of the requests in flight, the one of the oldest request first, at most
-    /// [`MOST_ROUTES`]. With one of them a statement of the instance certainly belongs to it, as
-    /// long as the instance does nothing besides.
-    pub fn routes(&self) -> Vec<Arc<str>> {
+    /// The routes of the requests in flight. With one of them a statement of the instance certainly
+    /// belongs to it, as long as the instance does nothing besides. Takes no lock.
+    #[inline]
+    pub fn sample(&self) -> Sample {
+        self.routes.get()
+    }
+
+    /// The routes of the requests that were in flight already at `then`: those to which something
+    /// may belong that has been going on since then.
+    pub fn sample_since(&self, then: Ticks) -> Sample {
         let requests = lock(&self.requests);
-        let mut routes: Vec<(Ticks, Arc<str>)> = Vec::new();
-        for request in requests.listed.iter().flatten() {
-            match routes.iter_mut().find(|(_, route)| *route == request.route) {
-                Some((since, _)) => *since = (*since).min(request.since),
-                None => routes.push((request.since, Arc::clone(&request.route))),
-            }
+        let listed = requests.listed.iter().flatten();
+        let older = listed.filter(|request| request.since <= then);
+        let mut sample = Sample::of(older.map(|request| request.route.number()));
+        if requests.unlisted > 0 {
+            sample.add(u32::MAX);
         }
-        drop(requests);
-        routes.sort_by_key(|(since, _)| *since);
-        routes.truncate(MOST_ROUTES);
-        routes.into_iter().map(|(_, route)| route).collect()
+        sample
     }
 
     /// A connection to a database is known to be its own, or is so no more.
@@ -385,6 +414,7 @@ impl Drop for InFlight {
 pub struct Servings {
     all: Mutex<HashMap<u64, Arc<Serving>>>,
     unplaced: Arc<Serving>,
+    routes: Routes,
 }
 
 impl Default for Servings {
@@ -392,6 +422,7 @@ impl Default for Servings {
         Self {
             all: Mutex::default(),
             unplaced: Serving::new(0),
+            routes: Routes::default(),
         }
     }
 }
@@ -412,6 +443,40 @@ impl Servings {
     /// What connections write that are of no instance that is known: it may be for any request.
     pub fn unplaced(&self) -> &Arc<Serving> {
         &self.unplaced
+    }
+
+    /// The route of that name, for as long as somebody has it. Of more than [`MOST_NAMED`] those
+    /// beyond are one without a name.
+    pub fn route(&self, name: &str) -> Arc<Route> {
+        self.routes.of(name)
+    }
+
+    /// The route of requests of which nobody wants to know it.
+    pub fn nameless(&self) -> &Arc<Route> {
+        self.routes.nameless()
+    }
+
+    /// What routes are called, those that are still known.
+    pub fn names(&self, numbers: &[u32]) -> Vec<Option<Arc<str>>> {
+        self.routes.names(numbers)
+    }
+
+    /// The routes in flight at any instance.
+    pub fn sample(&self) -> Sample {
+        let mut sample = Sample::default();
+        for serving in lock(&self.all).values() {
+            sample.extend(&serving.sample());
+        }
+        sample
+    }
+
+    /// Those of the requests that were in flight already at `then`.
+    pub fn sample_since(&self, then: Ticks) -> Sample {
+        let mut sample = Sample::default();
+        for serving in lock(&self.all).values() {
+            sample.extend(&serving.sample_since(then));
+        }
+        sample
     }
 
     /// Forgets instances that are none of `known` and that nobody uses.

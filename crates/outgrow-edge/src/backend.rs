@@ -8,6 +8,7 @@ use outgrow_upstream::{Service, ServiceView};
 
 use crate::floors::FloorPlan;
 use crate::settings::{AffinitySettings, RequestKey};
+use crate::shapes::Shapes;
 use crate::split::Split;
 use crate::sticky::{StickyPlan, Tags};
 
@@ -24,6 +25,8 @@ pub struct Picking {
     pub sticky: Option<Arc<StickyPlan>>,
     /// Tickets of what users wrote, where reads go to replicas.
     pub floors: Option<Arc<FloorPlan>>,
+    /// The shapes of requests, where it matters which ones an instance has in flight.
+    pub shapes: Option<Arc<Shapes>>,
 }
 
 impl Picking {
@@ -49,6 +52,7 @@ impl Picking {
                 .as_ref()
                 .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
             floors: None,
+            shapes: None,
         }
     }
 }

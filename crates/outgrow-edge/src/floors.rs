@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use outgrow_core::serving::{
-    Floor, Floors, InFlight, Position, Positions, Serving, Servings, Store,
+    Floor, Floors, InFlight, Position, Positions, Route, Serving, Servings, Store,
 };
 use outgrow_core::{Ticks, WallTime};
 use outgrow_message::{Fields, Known, RequestHead};
@@ -173,7 +173,8 @@ impl Passage {
     }
 
     /// The request is in flight at an endpoint from now on.
-    pub(crate) fn enter(&mut self, endpoint: &Endpoint, route: &Arc<str>, now: Ticks) {
+    pub(crate) fn enter(&mut self, endpoint: &Endpoint, route: Option<&Arc<Route>>, now: Ticks) {
+        let route = route.unwrap_or(self.plan.servings.nameless());
         // Where it was before it is no more.
         self.in_flight = None;
         let serving = endpoint.serving(&self.plan.servings);

@@ -23,6 +23,7 @@ pub mod router;
 pub mod run;
 mod secure;
 pub mod settings;
+pub mod shapes;
 pub mod split;
 pub mod sticky;
 mod tunnel;

@@ -76,6 +76,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             self.fail(&mut context, fault).await;
         }
         self.exchange.passage = None;
+        self.exchange.in_flight = None;
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
@@ -191,6 +192,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let deadline = plan::deadline(context.stages.start, target.timeouts.request);
         destination.asked = Some(self.exchange.request.authority);
         let asked = self.asked(target);
+        self.exchange.shape = target.picking.shapes.as_ref().map(|shapes| {
+            let Exchange {
+                request, matched, ..
+            } = &*self.exchange;
+            shapes.of(self.worker.index, request, &matched.captures)
+        });
         if let Some(floors) = &target.picking.floors {
             let (request, times) = (&self.exchange.request, (context.stages.start, context.wall));
             let cells = &self.worker.cells().floors;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use outgrow_core::context::{Context, RequestId};
+use outgrow_core::serving::{InFlight, Route};
 use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
 use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
@@ -108,6 +109,10 @@ pub(crate) struct Exchange {
     pub(crate) set_cookie: Vec<u8>,
     /// What is known of its user's writes, where reads go to replicas.
     pub(crate) passage: Option<Box<Passage>>,
+    /// What the request is called among those that its instance has in flight.
+    pub(crate) shape: Option<Arc<Route>>,
+    /// Where it is in flight, where only that matters.
+    pub(crate) in_flight: Option<InFlight>,
     /// When it ended.
     pub(crate) ended: Ticks,
 }
@@ -286,6 +291,8 @@ impl Worker {
         exchange.replay = Replay::default();
         exchange.copy = None;
         exchange.passage = None;
+        exchange.in_flight = None;
+        exchange.shape = None;
         let bytes = exchange.memory();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         if local.spare.len() < SPARE_EXCHANGES && local.spare_bytes + bytes <= SPARE_BYTES {

@@ -3,6 +3,7 @@
 use outgrow_core::metrics::{Counter, Histogram};
 
 use crate::retry::Reason;
+use crate::sql::facts::Pin;
 
 /// What is counted of logins, by all workers.
 #[derive(Debug, Default)]
@@ -34,6 +35,9 @@ pub struct Numbers {
     pub query_micros: Counter,
     /// Time in which clients waited for a connection, in microseconds.
     pub wait_micros: Counter,
+    /// Time in which clients kept a connection although they were in no transaction, in
+    /// microseconds, by the first reason.
+    pub pinned_micros: [Counter; Pin::ALL.len()],
     /// Times that a connection was lent.
     pub assignments: Counter,
     /// Clients that logged in.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outgrow_core::Ticks;
-use outgrow_core::serving::{Demand, Position, Serving, Servings, Store, Written};
+use outgrow_core::serving::{Demand, Position, Sample, Serving, Servings, Store, Written};
 
 use crate::seen::Far;
 
@@ -66,13 +66,33 @@ impl Origin {
         place.clone()
     }
 
-    /// The routes of the HTTP requests that its instances are serving, at most
-    /// [`outgrow_core::serving::MOST_ROUTES`] of each.
-    pub fn routes(&self) -> Vec<Arc<str>> {
-        match self.place() {
-            Place::Of(instances) => instances.iter().flat_map(|one| one.routes()).collect(),
-            Place::Asked | Place::Nowhere(_) => Vec::new(),
+    /// The routes of the HTTP requests that its instances are serving. Until it is known which they
+    /// are it may be any: many applications connect for each request anew.
+    pub(crate) fn sample(&self, servings: &Servings) -> Sample {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sample = Sample::default();
+        match &*place {
+            Place::Of(instances) => instances
+                .iter()
+                .for_each(|one| sample.extend(&one.sample())),
+            Place::Asked => sample = servings.sample(),
+            Place::Nowhere(_) => {}
         }
+        sample
+    }
+
+    /// The same of those requests that were in flight already at `then`.
+    pub(crate) fn sample_since(&self, servings: &Servings, then: Ticks) -> Sample {
+        let mut sample = Sample::default();
+        match self.place() {
+            Place::Of(instances) => {
+                let all = instances.iter().map(|one| one.sample_since(then));
+                all.for_each(|one| sample.extend(&one));
+            }
+            Place::Asked => sample = servings.sample_since(then),
+            Place::Nowhere(_) => {}
+        }
+        sample
     }
 
     /// Says where it belongs.
@@ -119,6 +139,11 @@ impl Instances {
     pub(crate) fn nowhere(&self, most: usize) -> Vec<(Arc<Origin>, &'static str)> {
         let known = self.known.get();
         known.map_or_else(Vec::new, |(_, sources)| sources.nowhere(most))
+    }
+
+    /// What instances serve, once that is known.
+    pub(crate) fn servings(&self) -> Option<&Servings> {
+        self.known.get().map(|(servings, _)| &**servings)
     }
 
     /// Has a client placed.

@@ -136,6 +136,8 @@ pub struct House {
     pub cancel: Duration,
     /// From when on something is worth telling; none: nothing is watched.
     pub diagnosis: Option<Thresholds>,
+    /// Whether it is told which HTTP requests of its instance a statement is part of.
+    pub tells_requests: bool,
     /// How clients listen for notifications.
     pub notifications: NotificationsPlan,
 }
@@ -222,6 +224,7 @@ impl Default for House {
             peers: BTreeMap::new(),
             cancel: Duration::from_secs(10),
             diagnosis: None,
+            tells_requests: false,
             notifications: NotificationsPlan::default(),
         }
     }

@@ -13,6 +13,7 @@ use outgrow_core::{Ticks, WallTime};
 
 use crate::diagnosis::watch::Doing;
 use crate::events::{Level, Topic};
+use crate::origin::Origin;
 use crate::problem::Refusal;
 use crate::shared::Shared;
 
@@ -84,6 +85,7 @@ pub struct ClientSeen {
     prepared: AtomicU32,
     is_ordered: AtomicBool,
     order: Mutex<(Option<Refusal>, Option<Waker>)>,
+    origin: Mutex<Option<Arc<Origin>>>,
 }
 
 impl ClientSeen {
@@ -124,6 +126,15 @@ impl ClientSeen {
         if **application != *name {
             *application = name.into();
         }
+    }
+
+    /// Which instance it is, where that matters.
+    pub(crate) fn origin(&self) -> Option<Arc<Origin>> {
+        lock(&self.origin).clone()
+    }
+
+    pub(crate) fn set_origin(&self, origin: Option<Arc<Origin>>) {
+        *lock(&self.origin) = origin;
     }
 
     /// What it does.
@@ -415,6 +426,7 @@ impl ClientEntry {
             prepared: AtomicU32::new(0),
             is_ordered: AtomicBool::new(false),
             order: Mutex::default(),
+            origin: Mutex::default(),
         });
         lock(&shared.seen.clients).insert(seen.number, Arc::clone(&seen));
         Self {

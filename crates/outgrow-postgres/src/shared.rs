@@ -177,8 +177,14 @@ impl Shared {
     }
 
     /// Clients of which nobody knows which instance they are, with the reason, at most so many.
+    /// Where reads follow no requests it is no matter.
     pub fn unplaced(&self, most: usize) -> Vec<(Arc<Origin>, &'static str)> {
-        self.instances.nowhere(most)
+        let plan = self.plan.load();
+        let reads = plan.house.reads.as_ref();
+        match reads.is_some_and(|reads| reads.follows_requests) {
+            true => self.instances.nowhere(most),
+            false => Vec::new(),
+        }
     }
 
     /// Says who answers clients of the console; the first one counts.

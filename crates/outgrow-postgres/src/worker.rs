@@ -14,6 +14,7 @@ use crate::budget::{Of, Share};
 use crate::client::{Identity, Moved};
 use crate::diagnosis::look::Looks;
 use crate::diagnosis::repeats::suspects::Suspects;
+use crate::diagnosis::routes::Shares;
 use crate::diagnosis::statements::Table;
 use crate::events::{Level, Topic};
 use crate::inspect;
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) suspects: Mutex<Suspects>,
     /// What was seen at the last look at what pools are used for.
     pub(crate) looks: Mutex<Looks>,
+    /// How often routes are in flight at the statements of this worker.
+    pub(crate) shares: Mutex<Arc<Shares>>,
     /// What is known of databases whose reads go to replicas.
     reads: Mutex<HashMap<Arc<str>, Arc<Reads>>>,
     pub(crate) mailboxes: OnceLock<Mailboxes<Moved>>,
@@ -79,6 +82,7 @@ impl Worker {
             records: Mutex::new(Table::new(0)),
             suspects: Mutex::default(),
             looks: Mutex::default(),
+            shares: Mutex::default(),
             reads: Mutex::default(),
             mailboxes: OnceLock::new(),
             pools: Mutex::default(),

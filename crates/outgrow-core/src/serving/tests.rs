@@ -25,7 +25,7 @@ fn demand(serving: &Serving, now: u64) -> Demand {
 #[test]
 fn floors_count_while_their_requests_are_in_flight() {
     let serving = Serving::new(1);
-    let route: Arc<str> = "shop".into();
+    let route = Servings::default().route("shop");
     let begin = |written: &[Floor]| serving.begin(&route, Ticks(1), floors(written));
     assert_eq!(demand(&serving, 5), Demand::default());
     let one = begin(&[Floor::At(DB, at(10))]);
@@ -77,7 +77,7 @@ fn what_an_instance_goes_on_to_write_counts_elsewhere_for_a_while() {
         written: Vec::new(),
         after,
     };
-    let _request = second.begin(&"shop".into(), Ticks(20), of_user);
+    let _request = second.begin(&Servings::default().route("shop"), Ticks(20), of_user);
     assert_eq!(demand(&second, 30), Demand::default());
     first.note_write(DB, Ticks(25), Ticks(28));
     assert_eq!(demand(&second, 30).wrote, Ticks(28));
@@ -89,7 +89,7 @@ fn what_an_instance_goes_on_to_write_counts_elsewhere_for_a_while() {
 #[test]
 fn limits_err_to_the_primary() {
     let serving = Serving::new(1);
-    let route: Arc<str> = "shop".into();
+    let route = Servings::default().route("shop");
     let mut all = Vec::new();
     for _ in 0..MOST_REQUESTS {
         all.push(serving.begin(&route, Ticks(1), Floors::default()));
@@ -113,19 +113,41 @@ fn limits_err_to_the_primary() {
 }
 
 #[test]
-fn routes_are_told_by_age() {
-    let serving = Serving::new(1);
-    let begin = |name: &str, since| serving.begin(&name.into(), Ticks(since), Floors::default());
-    let all = [begin("b", 5), begin("a", 3), begin("b", 1), begin("c", 9)];
-    let names: Vec<String> = serving.routes().iter().map(|one| one.to_string()).collect();
-    assert_eq!(names, ["b", "a", "c"]);
-    drop(all);
-    let many: Vec<_> = (0..2 * MOST_ROUTES as u64)
-        .map(|number| begin(&number.to_string(), number))
+fn routes_are_told_while_they_are_in_flight() {
+    let servings = Servings::default();
+    let (serving, other) = (servings.of(1), servings.of(2));
+    let begin = |at: &Arc<Serving>, name: &str, since| {
+        at.begin(&servings.route(name), Ticks(since), Floors::default())
+    };
+    let names = |sample: Sample| -> Vec<String> {
+        let names = servings.names(sample.routes()).into_iter().flatten();
+        let mut names: Vec<_> = names.map(|name| name.to_string()).collect();
+        names.sort();
+        names
+    };
+    assert!(serving.sample().is_empty());
+    let all = [
+        begin(&serving, "b", 5),
+        begin(&serving, "a", 3),
+        begin(&serving, "b", 1),
+        begin(&serving, "c", 9),
+        begin(&other, "d", 9),
+    ];
+    assert_eq!(names(serving.sample()), ["a", "b", "c"]);
+    assert_eq!(names(servings.sample()), ["a", "b", "c", "d"]);
+    assert_eq!(names(serving.sample_since(Ticks(3))), ["a", "b"]);
+    assert_eq!(names(serving.sample_since(Ticks(2))), ["b"]);
+    let plain = serving.begin(servings.nameless(), Ticks(1), Floors::default());
+    assert!(serving.sample().has_others());
+    drop((all, plain));
+    assert!(serving.sample().is_empty() && servings.sample().is_empty());
+    let many: Vec<_> = (0..2 * MOST_REQUESTS)
+        .map(|number| begin(&serving, &(number % 3).to_string(), 1))
         .collect();
-    assert_eq!(serving.routes().len(), MOST_ROUTES);
+    assert_eq!(names(serving.sample()), ["0", "1", "2"]);
+    assert!(serving.sample().has_others(), "some are not listed");
     drop(many);
-    assert!(serving.routes().is_empty());
+    assert!(serving.sample().is_empty());
 }
 
 #[test]
@@ -189,7 +211,7 @@ fn simulate(seed: u64) -> u32 {
     let mut random = Random::from_seed(seed);
     let mut below = |limit: usize| (random.next_u64() % limit as u64) as usize;
     let servings: Vec<_> = (0..INSTANCES).map(|one| Serving::new(one as u64)).collect();
-    let route: Arc<str> = "shop".into();
+    let route = Servings::default().route("shop");
     let (mut log, mut now, mut checked) = (0_u64, 1_u64, 0);
     let mut users = [User::default(); 5];
     let mut of_instance = [0_u64; INSTANCES];

@@ -206,7 +206,7 @@ impl World {
     fn enter(&self, passage: &mut Passage, identity: u64) -> Arc<Serving> {
         let serving = self.servings.of(identity);
         let floors = self.plan.floors(&passage.ticket, WALL, Ticks(1));
-        passage.in_flight = Some(serving.begin(&"route".into(), Ticks(1), floors));
+        passage.in_flight = Some(serving.begin(self.servings.nameless(), Ticks(1), floors));
         passage.tried.push(Arc::clone(&serving));
         serving
     }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use outgrow_core::context::Context;
+use outgrow_core::serving::Floors;
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_http::{Downstream, Tunnel};
@@ -15,6 +16,7 @@ use super::retry::Retries;
 use super::{Target, Way};
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::tunnel::{Relay, RelayState};
+use crate::worker::Exchange;
 
 /// A request that cannot be sent twice takes an idle connection only if it was used this recently:
 /// servers close idle connections without a word, and then nobody knows what was executed.
@@ -32,9 +34,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let endpoint = permit.endpoint();
         let now = context.stages.admitted;
         self.exchange.progress.begin(now);
-        if let Some(passage) = &mut self.exchange.passage {
-            passage.enter(endpoint, &target.route.name, now);
-        }
+        self.enter(target, endpoint, now);
         let freshness = if retries.repeatable {
             Freshness::Any
         } else {
@@ -93,6 +93,24 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     .map_err(|fault| (fault, reused))
             }
             Err(fault) => Err((fault, reused)),
+        }
+    }
+
+    /// The request is in flight at an endpoint from now on, for who wants to know.
+    fn enter(&mut self, target: &Target<'_>, endpoint: &Endpoint, now: Ticks) {
+        let Exchange {
+            passage,
+            shape,
+            in_flight,
+            ..
+        } = &mut *self.exchange;
+        if let Some(passage) = passage {
+            passage.enter(endpoint, shape.as_ref(), now);
+        } else if let (Some(shapes), Some(shape)) = (&target.picking.shapes, shape) {
+            // Where it was before it is no more.
+            *in_flight = None;
+            let serving = endpoint.serving(shapes.servings());
+            *in_flight = Some(serving.begin(shape, now, Floors::default()));
         }
     }
 

@@ -8,6 +8,7 @@ use outgrow_core::Ticks;
 use outgrow_core::serving::{Demand, Position, Store, Written};
 
 use super::Client;
+use crate::diagnosis::watch::Watch;
 use crate::diagnosis::{self, Finding, Kind as FindingKind, Severity};
 use crate::origin::{Origin, Place};
 use crate::plan::{PoolPlan, ReadsPlan};
@@ -24,8 +25,10 @@ const FIND_EVERY: u64 = 256;
 pub(super) struct Writes {
     /// What the primary last ended for it that may have written.
     own: Option<Written>,
-    /// Which instance it is, where reads follow requests.
+    /// Which instance it is, where reads follow requests or it is told which a statement is of.
     origin: Option<Arc<Origin>>,
+    /// Whether reads follow requests.
+    counts: bool,
     /// Whether what is under way is proven to only read, although the primary executes it.
     only_reads: bool,
     /// Whether what is executed was sent before the answer to what came before it.
@@ -40,19 +43,36 @@ impl Writes {
 }
 
 impl Client {
-    /// Has the client placed among the instances, where reads follow their requests.
+    /// Has the client placed among the instances, where reads follow their requests or it is told
+    /// which requests a statement is part of.
     pub(super) fn note_origin(&mut self, plan: &PoolPlan) {
-        let reads = plan.house.reads.as_ref();
-        let follows = reads.is_some_and(|reads| reads.follows_requests);
-        if follows == self.writes.origin.is_some() {
+        let house = &plan.house;
+        let reads = house.reads.as_ref();
+        self.writes.counts = reads.is_some_and(|reads| reads.follows_requests);
+        let is_wanted = self.writes.counts || house.tells_requests;
+        if is_wanted == self.writes.origin.is_some() {
             return;
         }
-        self.writes.origin = follows.then(|| {
-            let seen = &self.identity.entry.seen;
+        let seen = &self.identity.entry.seen;
+        self.writes.origin = is_wanted.then(|| {
             let origin = Origin::new(seen.far(), seen.near, seen.application());
             self.worker.shared.instances.place(&origin);
             origin
         });
+        seen.set_origin(self.writes.origin.clone());
+    }
+
+    /// Takes note of the requests that its instance has in flight as statements are sent to the
+    /// server, where it is time to.
+    #[inline]
+    pub(super) fn note_requests(&self, watch: &Watch, now: Ticks) {
+        if let Some(origin) = &self.writes.origin {
+            let instances = &self.worker.shared.instances;
+            watch.sample(now, || {
+                let servings = instances.servings();
+                servings.map(|servings| origin.sample(servings))
+            });
+        }
     }
 
     fn store(&self) -> Store {
@@ -71,7 +91,7 @@ impl Client {
     /// Takes note that the primary has ended something that may have written, which `began` at the
     /// earliest then.
     pub(super) fn note_write(&mut self, began: Ticks, ended: Ticks) {
-        if self.writes.only_reads || (self.reads.is_none() && self.writes.origin.is_none()) {
+        if self.writes.only_reads || (self.reads.is_none() && !self.writes.counts) {
             return;
         }
         let written = Written {
@@ -81,7 +101,7 @@ impl Client {
             position: None,
         };
         self.writes.own = Some(written);
-        if let Some(origin) = &self.writes.origin {
+        if let Some(origin) = self.writes.origin.as_ref().filter(|_| self.writes.counts) {
             self.worker.shared.instances.note_write(origin, written);
         }
     }

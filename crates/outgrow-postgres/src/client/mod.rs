@@ -11,6 +11,7 @@ mod lend;
 mod listen;
 mod login;
 mod part;
+mod pinned;
 mod prove;
 mod proxied;
 mod question;

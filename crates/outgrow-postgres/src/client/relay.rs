@@ -7,6 +7,7 @@ use outgrow_core::Ticks;
 
 use super::Client;
 use super::judge::{Following, Judged, has_begun_large, is_amid_message};
+use super::pinned::Pinned;
 use super::trial::Trial;
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
@@ -63,6 +64,7 @@ pub(super) struct Relay<'r> {
     lent_at: Option<Ticks>,
     /// Whether something was defined anew since the last transaction ended.
     has_defined: bool,
+    pub(super) pinned: Pinned,
     /// What the server was asked about.
     pub(super) asked: Option<Pin>,
     /// Whether settings were reset that the server is to be told of.
@@ -104,6 +106,7 @@ impl<'r> Relay<'r> {
             has_timeouts,
             lent_at: Some(now),
             has_defined: false,
+            pinned: Pinned::default(),
             asked: None,
             has_started_over: false,
             waits: false,
@@ -193,8 +196,10 @@ impl<'r> Relay<'r> {
                 let now = self.lent_at.take().unwrap_or_else(|| client.worker.now());
                 self.query_began = Some(now);
                 server.watch.begin(now);
+                client.note_requests(&server.watch, now);
                 self.transaction_began.get_or_insert(now);
                 self.last_word = now;
+                self.pinned.end(&client.pool.numbers, now);
             }
         }
         if client.up.is_pending() && !self.server_is_deaf {
@@ -512,8 +517,11 @@ impl<'r> Relay<'r> {
             let worker = &self.client.worker;
             self.client.watched.ended(worker, &ended, now);
         }
-        let pins = self.client.session.pins().bits();
-        server.entry.seen.doing.set_pins(pins);
+        let pins = self.client.session.pins();
+        server.entry.seen.doing.set_pins(pins.bits());
+        if !is_inside && is_last && self.plan.mode != PoolMode::Session {
+            self.pinned.begin(pins, now);
+        }
         if server.answers.is_empty()
             && let Some(began) = self.query_began.take()
         {

@@ -7,7 +7,7 @@ use super::relay::Relay;
 use crate::diagnosis::repeats::Recent;
 use crate::diagnosis::repeats::suspects::Ticket;
 use crate::diagnosis::repeats::values::{Hashes, MOST_VALUES};
-use crate::diagnosis::statements::{Class, MOST_TEXT, New, Record, Scope};
+use crate::diagnosis::statements::{Class, MOST_TEXT, MOST_WHOLE, New, Record, Scope};
 use crate::diagnosis::watch::Ended;
 use crate::diagnosis::{Finding, look, origin};
 use crate::pool::Pool;
@@ -130,12 +130,19 @@ impl Watched {
                 }
                 Some(sample) if sample.follows(record.number) => {
                     let number = record.number;
-                    let found = suspects.execute(ticket, number, values(), self.repeats, now);
+                    let shared = &worker.shared;
+                    let routes = |since| shared.requests_since(seen, since);
+                    let executed = (number, values());
+                    let found = suspects.execute(ticket, executed, self.repeats, now, routes);
                     drop(suspects);
-                    if let Some(finding) = found {
-                        let told = origin::read(text).or_else(|| finding.origin.clone());
-                        let origin = Some(look::origin(seen, told));
-                        worker.shared.find(Finding { origin, ..finding });
+                    if let Some(found) = found {
+                        let told = origin::read(text).or_else(|| found.finding.origin.clone());
+                        let mut origin = look::origin(seen, told);
+                        shared.locate_repeats(&mut origin, &found);
+                        worker.shared.find(Finding {
+                            origin: Some(origin),
+                            ..found.finding
+                        });
                     }
                     return false;
                 }
@@ -234,6 +241,10 @@ impl Client {
             normalised: normalised(what.text, self.lexing, MOST_TEXT),
             class: what.class,
         })?;
+        if record.wants_whole() {
+            let whole = normalised(what.text, self.lexing, MOST_WHOLE);
+            records.keep_whole(&record, whole);
+        }
         drop(records);
         record.note_origin(what.text);
         Some(record)

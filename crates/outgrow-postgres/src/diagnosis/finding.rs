@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use outgrow_core::Ticks;
 
+use super::routes::Requests;
+
 /// Most findings at a time. Beyond it the least severe that was not said for longest goes.
 pub const MOST: usize = 256;
 /// Most lines of evidence.
@@ -130,9 +132,10 @@ impl Text {
 /// Where in an application something comes from, as far as the client says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The route: of a comment (`/*route='/users/:id'*/`), or of the HTTP request that the client's
-    /// instance was serving.
+    /// The route that a comment tells (`/*route='/users/:id'*/`).
     pub route: Option<Arc<str>>,
+    /// The HTTP requests that it is part of, by what the client's instance has in flight.
+    pub requests: Option<Requests>,
     /// Controller and action of a comment (`controller#action`).
     pub action: Option<Arc<str>>,
     /// The trace (`traceparent`) of the last one that was seen.
@@ -145,9 +148,25 @@ pub struct Origin {
 
 impl Origin {
     /// The most specific of what is known, for people.
-    pub fn name(&self) -> Option<&str> {
-        let all = [&self.route, &self.action, &self.application, &self.client];
-        all.into_iter().flatten().map(|one| &**one).next()
+    pub fn name(&self) -> Option<String> {
+        let all = [&self.action, &self.application, &self.client];
+        let other = all.into_iter().flatten().next();
+        self.shown_route().or(other.map(|one| one.to_string()))
+    }
+
+    /// Takes over what another one of the same kind tells of the requests, if that is more.
+    pub(crate) fn join(&mut self, other: &Self) {
+        match (&mut self.requests, &other.requests) {
+            (Some(own), Some(other)) => own.join(other),
+            (own @ None, Some(other)) => *own = Some(other.clone()),
+            _ => {}
+        }
+    }
+
+    /// The route for people, by whatever it is known.
+    pub fn shown_route(&self) -> Option<String> {
+        let told = self.route.as_ref().map(|route| route.to_string());
+        told.or_else(|| self.requests.as_ref().map(Requests::shown))
     }
 }
 
@@ -196,6 +215,16 @@ impl Finding {
             fingerprint: self.statement.as_ref().map_or(0, |text| text.fingerprint),
             route: self.origin.as_ref().and_then(|origin| origin.route.clone()),
         }
+    }
+
+    /// Whether it says that it is of one of some requests, and an earlier one of which.
+    fn is_less_sure_than(&self, earlier: &Self) -> bool {
+        let requests = |one: &Self| one.origin.as_ref()?.requests.clone();
+        let (Some(own), Some(earlier)) = (requests(self), requests(earlier)) else {
+            return false;
+        };
+        let only = earlier.only();
+        own.only().is_none() && only.is_some_and(|only| own.routes.contains(only))
     }
 
     /// Keeps to the limits.
@@ -262,6 +291,10 @@ impl Findings {
         let key = finding.key();
         if let Some(known) = self.all.get_mut(&key) {
             let is_again = !known.holds(now);
+            if !is_again && finding.is_less_sure_than(&known.finding) {
+                finding.origin = known.finding.origin.take();
+                finding.remedy = std::mem::take(&mut known.finding.remedy);
+            }
             known.finding = finding;
             known.last = now;
             known.times += 1;
@@ -323,6 +356,7 @@ impl Findings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes::Ground;
     use super::*;
 
     fn finding(kind: Kind, severity: Severity, fingerprint: u64) -> Finding {
@@ -363,6 +397,43 @@ mod tests {
         assert_eq!(findings.count(Kind::SlowStatement, at(210)), 1);
         assert_eq!(findings.count(Kind::SlowStatement, at(260)), 0);
         assert!(findings.all(at(200) + KEPT).is_empty());
+    }
+
+    #[test]
+    fn the_route_stays_as_sure_as_it_was() {
+        let slow = |routes: &[&str], ground| {
+            let routes = routes.iter().map(|&name| name.into()).collect();
+            Finding {
+                origin: Some(Origin {
+                    requests: Some(Requests { routes, ground }),
+                    ..Origin::default()
+                }),
+                remedy: format!("{ground:?}"),
+                ..finding(Kind::SlowStatement, Severity::Notice, 7)
+            }
+        };
+        let mut findings = Findings::default();
+        let mut told = |routes: &[&str], ground, seconds| {
+            findings.note(slow(routes, ground), at(seconds));
+            let all = findings.all(at(seconds));
+            let route = all[0].finding.origin.as_ref().and_then(Origin::shown_route);
+            (route.unwrap_or_default(), all[0].finding.remedy.clone())
+        };
+        let check = |told: (String, String), route: &str, remedy: &str| {
+            assert_eq!((&*told.0, &*told.1), (route, remedy));
+        };
+        check(told(&["a", "b"], Ground::OneOf, 0), "one of a, b", "OneOf");
+        check(told(&["a"], Ground::Alone, 1), "a", "Alone");
+        check(told(&["b", "a"], Ground::OneOf, 2), "a", "Alone");
+        check(told(&["b"], Ground::Statistics, 3), "b", "Statistics");
+        check(told(&["a", "c"], Ground::OneOf, 4), "one of a, c", "OneOf");
+        check(told(&["a"], Ground::Alone, 5), "a", "Alone");
+        // It was over in between.
+        check(
+            told(&["a", "c"], Ground::OneOf, 500),
+            "one of a, c",
+            "OneOf",
+        );
     }
 
     #[test]

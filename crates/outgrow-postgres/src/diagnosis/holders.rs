@@ -22,10 +22,17 @@ const RUNS_LONG: Duration = Duration::from_millis(500);
 const ONE_WAITS: u32 = 5;
 /// From so long a wait on users are about to be refused.
 const CRITICAL: Duration = Duration::from_secs(5);
+/// How much of what was seen at a look still counts at the next one.
+const FADING: f64 = 0.8;
+/// The part of the connections, over some looks, that are busy with short statements where there are
+/// too few of them.
+const NEARLY_ALL: f64 = 0.8;
 /// Most groups of holders that are told of.
 const MOST_GROUPS: usize = 6;
 /// The longest text in a line, in characters.
 const MOST_SHOWN: usize = 160;
+/// The part of it that is the start.
+const MOST_START: usize = 50;
 
 /// Somebody who has a connection.
 #[derive(Clone, Debug)]
@@ -93,12 +100,37 @@ impl Holder {
     }
 }
 
+/// Why a pool's connections were not free when clients waited, the last looks counting most. What is
+/// held for a second at a time is not seen to be held at each look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reasons {
+    by_why: [f64; 5],
+}
+
+impl Reasons {
+    fn note(&mut self, is_waited_for: bool, groups: &[Group]) {
+        self.by_why.iter_mut().for_each(|one| *one *= FADING);
+        for group in groups.iter().filter(|_| is_waited_for) {
+            self.by_why[group.why as usize] += group.amount as f64;
+        }
+    }
+
+    /// Whether it is for want of connections, and has been so for more than a look.
+    fn are_few(&self, lent: u32) -> bool {
+        let few = self.by_why[Why::Short as usize];
+        few >= NEARLY_ALL * self.by_why.iter().sum::<f64>() && few > f64::from(lent)
+    }
+}
+
 /// What is wrong with a pool whose clients wait, if they wait for long.
 pub(crate) fn exhaustion(
     pool: &PoolUse,
     holders: &[Holder],
+    reasons: &mut Reasons,
     limits: &Thresholds,
 ) -> Option<Finding> {
+    let groups = groups(pool, holders);
+    reasons.note(pool.waiting > 0, &groups);
     let limit = limits.pool_wait;
     let mean_wait = pool
         .waited
@@ -112,8 +144,13 @@ pub(crate) fn exhaustion(
     if pool.lent == 0 || pool.idle > 0 || pool.coming > 0 {
         return None;
     }
-    let groups = groups(pool, holders);
-    let (why, amount) = main_reason(&groups)?;
+    let (mut why, mut amount) = main_reason(&groups)?;
+    if why == Why::Short && !reasons.are_few(pool.lent) {
+        // Half of them held are reason enough, less is what others would not wait for.
+        let others = groups.iter().filter(|group| group.why != Why::Short);
+        let held = main_reason(others).filter(|(_, amount)| amount * 2 >= pool.lent as usize);
+        (why, amount) = held?;
+    }
     let first = groups.iter().find(|group| group.why == why)?;
     let mut evidence = vec![
         format!(
@@ -147,7 +184,7 @@ pub(crate) fn exhaustion(
 }
 
 /// The reason of most connections; of equal ones what comes first.
-fn main_reason(groups: &[Group]) -> Option<(Why, usize)> {
+fn main_reason<'g>(groups: impl IntoIterator<Item = &'g Group>) -> Option<(Why, usize)> {
     let mut amounts: BTreeMap<Why, usize> = BTreeMap::new();
     for group in groups {
         *amounts.entry(group.why).or_default() += group.amount;
@@ -181,6 +218,7 @@ fn groups(pool: &PoolUse, holders: &[Holder]) -> Vec<Group> {
         };
         match groups.iter_mut().find(is_of_it) {
             Some(group) => {
+                group.origin.join(&holder.origin);
                 group.amount += 1;
                 group.longest = group.longest.max(holder.for_time);
                 group.whole += holder.for_time;
@@ -241,7 +279,8 @@ impl Group {
             .as_deref()
             .unwrap_or("unnamed application");
         let client = origin.client.as_deref().unwrap_or("unknown address");
-        let route = origin.route.as_deref().or(origin.action.as_deref());
+        let action = || origin.action.as_deref().map(str::to_owned);
+        let route = origin.shown_route().or_else(action);
         let route = route
             .map(|route| format!(", route {route}"))
             .unwrap_or_default();
@@ -297,7 +336,8 @@ fn verdict(pool: &PoolUse, first: &Group, amount: usize) -> String {
 fn remedy(pool: &PoolUse, first: &Group) -> String {
     match first.why {
         Why::Silent => {
-            let by = first.origin.name().unwrap_or("the application");
+            let by = first.origin.name();
+            let by = by.as_deref().unwrap_or("the application");
             format!(
                 "end the transaction in {by} right after its last statement, before anything else \
                  is done (calls of other services, computing, waiting for a user); \
@@ -452,12 +492,19 @@ fn count(amount: u64) -> u32 {
     u32::try_from(amount).unwrap_or(u32::MAX)
 }
 
-/// The start of a statement, for a line.
+/// A statement for a line: of a long one the start and the end, since what it is about comes behind
+/// the names of the columns.
 pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(MOST_SHOWN) {
-        Some((end, _)) => format!("{} …", &text[..end]),
-        None => text.to_owned(),
+    let count = text.chars().count();
+    if count <= MOST_SHOWN {
+        return text.to_owned();
     }
+    let start: String = text.chars().take(MOST_START).collect();
+    let end: String = text
+        .chars()
+        .skip(count - (MOST_SHOWN - MOST_START))
+        .collect();
+    format!("{start} … {end}")
 }
 
 /// A time for people.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use outgrow_core::Ticks;
 
-use super::finding::{Kind, Origin};
-use super::holders::{self, Holder, PoolUse};
+use super::finding::{Finding, Kind, Origin};
+use super::holders::{self, Holder, PoolUse, Reasons};
+use super::routes::Shares;
 use super::slow;
 use super::statements::{Record, StatementState};
 use super::watch::Phase;
@@ -23,6 +24,8 @@ use crate::worker::Worker;
 const LOOK_TURNS: u32 = 30;
 /// Looks between two at slow statements: about ten seconds.
 const SLOW_LOOKS: u64 = 10;
+/// Looks between two at how often routes are in flight.
+const SHARE_LOOKS: u64 = 2;
 /// How much a look counts for the average of those who wait.
 const WEIGHT: f64 = 0.2;
 
@@ -45,6 +48,8 @@ pub(crate) struct Looks {
     /// By the pool's place in memory: a pool that takes another one's place begins with its numbers
     /// for one look.
     readings: HashMap<usize, Reading>,
+    /// Why their connections were not free.
+    reasons: HashMap<usize, Reasons>,
 }
 
 impl Worker {
@@ -75,7 +80,8 @@ impl Worker {
             }
             let seen = pool_use(pool, &load, &old, reading, now);
             let holders = self.holders(pool, &pools, &servers, now);
-            if let Some(finding) = holders::exhaustion(&seen, &holders, limits) {
+            let reasons = looks.reasons.entry(place).or_default();
+            if let Some(finding) = holders::exhaustion(&seen, &holders, reasons, limits) {
                 self.shared.find(finding);
             }
             for finding in holders::long_transactions(&seen, &holders, limits) {
@@ -87,12 +93,20 @@ impl Worker {
             }
         }
         looks.readings.retain(|place, _| known.contains(place));
+        looks.reasons.retain(|place, _| known.contains(place));
+        if house.tells_requests && looks.count.is_multiple_of(SHARE_LOOKS) {
+            let records = self.all_records();
+            let samples = records.iter().map(|record| record.samples());
+            let shares = Arc::new(Shares::new(samples));
+            *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = shares;
+        }
         if looks.count.is_multiple_of(SLOW_LOOKS) {
             let window = now.since(looks.slow_at);
             looks.slow_at = now;
             for record in self.all_records() {
                 if let Some(finding) = slow::slow(&record, window, limits) {
-                    self.shared.find(finding);
+                    let origin = self.shared.locate(finding.origin.clone(), &record);
+                    self.shared.find(Finding { origin, ..finding });
                 }
             }
         }
@@ -148,13 +162,18 @@ impl Worker {
             record.execute_micros.get() / record.calls.get().max(1)
         });
         let is_executing = done.phase == Phase::Executing;
+        let told = record.as_ref().and_then(|record| record.origin());
+        let mut origin = origin(&client, told);
+        let since = done.transaction.unwrap_or(done.since);
+        let of = record.as_deref();
+        self.shared.locate_since(&mut origin, &client, of, since);
         Some(Holder {
             phase: done.phase,
             for_time: now.since(done.since),
             transaction_for: done.transaction.map(|since| now.since(since)),
             mean: Duration::from_micros(if is_executing { mean } else { 0 }),
             pins: Pins::of_bits(done.pins),
-            origin: origin(&client, record.as_ref().and_then(|record| record.origin())),
+            origin,
             statement: record.map(|record| record.shown()),
             process: server.process(),
         })
@@ -245,7 +264,11 @@ impl Shared {
         if most > 0 {
             all.sort_by_cached_key(|one| std::cmp::Reverse(one.cost_micros()));
             all.truncate(most);
-            state.statements = all.iter().map(|record| record.state()).collect();
+            let state_of = |record: &Arc<Record>| StatementState {
+                origin: self.locate(record.origin(), record),
+                ..record.state()
+            };
+            state.statements = all.iter().map(state_of).collect();
         }
         state
     }

@@ -1,7 +1,7 @@
 //! Diagnosis: what is wrong with how the database is used, with evidence and the next step.
 //!
-//! All but `look.rs`, which gathers the facts of a worker about once a second, is pure: facts and the
-//! time are arguments. What is found, by whomever, is a
+//! All but `look.rs`, which gathers the facts of a worker about once a second, and `whose.rs`, which
+//! asks instances what they serve, is pure: facts and the time are arguments. What is found, by whomever, is a
 //! [`Finding`](finding::Finding); all of them are in one bounded collection
 //! ([`Findings`](finding::Findings)) that the state, the command line and the metrics show.
 //!
@@ -12,14 +12,17 @@ pub(crate) mod holders;
 pub(crate) mod look;
 pub(crate) mod origin;
 pub(crate) mod repeats;
+pub mod routes;
 pub mod server;
 pub(crate) mod slow;
 pub mod statements;
 pub(crate) mod watch;
+mod whose;
 
 use std::time::Duration;
 
 pub use finding::{Finding, Findings, Kind, Noted, Origin, Severity, Text};
+pub use routes::{Ground, Requests};
 
 /// From when on something is worth telling. Times of zero: never.
 #[derive(Clone, Debug, PartialEq, Eq)]

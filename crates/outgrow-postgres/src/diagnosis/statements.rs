@@ -3,7 +3,8 @@
 //!
 //! One table for each worker, whose pools are its own: records have one writer, and readers on other
 //! threads see numbers that are at most a moment old. Bounded by the number of records, each of which
-//! has a text of at most [`MOST_TEXT`]. When it is full the least used sixteenth goes, and what was
+//! has a text of at most [`MOST_TEXT`]; of those that are to be explained or rewritten the whole text
+//! is kept, [`MOST_WHOLE_BYTES`] together. When it is full the least used sixteenth goes, and what was
 //! used counts half from then on, so that what is new has a chance.
 //!
 //! What is not counted: rows of a portal that was fetched in parts, but for the last; texts that are
@@ -12,16 +13,29 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_core::metrics::Counter;
+use outgrow_core::serving::Sample;
 
 use super::finding::{Origin, Text};
+use super::routes::Samples;
 use crate::sql::facts::{Facts, Kind};
 
 /// The longest text of a record, in bytes.
 pub(crate) const MOST_TEXT: usize = 1024;
+/// The longest whole text, in bytes: object-relational mappers name every column of every table.
+pub(crate) const MOST_WHOLE: usize = 16 * 1024;
+/// Most bytes of all whole texts of a worker.
+const MOST_WHOLE_BYTES: usize = 1024 * 1024;
+/// The longest text that is shown, in bytes; of a longer one the start and the end.
+const MOST_SHOWN: usize = 4000;
+const MOST_START: usize = 500;
+/// Executions that take so long each, and so many of them, are worth to be explained.
+const SHORT: Duration = Duration::from_millis(2);
+const FEW_CALLS: u64 = 3;
 /// The part of a full table that goes.
 const EVICTED_PART: usize = 16;
 /// Calls between two looks at what comments say.
@@ -119,6 +133,12 @@ pub(crate) struct Record {
     pub(crate) user: Arc<str>,
     /// Without values.
     pub(crate) text: Arc<str>,
+    /// Whether that is only its start.
+    is_cut: bool,
+    /// All of it, where that is wanted; empty where there was no room.
+    whole: OnceLock<Arc<str>>,
+    /// Whether it is executed for each row of another one's result.
+    is_repeated: AtomicBool,
     pub(crate) class: Class,
     pub(crate) calls: Counter,
     pub(crate) errors: Counter,
@@ -132,6 +152,8 @@ pub(crate) struct Record {
     /// When it last ended.
     last: AtomicU64,
     origin: Mutex<Option<Origin>>,
+    /// Which routes were in flight when it was executed, once that is known.
+    samples: OnceLock<Box<Samples>>,
     /// Calls and time at the last look.
     looked: [AtomicU64; 2],
     /// Whether something may be executed for each row of its result.
@@ -175,6 +197,23 @@ impl Record {
         origin.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether it is time to look which routes are in flight.
+    #[inline]
+    pub(crate) fn is_sample_due(&self, now: Ticks) -> bool {
+        let samples = self.samples.get();
+        self.class != Class::Other && samples.is_none_or(|samples| samples.is_due(now))
+    }
+
+    /// Takes note of which routes are in flight as it is executed.
+    pub(crate) fn put_sample(&self, sample: &Sample, now: Ticks) {
+        self.samples.get_or_init(Box::default).put(sample, now);
+    }
+
+    /// Which routes were in flight when it was executed.
+    pub(crate) fn samples(&self) -> Vec<Sample> {
+        self.samples.get().map_or_else(Vec::new, |all| all.all())
+    }
+
     /// Says whether something may be executed for each row of its result.
     pub(crate) fn suspect(&self, is_suspected: bool) {
         self.is_suspected.store(is_suspected, Ordering::Relaxed);
@@ -186,12 +225,40 @@ impl Record {
         self.is_suspected.load(Ordering::Relaxed)
     }
 
+    /// Its text without values; cut where the whole one is not known.
+    pub(crate) fn sql(&self) -> &Arc<str> {
+        let whole = self.whole.get().filter(|whole| !whole.is_empty());
+        whole.unwrap_or(&self.text)
+    }
+
     /// As findings show it.
     pub(crate) fn shown(&self) -> Text {
+        let sql = self.sql();
+        let normalised = match sql.len() > MOST_SHOWN {
+            true => shortened(sql).into(),
+            false => Arc::clone(sql),
+        };
         Text {
             fingerprint: self.fingerprint,
-            normalised: Arc::clone(&self.text),
+            normalised,
         }
+    }
+
+    /// Says that it is executed for each row of another one's result.
+    pub(crate) fn repeat(&self) {
+        self.is_repeated.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its whole text is wanted: it is cut, and there is something to say of it.
+    #[inline]
+    pub(crate) fn wants_whole(&self) -> bool {
+        self.is_cut && self.whole.get().is_none() && self.is_remarkable()
+    }
+
+    fn is_remarkable(&self) -> bool {
+        let (calls, micros) = (self.calls.get(), self.execute_micros.get());
+        let is_slow = calls >= FEW_CALLS && micros / calls >= SHORT.as_micros() as u64;
+        is_slow || self.is_repeated.load(Ordering::Relaxed)
     }
 
     /// Calls, and the time that they were executed for, since this was asked last. For one reader.
@@ -229,6 +296,21 @@ impl Record {
             last: Ticks(self.last.load(Ordering::Relaxed)),
         }
     }
+}
+
+/// The start and the end of a text.
+fn shortened(text: &str) -> String {
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (
+        boundary(MOST_START),
+        boundary(text.len() - (MOST_SHOWN - MOST_START)),
+    );
+    format!("{} … {}", &text[..start], &text[end..])
 }
 
 /// One execution.
@@ -295,6 +377,8 @@ pub(crate) struct Table {
     limit: usize,
     last: u64,
     evicted: u64,
+    /// Bytes of whole texts.
+    whole_bytes: usize,
 }
 
 impl Table {
@@ -306,6 +390,7 @@ impl Table {
             limit,
             last: 0,
             evicted: 0,
+            whole_bytes: 0,
         }
     }
 
@@ -346,7 +431,10 @@ impl Table {
             fingerprint,
             database: new.database,
             user: new.user,
+            is_cut: new.normalised.ends_with('…'),
             text: new.normalised.into(),
+            whole: OnceLock::new(),
+            is_repeated: AtomicBool::new(false),
             class: new.class,
             calls: Counter::default(),
             errors: Counter::default(),
@@ -359,12 +447,30 @@ impl Table {
             usage: AtomicU32::new(0),
             last: AtomicU64::new(0),
             origin: Mutex::default(),
+            samples: OnceLock::new(),
             looked: [const { AtomicU64::new(0) }; 2],
             is_suspected: AtomicBool::new(false),
         });
         record.note_origin(new.text);
         self.records.insert(key, Arc::clone(&record));
         Some(record)
+    }
+
+    /// Keeps the whole text of a record, as far as there is room.
+    pub(crate) fn keep_whole(&mut self, record: &Record, whole: String) {
+        let has_room = self.whole_bytes + whole.len() <= MOST_WHOLE_BYTES;
+        let is_whole = !whole.ends_with('…');
+        let whole = if has_room && is_whole {
+            whole
+        } else {
+            String::new()
+        };
+        let bytes = whole.len();
+        // One that is not in the table any more has no room.
+        let is_there = (self.records.values()).any(|one| one.number == record.number);
+        if is_there && record.whole.set(whole.into()).is_ok() {
+            self.whole_bytes += bytes;
+        }
     }
 
     fn evict(&mut self) {
@@ -379,11 +485,16 @@ impl Table {
         }
         let (_, &mut most, _) = usages.select_nth_unstable(place);
         let before = self.records.len();
+        let mut freed = 0;
         self.records.retain(|_, record| {
             let used = usage(record);
             record.usage.store(used.0 / 2, Ordering::Relaxed);
+            if used <= most {
+                freed += record.whole.get().map_or(0, |whole| whole.len());
+            }
             used > most
         });
+        self.whole_bytes -= freed;
         self.evicted += (before - self.records.len()) as u64;
     }
 
@@ -422,6 +533,39 @@ mod tests {
             execute_micros: micros,
             ..Run::default()
         }
+    }
+
+    #[test]
+    fn whole_texts_are_kept_where_they_are_wanted_and_bounded() {
+        let mut table = Table::new(200);
+        let scope = table.scope("shop", "web");
+        let cut = table.of(scope, 0, || new("SELECT a, …")).expect("kept");
+        assert!(!cut.wants_whole(), "it is quick");
+        for _ in 0..3 {
+            cut.note(run(5000), Ticks(1));
+        }
+        assert!(cut.wants_whole());
+        let whole = format!("SELECT a{} FROM t WHERE b = $1", ", a".repeat(4000));
+        table.keep_whole(&cut, whole.clone());
+        assert!(!cut.wants_whole() && **cut.sql() == *whole);
+        let shown = cut.shown().normalised;
+        assert!(
+            shown.len() < MOST_SHOWN + 10 && shown.ends_with("WHERE b = $1"),
+            "{shown}"
+        );
+        let short = table.of(scope, 1, || new("SELECT 1")).expect("kept");
+        short.repeat();
+        assert!(!short.wants_whole(), "nothing is missing");
+        for number in 2..200 {
+            let record = table.of(scope, number, || new("SELECT …")).expect("kept");
+            record.repeat();
+            assert!(record.wants_whole());
+            table.keep_whole(&record, whole.clone());
+            assert!(!record.wants_whole(), "it is asked once");
+        }
+        assert!(table.whole_bytes <= MOST_WHOLE_BYTES);
+        table.set_limit(0);
+        assert_eq!(table.whole_bytes, 0);
     }
 
     #[test]

@@ -12,12 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use outgrow_core::Ticks;
+use outgrow_core::serving::Sample;
 
 use super::statements::{Class, Record, Run};
 use crate::wire::backend;
 
 /// Most statements that are followed at a time on a connection; those beyond are not counted.
 const MOST_UNDER_WAY: usize = 1024;
+
+/// Of so many of them it is noted at most which routes are in flight as they begin.
+const MOST_SAMPLED: usize = 4;
 
 /// What a connection that is lent does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +213,18 @@ impl Watch {
             self.doing.transaction.store(now.0, Ordering::Relaxed);
         }
         self.doing.set(Phase::Executing, now);
+    }
+
+    /// Takes note of the routes in flight as what is under way begins, where it is time to.
+    #[inline]
+    pub(crate) fn sample(&self, now: Ticks, routes: impl Fn() -> Option<Sample>) {
+        for one in self.under_way.iter().take(MOST_SAMPLED) {
+            if one.record.is_sample_due(now)
+                && let Some(routes) = routes()
+            {
+                one.record.put_sample(&routes, now);
+            }
+        }
     }
 
     fn charge_silence(&mut self, now: Ticks) {

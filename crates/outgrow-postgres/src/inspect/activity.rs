@@ -189,7 +189,10 @@ fn note_ours(shared: &Shared, server: &Server, sessions: &mut [Session]) {
 fn client(shared: &Shared, server: &ServerSeen) -> Option<OurClient> {
     let client = shared.seen.client(server.link())?;
     let user = client.who().map(|who| who.user.to_string());
+    let (statement, told) = shared.doing(server, &client);
     Some(OurClient {
+        statement,
+        told,
         number: client.number,
         address: client.far().to_string(),
         user: user.unwrap_or_default(),

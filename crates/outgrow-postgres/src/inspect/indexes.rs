@@ -126,7 +126,7 @@ async fn examine(
     candidate: &Candidate,
     window: Duration,
 ) -> Result<Option<Finding>, Unanswered> {
-    let sql = &candidate.text.normalised;
+    let sql = &candidate.sql;
     let Some(plan) = explain::plan(server, sql).await? else {
         return Ok(None);
     };
@@ -169,8 +169,9 @@ fn candidates(shared: &Shared, database: &Arc<str>) -> Vec<Candidate> {
             }
             let candidate = Candidate {
                 text: record.shown(),
+                sql: Arc::clone(record.sql()),
                 user: Arc::clone(&record.user),
-                origin: record.origin(),
+                origin: shared.locate(record.origin(), record),
                 calls,
                 execute_micros: micros,
                 rows: record.rows.get(),
@@ -178,6 +179,10 @@ fn candidates(shared: &Shared, database: &Arc<str>) -> Vec<Candidate> {
             let known = candidates.entry(key(&candidate));
             known
                 .and_modify(|known| {
+                    if !known.is_whole() {
+                        known.sql = Arc::clone(&candidate.sql);
+                        known.text = candidate.text.clone();
+                    }
                     known.calls += candidate.calls;
                     known.execute_micros += candidate.execute_micros;
                     known.rows += candidate.rows;

@@ -186,8 +186,12 @@ impl Inspection {
         if now.since(self.explained) < plan.explain? {
             return None;
         }
+        let shared = &self.worker.shared;
         for finding in self.plans.found(now) {
-            self.worker.shared.find(finding.clone());
+            let mut finding = finding.clone();
+            // More is known meanwhile of where it comes from.
+            shared.locate_again(&mut finding);
+            shared.find(finding);
         }
         self.explained = now;
         self.plans.next(&self.worker.shared, &self.database, now)

@@ -41,8 +41,13 @@ outgrow_core::settings! {
         /// Statements after one query, each with a value of another of its rows, before that is
         /// told (N+1). Values are compared for a few queries at a time, and never kept. 0: never.
         pub repeats: u32 = 5, in 0..=1000;
+        /// Whether it is told which HTTP requests statements are part of (`GET /orders/{id}`), by
+        /// what the edge has in flight at the instance that a client is. Comments of statements
+        /// that say a route (sqlcommenter) count more.
+        pub requests: bool = true;
         /// Statements, told apart without their values, of which each worker keeps what they cost,
-        /// at most 2 KiB each; the least used make room. 0: nothing is known of statements.
+        /// at most 4 KiB each, and 1 MiB for the whole texts of the long ones; the least used make
+        /// room. 0: nothing is known of statements.
         pub statements: u32 = 1000, in 0..=100_000;
     }
 }

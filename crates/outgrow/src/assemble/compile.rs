@@ -14,6 +14,7 @@ use outgrow_edge::router::Routers;
 use outgrow_edge::settings::{
     ListenerSettings, Protocol, RouteSettings, RouteTimeouts, ServiceName,
 };
+use outgrow_edge::shapes::Shapes;
 use outgrow_edge::split::Split;
 use outgrow_edge::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
@@ -64,6 +65,7 @@ pub(super) fn plan(
     cookie_secret: &[u8; 32],
     floors: &Floors,
 ) -> Plan {
+    let shapes = floors.shapes(config, shared.loads.len());
     let floors = floors.plan(config, cookie_secret);
     let routers = Routers::compile(config.route.values());
     let routes = config
@@ -76,12 +78,19 @@ pub(super) fn plan(
                 config,
                 registry,
                 shared,
-                (cookie_secret, floors.as_ref()),
+                (cookie_secret, floors.as_ref(), shapes.as_ref()),
             ))
         })
         .collect();
     Plan { routers, routes }
 }
+
+/// What is the same for all routes: a secret, what is told of users' writes, the shapes of requests.
+type OfAll<'a> = (
+    &'a [u8; 32],
+    Option<&'a Arc<FloorPlan>>,
+    Option<&'a Arc<Shapes>>,
+);
 
 fn route_plan(
     name: &str,
@@ -89,7 +98,7 @@ fn route_plan(
     config: &Config,
     registry: &Registry,
     shared: &Shared,
-    (cookie_secret, floors): (&[u8; 32], Option<&Arc<FloorPlan>>),
+    (cookie_secret, floors, shapes): OfAll<'_>,
 ) -> RoutePlan {
     let workers = shared.loads.len();
     let backend = |service: &ServiceName, own: &RouteTimeouts| {
@@ -101,6 +110,7 @@ fn route_plan(
         });
         let mut picking = picking.unwrap_or_default();
         picking.floors = floors.cloned();
+        picking.shapes = shapes.cloned();
         Some(Backend::new(service, timeouts, picking, workers))
     };
     RoutePlan {

@@ -314,6 +314,7 @@ impl Control {
             workers: shared.loads.len(),
             secret: self.parts.cookie_secret,
             follows_requests: floors::follow_requests(&self.parts.config),
+            tells_requests: floors::tell_requests(&self.parts.config),
         };
         let config = &self.parts.config;
         let tier = &mut self.postgres;

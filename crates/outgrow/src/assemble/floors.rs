@@ -1,5 +1,6 @@
-//! Joins the edge and the Postgres tier for reads that see what users wrote: what instances serve,
-//! where primaries are, who the clients of the pool are.
+//! Joins the edge and the Postgres tier, for reads that see what users wrote and for statements that
+//! are told with their requests: what instances serve, where primaries are, who the clients of the
+//! pool are.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,12 +10,13 @@ use outgrow_core::Ticks;
 use outgrow_core::serving::{Position, Positions, Servings, Store};
 use outgrow_edge::floors::{self, FloorPlan};
 use outgrow_edge::settings::RouteSettings;
+use outgrow_edge::shapes::Shapes;
 use outgrow_postgres::Shared;
 use outgrow_postgres::settings::{PostgresSettings, ReadsFrom, ReadsYourWrites};
 use outgrow_upstream::Registry;
 
 use super::instances::Instances;
-use super::sources::Sources;
+use super::sources::{LONG_PAUSE, PAUSE, Sources};
 use crate::config::Config;
 
 /// What outlives reloads.
@@ -23,6 +25,7 @@ pub(super) struct Floors {
     pub(super) servings: Arc<Servings>,
     pub(super) sources: Arc<Sources>,
     primaries: Arc<Primaries>,
+    shapes: OnceLock<Arc<Shapes>>,
 }
 
 /// The Postgres tier, once there is one: the edge is configured before.
@@ -49,6 +52,7 @@ impl Default for Floors {
             sources: Sources::new(Arc::clone(&servings)),
             servings,
             primaries: Arc::default(),
+            shapes: OnceLock::new(),
         }
     }
 }
@@ -62,18 +66,28 @@ impl Floors {
         }
     }
 
-    /// Takes over which instances there are, where reads follow requests.
+    /// Takes over which instances there are, where reads follow requests or it is told which
+    /// requests statements are part of.
     pub(super) fn learn(&self, config: &Config, instances: &Instances, registry: &Registry) {
+        let follows = follow_requests(config);
         if let Some(settings) = config.postgres.as_ref()
-            && follow_requests(config)
+            && (follows || tell_requests(config))
         {
+            let pause = if follows { PAUSE } else { LONG_PAUSE };
             let believes_names = settings.replicas.application_names;
             let routes = config.route.values();
             // Several routes to one service are no matter.
             let services = routes.flat_map(services_of);
             let services = services.filter_map(|name| registry.service(name));
-            self.sources.learn(instances, services, believes_names);
+            let terms = (believes_names, pause);
+            self.sources.learn(instances, services, terms);
         }
+    }
+
+    /// The shapes of requests, where it is told which ones statements are part of.
+    pub(super) fn shapes(&self, config: &Config, workers: usize) -> Option<Arc<Shapes>> {
+        let shapes = || Shapes::new(Arc::clone(&self.servings), workers);
+        tell_requests(config).then(|| Arc::clone(self.shapes.get_or_init(shapes)))
     }
 
     /// The edge's part, where reads follow requests. `secret` is one that outlives data processes.
@@ -103,17 +117,26 @@ impl Floors {
     }
 }
 
+/// Whether it is told which HTTP requests statements are part of: where requests are sent on, unless
+/// it is not wanted.
+pub(super) fn tell_requests(config: &Config) -> bool {
+    let settings = config.postgres.as_ref();
+    let is_wanted = |settings: &PostgresSettings| {
+        settings.diagnosis.requests && settings.diagnosis.statements > 0
+    };
+    settings.is_some_and(is_wanted) && sends_on(config)
+}
+
+fn sends_on(config: &Config) -> bool {
+    let mut routes = config.route.values();
+    routes.any(|route| services_of(route).count() > 0)
+}
+
 /// Whether reads follow HTTP requests: as it is written, or else when requests are sent on at all.
 pub(super) fn follow_requests(config: &Config) -> bool {
-    let has_routes = || {
-        config
-            .route
-            .values()
-            .any(|route| services_of(route).count() > 0)
-    };
     let follows = |settings: &PostgresSettings| match settings.replicas.reads_your_writes {
         Some(of) => of == ReadsYourWrites::Request,
-        None => has_routes(),
+        None => sends_on(config),
     };
     let settings = config.postgres.as_ref();
     let settings = settings.filter(|settings| settings.reads == ReadsFrom::Replicas);

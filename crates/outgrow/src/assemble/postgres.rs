@@ -70,6 +70,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) secret: [u8; 32],
     /// Whether reads follow HTTP requests.
     pub(super) follows_requests: bool,
+    /// Whether it is known which requests instances have in flight, for the diagnosis.
+    pub(super) tells_requests: bool,
 }
 
 impl Tier {
@@ -201,6 +203,7 @@ fn plan(
             system_users: files.system_users,
             login_settings: ServerSettings::new(around.secret),
             tls: encryptions.clients.clone(),
+            tells_requests: around.tells_requests,
             ..house(settings, around.follows_requests)
         }),
     }

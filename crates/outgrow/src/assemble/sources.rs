@@ -22,8 +22,10 @@ use super::instances::Instances;
 const MOST_PENDING: usize = 16 * 1024;
 /// How long it is waited for others that come at the same time.
 const GATHER: Duration = Duration::from_millis(2);
-/// Between two looks at all processes.
-const PAUSE: Duration = Duration::from_millis(25);
+/// Between two looks at all processes where reads wait for what is found.
+pub(super) const PAUSE: Duration = Duration::from_millis(25);
+/// And where only the diagnosis does: an application may connect anew for each request.
+pub(super) const LONG_PAUSE: Duration = Duration::from_millis(500);
 /// After how long those who are not known are looked for again although nothing has changed: twice
 /// as long each time, from the last who came. A server may have connected before it listens.
 const AGAIN: std::ops::RangeInclusive<Duration> =
@@ -46,6 +48,7 @@ struct Known {
 struct State {
     known: Arc<Vec<Known>>,
     believes_names: bool,
+    pause: Duration,
     pending: Vec<Arc<Origin>>,
     /// Those who were placed by an address, or nowhere.
     doubtful: Vec<Weak<Origin>>,
@@ -112,7 +115,7 @@ impl Sources {
         self: &Arc<Self>,
         instances: &Instances,
         services: impl Iterator<Item = Arc<Service>>,
-        believes_names: bool,
+        (believes_names, pause): (bool, Duration),
     ) {
         if !self.lock().has_thread {
             self.start();
@@ -134,6 +137,7 @@ impl Sources {
         known.sort_by(|one, other| (one.identity, &one.name).cmp(&(other.identity, &other.name)));
         known.dedup();
         let mut state = self.lock();
+        state.pause = pause;
         if *state.known == known && state.believes_names == believes_names {
             return;
         }
@@ -157,8 +161,9 @@ impl Sources {
             own.wait();
             thread::sleep(GATHER);
             own.look();
+            let pause = own.lock().pause;
             drop(own);
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
         }
     }
 

@@ -17,6 +17,8 @@ use super::{complain, print};
 
 /// The longest text of a statement in a table, in characters.
 const MOST_TEXT: usize = 100;
+/// And of its routes.
+const MOST_ROUTE: usize = 40;
 
 /// What `outgrow postgres` takes.
 #[derive(Debug, Subcommand)]
@@ -143,8 +145,12 @@ fn findings_text(findings: &[&Value]) -> String {
         }
         let origin = &one["origin"];
         let known = |key: &str| origin[key].as_str().map(|name| format!("{key} {name}"));
-        let keys = ["route", "action", "application", "client", "trace"];
-        let from: Vec<String> = keys.into_iter().filter_map(known).collect();
+        let keys = ["action", "application", "client", "trace"];
+        let route = route(origin).map(|route| format!("route {route}"));
+        let from: Vec<String> = route
+            .into_iter()
+            .chain(keys.into_iter().filter_map(known))
+            .collect();
         if !from.is_empty() {
             let _ = writeln!(out, "  from {}", from.join(", "));
         }
@@ -154,6 +160,19 @@ fn findings_text(findings: &[&Value]) -> String {
         let _ = writeln!(out, "  => {}", text(&one["remedy"]));
     }
     out
+}
+
+/// The route of where something comes from; or those of which it is one, or all of which it is.
+fn route(origin: &Value) -> Option<String> {
+    if let Some(route) = origin["route"].as_str() {
+        return Some(route.to_owned());
+    }
+    let routes: Vec<String> = list(origin, "routes").map(text).collect();
+    let all = (!routes.is_empty()).then(|| routes.join(", "))?;
+    Some(match origin["route_by"].as_str() {
+        Some("one_of") => format!("one of {all}"),
+        _ => all,
+    })
 }
 
 fn ago(millis: &Value) -> String {
@@ -214,15 +233,12 @@ fn statements_table(statements: &[&Value], told: &Value) -> String {
         "MAX",
         "WAIT",
         "IDLE",
+        "ROUTE",
         "STATEMENT",
     ])];
     for one in statements {
         let calls = one["calls"].as_u64().unwrap_or_default().max(1);
         let execute = one["execute_us"].as_u64().unwrap_or_default();
-        let mut sql: String = text(&one["text"]).chars().take(MOST_TEXT).collect();
-        if sql.len() < text(&one["text"]).len() {
-            sql.push('…');
-        }
         rows.push(vec![
             text(&one["fingerprint"]),
             text(&one["database"]),
@@ -236,7 +252,11 @@ fn statements_table(statements: &[&Value], told: &Value) -> String {
             time(one["max_us"].as_u64().unwrap_or_default()),
             time(one["wait_us"].as_u64().unwrap_or_default()),
             time(one["idle_in_transaction_us"].as_u64().unwrap_or_default()),
-            sql,
+            short(
+                &route(&one["origin"]).unwrap_or_else(|| "-".to_owned()),
+                MOST_ROUTE,
+            ),
+            short(&text(&one["text"]), MOST_TEXT),
         ]);
     }
     let mut out = String::new();
@@ -248,6 +268,15 @@ fn statements_table(statements: &[&Value], told: &Value) -> String {
         text(&told["evicted"])
     );
     out
+}
+
+/// The start of a text.
+fn short(text: &str, most: usize) -> String {
+    let mut start: String = text.chars().take(most).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    start
 }
 
 /// Microseconds for people.
@@ -293,6 +322,7 @@ WARNING: n_plus_one database shop user web, since 2min ago
                 "fingerprint": "00000000000000ab", "text": text, "database": "shop", "user": "web",
                 "calls": calls, "errors": 0, "rows": 12, "wait_us": 0, "execute_us": execute,
                 "idle_in_transaction_us": 0, "p95_us": 1500, "max_us": 2_000_000,
+                "origin": { "route": null, "routes": ["GET /a", "GET /b"], "route_by": "one_of" },
             })
         };
         let told = json!({
@@ -306,8 +336,8 @@ WARNING: n_plus_one database shop user web, since 2min ago
         assert_eq!(order(Order::Time), ["SELECT 1", "SELECT 2"]);
         assert_eq!(order(Order::Calls), ["SELECT 2", "SELECT 1"]);
         let expected = "\
-FINGERPRINT       DATABASE  USER  CALLS  ERRORS  ROWS  EXECUTE  MEAN   P95    MAX   WAIT  IDLE  STATEMENT
-00000000000000ab  shop      web   4      0       12    4.0ms    1.0ms  1.5ms  2.0s  -     -     SELECT 1
+FINGERPRINT       DATABASE  USER  CALLS  ERRORS  ROWS  EXECUTE  MEAN   P95    MAX   WAIT  IDLE  ROUTE                  STATEMENT
+00000000000000ab  shop      web   4      0       12    4.0ms    1.0ms  1.5ms  2.0s  -     -     one of GET /a, GET /b  SELECT 1
 
 2 statements are known, 0 made room for others
 ";

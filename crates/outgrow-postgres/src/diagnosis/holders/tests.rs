@@ -71,7 +71,10 @@ fn pinned(pin: Pin) -> Holder {
 
 /// The statement that is named, and words that are in the verdict or the remedy.
 fn check(pool: &PoolUse, holders: &[Holder], expected: Option<(Option<&str>, &[&str])>) {
-    let found = exhaustion(pool, holders, &Thresholds::default());
+    let mut reasons = Reasons::default();
+    // Want of connections is told when it lasts.
+    exhaustion(pool, holders, &mut reasons, &Thresholds::default());
+    let found = exhaustion(pool, holders, &mut reasons, &Thresholds::default());
     let Some((statement, words)) = expected else {
         assert_eq!(found, None);
         return;
@@ -166,8 +169,31 @@ fn who_does_not_wait_for_long_is_no_finding() {
         pool_wait: Duration::ZERO,
         ..Thresholds::default()
     };
-    assert_eq!(exhaustion(&pool(), &holders, &off), None);
-    assert_eq!(exhaustion(&pool(), &[], &Thresholds::default()), None);
+    let reasons = &mut Reasons::default();
+    assert_eq!(exhaustion(&pool(), &holders, reasons, &off), None);
+    let limits = Thresholds::default();
+    assert_eq!(exhaustion(&pool(), &[], reasons, &limits), None);
+}
+
+#[test]
+fn what_is_held_for_moments_is_not_taken_for_want_of_connections() {
+    let limits = Thresholds::default();
+    let mut reasons = Reasons::default();
+    let mut told = |holders: &[Holder]| {
+        let found = exhaustion(&pool(), holders, &mut reasons, &limits)?;
+        Some(found.statement.map(|text| text.normalised.to_string()))
+    };
+    let (busy, silent) = (busy("SELECT 1"), silent_for(SECOND, "UPDATE"));
+    let pay = Some(Some("UPDATE".to_owned()));
+    // A single look at short statements is a moment.
+    assert_eq!(told(&[busy.clone(), busy.clone()]), None);
+    assert_eq!(told(&[silent.clone(), silent.clone()]), pay);
+    assert_eq!(told(&[busy.clone(), busy.clone()]), None);
+    assert_eq!(told(&[busy.clone(), silent.clone()]), pay);
+    for _ in 0..10 {
+        told(&[busy.clone(), busy.clone()]);
+    }
+    assert_eq!(told(&[busy.clone(), busy]), Some(None), "it lasts");
 }
 
 #[test]
@@ -208,5 +234,12 @@ fn times_are_for_people() {
     check(1_500_000, "1.5 s");
     check(600_000_000, "10 min");
     assert_eq!(shorten("SELECT 1"), "SELECT 1");
-    assert!(shorten(&"é".repeat(500)).ends_with("é …"));
+    let columns = "é, ".repeat(500);
+    let long = shorten(&format!("SELECT {columns} FROM t WHERE a = $1"));
+    assert!(
+        long.starts_with("SELECT é, é") && long.contains(" … "),
+        "{long}"
+    );
+    assert!(long.ends_with("FROM t WHERE a = $1"), "{long}");
+    assert!(long.chars().count() < 170);
 }

@@ -6,7 +6,7 @@ use crate::wire::read;
 /// Rows that are kept, the first ones.
 const MOST_ROWS: usize = 64;
 /// Columns of them.
-const MOST_COLUMNS: usize = 8;
+const MOST_COLUMNS: usize = 32;
 /// Statements that are followed after a result.
 pub(crate) const MOST_CHILDREN: usize = 4;
 /// Most executions of a statement that are compared.

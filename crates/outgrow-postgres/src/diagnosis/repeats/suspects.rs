@@ -3,10 +3,12 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use outgrow_core::serving::Sample as Routes;
 
 use super::MOST_FIRST;
 use super::batch::batched;
@@ -24,7 +26,9 @@ const MOST_SAMPLES: usize = 8;
 const SAMPLE_LASTS: Duration = Duration::from_secs(10);
 /// Between two samples of a pair that is not judged yet.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
-/// Between two samples of one that is known for N+1.
+/// Between two samples of one that is known for N+1, until there are [`MOST_ROUTES`].
+const MEANWHILE_EVERY: Duration = Duration::from_secs(1);
+/// And then.
 const AGAIN_EVERY: Duration = Duration::from_secs(15);
 /// Times at which the values were those of the rows, before it is told.
 const CONFIRMED: u32 = 2;
@@ -34,6 +38,19 @@ const UNMET: u32 = 5;
 const REFUTED: u32 = 4;
 /// How long that is, and how long a pair is kept that does not come again.
 const KEPT: Duration = Duration::from_secs(600);
+
+/// Times at which it was confirmed of which it is known what was in flight.
+const MOST_ROUTES: usize = 16;
+
+/// What is found, and what tells to which requests it belongs.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) finding: Finding,
+    /// The routes that were in flight from the first query to the repeated ones.
+    pub(crate) routes: Vec<Routes>,
+    /// The first query and the one for each row.
+    pub(crate) records: [Arc<Record>; 2],
+}
 
 /// Two queries of which the second may be executed for each row of the first.
 #[derive(Debug)]
@@ -46,6 +63,8 @@ struct Pair {
     used: Ticks,
     /// Calls of both when it was suspected first.
     calls: [u64; 2],
+    /// The routes that were in flight all the while, at the times at which it was confirmed.
+    routes: VecDeque<Routes>,
 }
 
 /// A sample that a client has; out of date when another one took its place.
@@ -58,6 +77,7 @@ pub(crate) struct Ticket {
 #[derive(Debug)]
 struct Slot {
     number: u32,
+    began: Ticks,
     until: Ticks,
     sample: Sample,
 }
@@ -99,6 +119,7 @@ impl Suspects {
                 sampled: None,
                 used: now,
                 calls: [parent.calls.get(), child.calls.get()],
+                routes: VecDeque::new(),
                 parent,
                 child: Arc::clone(child),
             });
@@ -130,7 +151,10 @@ impl Suspects {
             let every = match pair {
                 Pair {
                     confirmed, refuted, ..
-                } if *confirmed >= CONFIRMED && confirmed > refuted => AGAIN_EVERY,
+                } if *confirmed >= CONFIRMED && confirmed > refuted => match pair.routes.len() {
+                    few if few < MOST_ROUTES => MEANWHILE_EVERY,
+                    _ => AGAIN_EVERY,
+                },
                 Pair { refuted, .. } if *refuted >= REFUTED => KEPT,
                 _ => SAMPLE_EVERY,
             };
@@ -153,6 +177,7 @@ impl Suspects {
         self.last = self.last.wrapping_add(1);
         self.slots[place] = Some(Slot {
             number: self.last,
+            began: now,
             until: now + SAMPLE_LASTS,
             sample: Sample::new(parent, children.into_iter()),
         });
@@ -197,14 +222,17 @@ impl Suspects {
     }
 
     /// A statement is executed after a sampled result. Gives what is wrong, once it is certain.
+    /// `routes` tells the routes of requests that have been in flight since then.
     pub(crate) fn execute(
         &mut self,
         ticket: Ticket,
-        child: u64,
-        values: [Hashes; MOST_VALUES],
+        (child, values): (u64, [Hashes; MOST_VALUES]),
         repeats: u32,
         now: Ticks,
-    ) -> Option<Finding> {
+        routes: impl FnOnce(Ticks) -> Option<Routes>,
+    ) -> Option<Found> {
+        let slot = self.slots.get(usize::from(ticket.slot))?.as_ref()?;
+        let began = slot.began;
         let sample = self.sample(ticket)?;
         let parent = sample.parent;
         let judged = sample.execute(child, values, repeats);
@@ -220,12 +248,21 @@ impl Suspects {
             Judged::Met(met) => {
                 let pair = self.judge(parent, child, true)?;
                 pair.used = now;
-                let is_certain = pair.confirmed >= CONFIRMED && pair.confirmed >= 4 * pair.refuted;
-                if is_certain {
-                    finding(pair, &met)
-                } else {
-                    None
+                if pair.routes.len() == MOST_ROUTES {
+                    pair.routes.pop_front();
                 }
+                pair.routes.extend(routes(began));
+                // Its text is to be rewritten.
+                pair.child.repeat();
+                let is_certain = pair.confirmed >= CONFIRMED && pair.confirmed >= 4 * pair.refuted;
+                if !is_certain {
+                    return None;
+                }
+                Some(Found {
+                    finding: finding(pair, &met)?,
+                    routes: pair.routes.iter().copied().collect(),
+                    records: [Arc::clone(&pair.parent), Arc::clone(&pair.child)],
+                })
             }
         }
     }
@@ -234,7 +271,7 @@ impl Suspects {
 fn finding(pair: &Pair, met: &Met) -> Option<Finding> {
     let (parent, child) = (pair.parent.state(), pair.child.state());
     let number = met.value + 1;
-    let batch = batched(&child.text.normalised, number)?;
+    let batch = batched(pair.child.sql(), number)?;
     let [first, each] = [&parent, &child];
     let since = [
         first.calls - pair.calls[0].min(first.calls),

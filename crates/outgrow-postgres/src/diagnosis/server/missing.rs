@@ -22,6 +22,8 @@ const MOST_SHOWN: usize = 200;
 pub struct Candidate {
     /// It.
     pub text: Text,
+    /// Its text as it is explained: cut where the whole one is not known.
+    pub sql: Arc<str>,
     /// Its user on the server.
     pub user: Arc<str>,
     /// Where it comes from.
@@ -47,7 +49,7 @@ impl Candidate {
 
     /// Whether its text is there as a whole.
     pub fn is_whole(&self) -> bool {
-        !self.text.normalised.ends_with('…')
+        !self.sql.ends_with('…')
     }
 }
 
@@ -216,11 +218,13 @@ mod tests {
     use super::*;
 
     fn candidate(calls: u64, millis: u64) -> Candidate {
+        let sql: Arc<str> = "SELECT * FROM orders WHERE customer_id = $1".into();
         Candidate {
             text: Text {
                 fingerprint: 7,
-                normalised: "SELECT * FROM orders WHERE customer_id = $1".into(),
+                normalised: Arc::clone(&sql),
             },
+            sql,
             user: "app".into(),
             origin: None,
             calls,
@@ -269,7 +273,7 @@ mod tests {
         check(100, 200_000, true);
         let mut cut = candidate(100, 20);
         assert!(cut.is_whole());
-        cut.text.normalised = "SELECT a, …".into();
+        cut.sql = "SELECT a, …".into();
         assert!(!cut.is_whole());
     }
 

@@ -59,6 +59,10 @@ pub struct OurClient {
     pub user: String,
     /// What its application calls itself.
     pub application: String,
+    /// The statement that it executes, or executed last, as we know it.
+    pub statement: Option<Text>,
+    /// Where in the application its transaction comes from.
+    pub told: Origin,
 }
 
 /// A lock that a session has or waits for.
@@ -86,6 +90,10 @@ impl Session {
 
     /// Its last statement without values; none where it cannot be seen.
     pub fn shown(&self) -> Option<Text> {
+        let ours = self.client.as_ref();
+        if let Some(statement) = ours.and_then(|client| client.statement.as_ref()) {
+            return Some(statement.clone());
+        }
         let text = self.text.trim();
         if text.is_empty() || text == HIDDEN {
             return None;
@@ -140,7 +148,7 @@ impl Session {
         Origin {
             application: named(application),
             client: named(address),
-            ..Origin::default()
+            ..client.map(|client| client.told.clone()).unwrap_or_default()
         }
     }
 }

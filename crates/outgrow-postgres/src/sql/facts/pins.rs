@@ -35,21 +35,21 @@ pub enum Pin {
     Unread,
 }
 
-/// All reasons, in the order of their bits.
-const ALL: [Pin; 10] = [
-    Pin::Temporary,
-    Pin::HoldCursor,
-    Pin::AdvisoryLock,
-    Pin::Load,
-    Pin::Setting,
-    Pin::Prepared,
-    Pin::Listening,
-    Pin::Seed,
-    Pin::Dblink,
-    Pin::Unread,
-];
-
 impl Pin {
+    /// All reasons, in the order of their bits.
+    pub const ALL: [Self; 10] = [
+        Self::Temporary,
+        Self::HoldCursor,
+        Self::AdvisoryLock,
+        Self::Load,
+        Self::Setting,
+        Self::Prepared,
+        Self::Listening,
+        Self::Seed,
+        Self::Dblink,
+        Self::Unread,
+    ];
+
     /// What it is called in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -159,7 +159,7 @@ impl Pins {
 
     /// One after the other.
     pub fn iter(self) -> impl Iterator<Item = Pin> {
-        ALL.into_iter().filter(move |&pin| self.contains(pin))
+        Pin::ALL.into_iter().filter(move |&pin| self.contains(pin))
     }
 }
 

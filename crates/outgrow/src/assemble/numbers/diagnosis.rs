@@ -5,16 +5,18 @@ use outgrow_core::Ticks;
 use outgrow_core::metrics::names;
 use outgrow_postgres::Shared;
 use outgrow_postgres::diagnosis::statements::StatementState;
-use outgrow_postgres::diagnosis::{Kind, Noted, Origin, Text};
+use outgrow_postgres::diagnosis::{Kind, Noted, Origin, Requests, Text};
 use serde_json::{Value, json};
 
 use super::Numbers;
 
+/// Findings that are metrics of their own.
+const MOST_FINDINGS: usize = 64;
 /// Statements that `/state` shows: the costliest.
 const MOST_STATEMENTS: usize = 100;
 
-/// How many findings of each kind hold. No statement is a label: there is no bound on them that a
-/// store of metrics would like.
+/// How many findings of each kind hold, and those that matter most. No other statement is a label:
+/// there is no bound on them that a store of metrics would like.
 pub(super) fn families(shared: &Shared) -> Vec<MetricFamily> {
     let number = |kind: Kind| {
         let count = shared.findings_of(kind) as u64;
@@ -26,6 +28,7 @@ pub(super) fn families(shared: &Shared) -> Vec<MetricFamily> {
     let help = "Findings of the diagnosis that hold at present.";
     vec![
         MetricFamily::gauge(names::POSTGRES_FINDINGS, help, numbers),
+        holding(shared),
         MetricFamily::gauge(
             names::POSTGRES_STATEMENTS,
             "Statements of which it is known what they cost.",
@@ -37,6 +40,31 @@ pub(super) fn families(shared: &Shared) -> Vec<MetricFamily> {
             one(statements.evicted),
         ),
     ]
+}
+
+/// The findings that hold, what matters most first, with their statements by fingerprint.
+fn holding(shared: &Shared) -> MetricFamily {
+    let now = shared.clock.now();
+    let noted = shared.findings();
+    let holding = noted.iter().filter(|one| one.holds(now));
+    let one = |noted: &Noted| {
+        let finding = &noted.finding;
+        let statement = finding.statement.as_ref().map(Text::name);
+        let route = finding.origin.as_ref().and_then(route);
+        let labels = [
+            ("kind", finding.kind.as_str()),
+            ("database", &*finding.database),
+            ("fingerprint", statement.as_deref().unwrap_or_default()),
+            ("route", route.unwrap_or_default()),
+        ];
+        Sample::number(&labels, 1_u32)
+    };
+    let mut samples: Numbers = holding.map(one).take(MOST_FINDINGS).collect();
+    // Two users may have the same one.
+    samples.sort_by(|one, other| one.labels.cmp(&other.labels));
+    samples.dedup_by(|one, other| one.labels == other.labels);
+    let help = "Findings of the diagnosis that hold at present, each of them.";
+    MetricFamily::gauge(names::POSTGRES_FINDING, help, samples)
 }
 
 /// The findings for `/state`, what matters most first.
@@ -100,9 +128,26 @@ fn statement(text: &Text) -> Value {
     json!({ "fingerprint": text.name(), "text": &*text.normalised })
 }
 
+/// The route, where it is a single one that is known for certain enough.
+fn route(origin: &Origin) -> Option<&str> {
+    let requests = || origin.requests.as_ref().and_then(Requests::only);
+    origin
+        .route
+        .as_ref()
+        .or_else(requests)
+        .map(|route| &**route)
+}
+
 fn origin(origin: &Origin) -> Value {
     json!({
-        "route": origin.route.as_deref(),
+        "route": route(origin),
+        "routes": origin.requests.as_ref().map(|requests| {
+            requests.routes.iter().map(|route| &**route).collect::<Vec<_>>()
+        }),
+        "route_by": match (&origin.route, &origin.requests) {
+            (Some(_), _) => Some("comment"),
+            (None, requests) => requests.as_ref().map(|requests| requests.ground.as_str()),
+        },
         "action": origin.action.as_deref(),
         "trace": origin.trace.as_deref(),
         "application": origin.application.as_deref(),

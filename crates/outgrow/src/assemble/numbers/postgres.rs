@@ -11,6 +11,7 @@ use outgrow_postgres::numbers::Numbers as PoolNumbers;
 use outgrow_postgres::origin::Origin;
 use outgrow_postgres::retry::Reason;
 use outgrow_postgres::settings::PoolMode;
+use outgrow_postgres::sql::facts::Pin;
 use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
@@ -173,6 +174,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
         families.push(MetricFamily::histogram(name, help, samples));
     }
     families.push(retries(&pools));
+    families.push(pinned(&pools));
     let mut lags = Numbers::new();
     for server in shared.servers(now) {
         if let Some(lag) = server.lag {
@@ -254,6 +256,23 @@ fn cache_state(shared: &Shared) -> Value {
         "bytes": counts.bytes,
         "waits_for_restart": shared.results.waits_for_restart(),
     })
+}
+
+/// For how long clients kept connections, of pools where some did.
+fn pinned(pools: &[PoolState]) -> MetricFamily {
+    let mut pinned = Numbers::new();
+    for pool in pools {
+        let [database, user, _] = labels(pool);
+        for pin in Pin::ALL {
+            let micros = pool.numbers().pinned_micros[pin as usize].get();
+            if micros > 0 {
+                let labels = [database, user, ("reason", pin.as_str())];
+                pinned.push(Sample::number(&labels, micros as f64 / 1e6));
+            }
+        }
+    }
+    let help = "Time in which clients kept a connection although they were in no transaction.";
+    MetricFamily::counter(names::POSTGRES_PINNED, help, pinned)
 }
 
 /// Reads that were asked again elsewhere, of pools that have some.
@@ -354,6 +373,11 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                     .iter()
                     .map(|reason| (reason.as_str(), numbers.retries[*reason as usize].get()))
                     .filter(|(_, count)| *count > 0)
+                    .collect::<BTreeMap<_, _>>(),
+                "pinned_ms": Pin::ALL
+                    .iter()
+                    .map(|pin| (pin.as_str(), numbers.pinned_micros[*pin as usize].get() / 1000))
+                    .filter(|(_, millis)| *millis > 0)
                     .collect::<BTreeMap<_, _>>(),
                 "kept_from_replicas": numbers.kept_from_replicas.get(),
                 "reads_unplaced": numbers.reads_unplaced.get(),

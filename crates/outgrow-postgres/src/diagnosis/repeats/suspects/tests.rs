@@ -65,8 +65,10 @@ impl World {
             let mut hashes = [Hashes::default(); MOST_VALUES];
             hashes[0] = Hashes::of(value.as_bytes());
             let now = self.now;
-            let found = self.suspects.execute(ticket, child.number, hashes, 5, now);
-            self.found.extend(found);
+            let found = self
+                .suspects
+                .execute(ticket, (child.number, hashes), 5, now, |_| None);
+            self.found.extend(found.map(|found| found.finding));
         }
         self.suspects.end(ticket);
         true

@@ -1,6 +1,7 @@
 //! Chains of sessions that wait for one another.
 
 use super::*;
+use crate::diagnosis::Origin;
 use crate::diagnosis::server::session::OurClient;
 
 fn session(process: i32, blocked_by: &[i32], seconds: u64) -> Session {
@@ -108,6 +109,8 @@ fn a_row_that_an_idle_client_has_locked() {
         address: "10.0.0.1:4000".to_owned(),
         user: "app".to_owned(),
         application: "worker".to_owned(),
+        statement: None,
+        told: Origin::default(),
     });
     let locks = [
         lock(1, "relation", "AccessShareLock", true, "public.orders_pkey"),
