@@ -1,13 +1,14 @@
 //! `cargo xtask conform NAME`: public conformance suites against a fresh outgrow, and outgrow against
 //! a real Kubernetes API server.
 //!
-//! For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
+//! `diagnosis` is ours: real applications with faults. For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
 //! PgBouncer's brings its own Postgres, and those of Postgres' clients are compared with a Postgres that
 //! is asked directly. A suite's files are never part of this repository: they are a checkout that `--suite` names or that is cloned at
 //! the revision below. Deliberately not here: what our own tests say about the same (`crates/`).
 
 mod backend;
 mod checkout;
+mod diagnosis;
 mod h1spec;
 mod h2spec;
 mod kubernetes;
@@ -89,8 +90,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         .transpose()?;
     arguments.finish()?;
     let names = format!(
-        "{}, {}, {}, {}",
+        "{}, {}, {}, {}, {}",
         SUITES.map(|suite| suite.name).join(", "),
+        diagnosis::NAME,
         kubernetes::NAME,
         pgbouncer::NAME,
         postgres::SUITES.map(|suite| suite.name).join(", ")
@@ -103,6 +105,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         postgres::run(&suite, &workspace, checkout, given)?
     } else if let Some(options) = options {
         pgbouncer::run(&workspace, checkout, given, &options)?
+    } else if name == diagnosis::NAME {
+        let binary = binary::given_or_built(&workspace, given)?;
+        diagnosis::run(&workspace, &binary)?
     } else if name == kubernetes::NAME {
         let binary = binary::given_or_built(&workspace, given)?;
         kubernetes::run(&workspace, checkout, &binary)?

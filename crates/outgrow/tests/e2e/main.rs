@@ -10,6 +10,7 @@ mod boxes;
 mod checks;
 mod compared;
 mod deploy;
+mod diagnosed;
 mod discover;
 mod floors;
 mod http;
