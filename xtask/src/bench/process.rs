@@ -162,7 +162,8 @@ impl Drop for Running {
     }
 }
 
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+/// What is answered to a GET, with its head.
+pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, EXCHANGE_LIMIT)?;
     stream.set_read_timeout(Some(EXCHANGE_LIMIT))?;
     write!(

@@ -203,7 +203,7 @@ impl Client {
 }
 
 /// An environment with all of Python's packages.
-fn python(folder: &Path) -> anyhow::Result<String> {
+pub(super) fn python(folder: &Path) -> anyhow::Result<String> {
     let environment = folder.join("python");
     let python = environment.join("bin/python");
     let note = environment.join("installed");
@@ -228,7 +228,7 @@ fn python(folder: &Path) -> anyhow::Result<String> {
     Ok(python.to_string_lossy().into_owned())
 }
 
-fn node(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn node(folder: &Path) -> anyhow::Result<()> {
     if command::find("npm").is_none() {
         setup::install_debian(&["nodejs", "npm"])?;
     }

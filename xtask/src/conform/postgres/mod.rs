@@ -7,6 +7,7 @@ mod clients;
 mod debian;
 mod libpq_pipeline;
 mod pgproto;
+mod pinning;
 mod regress;
 
 use std::fs;
@@ -32,7 +33,7 @@ pub(super) struct Suite {
 }
 
 /// All of them.
-pub(super) const SUITES: [Suite; 4] = [
+pub(super) const SUITES: [Suite; 5] = [
     Suite {
         name: "libpq-pipeline",
         connections: POOL,
@@ -47,6 +48,12 @@ pub(super) const SUITES: [Suite; 4] = [
         name: "postgres-clients",
         connections: POOL,
         run: clients::run,
+    },
+    Suite {
+        name: "postgres-pinning",
+        // Of each of its databases.
+        connections: pinning::POOL / pinning::LOADS.len(),
+        run: pinning::run,
     },
     Suite {
         name: "postgres-regress",
@@ -81,6 +88,8 @@ pub(super) struct Pair {
     running: Running,
     /// Where clients of outgrow connect.
     pub(super) pooled: SocketAddr,
+    /// Where its metrics are.
+    admin: SocketAddr,
     server: Server,
     _folder: Folder,
 }
@@ -124,6 +133,7 @@ endpoints = ["{}"]
         Ok(Self {
             running,
             pooled,
+            admin,
             server,
             _folder: folder,
         })
