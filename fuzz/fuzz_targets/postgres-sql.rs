@@ -71,7 +71,13 @@ fn known_by_another(text: &[u8], lexing: Lexing) {
         for text in [first, second] {
             let known = cache.know(text, lexing, &CATALOGUE);
             let (facts, verdict) = examine(text, lexing, &CATALOGUE);
-            assert_eq!((known.facts, known.verdict), (facts, verdict));
+            assert_eq!(known.facts, facts);
+            // The token may be in capitals in one and not in the other.
+            let told = |verdict: Verdict| {
+                let cause = verdict.finding().map(|finding| finding.cause);
+                (std::mem::discriminant(&verdict), cause)
+            };
+            assert_eq!(told(known.verdict), told(verdict));
             assert_eq!(known.fingerprint, fingerprint(text, lexing));
         }
     });

@@ -89,9 +89,19 @@ impl<'a> Prover<'a> {
         self.start = Start::Body;
     }
 
+    /// A token as it is told. What is found is kept for texts with other values, so no value is; the name
+    /// of a setting is none.
+    fn excerpt(&self, cause: Cause, step: Step) -> Excerpt {
+        if step.token.kind.is_literal() && cause != Cause::Setting {
+            Excerpt::of(b"(a value)")
+        } else {
+            Excerpt::of(step.token.of(self.text))
+        }
+    }
+
     #[cold]
     pub(super) fn writes(&mut self, cause: Cause, step: Step) {
-        let token = Excerpt::of(step.token.of(self.text));
+        let token = self.excerpt(cause, step);
         self.verdict = self
             .verdict
             .worse(Verdict::Writes(Finding { cause, token }));
@@ -99,7 +109,7 @@ impl<'a> Prover<'a> {
 
     #[cold]
     pub(super) fn unproven(&mut self, cause: Cause, step: Step) {
-        let token = Excerpt::of(step.token.of(self.text));
+        let token = self.excerpt(cause, step);
         let verdict = Verdict::Unproven(Finding { cause, token });
         self.verdict = self.verdict.worse(verdict);
     }

@@ -430,6 +430,14 @@ fn nothing_is_proven_without_a_catalogue() {
 }
 
 #[test]
+fn no_value_is_told() {
+    check_all(&[
+        ("777", "statement `(a value)`"),
+        ("'secret' 1", "statement `(a value)`"),
+    ]);
+}
+
+#[test]
 fn verdicts_tell() {
     assert!(Verdict::ReadOnly.allows_replica() && Verdict::Claimed.allows_replica());
     let verdict = prove(b"SELECT bump()", Lexing::default(), &catalogue(""));
