@@ -257,7 +257,9 @@ impl Machine {
         // What the box before this one has begun must be seen first.
         let patience = terms.after + RETRY;
         let is_new = self.leads.is_some_and(|at| now.since(at) < patience);
-        if is_new || self.silent(now) < terms.after {
+        // What came to nothing is told already.
+        let is_early = now < self.retry_at;
+        if is_new || is_early || self.silent(now) < terms.after {
             return Vec::new();
         }
         if let Err(problem) = self.may_begin(now, terms, sight, &known) {
@@ -311,10 +313,6 @@ impl Machine {
                 why,
                 format!("find out why it flaps, or {ask}"),
             ));
-        }
-        if now < self.retry_at {
-            // What came to nothing is told already.
-            return Err(self.problem.clone().unwrap_or_default());
         }
         let moment = Moment {
             now,

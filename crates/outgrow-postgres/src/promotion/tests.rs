@@ -521,3 +521,24 @@ fn a_primary_that_nobody_asks_any_more_is_told() {
         course.problem()
     );
 }
+
+#[test]
+fn what_came_to_nothing_is_tried_again_later_and_told_in_words() {
+    let mut course = Course::new(Terms {
+        after: SECOND,
+        ..terms()
+    });
+    course.step();
+    course.kill("a");
+    assert_eq!(course.wait(5), fence("a"));
+    course.work = Work::Done(Err("exit status: 1".to_owned()));
+    assert!(course.step().is_empty());
+    // It answers for a moment, and is gone again.
+    course.down.clear();
+    assert!(course.wait(2).is_empty());
+    assert_eq!(course.problem(), "", "it is well");
+    course.down.push("a");
+    assert!(course.wait(5).is_empty(), "too early");
+    assert_eq!(course.wait(10), fence("a"));
+    assert!(course.lines.iter().all(|line| !line.starts_with(';')));
+}
