@@ -160,6 +160,8 @@ pub mod names {
     pub const POSTGRES_GIVEN_UP: &str = "outgrow_postgres_server_connections_given_up_total";
     /// Clients of Postgres that have not logged in yet.
     pub const POSTGRES_NEWCOMERS: &str = "outgrow_postgres_clients_logging_in";
+    /// Clients of Postgres that the process before this one offered in an upgrade.
+    pub const POSTGRES_HANDED_OVER: &str = "outgrow_postgres_clients_handed_over_total";
     /// Logins to Postgres that failed, were slowed down or refused for it, or took too long.
     pub const POSTGRES_LOGINS_HELD: &str = "outgrow_postgres_logins_held_total";
     /// Time in which clients of Postgres kept a connection outside of transactions.

@@ -5,6 +5,7 @@
 //! connection it is ([`ProxyHeader`]).
 
 pub mod listen;
+pub mod passage;
 pub mod proxy_header;
 pub mod stream;
 mod ticker;
@@ -13,6 +14,7 @@ pub mod wheel;
 pub mod workers;
 
 pub use listen::Socket;
+pub use passage::{Packet, Passage};
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};
 pub use stream::Stream;
 pub use transport::Transport;

@@ -1,6 +1,7 @@
 //! A byte stream over TCP or a Unix socket, with the poll functions that the engines use.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -82,6 +83,15 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -135,6 +145,27 @@ pub enum Detached {
 }
 
 impl Detached {
+    /// A connected stream that another process has passed on.
+    ///
+    /// # Errors
+    /// It is none: of another family or kind, or not connected any more.
+    pub fn passed_on(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(descriptor);
+        if socket.r#type()? != socket2::Type::STREAM || socket.is_listener()? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let near = socket.local_addr()?;
+        socket.peer_addr()?;
+        socket.set_nonblocking(true)?;
+        if near.is_unix() {
+            return Ok(Self::Unix(OwnedFd::from(socket).into()));
+        }
+        match near.as_socket() {
+            Some(_) => Ok(Self::Tcp(OwnedFd::from(socket).into())),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     /// Registers the stream with the runtime of the calling thread.
     pub fn attach(self) -> io::Result<Stream> {
         Ok(match self {

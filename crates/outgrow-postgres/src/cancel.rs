@@ -111,6 +111,27 @@ impl Cancellable {
     }
 }
 
+/// A client that cancel requests find, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    client: Arc<Cancellable>,
+    cancels: Arc<Cancels>,
+}
+
+impl std::ops::Deref for Registered {
+    type Target = Cancellable;
+
+    fn deref(&self) -> &Cancellable {
+        &self.client
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.cancels.remove(self.client.key);
+    }
+}
+
 /// All clients by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Cancels(Mutex<HashMap<Key, Weak<Cancellable>>>);
@@ -118,7 +139,7 @@ pub(crate) struct Cancels(Mutex<HashMap<Key, Weak<Cancellable>>>);
 impl Cancels {
     /// A new client, of the process that its peers know by the number `peer`; 0: it has none.
     /// `is_long`: it takes a longer secret than earlier versions of the protocol have.
-    pub(crate) fn add(self: &Arc<Self>, peer: u16, is_long: bool) -> Arc<Cancellable> {
+    pub(crate) fn add(self: &Arc<Self>, peer: u16, is_long: bool) -> Registered {
         let more = is_long.then(|| {
             let mut more = Box::new([0; MORE_BYTES]);
             system_bytes(&mut *more);
@@ -140,18 +161,44 @@ impl Cancels {
             if clients.contains_key(&key) {
                 continue;
             }
-            let client = Arc::new(Cancellable {
-                key,
-                more,
-                target: Mutex::default(),
-            });
-            clients.insert(key, Arc::downgrade(&client));
-            return client;
+            return self.register(&mut clients, key, more);
         }
     }
 
-    /// Forgets a client.
-    pub(crate) fn remove(&self, key: Key) {
+    /// A client that has its key from another process; none when that is no key, or somebody else's
+    /// here.
+    pub(crate) fn adopt(self: &Arc<Self>, process: u32, secret: &[u8]) -> Option<Registered> {
+        let (secret, more) = secret.split_first_chunk::<4>()?;
+        let more = match more.len() {
+            0 => None,
+            _ => Some(Box::new(more.try_into().ok()?)),
+        };
+        let secret = u32::from_be_bytes(*secret);
+        let key = Key { process, secret };
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = !clients.contains_key(&key);
+        is_free.then(|| self.register(&mut clients, key, more))
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        clients: &mut HashMap<Key, Weak<Cancellable>>,
+        key: Key,
+        more: Option<Box<[u8; MORE_BYTES]>>,
+    ) -> Registered {
+        let client = Arc::new(Cancellable {
+            key,
+            more,
+            target: Mutex::default(),
+        });
+        clients.insert(key, Arc::downgrade(&client));
+        Registered {
+            client,
+            cancels: Arc::clone(self),
+        }
+    }
+
+    fn remove(&self, key: Key) {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         clients.remove(&key);
     }
@@ -200,6 +247,27 @@ mod tests {
             judge(3, 1, b"longer secret"),
             Judgement::Own(b"longer secret".to_vec())
         );
+    }
+
+    #[test]
+    fn a_key_is_taken_along_to_another_process() {
+        let (before, after) = (Arc::new(Cancels::default()), Arc::new(Cancels::default()));
+        for is_long in [false, true] {
+            let client = before.add(0, is_long);
+            let (process, secret) = (client.key.process, client.secret());
+            let adopted = after.adopt(process, &secret).expect("it is free");
+            assert_eq!(
+                (adopted.key, adopted.secret()),
+                (client.key, secret.clone())
+            );
+            assert!(after.find(process, &secret).is_some());
+            assert!(after.adopt(process, &secret).is_none(), "it is taken");
+            drop(adopted);
+            assert!(after.find(process, &secret).is_none(), "it is gone");
+        }
+        for length in [0, 3, 5, 31, 33] {
+            assert!(after.adopt(1, &vec![0; length]).is_none(), "{length}");
+        }
     }
 
     #[test]

@@ -229,9 +229,7 @@ impl Shared {
     /// Changes what becomes of clients, and tells those who wait.
     pub fn set_drain_now(&self, drain: Drain) {
         self.set_drain(drain);
-        for client in self.seen.clients() {
-            client.nudge();
-        }
+        self.nudge_all();
     }
 
     /// Takes note that a server knows a user.

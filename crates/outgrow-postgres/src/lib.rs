@@ -14,6 +14,7 @@ pub mod diagnosis;
 pub mod encryption;
 pub mod events;
 mod flow;
+pub mod handover;
 mod inspect;
 mod lease;
 mod listening;

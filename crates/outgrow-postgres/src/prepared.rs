@@ -130,6 +130,12 @@ impl OfClient {
         self.0 = None;
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        let names = self.0.iter().flat_map(|names| names.iter());
+        names.map(|(name, statement)| (&**name, statement))
+    }
+
     /// How many names there are.
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |names| names.len())

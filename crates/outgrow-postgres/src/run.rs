@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Mailboxes, Socket, Tier, Wheel, Workers};
+use outgrow_net::{Mailboxes, Passage, Socket, Tier, Wheel, Workers};
 
 use crate::client::{self, Moved, Slot};
+use crate::handover;
 use crate::shared::{Drain, Shared};
 use crate::worker::Worker;
 
@@ -73,6 +74,32 @@ impl Postgres {
     pub async fn drain(&self) {
         self.shared.set_drain(Drain::Gently);
         self.workers.stop_listening().await;
+    }
+
+    /// There is a next process, at the other end of a passage: clients are handed to it once this
+    /// process drains. To be called within a runtime that stays for as long.
+    ///
+    /// # Errors
+    /// It is no passage.
+    pub fn meet_successor(&self, end: OwnedFd) -> io::Result<()> {
+        self.meet(end, true)
+    }
+
+    /// A process that leaves is at the other end of a passage: its clients are taken over. To be
+    /// called likewise.
+    ///
+    /// # Errors
+    /// It is no passage.
+    pub fn meet_leaving(&self, end: OwnedFd) -> io::Result<()> {
+        self.meet(end, false)
+    }
+
+    fn meet(&self, end: OwnedFd, is_successor: bool) -> io::Result<()> {
+        let passage = Passage::new(end)?;
+        let mailboxes = Arc::clone(self.workers.mailboxes());
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(handover::run(shared, mailboxes, passage, is_successor));
+        Ok(())
     }
 
     /// Whether every worker works with the newest plan.

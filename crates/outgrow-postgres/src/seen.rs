@@ -84,6 +84,8 @@ pub struct ClientSeen {
     requested: AtomicU64,
     prepared: AtomicU32,
     is_ordered: AtomicBool,
+    /// It is offered to another process: nobody but that may speak with it meanwhile.
+    is_on_its_way: AtomicBool,
     order: Mutex<(Option<Refusal>, Option<Waker>)>,
     origin: Mutex<Option<Arc<Origin>>>,
 }
@@ -92,6 +94,19 @@ impl ClientSeen {
     /// Its end: where a proxy says that it is, if one does.
     pub fn far(&self) -> Far {
         self.proxied.get().map_or(self.far, |&far| Far::Tcp(far))
+    }
+
+    /// Where a proxy says that it is.
+    pub(crate) fn proxied(&self) -> Option<SocketAddr> {
+        self.proxied.get().copied()
+    }
+
+    /// The port in the name of its Unix socket, 0 for one without.
+    pub(crate) fn port(&self) -> u16 {
+        match self.far {
+            Far::Tcp(_) => 0,
+            Far::Unix { port, .. } => port,
+        }
     }
 
     pub(crate) fn set_proxied(&self, far: SocketAddr) {
@@ -187,6 +202,11 @@ impl ClientSeen {
         }
     }
 
+    /// Whether it is offered to another process: then it can be sent away only when that is over.
+    pub(crate) fn set_on_its_way(&self, is_on_its_way: bool) {
+        self.is_on_its_way.store(is_on_its_way, Ordering::Release);
+    }
+
     /// Lets it look whether something concerns it.
     pub(crate) fn nudge(&self) {
         if let Some(waker) = &lock(&self.order).1 {
@@ -202,7 +222,8 @@ impl ClientSeen {
     /// What it is told on leaving, once it is to leave.
     #[inline]
     pub(crate) fn ordered_away(&self) -> Option<Refusal> {
-        if !self.is_ordered.load(Ordering::Acquire) {
+        let is_ordered = self.is_ordered.load(Ordering::Acquire);
+        if !is_ordered || self.is_on_its_way.load(Ordering::Acquire) {
             return None;
         }
         lock(&self.order).0.clone()
@@ -409,13 +430,23 @@ pub(crate) struct ClientEntry {
 impl ClientEntry {
     /// A client that came.
     pub(crate) fn new(shared: &Arc<Shared>, far: Far, near: Option<SocketAddr>) -> Self {
+        Self::since(shared, far, near, WallTime::now())
+    }
+
+    /// The same of one that came at this time, to another process.
+    pub(crate) fn since(
+        shared: &Arc<Shared>,
+        far: Far,
+        near: Option<SocketAddr>,
+        connected: WallTime,
+    ) -> Self {
         let now = shared.clock.now();
         let seen = Arc::new(ClientSeen {
             number: shared.next_number(),
             far,
             proxied: OnceLock::new(),
             near,
-            connected: WallTime::now(),
+            connected,
             since: now,
             who: OnceLock::new(),
             tls: OnceLock::new(),
@@ -425,6 +456,7 @@ impl ClientEntry {
             requested: AtomicU64::new(now.0),
             prepared: AtomicU32::new(0),
             is_ordered: AtomicBool::new(false),
+            is_on_its_way: AtomicBool::new(false),
             order: Mutex::default(),
             origin: Mutex::default(),
         });

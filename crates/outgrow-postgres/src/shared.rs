@@ -16,6 +16,7 @@ use crate::cancel::Cancels;
 use crate::console::Console;
 use crate::diagnosis::{Finding, Findings, Noted, Severity};
 use crate::events::{Level, Outlet, Topic};
+use crate::handover::Handover;
 use crate::inspect::Inspections;
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
@@ -42,6 +43,8 @@ pub struct Shared {
     /// Clients of each worker.
     pub(crate) loads: Box<[AtomicUsize]>,
     pub(crate) cancels: Arc<Cancels>,
+    /// Clients that come from other processes and go to them.
+    pub(crate) handover: Handover,
     pub(crate) budgets: Budgets,
     pub(crate) seats: Seats,
     /// Clients that have not logged in yet.
@@ -101,6 +104,7 @@ impl Shared {
             ledger,
             loads: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             cancels: Arc::default(),
+            handover: Handover::default(),
             budgets: Budgets::default(),
             seats: Seats::default(),
             newcomers: Arc::default(),

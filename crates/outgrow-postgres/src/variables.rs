@@ -107,6 +107,11 @@ impl Variables {
         true
     }
 
+    /// Whether every setting has a value.
+    pub fn are_complete(&self) -> bool {
+        self.values.iter().all(Option::is_some)
+    }
+
     /// Takes the values of `defaults` where there are none.
     pub fn fill(&mut self, defaults: &Self) {
         for (own, default) in self.values.iter_mut().zip(&defaults.values) {

@@ -254,8 +254,11 @@ impl Keeper {
         self.log.info(&format!(
             "data process {generation} serves (pid {pid}, after {took} ms)"
         ));
-        if self.data[index].role == Role::Candidate {
-            self.promote(generation, keeper_state);
+        match self.data[index].role {
+            Role::Candidate => self.promote(generation, keeper_state),
+            // In place of one that died, to which others were handing clients.
+            Role::Active => self.introduce(generation),
+            Role::Draining => {}
         }
         if self.data.iter().any(|data| !data.in_flight.is_empty()) {
             self.tell_in_flight();

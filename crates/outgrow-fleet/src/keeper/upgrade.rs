@@ -2,6 +2,7 @@
 //! the same sockets. Only when it serves does the old one drain; if it never
 //! does, nothing has changed. Then the keeper becomes the new binary itself.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::data::Role;
 use super::run::Keeper;
 use super::stop::Stage;
 use crate::moment::Moment;
+use crate::protocol::channel;
 use crate::protocol::{DrainReason, KEEPER_STATE_VERSION, KeeperMessage};
 
 /// How long everything said may take to be read before the keeper becomes the
@@ -51,6 +53,8 @@ impl Keeper {
         // Its own end comes first, in order.
         let limit = self.facts.limits.upgrade_drain + self.options.drain_margin;
         let until = Moment::now().after(limit);
+        // Before it drains: it is to know to whom it may hand its clients.
+        self.introduce(generation);
         for index in 0..self.data.len() {
             let data = &mut self.data[index];
             if data.role == Role::Active {
@@ -84,6 +88,34 @@ impl Keeper {
                  replaced at the next restart",
             );
             self.data_program = Some(program);
+        }
+    }
+
+    /// Gives the one that serves and each that drains, or is about to, a way to each other.
+    pub(super) fn introduce(&mut self, generation: u64) {
+        for index in 0..self.data.len() {
+            let data = &self.data[index];
+            let leaves = match data.role {
+                Role::Draining => true,
+                Role::Active => data.generation != generation,
+                Role::Candidate => false,
+            };
+            if !leaves || !data.ready || !data.channel.is_open() {
+                continue;
+            }
+            let (one, other) = match channel::pair() {
+                Ok(pair) => pair,
+                Err(error) => {
+                    self.log.warn(&format!(
+                        "data processes cannot be introduced to each other: {error}"
+                    ));
+                    return;
+                }
+            };
+            self.tell(index, &KeeperMessage::Successor {}, &[one.as_fd()]);
+            if let Some(index) = self.index(generation) {
+                self.tell(index, &KeeperMessage::Predecessor {}, &[other.as_fd()]);
+            }
         }
     }
 

@@ -233,6 +233,14 @@ pub enum KeeperMessage {
         /// Any JSON.
         value: serde_json::Value,
     },
+    /// For a data process that drains, or is about to, after an upgrade: the
+    /// one that serves now is at the other end of the attached socket pair
+    /// (`SOCK_SEQPACKET`). What they say to each other is their business.
+    /// Again whenever another one serves.
+    Successor {},
+    /// For the one that serves: one that drains after an upgrade is at the
+    /// other end of the attached socket pair.
+    Predecessor {},
     /// SIGHUP: read the configuration again.
     Reload {},
     /// Finish what is in flight, take nothing new, then exit.

@@ -76,7 +76,7 @@ async fn enter(worker: &Arc<Worker>) -> Newcomer {
 }
 
 /// Where both ends of a connection are.
-fn ends(stream: &Stream, port: u16) -> (Far, Option<SocketAddr>) {
+pub(super) fn ends(stream: &Stream, port: u16) -> (Far, Option<SocketAddr>) {
     match stream {
         Stream::Tcp(stream) => {
             let far = stream.peer_addr();
@@ -91,7 +91,7 @@ fn ends(stream: &Stream, port: u16) -> (Far, Option<SocketAddr>) {
     }
 }
 
-fn unix_user(stream: &Stream) -> Option<u32> {
+pub(super) fn unix_user(stream: &Stream) -> Option<u32> {
     let Stream::Unix(stream) = stream else {
         return None;
     };
@@ -136,5 +136,6 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
         moved.identity,
         socket,
         moved.input,
+        moved.carried,
     )));
 }

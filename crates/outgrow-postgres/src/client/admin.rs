@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use outgrow_net::Transport;
 
 use super::login::Login;
-use crate::cancel::Cancellable;
+use crate::cancel::Registered;
 use crate::console::{Answer, Console, Reply};
 use crate::pgbouncer::console::{Command, Request, Role, answer};
 use crate::problem::{PROTOCOL, Refusal};
@@ -23,13 +23,11 @@ struct Session<'l> {
     login: &'l mut Login,
     console: Arc<dyn Console>,
     role: Role,
-    cancel: Arc<Cancellable>,
+    cancel: Registered,
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        let cancels = &self.login.worker.shared.cancels;
-        cancels.remove(self.cancel.key);
         self.console.left(self.login.entry.seen.number);
     }
 }

@@ -10,6 +10,7 @@ use outgrow_core::serving::{Demand, Position, Store, Written};
 use super::Client;
 use crate::diagnosis::watch::Watch;
 use crate::diagnosis::{self, Finding, Kind as FindingKind, Severity};
+use crate::handover::state::Floor;
 use crate::origin::{Origin, Place};
 use crate::plan::{PoolPlan, ReadsPlan};
 use crate::sql::facts::Kind;
@@ -36,6 +37,20 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    /// What is to be known of it in another process, whose clock is another one.
+    pub(super) fn floor(&self) -> Option<Floor> {
+        let own = self.own?;
+        Some(match own.position {
+            Some(Position { timeline, lsn }) => Floor::At { timeline, lsn },
+            None => Floor::Unknown,
+        })
+    }
+
+    /// It was written elsewhere.
+    pub(super) fn restore(&mut self, written: Written) {
+        self.own = Some(written);
+    }
+
     /// Whether what is under way is proven to only read, although the primary executes it.
     pub(super) fn only_reads(&self) -> bool {
         self.only_reads
@@ -75,7 +90,7 @@ impl Client {
         }
     }
 
-    fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Store {
         Store::of(self.pool.plan().database.service.name())
     }
 
@@ -102,6 +117,20 @@ impl Client {
         };
         self.writes.own = Some(written);
         if let Some(origin) = self.writes.origin.as_ref().filter(|_| self.writes.counts) {
+            self.worker.shared.instances.note_write(origin, written);
+        }
+    }
+
+    /// Whatever its instance has written up to now, in a process before this one, over this or other
+    /// connections: its reads are to hold it.
+    pub(super) fn note_elsewhere(&mut self, now: Ticks) {
+        if let Some(origin) = &self.writes.origin {
+            let written = Written {
+                store: self.store(),
+                ended: now,
+                began: now,
+                position: None,
+            };
             self.worker.shared.instances.note_write(origin, written);
         }
     }

@@ -258,7 +258,7 @@ impl Client {
     }
 
     /// What is to be known of a text that is prepared.
-    fn find(&self, text: &[u8]) -> Found {
+    pub(super) fn find(&self, text: &[u8]) -> Found {
         let known = self.worker.know(text, self.lexing);
         Found {
             effect: self.effect(text, &known.facts),

@@ -142,6 +142,10 @@ impl Client {
             if self.worker.shared.drain() == Drain::NoMore {
                 return Poll::Ready(Err(Some(shutting_down())));
             }
+            // It is as well served by the next process, which has more connections to lend.
+            if is_logged_in && self.departs_now() {
+                return Poll::Ready(Err(None));
+            }
             let now = self.worker.now();
             if self.timer.poll(cx, now).is_ready() {
                 if deadline <= now {

@@ -17,6 +17,7 @@ use crate::pgbouncer::console::Role;
 use crate::plan::{DatabasePlan, Manner, Plan};
 use crate::problem::{AUTHORIZATION, CANNOT_CONNECT, NO_DATABASE, PROTOCOL, Refusal, TOO_MANY};
 use crate::seen::{ClientEntry, Who};
+use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
@@ -110,6 +111,7 @@ pub(super) async fn run(
                 database: draft.database,
                 user: draft.user,
                 minor: draft.minor,
+                is_replicating: draft.replication.is_some(),
                 replication: draft.replication,
                 variables: draft.variables,
                 credential: draft.credential,
@@ -130,6 +132,7 @@ pub(super) async fn run(
                 identity: Box::new(identity),
                 bytes,
                 input: login.input,
+                carried: None,
             });
             accept::hand_on(&worker, to, moved);
             return;
@@ -333,7 +336,7 @@ impl Login {
                 }
                 Opening::Gss => self.send(b"N").await?,
                 Opening::Cancel { process, secret } => {
-                    let cancel = crate::client::serve::cancel(&self.worker, process, &secret);
+                    let cancel = super::cancel::cancel(&self.worker.shared, process, &secret);
                     if cancel.await.is_err() {
                         self.entry.reason = Some("cancel_wait_timeout".into());
                     }
@@ -390,7 +393,7 @@ impl Login {
     }
 
     /// What limits the clients that there may be, and what one is told that is one too many.
-    fn client_limits(
+    pub(super) fn client_limits(
         plan: &Plan,
         database: &str,
         database_limit: u32,
@@ -435,13 +438,20 @@ impl Login {
         database_limit: u32,
         user: &str,
     ) -> Result<Vec<Share>, Refusal> {
-        let budgets = &self.worker.shared.budgets;
         let wanted = Self::client_limits(plan, database, database_limit, user, self.peer);
-        let mut shares = Vec::new();
-        for (what, limit, message) in wanted {
-            let share = budgets.of(what).take(limit);
-            shares.push(share.ok_or_else(|| Refusal::new(TOO_MANY, message))?);
-        }
-        Ok(shares)
+        take_shares(&self.worker.shared, wanted)
     }
+}
+
+/// Takes one of each, or none.
+pub(super) fn take_shares(
+    shared: &Shared,
+    wanted: impl Iterator<Item = (Of, u32, &'static str)>,
+) -> Result<Vec<Share>, Refusal> {
+    let mut shares = Vec::new();
+    for (what, limit, message) in wanted {
+        let share = shared.budgets.of(what).take(limit);
+        shares.push(share.ok_or_else(|| Refusal::new(TOO_MANY, message))?);
+    }
+    Ok(shares)
 }

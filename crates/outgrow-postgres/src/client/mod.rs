@@ -2,7 +2,10 @@
 
 mod accept;
 mod admin;
+pub(crate) mod arrive;
 mod cached;
+mod cancel;
+mod depart;
 mod encrypt;
 mod floor;
 mod hear;
@@ -36,7 +39,9 @@ use outgrow_tls::TlsStream;
 
 pub use accept::{ListenerPlan, Slot};
 pub(crate) use accept::{receive, run};
+pub(crate) use arrive::NotTaken;
 pub(crate) use cached::{Ttl, Writes};
+pub(crate) use cancel::cancel_here;
 pub(crate) use session::Settings;
 
 use listen::Listening;
@@ -48,7 +53,7 @@ use watch::Watched;
 use crate::answers::Effect;
 use crate::ask::Ask;
 use crate::budget::Share;
-use crate::cancel::Cancellable;
+use crate::cancel::Registered;
 use crate::flow::Flow;
 use crate::login::Credential;
 use crate::plan::Times;
@@ -116,6 +121,8 @@ pub(crate) struct Identity {
     pub(crate) variables: Variables,
     /// For replication: what the server is told at the start of a connection of its own.
     pub(crate) replication: Option<Vec<(String, String)>>,
+    /// Whether it is for that.
+    pub(crate) is_replicating: bool,
     /// What it proved with, which servers may be logged in to with.
     pub(crate) credential: Credential,
     #[expect(dead_code, reason = "held for as long as it counts")]
@@ -150,6 +157,8 @@ pub(crate) struct MovedClient {
     pub(crate) bytes: Bytes,
     /// What it sent already.
     pub(crate) input: Vec<u8>,
+    /// What it brings along from another process, where it was logged in.
+    pub(crate) carried: Option<Box<arrive::Carried>>,
 }
 
 /// A client that is served.
@@ -187,16 +196,17 @@ pub(crate) struct Client {
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,
     /// Its statements, for what they cost.
     watched: Watched,
-    pub(crate) cancel: Arc<Cancellable>,
+    pub(crate) cancel: Registered,
     pub(crate) timer: Timer,
     /// Times that its user has of its own.
     times: Times,
+    /// It is about to leave for another process.
+    departs: bool,
     pub(crate) identity: Box<Identity>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.worker.shared.cancels.remove(self.cancel.key);
         self.pool.count_client(false, self.worker.now());
     }
 }

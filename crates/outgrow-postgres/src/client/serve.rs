@@ -7,20 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_core::settings::Address;
-use outgrow_net::{Stream, Timer, Transport};
-use tokio::time::error::Elapsed;
+use outgrow_net::{Timer, Transport};
 
+use super::arrive::Carried;
 use super::floor::Writes;
-use super::judge::{Judged, is_amid_message};
+use super::judge::Judged;
 use super::relay::{End, Relay};
 use super::route::Route;
 use super::session::Session;
 use super::unnamed::Unnamed;
 use super::watch::Watched;
 use super::{Client, Identity, login};
-use crate::cancel::{self, Judgement};
-use crate::events::{Level, Topic};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
 use crate::plan::PoolPlan;
@@ -29,9 +26,7 @@ use crate::prepared::OfClient;
 use crate::problem::{CONNECTION, IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
 use crate::server::Server;
-use crate::server::encrypt;
 use crate::settings::PoolMode;
-use crate::shared::Drain;
 use crate::socket::Socket;
 use crate::sql::Lexing;
 use crate::variables::Welcome;
@@ -47,6 +42,7 @@ pub(super) async fn run(
     mut identity: Box<Identity>,
     mut socket: Socket,
     input: Vec<u8>,
+    carried: Option<Box<Carried>>,
 ) {
     let plan = worker.shared.plan.load();
     let database = plan.database(&identity.database);
@@ -68,11 +64,18 @@ pub(super) async fn run(
         return;
     }
     let variables = identity.variables.clone();
+    let (cancel, carried) = match carried {
+        Some(carried) => {
+            let Carried { cancel, session } = *carried;
+            (cancel, Some(session))
+        }
+        None => {
+            let is_long = identity.minor >= 2;
+            (worker.shared.cancels.add(plan.house.peer, is_long), None)
+        }
+    };
     let mut client = Client {
-        cancel: worker
-            .shared
-            .cancels
-            .add(plan.house.peer, identity.minor >= 2),
+        cancel,
         timer: Timer::new(&worker.wheel),
         watched: Watched::new(&worker, &pool),
         pool,
@@ -96,13 +99,18 @@ pub(super) async fn run(
             .map(|user| user.times)
             .unwrap_or_default(),
         portals: Vec::new(),
+        departs: false,
         identity,
         worker,
     };
     drop(plan);
+    let has_arrived = carried.is_some();
+    if let Some(session) = carried {
+        client.take_up(session);
+    }
     let seen = Arc::clone(&client.identity.entry.seen);
     let end = {
-        let mut life = pin!(client.serve());
+        let mut life = pin!(client.serve(has_arrived));
         let mut has_waker = false;
         poll_fn(|cx| {
             if !has_waker {
@@ -123,39 +131,56 @@ pub(super) async fn run(
 }
 
 impl Client {
-    async fn serve(&mut self) -> Result<(), Option<Refusal>> {
+    async fn serve(&mut self, has_arrived: bool) -> Result<(), Option<Refusal>> {
         match self.identity.replication.take() {
             // In memory of its own: what few need is not kept for all.
             Some(parameters) => Box::pin(self.replicate(parameters)).await,
-            None => self.live().await,
+            None => self.live(has_arrived).await,
         }
     }
 
-    /// Everything. Ends with what the client is to be told, if anything.
-    async fn live(&mut self) -> Result<(), Option<Refusal>> {
-        let welcome = self.welcome().await?;
-        self.greet(&welcome);
-        drop(welcome);
-        self.pool.numbers.logins.add(1);
+    /// Everything. Ends with what the client is to be told, if anything. `has_arrived`: it was
+    /// greeted by another process.
+    async fn live(&mut self, has_arrived: bool) -> Result<(), Option<Refusal>> {
+        if has_arrived {
+            self.complete_variables().await?;
+        } else {
+            let welcome = self.welcome().await?;
+            self.greet(&welcome);
+            drop(welcome);
+            self.pool.numbers.logins.add(1);
+        }
         self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
         self.note_origin(&self.pool.plan());
         self.caching = self.caching();
+        if has_arrived {
+            self.note_arrival();
+        }
         loop {
-            self.idle().await?;
-            if self.caching.is_some() && self.answer_from_memory().await {
-                continue;
+            match self.serve_next().await {
+                // What it is about to say, or has said, is for the next process.
+                Err(None) if self.departs => self.depart().await?,
+                served => served?,
             }
-            let plan = self.pool.plan();
-            let replica = self.choose_replica(&plan).await;
-            let lent = self.lend_somewhere(replica.as_ref(), &plan);
-            let (lease, on_replica) = lent.await?;
-            self.relay(lease, on_replica).await?;
         }
     }
 
+    /// Waits for what the client wants, and does it.
+    async fn serve_next(&mut self) -> Result<(), Option<Refusal>> {
+        self.idle().await?;
+        if self.caching.is_some() && self.answer_from_memory().await {
+            return Ok(());
+        }
+        let plan = self.pool.plan();
+        let replica = self.choose_replica(&plan).await;
+        let lent = self.lend_somewhere(replica.as_ref(), &plan);
+        let (lease, on_replica) = lent.await?;
+        self.relay(lease, on_replica).await
+    }
+
     /// What servers of the pool report, as soon as one was reached.
-    async fn welcome(&mut self) -> Result<Arc<Welcome>, Option<Refusal>> {
+    pub(super) async fn welcome(&mut self) -> Result<Arc<Welcome>, Option<Refusal>> {
         loop {
             if let Some(welcome) = self.pool.welcome() {
                 return Ok(welcome);
@@ -215,6 +240,10 @@ impl Client {
                         Poll::Pending => break,
                     }
                 }
+                // Nobody listens to who is about to leave for another process.
+                if self.is_leaving() {
+                    break;
+                }
                 match self.judge_alone() {
                     Judged::NeedsServer if refuses_queries && self.says_query() => {
                         return Poll::Ready(Err(Some(self.no_queries())));
@@ -242,9 +271,8 @@ impl Client {
                     Poll::Pending => break,
                 }
             }
-            if self.worker.shared.drain() == Drain::Gently && !is_amid_message(&self.up) {
-                let message = "server shutting down";
-                return Poll::Ready(Err(Some(Refusal::new(SHUTDOWN, message))));
+            if let Err(end) = self.leave() {
+                return Poll::Ready(Err(end));
             }
             // Without a limit nothing needs the time.
             let is_timed = self.timer.deadline() < END_OF_TIME;
@@ -426,74 +454,4 @@ impl Client {
 /// A refusal without words, when everything was said.
 fn nothing_more() -> Refusal {
     Refusal::new(PROTOCOL, "")
-}
-
-/// Passes a cancel request on to the server that works for the client.
-///
-/// # Errors
-/// It took too long.
-pub(super) async fn cancel(
-    worker: &Arc<Worker>,
-    process: u32,
-    secret: &[u8],
-) -> Result<(), Elapsed> {
-    let house = Arc::clone(&worker.shared.plan.load().house);
-    let (process, secret) = match cancel::judge(house.peer, process, secret) {
-        Judgement::Own(secret) => (process, secret),
-        Judgement::Peer(peer, secret) => {
-            if let Some(address) = house.peers.get(&peer) {
-                let send = send_cancel(address, process, &secret);
-                tokio::time::timeout(house.cancel, send).await?;
-            } else {
-                worker.shared.say(Level::Warning, Topic::Other, &"", || {
-                    "could not find peer to forward request to".to_owned()
-                });
-            }
-            return Ok(());
-        }
-        Judgement::Lost => return Ok(()),
-    };
-    let Some(client) = worker.shared.cancels.find(process, &secret) else {
-        return Ok(());
-    };
-    let Some(target) = client.target() else {
-        return Ok(());
-    };
-    let opening = outgrow_upstream::Opening {
-        // The limit around it all is the one that counts.
-        connect: house.cancel * 2,
-        unacknowledged: Duration::ZERO,
-    };
-    let send = async {
-        let connection = outgrow_upstream::connect(&target.endpoint, opening, worker.now())
-            .await
-            .ok()?;
-        let encryption = target.encryption.as_ref();
-        let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
-        let socket = socket.await.ok()?;
-        say_cancel(socket, target.process, &target.secret).await
-    };
-    tokio::time::timeout(house.cancel, send).await.map(|_| ())
-}
-
-/// Passes a cancel request on to another process like this one.
-async fn send_cancel(address: &Address, process: u32, secret: &[u8]) -> Option<()> {
-    let stream = match address {
-        Address::Tcp { host, port } => {
-            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await;
-            Stream::Tcp(stream.ok()?)
-        }
-        Address::Unix(path) => Stream::Unix(tokio::net::UnixStream::connect(path).await.ok()?),
-    };
-    say_cancel(Socket::Plain(stream), process, secret).await
-}
-
-/// Says a cancel request, and waits until it has been dealt with: then the other side closes.
-async fn say_cancel(mut socket: Socket, process: u32, secret: &[u8]) -> Option<()> {
-    let mut out = Vec::new();
-    write::cancel(&mut out, process, secret);
-    socket.write_all(&out).await.ok()?;
-    let mut byte = [0];
-    poll_fn(|cx| socket.poll_read(cx, &mut byte)).await.ok()?;
-    Some(())
 }

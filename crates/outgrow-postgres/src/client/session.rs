@@ -51,6 +51,14 @@ impl Settings {
         names.any(|name| name == CHARACTERISTICS || name.starts_with(b"default_transaction"))
     }
 
+    /// All of them, in their order: names, and the statements that set them.
+    pub(crate) fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pairs = self.0.iter();
+        pairs
+            .map(|one| (one.name.to_vec(), one.statement.to_vec()))
+            .collect()
+    }
+
     fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let setting = self.0.iter().find(|setting| *setting.name == *name);
         setting.map(|setting| &*setting.statement)
@@ -163,6 +171,23 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether it is its settings and nothing else, so that another process can go on with it.
+    pub(crate) fn is_portable(&self) -> bool {
+        self.changes.is_empty()
+            && self.pins.is_empty()
+            && self.heard.is_empty()
+            && !self.listens_alone
+            && self.resets.is_empty()
+    }
+
+    /// Takes over the settings that it had in another process. With too many the client keeps its
+    /// connection, as with any that it sets here.
+    pub(crate) fn restore(&mut self, settings: Vec<(Vec<u8>, Vec<u8>)>) {
+        for (name, statement) in settings {
+            self.settings.set(&name, Some(statement.into()));
+        }
+    }
+
     /// Whether settings that are followed were reset since they were asked for last.
     #[inline]
     pub(crate) fn has_resets(&self) -> bool {

@@ -32,6 +32,21 @@ pub(super) struct Unnamed {
 }
 
 impl Unnamed {
+    /// Its text and the types of its parameters, as far as that is kept.
+    pub(super) fn text(&self) -> Option<(&[u8], &[u8])> {
+        let text = self.text.as_ref()?;
+        Some((&text.query, &text.types))
+    }
+
+    /// It was prepared elsewhere.
+    pub(super) fn restore(&mut self, query: &[u8], types: &[u8]) {
+        self.renew();
+        self.text = Some(Box::new(Text {
+            query: query.into(),
+            types: types.into(),
+        }));
+    }
+
     /// Another one, or none any more.
     fn renew(&mut self) {
         self.number += 1;

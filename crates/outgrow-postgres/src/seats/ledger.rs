@@ -259,9 +259,12 @@ impl Ledger {
         self.of(holder)
     }
 
-    /// This process leaves: it never has more than now, which another one is told.
-    pub(super) fn shrink(&mut self) -> u32 {
-        let most = self.leaving.unwrap_or(UNLIMITED).min(self.used);
+    /// This process leaves: it never has more than now, which another one is told. With
+    /// `has_clients` it keeps one, where there are several, for clients that it still has.
+    pub(super) fn shrink(&mut self, has_clients: bool) -> u32 {
+        let keeps_one = has_clients && self.limit_in_service() > 1;
+        let kept = self.used.max(u32::from(keeps_one));
+        let most = self.leaving.unwrap_or(UNLIMITED).min(kept);
         self.leaving = Some(most);
         most
     }

@@ -96,11 +96,11 @@ impl Seats {
     }
 
     /// This process leaves: what it has now, by address, and never more from now on.
-    pub(crate) fn shrink(&self) -> BTreeMap<String, u32> {
+    pub(crate) fn shrink(&self, has_clients: bool) -> BTreeMap<String, u32> {
         let all = self.all().into_iter();
         all.map(|(address, seating)| {
             let mut ledger = seating.lock();
-            let most = ledger.shrink();
+            let most = ledger.shrink(has_clients);
             seating.settle(ledger);
             (address, most)
         })
@@ -145,7 +145,7 @@ impl Shared {
         for pool in self.pools() {
             pool.close_idle("another process serves");
         }
-        self.seats.shrink()
+        self.seats.shrink(self.clients() > 0)
     }
 
     /// How the connections to each server are used.

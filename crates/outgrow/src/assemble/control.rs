@@ -137,6 +137,8 @@ pub(super) struct Control {
     /// Addresses that a reload waits for, and those that could not be bound.
     binding: BTreeMap<String, Option<Result<Vec<OwnedFd>, String>>>,
     drain: Option<Draining>,
+    /// What became of its Postgres clients since.
+    handed_over: drain::HandedOver,
 }
 
 /// Why an instance is not ready, as far as can be seen.
@@ -224,6 +226,7 @@ impl Control {
             upgrading: Vec::new(),
             binding: BTreeMap::new(),
             drain: None,
+            handed_over: drain::HandedOver::default(),
         };
         if let Err(message) = control.serve().await {
             let _ = control.sender.send(&DataMessage::Fatal { message }).await;
@@ -361,6 +364,9 @@ impl Control {
                         // The keeper was killed: its shims end the instances, and nobody would
                         // look after this process.
                         log::warn("the keeper is gone: ending");
+                        if let Some(shared) = self.postgres.shared() {
+                            shared.end_handover();
+                        }
                         self.leave_boxes().await;
                         self.postgres.drain().await;
                         self.parts.edge.drain(Drain::Now).await;
@@ -383,6 +389,11 @@ impl Control {
             }
             self.step().await;
             if self.is_drained() {
+                let now = self.parts.edge.shared.clock.now();
+                self.step_handover(now, true);
+                if let Some(shared) = self.postgres.shared() {
+                    shared.finish_handover().await;
+                }
                 self.view.finish_serving().await;
                 let _ = self.sender.send(&DataMessage::Drained {}).await;
                 self.end().await;
@@ -419,6 +430,8 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::Successor {} => self.postgres.meet(descriptors, true),
+            KeeperMessage::Predecessor {} => self.postgres.meet(descriptors, false),
             KeeperMessage::Kept { key, value } => {
                 self.overlap.hear(&key, value.clone());
                 self.leader.hear(&key, value);

@@ -3,6 +3,7 @@
 mod boxes;
 mod diagnosis;
 pub(super) mod failovers;
+mod handover;
 mod logins;
 pub(super) mod postgres;
 pub(super) mod promotions;

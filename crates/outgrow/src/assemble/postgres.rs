@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use outgrow_core::settings::Name;
@@ -149,6 +150,24 @@ impl Tier {
     pub(super) async fn drain(&self) {
         if let Some(running) = &self.running {
             running.drain().await;
+        }
+    }
+
+    /// Another data process is at the other end of a passage: the next one, or one that drains.
+    /// Where there is no tier, the other one sees its end.
+    pub(super) fn meet(&self, descriptors: Vec<OwnedFd>, is_successor: bool) {
+        let end = descriptors.into_iter().next();
+        let (Some(end), Some(running)) = (end, &self.running) else {
+            return;
+        };
+        let met = match is_successor {
+            true => running.meet_successor(end),
+            false => running.meet_leaving(end),
+        };
+        if let Err(error) = met {
+            log::warn(&format!(
+                "postgres: clients cannot change their data process: {error}"
+            ));
         }
     }
 

@@ -857,3 +857,53 @@ fn a_proxys_clients_are_where_it_says() {
     check(behind(at, b"", "ann"), Ok("in"));
     assert!(behind(at, &line("203.0.113.7"), "ann").is_err());
 }
+
+/// In an upgrade who has TLS is told to reconnect, since its keys are of the process that leaves;
+/// who logged in with SCRAM and no TLS goes along, with what proves it to the server.
+#[test]
+fn an_upgrade_keeps_those_without_tls() {
+    let Some(database) = database() else { return };
+    let authority = Authority::new().unwrap();
+    let own = files(&authority, "own", &authority.issue(&["localhost"]).unwrap());
+    let text = config(
+        "",
+        &(tls(&own, "") + USERS),
+        &database.address().to_string(),
+    );
+    let outgrow = start(&text);
+    let port = pooler(&outgrow).port();
+    let session = |mode: &str| {
+        let target = format!("host=localhost port={port} user=ann dbname=postgres sslmode={mode}");
+        let mut child = Command::new("psql")
+            .args(["--no-psqlrc", "--tuples-only", "--no-align", &target])
+            .env("PGPASSWORD", "apple")
+            .env("HOME", "/nonexistent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("psql is missing: apt-get install postgresql-client");
+        let input = child.stdin.as_mut().expect("it has one");
+        input.write_all(b"SELECT 'begun';\n").expect("said");
+        let mut begun = [0; 6];
+        let output = child.stdout.as_mut().expect("it has one");
+        output.read_exact(&mut begun).expect("it has begun");
+        assert_eq!(&begun, b"begun\n");
+        child
+    };
+    let (encrypted, plain) = (session("require"), session("disable"));
+    outgrow.upgrade(None).expect("another one");
+    outgrow
+        .wait_told("1 clients were handed to the next data process, 1 told to reconnect (1 tls)")
+        .expect("told");
+    let end = |mut child: std::process::Child| {
+        let input = child.stdin.as_mut().expect("it has one");
+        let _ = input.write_all(b"SELECT 'here ' || current_user;\n");
+        let output = child.wait_with_output().expect("it ends");
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    assert_eq!(end(plain), "here ann\n");
+    let told = end(encrypted);
+    assert!(told.contains("FATAL:  server shutting down"), "{told}");
+}

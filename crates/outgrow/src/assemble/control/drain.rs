@@ -5,10 +5,41 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_edge::Drain;
 use outgrow_fleet::protocol::{DataMessage, DrainReason};
+use outgrow_postgres::handover::Account;
 
 use super::super::listeners::{self, Sockets};
 use super::super::log;
 use super::{Control, Draining};
+
+/// How long nothing may have happened to clients before it is said what did.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What became of the Postgres clients of a process that leaves.
+#[derive(Debug, Default)]
+pub(super) struct HandedOver {
+    seen: Account,
+    changed: Ticks,
+    logged: Account,
+}
+
+impl HandedOver {
+    fn line(&self, left: usize) -> String {
+        let Account { given, told } = &self.seen;
+        let mut line = format!("postgres: {given} clients were handed to the next data process");
+        let reasons: Vec<String> = told
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        if !reasons.is_empty() {
+            let sum: u64 = told.values().sum();
+            line += &format!(", {sum} told to reconnect ({})", reasons.join(", "));
+        }
+        if left > 0 {
+            line += &format!(", {left} are still at work here");
+        }
+        line
+    }
+}
 
 impl Control {
     pub(super) fn begin_drain(&mut self, reason: DrainReason, now: Ticks) {
@@ -27,7 +58,12 @@ impl Control {
         }
         self.view.set_draining(true);
         match reason {
-            DrainReason::Stop => self.begin_leaving(),
+            DrainReason::Stop => {
+                if let Some(shared) = self.postgres.shared() {
+                    shared.end_handover();
+                }
+                self.begin_leaving();
+            }
             DrainReason::Upgrade => self.hand_boxes_over(),
         }
         self.drain = Some(Draining {
@@ -63,7 +99,27 @@ impl Control {
         }
     }
 
+    /// Says what became of the Postgres clients, once nothing has happened for a moment, and at the
+    /// end.
+    pub(super) fn step_handover(&mut self, now: Ticks, is_over: bool) {
+        let Some(shared) = self.postgres.shared() else {
+            return;
+        };
+        shared.step_handover(now);
+        let account = shared.handover_account();
+        let told = &mut self.handed_over;
+        if told.seen != account {
+            (told.seen, told.changed) = (account, now);
+        }
+        let is_quiet = is_over || now.since(told.changed) >= QUIET;
+        if is_quiet && told.logged != told.seen {
+            log::info(&told.line(shared.clients()));
+            told.logged = told.seen.clone();
+        }
+    }
+
     pub(super) async fn go_on_draining(&mut self, now: Ticks) {
+        self.step_handover(now, false);
         let has_left = self.has_left(now);
         let Some(drain) = &mut self.drain else { return };
         if drain.ends_at.is_some() || now < drain.stops_at || !has_left {

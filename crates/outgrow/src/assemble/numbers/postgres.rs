@@ -16,7 +16,7 @@ use outgrow_postgres::standing::Role;
 use outgrow_postgres::state::PoolState;
 use serde_json::{Value, json};
 
-use super::{Numbers, diagnosis, failovers, logins, seats};
+use super::{Numbers, diagnosis, failovers, handover, logins, seats};
 
 /// Most clients that are listed because nobody knows which instance they are.
 const MOST_UNPLACED: usize = 50;
@@ -190,6 +190,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
     families.extend(failovers::families(shared));
     families.extend(seats::families(shared));
     families.extend(logins::families(shared));
+    families.push(handover::family(shared));
     families.extend(cache_families(shared));
     families.extend(diagnosis::families(shared));
     families
@@ -412,6 +413,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
         "failovers": failovers::state(shared, now),
         "connections": seats::state(shared),
         "logins": logins::state(shared),
+        "handover": handover::state(shared),
         "unplaced": unplaced(shared),
         "cache": cache_state(shared),
         "findings": diagnosis::findings(shared, now),

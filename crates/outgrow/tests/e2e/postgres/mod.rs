@@ -12,6 +12,7 @@ mod copy;
 mod crashes;
 mod diagnosis;
 mod extended;
+mod handover;
 mod inspect;
 mod limits;
 mod listen;
