@@ -126,6 +126,13 @@ async fn obey(
             bouncer.suspend(client)?;
             answer::complete(out, "SUSPEND");
         }
+        Command::HandOver(pid) => {
+            bouncer
+                .log
+                .info(format_args!("HANDOVER {pid} command issued"));
+            bouncer.hand_over(pid)?;
+            answer::complete(out, "HANDOVER");
+        }
         Command::Shutdown(how) => return shut_down(bouncer, how, out),
         other => of_databases(bouncer, other, out).await?,
     }

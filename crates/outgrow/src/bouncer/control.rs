@@ -2,6 +2,7 @@
 //! by the main loop (signals); nothing here waits for anybody.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use super::log::Log;
 use super::map::{self, Surroundings};
 use super::stats::{self, Periods};
 use super::tls::Tls;
+use super::{process, takeover};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(super) enum Ending {
     WaitForClients,
     /// When no connection is in use.
     WaitForServers,
+    /// When the process that takes over has all clients, or they have left.
+    HandedOver,
 }
 
 /// Whether everything runs.
@@ -65,6 +69,8 @@ pub(super) struct Bouncer {
     /// What unknown users are shown is made from it.
     secret: [u8; 32],
     endings: mpsc::UnboundedSender<Ending>,
+    /// The way to the process that takes over, until it is used.
+    pub(super) successor: Mutex<Option<OwnedFd>>,
     state: Mutex<State>,
     /// Logins and orders on the console.
     logins: AtomicU64,
@@ -100,6 +106,7 @@ impl Bouncer {
             verbose: founding.verbose,
             secret,
             endings: founding.endings,
+            successor: Mutex::default(),
             state: Mutex::new(State {
                 config: founding.config,
                 ..State::default()
@@ -273,6 +280,29 @@ impl Bouncer {
     pub(super) fn end(&self, ending: Ending) {
         self.state().ending = Some(ending);
         let _ = self.endings.send(ending);
+    }
+
+    /// Has the process of this number take over the sockets and clients.
+    pub(super) fn hand_over(&self, pid: u32) -> Result<(), ConsoleError> {
+        let mut state = self.state();
+        if state.ending.is_some() {
+            return Err(ConsoleError::ShuttingDown);
+        }
+        let end = takeover::reach(&state.config.ini.settings, pid).map_err(|problem| {
+            self.log
+                .error(format_args!("process {pid} cannot take over: {problem}"));
+            ConsoleError::HandOver
+        })?;
+        state.ending = Some(Ending::HandedOver);
+        // The other one writes its own there.
+        process::forget(&state.config.ini.settings.pidfile);
+        drop(state);
+        *self
+            .successor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(end);
+        let _ = self.endings.send(Ending::HandedOver);
+        Ok(())
     }
 
     /// Counts a login to the console, or an order.

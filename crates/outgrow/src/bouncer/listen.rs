@@ -1,5 +1,6 @@
 //! The listening sockets: TCP on each address, and a Unix socket in its folder.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -19,17 +20,27 @@ pub(super) struct Sockets {
     pub(super) tcp: Vec<(String, OwnedFd)>,
     /// The Unix socket with its path.
     pub(super) unix: Option<(PathBuf, OwnedFd)>,
+    /// The way to the process that was there before, whose clients are to be taken.
+    pub(super) before: Option<OwnedFd>,
 }
 
-/// Makes all sockets that the settings want.
+/// Makes all sockets that the settings want, or takes those of `taken`, by their names.
 ///
 /// # Errors
 /// Why there is none at all, or why the Unix socket cannot be had.
-pub(super) fn bind(settings: &Settings, log: &Log) -> Result<Sockets, String> {
+pub(super) fn bind(
+    settings: &Settings,
+    taken: &mut BTreeMap<String, OwnedFd>,
+    log: &Log,
+) -> Result<Sockets, String> {
     let mut sockets = Sockets::default();
     let port = u16::try_from(settings.listen_port).unwrap_or(0);
     for address in words(&settings.listen_addr) {
         for address in addresses(address, port)? {
+            if let Some(socket) = taken.remove(&address.to_string()) {
+                sockets.tcp.push((address.to_string(), socket));
+                continue;
+            }
             match tcp(address, settings) {
                 Ok(socket) => {
                     log.info(format_args!("listening on {address}"));
@@ -42,7 +53,10 @@ pub(super) fn bind(settings: &Settings, log: &Log) -> Result<Sockets, String> {
     let folder = settings.unix_socket_dir.as_str();
     if !folder.is_empty() {
         let path = Path::new(folder).join(format!(".s.PGSQL.{port}"));
-        let socket = unix(&path, settings)?;
+        let socket = match taken.remove(&path.to_string_lossy().into_owned()) {
+            Some(socket) => socket,
+            None => unix(&path, settings)?,
+        };
         log.info(format_args!("listening on unix:{}", path.display()));
         sockets.unix = Some((path, socket));
     }

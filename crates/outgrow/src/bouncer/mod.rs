@@ -2,9 +2,9 @@
 //! signals and its log, over our Postgres tier. One process, without a keeper.
 //!
 //! Deliberately different, each for a reason: a statement that nobody prepared is an error of
-//! Postgres' own and no disconnect; with `-R` no sockets are handed over, the old process ends first
-//! (`so_reuseport` is the way without a gap); a file with an error changes nothing at all; `SUSPEND`
-//! lets what runs run to its end.
+//! Postgres' own and no disconnect; with `-R` clients change their process when they are at rest, not
+//! in the middle of a query, and connections to servers never do; a file with an error changes
+//! nothing at all; `SUSPEND` lets what runs run to its end.
 
 mod config;
 mod console;
@@ -17,6 +17,7 @@ mod process;
 mod run;
 mod show;
 mod stats;
+mod takeover;
 mod tls;
 
 use std::ffi::OsStr;
@@ -50,8 +51,9 @@ pub struct BouncerArgs {
     /// Do not log to standard error.
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// End the process that runs, over its console, and take its place. Its clients are
-    /// disconnected; with so_reuseport and SIGTERM they are not.
+    /// Take the place of the process that runs, which is asked over its Unix socket: its listening
+    /// sockets, and its clients without TLS, each as soon as it has no query or transaction under
+    /// way. It ends when the last one has left.
     #[arg(short = 'R', long)]
     reboot: bool,
     /// Become this user after the start.

@@ -1,24 +1,18 @@
-//! The process among others: its file with its number, its user, its life in the background, the
-//! process that was there before.
+//! The process among others: its file with its number, its user, its life in the background.
+//!
+//! Not here: the process that was there before (`takeover`).
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use outgrow_postgres::pgbouncer::ini::{CONSOLE, Settings};
-use outgrow_postgres::wire::write;
+use outgrow_postgres::pgbouncer::ini::Settings;
 use rustix::process::{Gid, Pid, Uid};
-
-use super::log::Log;
 
 /// Set for the process that lives on in the background.
 const BACKGROUND: &str = "OUTGROW_PGBOUNCER_BACKGROUND";
-/// How long the process that was there before may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The file with our number, for as long as we are there.
 #[derive(Debug)]
@@ -57,7 +51,15 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        forget(&self.0.to_string_lossy());
+    }
+}
+
+/// Removes the file with our number, unless it has another one's by now.
+pub(super) fn forget(path: &str) {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.trim().parse() == Ok(std::process::id()) {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -111,31 +113,4 @@ pub(super) fn become_user(name: &str) -> Result<(), String> {
     rustix::thread::set_thread_groups(&[group]).map_err(problem)?;
     rustix::thread::set_thread_gid(group).map_err(problem)?;
     rustix::thread::set_thread_uid(user).map_err(problem)
-}
-
-/// Ends the process that was there before, over its console. Its clients are disconnected: sockets
-/// are not handed over.
-pub(super) fn replace_old(settings: &Settings, log: &Log) {
-    log.warning("Online restart is deprecated, use so_reuseport instead");
-    let path =
-        Path::new(&settings.unix_socket_dir).join(format!(".s.PGSQL.{}", settings.listen_port));
-    let Ok(mut stream) = UnixStream::connect(&path) else {
-        log.info("old process not found, try to continue normally");
-        return;
-    };
-    let mut out = Vec::new();
-    write::startup(
-        &mut out,
-        [("user", CONSOLE), ("database", CONSOLE)].into_iter(),
-    );
-    write::query(&mut out, b"SHUTDOWN;");
-    let _ = stream.set_read_timeout(Some(PATIENCE));
-    let mut said = Vec::new();
-    let done = stream
-        .write_all(&out)
-        .and_then(|()| stream.read_to_end(&mut said));
-    match done {
-        Ok(_) => log.info("old process has ended; its clients were disconnected"),
-        Err(error) => log.warning(format_args!("old process does not end: {error}")),
-    }
 }

@@ -1,7 +1,7 @@
 //! The life of the process: start, main loop, end.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::{Clock, Snapshot};
@@ -19,6 +19,7 @@ use super::control::{Bouncer, Ending, Founding, Standstill};
 use super::listen::{self, Sockets};
 use super::log::Log;
 use super::process::{self, PidFile};
+use super::takeover::{self, Taken};
 
 /// How often it is looked what is due.
 const LOOK: Duration = Duration::from_millis(100);
@@ -37,10 +38,12 @@ pub(super) fn run(args: &BouncerArgs, file: &Path) -> Result<(), ()> {
     if args.daemon && process::go_to_background(&settings).map_err(fail)? {
         return Ok(());
     }
-    if args.reboot {
-        process::replace_old(&settings, &log);
-    }
-    let sockets = listen::bind(&settings, &log).map_err(fail)?;
+    let mut taken = match args.reboot {
+        true => takeover::take_over(&settings, &log),
+        false => Taken::default(),
+    };
+    let mut sockets = listen::bind(&settings, &mut taken.sockets, &log).map_err(fail)?;
+    sockets.before = taken.passage;
     let user = args.user.as_ref().or(settings.user.as_ref());
     if let Some(user) = user.filter(|user| !user.is_empty()) {
         process::become_user(user).map_err(fail)?;
@@ -100,6 +103,11 @@ async fn serve(
         orders,
     };
     life.listen(&settings, workers).await?;
+    if let Some(passage) = life.sockets.before.take()
+        && let Err(error) = life.postgres.meet_leaving(passage)
+    {
+        log.warning(format_args!("no clients are taken over: {error}"));
+    }
     log.info(format_args!("process up: {}", super::version()));
     life.live(&mut signals).await;
     control.abort();
@@ -198,14 +206,19 @@ impl Life {
                 _ = signals.user1.recv() => self.pause(),
                 _ = signals.user2.recv() => self.resume(),
                 Some(ending) = self.orders.recv() => {
-                    if ending == Ending::Immediate {
-                        return;
+                    match ending {
+                        Ending::Immediate => return,
+                        Ending::HandedOver => self.begin_to_hand_over().await,
+                        ending => self.begin_to_end(ending).await,
                     }
-                    self.begin_to_end(ending).await;
                 }
                 _ = look.tick() => {
                     if self.is_over() {
                         return;
+                    }
+                    if self.bouncer.state().ending == Some(Ending::HandedOver) {
+                        self.bouncer.shared.step_handover(self.bouncer.clock.now());
+                        self.bouncer.shared.leave_connections();
                     }
                     self.end_period();
                 }
@@ -253,6 +266,35 @@ impl Life {
         }
     }
 
+    /// Gives the sockets to the process that takes over, and every client as soon as it is at rest.
+    async fn begin_to_hand_over(&mut self) {
+        let log = Arc::clone(&self.bouncer.log);
+        let successor = self.bouncer.successor.lock();
+        let successor = successor.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(end) = successor else { return };
+        match takeover::give(end, &self.sockets).await {
+            Ok(end) => {
+                if let Err(error) = self.postgres.meet_successor(end) {
+                    log.error(format_args!("no clients are handed over: {error}"));
+                }
+            }
+            Err(error) => {
+                // It is gone, and everything is as before.
+                log.error(format_args!(
+                    "the process that was to take over is gone: {error}"
+                ));
+                self.bouncer.state().ending = None;
+                return;
+            }
+        }
+        // They are the other one's: the name of the Unix socket as well.
+        for (key, _) in self.sockets.tcp.drain(..) {
+            self.postgres.unlisten(&key).await;
+        }
+        self.sockets.unix = None;
+        self.postgres.drain().await;
+    }
+
     /// Whether what the end waited for is there.
     fn is_over(&self) -> bool {
         let bouncer = &self.bouncer;
@@ -263,6 +305,13 @@ impl Life {
             }
             Some(Ending::WaitForServers) if bouncer.shared.is_quiet(None) => {
                 bouncer.log.info("server connections dropped, exiting");
+                true
+            }
+            Some(Ending::HandedOver) if bouncer.shared.seen_clients().is_empty() => {
+                let given = bouncer.shared.handover_account().given;
+                bouncer
+                    .log
+                    .info(format_args!("{given} clients were handed over, exiting"));
                 true
             }
             Some(Ending::Immediate) => true,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use outgrow_testkit::databases::{self, Server};
 use outgrow_testkit::folder::Folder;
+use outgrow_testkit::postgres::Session;
 use outgrow_testkit::{outgrow, ports, processes, wait};
 use rustix::process::Signal;
 
@@ -297,4 +298,42 @@ fn the_interrupted_wait_for_transactions() {
     assert!(pooler.wait_exit().success());
     drop(running);
     assert!(pooler.log().contains("server connections dropped, exiting"));
+}
+
+#[test]
+fn a_new_process_takes_sockets_and_clients_over() {
+    let Some(mut pooler) = Pooler::start("") else {
+        return;
+    };
+    let open = |address| {
+        let parameters = [("user", "postgres"), ("database", "app")];
+        Session::start(address, &parameters).expect("let in")
+    };
+    let (mut idle, mut amid) = (open(pooler.address), open(pooler.address));
+    idle.query("SET application_name = 'kept'").expect("set");
+    idle.prepare("own", "SELECT 41 + $1::int")
+        .expect("prepared");
+    amid.query("BEGIN").expect("begun");
+    for round in 0..3 {
+        let mut command = Command::new(outgrow::binary().expect("the binary"));
+        command.args(["pgbouncer", "--quiet", "-R"]);
+        command.arg(pooler.folder.path().join("pgbouncer.ini"));
+        let next = command.stdin(Stdio::null()).spawn().expect("it starts");
+        let mut old = std::mem::replace(&mut pooler.child, next);
+        // Who is at rest is the new one's; who is in a transaction ends it first.
+        let rows = idle.execute("own", &[Some("1")]).expect("prepared");
+        assert_eq!(rows, [[Some("42".to_owned())]]);
+        let name = idle.value("SHOW application_name").expect("shown");
+        assert_eq!(name, "kept", "round {round}");
+        amid.query("SELECT 1").expect("it goes on");
+        amid.query("COMMIT").expect("committed");
+        let status = wait::until("the old one ends", PATIENCE, || old.try_wait().transpose());
+        assert!(status.expect("it ends").expect("it ended").success());
+        amid.query("BEGIN").expect("begun again");
+        open(pooler.address).leave().expect("it leaves");
+        pooler.order("SHOW VERSION").expect("the console answers");
+    }
+    let log = pooler.folder.path().join("log");
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(log.contains("2 clients were handed over, exiting"), "{log}");
 }

@@ -50,6 +50,9 @@ pub enum Command {
     WaitClose(Option<String>),
     /// `SHUTDOWN …`.
     Shutdown(Shutdown),
+    /// `HANDOVER pid`, no command of PgBouncer's: the process of that number takes over the sockets
+    /// and clients. What `-R` says.
+    HandOver(u32),
 }
 
 /// How to shut down.
@@ -234,7 +237,7 @@ fn plain(
         ("reload" | "suspend", _) => return Err(syntax()),
         (
             "pause" | "resume" | "disable" | "enable" | "reconnect" | "kill" | "kill_client"
-            | "wait_close",
+            | "wait_close" | "handover",
             _,
         ) if role == Role::Stats => return Err(ConsoleError::AdminNeeded),
         ("disable" | "enable", "") => return Err(ConsoleError::DatabaseRequired),
@@ -245,6 +248,7 @@ fn plain(
         ("reconnect", _) => Command::Reconnect(database(argument)),
         ("kill", _) => Command::Kill(database(argument)),
         ("wait_close", _) => Command::WaitClose(database(argument)),
+        ("handover", pid) => Command::HandOver(pid.parse().map_err(|_| syntax())?),
         ("kill_client", id) => Command::KillClient(id.parse().map_err(|_| ConsoleError::ClientId)?),
         _ => return Err(syntax()),
     };

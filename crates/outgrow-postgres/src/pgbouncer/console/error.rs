@@ -50,6 +50,9 @@ pub enum ConsoleError {
     /// The file is refused; the log says why.
     #[error("RELOAD failed, see logs for additional details")]
     Reload,
+    /// `HANDOVER` to a process that is not there; the log says more.
+    #[error("HANDOVER failed, see logs for additional details")]
+    HandOver,
     /// Parse, Bind or Execute.
     #[error("extended query protocol not supported by admin console")]
     ExtendedProtocol,
