@@ -13,6 +13,7 @@ use crate::plan::PoolPlan;
 use crate::pool::Pool;
 use crate::problem::Refusal;
 use crate::seen::ServerState;
+use crate::sequences::Values;
 use crate::server::Server;
 use crate::worker::Worker;
 
@@ -61,7 +62,7 @@ impl Lease {
         worker: &Arc<Worker>,
     ) -> Result<Self, Option<Refusal>> {
         let now = worker.now();
-        let server = match pool.try_lend(now) {
+        let server = match pool.try_lend(now, None) {
             Some(server) => server,
             None => {
                 let mut place = pool.enter(now);
@@ -143,6 +144,7 @@ impl Lease {
             if sql.to_ascii_uppercase().contains("DISCARD ALL") {
                 server.prepared.clear();
                 server.settings = Settings::default();
+                server.values = Values::default();
             }
         }
         server.is_tainted = false;

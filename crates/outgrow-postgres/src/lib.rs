@@ -35,6 +35,7 @@ pub mod retry;
 pub mod run;
 pub mod seats;
 pub mod seen;
+mod sequences;
 mod server;
 pub mod settings;
 pub mod shared;

@@ -21,6 +21,7 @@ use crate::login::Credential;
 use crate::numbers::Numbers;
 use crate::plan::{Hosts, Manner, PoolPlan};
 use crate::problem::{Refusal, SHUTDOWN};
+use crate::sequences::{Seen, Stay};
 use crate::server::Server;
 use crate::server::open::Failure;
 use crate::standing::Role;
@@ -45,6 +46,8 @@ pub(crate) struct Pool {
     pub(crate) numbers: Numbers,
     /// The connection that listens for its clients.
     pub(crate) hub: Hub,
+    /// What its clients do with sequences.
+    pub(crate) sequences: Seen,
     /// Grows when prepared statements of before may give other columns than their clients know.
     plans: AtomicU64,
     inner: Mutex<Inner>,
@@ -114,6 +117,7 @@ impl Pool {
             endpoint,
             numbers: Numbers::default(),
             hub: Hub::default(),
+            sequences: Seen::default(),
             plans: AtomicU64::new(0),
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
@@ -273,14 +277,19 @@ impl Pool {
         }
     }
 
-    /// A connection that is free now, unless others wait for one.
+    /// A connection that is free now, unless others wait for one; the one that was left with this stay,
+    /// if nobody has had it since.
     #[inline]
-    pub(crate) fn try_lend(&self, now: Ticks) -> Option<Box<Server>> {
+    pub(crate) fn try_lend(&self, now: Ticks, own: Option<Stay>) -> Option<Box<Server>> {
         let mut inner = self.lock();
         if inner.paused || inner.is_removed || !inner.line.is_empty() {
             return None;
         }
-        let server = inner.take_idle(now)?;
+        let own = own.and_then(|stay| inner.take_own(stay, now));
+        let server = match own {
+            Some(server) => server,
+            None => inner.take_idle(now)?,
+        };
         inner.lent += 1;
         Some(server)
     }

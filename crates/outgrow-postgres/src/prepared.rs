@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::answers::Effect;
 use crate::diagnosis::statements::Class;
+use crate::sequences::Uses;
 
 /// How often the table of texts is searched for those that nobody has any more: when it has grown
 /// to twice of what was left the last time, and this.
@@ -28,6 +29,8 @@ pub(crate) struct Statement {
     pub(crate) fingerprint: u64,
     /// What it is, by its keywords.
     pub(crate) class: Class,
+    /// What it has to do with sequences.
+    pub(crate) uses: Uses,
 }
 
 /// What is found out about a text that is prepared.
@@ -36,6 +39,7 @@ pub(crate) struct Found {
     pub(crate) effect: Option<Arc<Effect>>,
     pub(crate) fingerprint: u64,
     pub(crate) class: Class,
+    pub(crate) uses: Uses,
 }
 
 /// Text, types, and the definitions that it was prepared under.
@@ -80,6 +84,7 @@ impl Statements {
             effect: found.effect,
             fingerprint: found.fingerprint,
             class: found.class,
+            uses: found.uses,
         });
         table.by_text.insert(key, Arc::downgrade(&statement));
         if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {

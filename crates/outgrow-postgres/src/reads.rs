@@ -2,6 +2,7 @@
 //! what was found out about texts with it. One for each worker and database.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ impl Refused {
 pub(crate) struct Reads {
     known: Mutex<State>,
     changed: Notify,
+    /// Whether something in the database asks for what sequences gave the session last. Stays when
+    /// the catalogue is forgotten.
+    asks_sequences: AtomicBool,
     /// The database for the query cache, where there is one.
     domain: Option<Arc<Domain>>,
 }
@@ -90,6 +94,7 @@ impl Reads {
                 tables_for: None,
             }),
             changed: Notify::new(),
+            asks_sequences: AtomicBool::new(false),
             domain,
         })
     }
@@ -195,6 +200,12 @@ impl Reads {
         }
     }
 
+    /// Whether a function, a default or a view is known to ask for what sequences gave the session last.
+    #[inline]
+    pub(crate) fn ask_sequences(&self) -> bool {
+        self.asks_sequences.load(Ordering::Relaxed)
+    }
+
     fn generation(&self) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.catalogue.generation().to_owned()
@@ -222,7 +233,10 @@ async fn refresh(worker: &Arc<Worker>, pool: &Arc<Pool>, reads: &Reads) -> Resul
     let now = generation(server).await?;
     let is_new = before.is_empty() || before != now;
     if is_new {
-        reads.put(load(server).await?);
+        let catalogue = load(server).await?;
+        let asks = catalogue.asks_sequences();
+        reads.asks_sequences.store(asks, Ordering::Relaxed);
+        reads.put(catalogue);
     }
     if let Some(domain) = &reads.domain {
         refresh_tables(server, reads, domain, is_new, worker.now()).await?;

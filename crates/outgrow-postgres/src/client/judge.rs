@@ -12,6 +12,7 @@ use crate::flow::{Flow, LARGEST};
 use crate::plan::PoolPlan;
 use crate::prepared::{Found, Statement};
 use crate::problem::{NO_MEMORY, PROTOCOL, Refusal};
+use crate::sequences::Uses;
 use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::{Facts, Kind, Pin, Statements};
@@ -149,6 +150,15 @@ impl Client {
                     self.up.pass_message(header.whole());
                 }
                 frontend::FUNCTION_CALL => {
+                    if following.is_on {
+                        let Some(uses) = self.uses_of_call(header) else {
+                            self.up.want(HEADER_BYTES + 4);
+                            return Judged::Blocked;
+                        };
+                        if uses.is_some() && self.use_sequences(server, uses) {
+                            return Judged::Waits;
+                        }
+                    }
                     server.answers.push(Due::Function);
                     server.watch.end_series();
                     self.up.pass_message(header.whole());
@@ -159,7 +169,11 @@ impl Client {
                     server.answers.push(Due::CopyEnd);
                     self.up.pass_message(header.whole());
                 }
-                frontend::PARSE => self.judge_parse(server, header, following),
+                frontend::PARSE => {
+                    if self.judge_parse(server, header, following) {
+                        return Judged::Waits;
+                    }
+                }
                 frontend::BIND => {
                     if let Some(judged) = self.judge_bind(server, header, following) {
                         return judged;
@@ -188,7 +202,10 @@ impl Client {
         self.end_unnamed(server);
         let body = self.up.unread().get(HEADER_BYTES..whole);
         let text = body.and_then(|body| body.strip_suffix(b"\0"));
-        let Some(text) = text.filter(|_| is_whole) else {
+        let Some(mut text) = text.filter(|_| is_whole) else {
+            if following.is_on && self.bring_sequences(server) {
+                return true;
+            }
             // Too long to be looked at: nobody knows what the session is after it.
             server.is_tainted |= following.is_on;
             server.answers.push(Due::Query(None));
@@ -202,6 +219,16 @@ impl Client {
             return false;
         }
         let known = self.worker.know(text, self.lexing);
+        let uses = Uses::of(&known.facts);
+        if uses.is_some() && following.is_on {
+            if self.use_sequences(server, uses) {
+                return true;
+            }
+            let body = self.up.unread().get(HEADER_BYTES..whole);
+            text = body
+                .and_then(|body| body.strip_suffix(b"\0"))
+                .unwrap_or_default();
+        }
         let record = if following.watches {
             self.record_of(Watchable::new(text, &known))
         } else {
@@ -264,6 +291,7 @@ impl Client {
             effect: self.effect(text, &known.facts),
             fingerprint: known.fingerprint,
             class: Class::of(&known.facts),
+            uses: Uses::of(&known.facts),
         }
     }
 
@@ -305,27 +333,61 @@ impl Client {
         }
     }
 
-    fn judge_parse(&mut self, server: &mut Server, header: Header, following: Following<'_>) {
+    /// What a function call has to do with sequences; none while its number has not come.
+    fn uses_of_call(&self, header: Header) -> Option<Uses> {
+        let number = match header.body {
+            // The server says what is wrong with it.
+            0..4 => 0,
+            _ => {
+                let body = self.up.unread().get(HEADER_BYTES..)?;
+                u32::from_be_bytes(*body.first_chunk()?)
+            }
+        };
+        Some(Uses::of_function(number))
+    }
+
+    /// True when it has to wait.
+    fn judge_parse(
+        &mut self,
+        server: &mut Server,
+        header: Header,
+        following: Following<'_>,
+    ) -> bool {
         let whole = header.whole();
         let body = self.up.unread().get(HEADER_BYTES..whole);
-        let parsed = body.and_then(read::Parse::read);
+        let mut parsed = body.and_then(read::Parse::read);
+        let is_looked_at = following.is_on || following.watches;
+        let found = parsed
+            .filter(|parse| is_looked_at && parse.name.is_empty())
+            .map(|parse| self.find(parse.query));
+        if let Some(found) = &found
+            && found.uses.asks
+            && following.is_on
+        {
+            if self.ask_sequences(server, found.uses) {
+                return true;
+            }
+            let body = self.up.unread().get(HEADER_BYTES..whole);
+            parsed = body.and_then(read::Parse::read);
+        }
         if parsed.is_none_or(|parse| parse.name.is_empty()) {
             let next = self.up.unread().get(whole);
-            Self::note_unnamed(&mut self.unnamed_statement, parsed, next);
+            self.unnamed_statement.note(parsed, next, following.is_on);
             self.mark_unnamed(server);
         }
         match parsed {
-            Some(parse) if (following.is_on || following.watches) && parse.name.is_empty() => {
-                let found = self.find(parse.query);
-                if following.watches {
-                    let record = self.record_of(Watchable::found(parse.query, &found));
-                    self.watched.parse(record);
+            Some(parse) => {
+                if let Some(found) = found {
+                    if following.watches {
+                        let record = self.record_of(Watchable::found(parse.query, &found));
+                        self.watched.parse(record);
+                    }
+                    self.unnamed = found.effect.filter(|_| following.is_on);
+                    self.unnamed_uses = found.uses;
                 }
-                self.unnamed = found.effect.filter(|_| following.is_on);
             }
             // As with a query that is too long.
             None => server.is_tainted |= following.is_on,
-            Some(_) => {}
         }
         let followed = parsed
             .filter(|parse| following.limit > 0 && !parse.name.is_empty())
@@ -354,19 +416,22 @@ impl Client {
                 None => self.up.pass_message(whole),
             }
             server.answers.push(due);
-            return;
+            return false;
         };
         let plans = self.pool.plans();
         let find = || self.find(parse.query);
         let statements = &self.worker.statements;
         let statement = statements.of(parse.query, parse.types, plans, following.prefix, find);
-        self.pool.numbers.client_parses.add(1);
         let name: Box<[u8]> = parse.name.into();
+        if statement.uses.asks && following.is_on && self.ask_sequences(server, statement.uses) {
+            return true;
+        }
+        self.pool.numbers.client_parses.add(1);
         self.names.insert(&name, Arc::clone(&statement));
         if server.prepared.uses(&statement) {
             self.up.leave_out(whole);
             server.answers.push(Due::Local(Local::Parsed));
-            return;
+            return false;
         }
         self.make_room(server, &statement, following);
         self.pool.numbers.server_parses.add(1);
@@ -378,6 +443,7 @@ impl Client {
             statement: Some(statement),
             name: Some(name),
         });
+        false
     }
 
     /// Sees to it that the statement is prepared on the server's connection.
@@ -423,9 +489,10 @@ impl Client {
     ) -> Option<Judged> {
         let whole = header.whole();
         let unread = self.up.unread();
-        let body = &unread[HEADER_BYTES..unread.len().min(whole)];
-        let Some((portal, name, length)) = read::bind(body) else {
-            if unread.len() >= whole {
+        let mut body = &unread[HEADER_BYTES..unread.len().min(whole)];
+        let is_whole = unread.len() >= whole;
+        let Some((mut portal, mut name, length)) = read::bind(body) else {
+            if is_whole {
                 // The server says what is wrong with it.
                 server.answers.push(Due::Bind);
                 self.up.pass(whole);
@@ -444,13 +511,28 @@ impl Client {
             .cloned();
         let portal_bytes = portal.len();
         let is_unnamed = name.is_empty();
+        let uses = match &known {
+            Some(statement) => statement.uses,
+            None if is_unnamed => self.unnamed_uses,
+            None => Uses::default(),
+        };
+        if uses.is_some() && following.is_on {
+            if self.use_sequences(server, uses) {
+                return Some(Judged::Waits);
+            }
+            let unread = self.up.unread();
+            body = &unread[HEADER_BYTES..unread.len().min(whole)];
+            let Some(names) = read::bind(body) else {
+                return Some(too_large());
+            };
+            (portal, name, _) = names;
+        }
         if following.watches {
             let record = match &known {
                 Some(statement) => self.record_of(Watchable::from(&**statement)),
                 None if name.is_empty() => self.watched.unnamed(),
                 None => None,
             };
-            let is_whole = unread.len() >= whole;
             let is_sampled = record.as_ref().filter(|_| is_whole).is_some_and(|record| {
                 let seen = &self.identity.entry.seen;
                 let text = known.as_ref().map_or(&b""[..], |known| &known.query);

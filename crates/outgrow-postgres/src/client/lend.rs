@@ -16,6 +16,7 @@ use crate::plan::{Manner, PoolPlan};
 use crate::pool::Pool;
 use crate::problem::{PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::sequences::Custom;
 use crate::shared::Drain;
 use crate::wire::{frontend, write};
 
@@ -93,7 +94,8 @@ impl Client {
             return Err(Some(refusal));
         }
         self.pool.numbers.assignments.add(u64::from(is_logged_in));
-        if let Some(server) = pool.try_lend(began) {
+        let asks = pool.sequences.custom() == Custom::Afterwards;
+        if let Some(server) = pool.try_lend(began, asks.then_some(self.stay)) {
             self.pool.numbers.waits.record(0);
             let plan = Arc::clone(plan);
             return Ok(Lease::new(server, pool, &self.worker, plan, began));

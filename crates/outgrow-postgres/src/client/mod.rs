@@ -21,6 +21,7 @@ mod question;
 mod relay;
 mod replication;
 mod route;
+mod sequences;
 mod serve;
 mod session;
 mod startup;
@@ -61,6 +62,7 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::reads::Reads;
 use crate::seen::ClientEntry;
+use crate::sequences::{Stay, Uses};
 use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::sql::Lexing;
@@ -192,6 +194,10 @@ pub(crate) struct Client {
     unnamed_statement: Unnamed,
     /// What executing it does to the session.
     unnamed: Option<Arc<Effect>>,
+    /// What it has to do with sequences.
+    unnamed_uses: Uses,
+    /// Its time at the connection that it had last.
+    stay: Stay,
     /// What executing its portals does, of those that do something.
     portals: Vec<(Box<[u8]>, Arc<Effect>)>,
     /// Its statements, for what they cost.

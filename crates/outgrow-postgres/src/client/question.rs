@@ -2,10 +2,20 @@
 //! settings that were reset.
 
 use super::relay::Relay;
+use super::{Client, Mark};
 use crate::answers::Due;
-use crate::server::transaction;
+use crate::server::{Server, transaction};
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::write;
+
+impl Client {
+    /// Says a query of ours to the server. As any simple query, it ends the unnamed statement there.
+    pub(super) fn say_ours(&mut self, server: &mut Server, sql: &[u8]) {
+        server.unnamed = Mark::default();
+        server.answers.push(Due::OurQuery);
+        self.up.put(|out| write::query(out, sql));
+    }
+}
 
 impl Relay<'_> {
     /// Whether nothing keeps the client at this connection. Asks the server where that is not
@@ -21,9 +31,7 @@ impl Relay<'_> {
             && self.client.up.unread().is_empty()
             && let Some((pin, question)) = self.client.session.next_question()
         {
-            let question = question.as_bytes();
-            self.client.up.put(|out| write::query(out, question));
-            self.server.answers.push(Due::OurQuery);
+            self.client.say_ours(self.server, question.as_bytes());
             self.asked = Some(pin);
         }
         false

@@ -62,6 +62,8 @@ pub(super) struct Relay<'r> {
     pub(super) has_timeouts: bool,
     /// When the connection was lent, until something else happens.
     lent_at: Option<Ticks>,
+    /// When to go on although nothing has come.
+    pub(super) again: Ticks,
     /// Whether something was defined anew since the last transaction ended.
     has_defined: bool,
     pub(super) pinned: Pinned,
@@ -105,6 +107,7 @@ impl<'r> Relay<'r> {
             server_said_why: false,
             has_timeouts,
             lent_at: Some(now),
+            again: Ticks::NEVER,
             has_defined: false,
             pinned: Pinned::default(),
             asked: None,
@@ -149,8 +152,7 @@ impl<'r> Relay<'r> {
                 .say(Level::Debug, Topic::Other, || {
                     format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
                 });
-            self.client.up.put(|out| write::query(out, &sql));
-            self.server.answers.push(crate::answers::Due::OurQuery);
+            self.client.say_ours(self.server, &sql);
         }
     }
 
@@ -480,7 +482,8 @@ impl<'r> Relay<'r> {
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
-            if self.asked.take().is_none() {
+            // What was reset is not on the server yet.
+            if self.asked.take().is_none() && !self.has_started_over {
                 self.note_settings();
             }
             let server = &mut *self.server;
@@ -555,11 +558,8 @@ impl<'r> Relay<'r> {
     }
 
     fn wait_for_memory(&mut self) {
-        let now = self.client.worker.now();
-        let soon = now + outgrow_net::wheel::SLOT;
-        if self.client.timer.deadline() > soon {
-            self.client.timer.set(soon);
-        }
+        let soon = self.client.worker.now() + outgrow_net::wheel::SLOT;
+        self.again = self.again.min(soon);
     }
 }
 

@@ -25,10 +25,12 @@ use crate::pool::Pool;
 use crate::prepared::OfClient;
 use crate::problem::{CONNECTION, IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
+use crate::sequences::{Stay, Uses};
 use crate::server::Server;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
 use crate::sql::Lexing;
+use crate::sql::facts::Pin;
 use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::Worker;
@@ -93,6 +95,8 @@ pub(super) async fn run(
         lexing: Lexing::default(),
         unnamed_statement: Unnamed::default(),
         unnamed: None,
+        unnamed_uses: Uses::default(),
+        stay: Stay::before(identity.entry.seen.number),
         times: plan
             .users
             .get(&*identity.user)
@@ -346,6 +350,7 @@ impl Client {
             relay.server.watch.begin(now);
         }
         relay.bring_settings();
+        relay.begin_stay();
         let is_session = plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
             if is_session
@@ -389,6 +394,7 @@ impl Client {
             }
             End::Done => return Ok(()),
             End::LeftAtRest => {
+                self.session.unpin(Pin::Sequence);
                 let pins = self.session.pins();
                 server.is_tainted |= plan.mode == PoolMode::Session || !pins.is_empty();
                 // What no statement undoes ends with the connection.

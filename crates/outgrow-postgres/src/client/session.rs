@@ -255,6 +255,11 @@ impl Session {
         self.pins.insert(pin);
     }
 
+    /// Takes one away.
+    pub(crate) fn unpin(&mut self, pin: Pin) {
+        self.pins.remove(pin.into());
+    }
+
     /// Takes note of a text that the server has executed. `is_failed`: the transaction that it was
     /// executed in had failed before.
     pub(crate) fn note(

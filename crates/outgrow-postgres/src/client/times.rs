@@ -6,17 +6,23 @@ use outgrow_core::Ticks;
 
 use super::relay::{End, Relay};
 use crate::problem::{CANCELLED, IDLE_SESSION, IDLE_TRANSACTION, Refusal};
+use crate::sql::facts::Pin;
 
 impl Relay<'_> {
     /// Whether something has taken too long; else sets the timer for what would next.
     pub(super) fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.client.session.pins().contains(Pin::Sequence) {
+            self.poll_kept(cx);
+        }
+        let again = std::mem::replace(&mut self.again, Ticks::NEVER);
         if !self.has_timeouts {
             let timer = &mut self.client.timer;
-            if timer.deadline() == Ticks::NEVER {
+            let deadline = timer.deadline().min(again);
+            if deadline == Ticks::NEVER {
                 return Poll::Pending;
             }
-            let now = self.client.worker.now();
-            if timer.poll(cx, now).is_ready() {
+            timer.set(deadline);
+            if timer.poll(cx, self.client.worker.now()).is_ready() {
                 timer.set(Ticks::NEVER);
                 cx.waker().wake_by_ref();
             }
@@ -56,10 +62,14 @@ impl Relay<'_> {
             return Poll::Pending;
         };
         let timer = &mut self.client.timer;
-        timer.set(first);
-        if timer.poll(cx, self.client.worker.now()).is_ready() {
+        timer.set(first.min(again));
+        let now = self.client.worker.now();
+        if timer.poll(cx, now).is_ready() {
             timer.set(Ticks::NEVER);
-            return Poll::Ready(End::Refused(Refusal::new(code, message)));
+            if first <= now {
+                return Poll::Ready(End::Refused(Refusal::new(code, message)));
+            }
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }

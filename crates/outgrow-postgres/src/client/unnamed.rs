@@ -52,6 +52,22 @@ impl Unnamed {
         self.number += 1;
         self.text = None;
     }
+
+    /// Takes note of a Parse without a name, followed by `next`. Without `is_followed` no text is kept:
+    /// the client has one connection for its whole session.
+    #[inline]
+    pub(super) fn note(&mut self, parse: Option<Parse<'_>>, next: Option<&u8>, is_followed: bool) {
+        self.renew();
+        if let Some(parse) = parse
+            && is_followed
+            && next != Some(&frontend::BIND)
+        {
+            self.text = Some(Box::new(Text {
+                query: parse.query.into(),
+                types: parse.types.into(),
+            }));
+        }
+    }
 }
 
 impl Client {
@@ -59,20 +75,6 @@ impl Client {
         Mark {
             client: self.identity.entry.seen.number,
             number: self.unnamed_statement.number,
-        }
-    }
-
-    /// Takes note of a Parse without a name that goes to `server`, followed by `next`.
-    #[inline]
-    pub(super) fn note_unnamed(unnamed: &mut Unnamed, parse: Option<Parse<'_>>, next: Option<&u8>) {
-        unnamed.renew();
-        if let Some(parse) = parse
-            && next != Some(&frontend::BIND)
-        {
-            unnamed.text = Some(Box::new(Text {
-                query: parse.query.into(),
-                types: parse.types.into(),
-            }));
         }
     }
 

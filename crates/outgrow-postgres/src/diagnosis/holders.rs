@@ -386,6 +386,7 @@ fn unpinned(pin: Pin) -> &'static str {
         Pin::Listening => "listen: UNLISTEN when it is done with, or a session of its own",
         Pin::Seed => "random_seed: leave out setseed, or a session of its own",
         Pin::Dblink => "dblink_connection: postgres_fdw, or dblink without a named connection",
+        Pin::Sequence => "sequence: INSERT … RETURNING instead of lastval or currval",
         Pin::Unread => "not_understood: client_encoding = UTF8, and statements below 256 KiB",
     }
 }

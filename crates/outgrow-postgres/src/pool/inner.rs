@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::login::Credential;
 use crate::plan::PoolPlan;
 use crate::seen::ServerState;
+use crate::sequences::Stay;
 use crate::server::Server;
 use crate::server::open::Failure;
 use crate::standing::Role;
@@ -84,22 +85,36 @@ impl Inner {
             } else {
                 self.idle.pop_back()?
             };
-            if server.generation == self.generation
-                && server.endpoint().is_usable()
-                && server.is_quiet()
-                && !self.is_over(&server, now)
-            {
-                return Some(server);
+            match self.why_not(&mut server, now) {
+                None => return Some(server),
+                Some(reason) => server.close(reason),
             }
-            let reason = if server.generation != self.generation {
-                "database configuration changed"
-            } else if self.is_over(&server, now) {
-                "server lifetime over"
-            } else {
-                "server conn crashed?"
-            };
-            server.close(reason);
         }
+    }
+
+    /// The idle connection that a client left with this stay and that nobody has had since.
+    pub(super) fn take_own(&mut self, stay: Stay, now: Ticks) -> Option<Box<Server>> {
+        let place = self.idle.iter().rposition(|one| one.values.is_of(stay))?;
+        let mut server = self.idle.remove(place)?;
+        match self.why_not(&mut server, now) {
+            None => Some(server),
+            Some(reason) => {
+                server.close(reason);
+                None
+            }
+        }
+    }
+
+    /// Why an idle connection cannot be lent, if so.
+    #[inline]
+    fn why_not(&self, server: &mut Server, now: Ticks) -> Option<&'static str> {
+        if server.generation != self.generation {
+            return Some("database configuration changed");
+        }
+        if self.is_over(server, now) {
+            return Some("server lifetime over");
+        }
+        (!server.is_quiet()).then_some("server conn crashed?")
     }
 
     /// Whether a connection is not to be lent again.

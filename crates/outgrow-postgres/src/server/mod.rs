@@ -20,6 +20,7 @@ use crate::flow::Flow;
 use crate::prepared::OnServer;
 use crate::seats::{Seat, linger};
 use crate::seen::ServerEntry;
+use crate::sequences::Values;
 use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Variables;
@@ -76,6 +77,8 @@ pub(crate) struct Server {
     /// The settings that are on it.
     pub(crate) variables: Variables,
     pub(crate) prepared: OnServer,
+    /// Whose values its sequences have.
+    pub(crate) values: Values,
     /// Whose statement without a name it has.
     pub(crate) unnamed: Mark,
     /// The buffer of what it is asked, where that may be asked again elsewhere.

@@ -24,6 +24,7 @@ use crate::prepared::OnServer;
 use crate::problem::Refusal;
 use crate::seats::Seat;
 use crate::seen::ServerEntry;
+use crate::sequences::Values;
 use crate::socket::Socket;
 use crate::standing::Standing;
 use crate::variables::Welcome;
@@ -228,6 +229,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         transaction: transaction::NONE,
         variables: login.welcome.variables.clone(),
         prepared: OnServer::default(),
+        values: Values::default(),
         unnamed: Mark::default(),
         standing: making.standing,
         series: Vec::new(),

@@ -105,7 +105,7 @@ words! {
         TryAdvisoryLockShared "pg_try_advisory_lock_shared"
         AdvisoryUnlock "pg_advisory_unlock" AdvisoryUnlockShared "pg_advisory_unlock_shared"
         AdvisoryUnlockAll "pg_advisory_unlock_all"
-        Currval "currval" Lastval "lastval" Setseed "setseed"
+        Currval "currval" Lastval "lastval" Nextval "nextval" Setseed "setseed"
         DblinkConnect "dblink_connect" DblinkConnectUnprivileged "dblink_connect_u"
         DblinkDisconnect "dblink_disconnect"
         PgNotify "pg_notify"

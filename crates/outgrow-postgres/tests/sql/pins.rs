@@ -5,6 +5,7 @@ use outgrow_postgres::sql::Lexing;
 use outgrow_postgres::sql::facts::{Facts, Pin};
 
 use crate::client::Client;
+use crate::oracle::catalogue;
 use crate::server;
 
 /// Statements that pin, and for what.
@@ -82,4 +83,33 @@ fn what_does_not_pin_leaves_nothing() {
         let setting = "SELECT coalesce(current_setting('app.x', true), '')";
         assert_eq!(client.execute(setting).column(), [""], "{text}");
     }
+}
+
+/// What a database has that asks for what sequences gave last.
+#[test]
+fn the_catalogue_tells_who_asks_sequences() {
+    let Some(server) = server::start() else {
+        return;
+    };
+    let mut client = Client::connect(server.address());
+    client.execute("CREATE SEQUENCE s");
+    assert!(!catalogue(&mut client).asks_sequences());
+    for (make, end) in [
+        (
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN LastVal(); END'",
+            "DROP FUNCTION f()",
+        ),
+        (
+            "CREATE TABLE t (a int DEFAULT currval('s'))",
+            "DROP TABLE t",
+        ),
+        ("CREATE VIEW v AS SELECT 1 + lastval()", "DROP VIEW v"),
+    ] {
+        client.execute(make);
+        assert!(catalogue(&mut client).asks_sequences(), "{make}");
+        client.execute(end);
+        assert!(!catalogue(&mut client).asks_sequences(), "{end}");
+    }
+    client.execute("CREATE TABLE t (a serial)");
+    assert!(!catalogue(&mut client).asks_sequences(), "nextval alone");
 }

@@ -134,6 +134,7 @@ pub struct Catalogue {
     suspect_operators: Box<[Box<[u8]>]>,
     /// A suspect name has bytes that are not ASCII, which a client may write in another encoding.
     has_foreign_suspects: bool,
+    asks_sequences: bool,
     counts: Counts,
 }
 
@@ -178,6 +179,12 @@ impl Catalogue {
     /// How many names it has.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether a function, a default or a view asks for what sequences gave the session last: `lastval`
+    /// or `currval`.
+    pub fn asks_sequences(&self) -> bool {
+        self.asks_sequences
     }
 
     /// Bytes of memory that it takes.
@@ -230,6 +237,7 @@ pub struct Builder {
     bytes: usize,
     operators: Vec<Box<[u8]>>,
     useless: Option<Useless>,
+    asks_sequences: bool,
     counts: Counts,
 }
 
@@ -244,6 +252,7 @@ impl Builder {
             bytes: 0,
             operators: Vec::new(),
             useless: None,
+            asks_sequences: false,
             counts: Counts::default(),
         }
     }
@@ -264,6 +273,10 @@ impl Builder {
             }
             [kind::GENERATION] => {
                 self.generation = text();
+                return;
+            }
+            [kind::ASKS_SEQUENCES] => {
+                self.asks_sequences = true;
                 return;
             }
             [kind::SUSPECT_OPERATOR] => {
@@ -325,6 +338,7 @@ impl Builder {
             names,
             suspect_operators: self.operators.into(),
             has_foreign_suspects,
+            asks_sequences: self.asks_sequences,
             counts: self.counts,
         }
     }

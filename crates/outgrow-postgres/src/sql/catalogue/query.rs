@@ -37,6 +37,8 @@ pub(super) mod kind {
     pub(in super::super) const SUSPECT_TYPE: u8 = b'T';
     /// Suspect operators.
     pub(in super::super) const SUSPECT_OPERATOR: u8 = b'O';
+    /// Something of the database's own asks for what sequences gave the session last.
+    pub(in super::super) const ASKS_SEQUENCES: u8 = b'S';
     /// Suspect types of the system's: no name need be there to use them.
     pub(in super::super) const SUSPECT_SYSTEM_TYPE: u8 = b'X';
 }
@@ -155,6 +157,10 @@ SELECT 'V', pg_catalog.current_setting('server_version_num')
 UNION ALL SELECT 'G', (",
     generation!(),
     r")
+UNION ALL SELECT 'S', '' WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_proc WHERE pronamespace <> 11 AND prosrc ~* '(lastval|currval)')
+  OR EXISTS (SELECT FROM pg_catalog.pg_attrdef WHERE adbin::text ~ ':funcid (1575|2559) ')
+  OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_action::text ~ ':funcid (1575|2559) ')
 UNION ALL SELECT CASE WHEN pg_catalog.bool_or(s.oid IS NOT NULL) THEN 'F' ELSE 'f' END, p.proname::text
   FROM pg_catalog.pg_proc AS p LEFT JOIN suspect AS s ON s.class = 'f' AND s.oid = p.oid
   GROUP BY p.proname

@@ -25,6 +25,10 @@ pub(crate) struct Builder<'a> {
     cleans: Pins,
     may_clean: Pins,
     reads_session_sequence: bool,
+    /// Whether it calls `nextval`.
+    advances: bool,
+    inserts: bool,
+    returns: bool,
     notifies: bool,
     settings: Use,
 }
@@ -42,6 +46,9 @@ impl<'a> Builder<'a> {
             cleans: Pins::default(),
             may_clean: Pins::default(),
             reads_session_sequence: false,
+            advances: false,
+            inserts: false,
+            returns: false,
             notifies: false,
             settings: Use::None,
         }
@@ -80,6 +87,9 @@ impl<'a> Builder<'a> {
         self.cleans = Pins::default();
         self.may_clean = Pins::default();
         self.reads_session_sequence = false;
+        self.advances = false;
+        self.inserts = matches!(step.word, Word::Insert | Word::Merge);
+        self.returns = false;
         self.notifies = false;
         self.settings = Use::None;
         let kind = match step.word {
@@ -117,7 +127,9 @@ impl<'a> Builder<'a> {
                 self.pins.insert(Pin::Temporary);
             }
             Word::PgSettings if self.kind == Some(Kind::Update) => self.pins.insert(Pin::Setting),
+            Word::Returning => self.returns = true,
             Word::Insert | Word::Update | Word::Delete | Word::Merge => {
+                self.inserts |= matches!(step.word, Word::Insert | Word::Merge);
                 // Of `WITH`, the one behind its parts: nothing else may follow a `)` there.
                 let is_main = self.verb == Word::With && step.depth == 0;
                 if is_main && previous.is(TokenKind::Close) {
@@ -162,6 +174,7 @@ impl<'a> Builder<'a> {
             }
             Word::AdvisoryUnlockAll => self.cleans.insert(Pin::AdvisoryLock),
             Word::Currval | Word::Lastval => self.reads_session_sequence = true,
+            Word::Nextval => self.advances = true,
             Word::PgNotify => self.notifies = true,
             Word::Setseed => self.pins.insert(Pin::Seed),
             Word::DblinkConnect | Word::DblinkConnectUnprivileged => {
@@ -189,6 +202,7 @@ impl<'a> Builder<'a> {
             holds: false,
             sets_by_function: false,
             reads_session_sequence: self.reads_session_sequence,
+            gives_sequence_values: self.advances || (self.inserts && !self.returns),
             notifies: self.notifies,
             pins: self.pins,
             cleans: self.cleans,
@@ -198,6 +212,7 @@ impl<'a> Builder<'a> {
         if kind == Kind::Unknown {
             let walk = Walk::new(self.text, self.lexing).from(self.start);
             read::read(&mut statement, self.text, walk);
+            statement.gives_sequence_values |= statement.kind.hides_insertions();
         }
         if self.settings != Use::None {
             let only = self.settings == Use::Written

@@ -149,6 +149,14 @@ impl Kind {
         )
     }
 
+    /// Whether it may insert rows without saying so.
+    pub(super) fn hides_insertions(self) -> bool {
+        matches!(
+            self,
+            Self::CopyIn | Self::CopyServer | Self::Call | Self::Do | Self::Execute
+        )
+    }
+
     /// Whether it makes, runs or removes prepared statements of SQL.
     pub fn is_preparation(self) -> bool {
         matches!(

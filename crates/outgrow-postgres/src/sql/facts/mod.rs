@@ -86,6 +86,9 @@ pub struct Statement<'a> {
     /// It asks for what this session's sequences gave last (`currval`, `lastval`): the server
     /// connection must be the one that had `nextval`.
     pub reads_session_sequence: bool,
+    /// It may get a value of a sequence without giving it to the client: it inserts without `RETURNING`,
+    /// it calls `nextval`, or what it calls is not seen. `currval` and `lastval` are asked after that.
+    pub gives_sequence_values: bool,
     /// It sends a notification, by `NOTIFY` or `pg_notify`; what its triggers and functions send is
     /// not seen.
     pub notifies: bool,
@@ -124,6 +127,8 @@ pub struct Facts {
     pub defines: bool,
     /// One of them reads [what sequences gave this session last](Statement::reads_session_sequence).
     pub reads_session_sequence: bool,
+    /// One of them may get [values of sequences](Statement::gives_sequence_values).
+    pub gives_sequence_values: bool,
     /// One of them [sends a notification](Statement::notifies).
     pub notifies: bool,
     /// The same text with other values may have other facts.
@@ -153,6 +158,7 @@ impl Default for Facts {
             copies_out: false,
             defines: false,
             reads_session_sequence: false,
+            gives_sequence_values: false,
             notifies: false,
             depends_on_values: false,
             pins: Pins::default(),
@@ -215,6 +221,7 @@ impl Facts {
         self.copies_out |= kind == Kind::CopyOut;
         self.defines |= kind.is_definition();
         self.reads_session_sequence |= statement.reads_session_sequence;
+        self.gives_sequence_values |= statement.gives_sequence_values;
         self.notifies |= statement.notifies;
         self.depends_on_values |= statement.depends_on_values;
         self.pins.remove(statement.cleans);

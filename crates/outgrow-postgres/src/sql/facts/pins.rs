@@ -30,6 +30,8 @@ pub enum Pin {
     Seed,
     /// It has a connection to another database, with a name.
     Dblink,
+    /// It may have got a value of a sequence, in a pool whose clients ask for that afterwards.
+    Sequence,
     /// It was not understood what the statement does: its encoding is not safe to read, a setting that
     /// decides how it reads is not known, it is too long, or its first word is unknown.
     Unread,
@@ -37,7 +39,7 @@ pub enum Pin {
 
 impl Pin {
     /// All reasons, in the order of their bits.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Temporary,
         Self::HoldCursor,
         Self::AdvisoryLock,
@@ -47,6 +49,7 @@ impl Pin {
         Self::Listening,
         Self::Seed,
         Self::Dblink,
+        Self::Sequence,
         Self::Unread,
     ];
 
@@ -62,6 +65,7 @@ impl Pin {
             Self::Listening => "listen",
             Self::Seed => "random_seed",
             Self::Dblink => "dblink_connection",
+            Self::Sequence => "sequence",
             Self::Unread => "not_understood",
         }
     }
@@ -76,6 +80,7 @@ impl Pin {
             Self::Setting | Self::Unread => Some("DISCARD ALL"),
             Self::Prepared => Some("DEALLOCATE ALL"),
             Self::Listening => Some("UNLISTEN *"),
+            Self::Sequence => Some("DISCARD SEQUENCES"),
             Self::Load | Self::Seed | Self::Dblink => None,
         }
     }
@@ -102,7 +107,12 @@ impl Pin {
                 Some("SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)")
             }
             Self::Listening => Some("SELECT EXISTS (SELECT pg_catalog.pg_listening_channels())"),
-            Self::Load | Self::Setting | Self::Seed | Self::Dblink | Self::Unread => None,
+            Self::Load
+            | Self::Setting
+            | Self::Seed
+            | Self::Dblink
+            | Self::Sequence
+            | Self::Unread => None,
         }
     }
 }
@@ -119,7 +129,8 @@ impl Pins {
             | 1 << Pin::AdvisoryLock as u16
             | 1 << Pin::Setting as u16
             | 1 << Pin::Prepared as u16
-            | 1 << Pin::Listening as u16,
+            | 1 << Pin::Listening as u16
+            | 1 << Pin::Sequence as u16,
     );
 
     /// Whether there is none.

@@ -351,10 +351,10 @@ fn copies() {
 fn the_rest() {
     check(
         "DISCARD ALL",
-        "DiscardAll clean:temporary_object clean:hold_cursor clean:advisory_lock clean:untracked_setting clean:sql_prepared_statement clean:listen",
+        "DiscardAll clean:temporary_object clean:hold_cursor clean:advisory_lock clean:untracked_setting clean:sql_prepared_statement clean:listen clean:sequence",
     );
     check("DISCARD PLANS", "DiscardPlans");
-    check("DISCARD SEQUENCES", "DiscardSequences");
+    check("DISCARD SEQUENCES", "DiscardSequences clean:sequence");
     check("DISCARD TEMP", "DiscardTemporary clean:temporary_object");
     check("CREATE TABLE t (a int)", "Create");
     check("CREATE TEMP TABLE t (a int)", "Create pin:temporary_object");
@@ -453,6 +453,31 @@ fn texts_are_summed_up() {
     assert!(of("SELECT 1; DROP TABLE t").defines);
     assert!(of("SELECT a INTO b").defines);
     assert!(of("SELECT lastval()").reads_session_sequence);
+    for (text, gives) in [
+        ("INSERT INTO t VALUES (1)", true),
+        ("INSERT INTO t VALUES (1) RETURNING id", false),
+        (
+            "INSERT INTO t VALUES (1); INSERT INTO t VALUES (1) RETURNING id",
+            true,
+        ),
+        ("WITH n AS (INSERT INTO t VALUES (1)) SELECT 1", true),
+        (
+            "MERGE INTO t USING s ON true WHEN NOT MATCHED THEN INSERT VALUES (1)",
+            true,
+        ),
+        ("SELECT pg_catalog.nextval('s')", true),
+        ("SELECT \"nextval\"('s')", true),
+        ("COPY t FROM STDIN", true),
+        ("COPY t TO STDOUT", false),
+        ("CALL p()", true),
+        ("DO 'BEGIN END'", true),
+        ("EXECUTE p", true),
+        ("UPDATE t SET nextval = 1", false),
+        ("SELECT insert FROM t", true),
+        ("SELECT 1", false),
+    ] {
+        assert_eq!(of(text).gives_sequence_values, gives, "{text}");
+    }
     assert!(of("/*outgrow: replica*/ SELECT 1").hints.replica);
     // The last word counts.
     let locked = of("SELECT pg_advisory_unlock_all(); SELECT pg_advisory_lock(1)");

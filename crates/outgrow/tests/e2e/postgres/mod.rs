@@ -23,6 +23,7 @@ mod prepared;
 mod query_cache;
 mod repeats;
 mod seats;
+mod sequences;
 mod settings;
 mod vanish;
 

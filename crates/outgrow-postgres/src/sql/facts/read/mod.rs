@@ -97,7 +97,10 @@ fn discard(statement: &mut Statement<'_>, what: Word) -> Kind {
             Kind::DiscardAll
         }
         Word::Plans => Kind::DiscardPlans,
-        Word::Sequences | Word::Sequence => Kind::DiscardSequences,
+        Word::Sequences | Word::Sequence => {
+            statement.cleans.insert(Pin::Sequence);
+            Kind::DiscardSequences
+        }
         Word::Temp | Word::Temporary => {
             statement.cleans.insert(Pin::Temporary);
             Kind::DiscardTemporary
