@@ -46,6 +46,8 @@ pub(crate) enum Due {
     },
     /// BindComplete.
     Bind,
+    /// The same, of a statement that we know to be there.
+    BindKnown,
     /// The description of a statement or portal.
     Describe,
     /// All of an Execute.
@@ -107,6 +109,8 @@ pub(crate) struct Answers {
     done: Vec<Arc<Effect>>,
     /// Statements whose Parse came to nothing.
     failed: Vec<Failed>,
+    /// Whether the last error was that of a Bind of a statement that we know to be there.
+    known_failed: bool,
 }
 
 /// How large an empty queue may stay.
@@ -208,6 +212,12 @@ impl Answers {
         std::mem::take(&mut self.has_failed)
     }
 
+    /// Whether the last error came in the place of a BindComplete for a statement that we know to be
+    /// there.
+    pub(crate) fn has_known_failed(&self) -> bool {
+        self.known_failed
+    }
+
     /// A statement that is not prepared although it was to be.
     pub(crate) fn take_failed(&mut self) -> Option<Failed> {
         self.failed.pop()
@@ -253,7 +263,7 @@ impl Answers {
             (Due::Function, backend::FUNCTION_CALL_RESPONSE) => (Fate::Pass, false),
             (Due::Parse { ours, .. }, backend::PARSE_COMPLETE) => (fate_if(*ours), true),
             (Due::Close { ours }, backend::CLOSE_COMPLETE) => (fate_if(*ours), true),
-            (Due::Bind, backend::BIND_COMPLETE) => (Fate::Pass, true),
+            (Due::Bind | Due::BindKnown, backend::BIND_COMPLETE) => (Fate::Pass, true),
             (Due::Describe, backend::PARAMETER_DESCRIPTION) => (Fate::Pass, false),
             (Due::Describe, backend::ROW_DESCRIPTION | backend::NO_DATA) => (Fate::Pass, true),
             (
@@ -344,6 +354,7 @@ impl Answers {
             _ => {}
         }
         self.has_failed = true;
+        self.known_failed = self.due.front() == Some(&Due::BindKnown);
         // It skips everything up to the next Sync.
         while let Some(due) = self.due.front() {
             if due.ends_ready() {
@@ -501,7 +512,7 @@ mod tests {
 
     #[test]
     fn statements_that_failed_are_told() {
-        let statements = crate::prepared::Statements::default();
+        let statements = crate::prepared::Statements::new(7);
         let statement = statements.of(b"select", b"\0\0", 0, "s", Default::default);
         let mut answers = Answers::default();
         answers.push(Due::Parse {

@@ -2,7 +2,8 @@
 //! and that server is not lent to anybody else until the request has been dealt with.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Waker};
 
 use outgrow_core::random::system_bytes;
 use outgrow_upstream::Endpoint;
@@ -77,14 +78,55 @@ pub(crate) struct Cancellable {
     pub(crate) key: Key,
     /// What follows the key's secret, for clients that take a longer one.
     more: Option<Box<[u8; MORE_BYTES]>>,
-    target: Mutex<Option<Arc<Target>>>,
+    doing: Mutex<Doing>,
+}
+
+/// What a client does, as far as it can be cancelled.
+#[derive(Debug, Default)]
+enum Doing {
+    /// Nothing of that kind.
+    #[default]
+    Nothing,
+    /// It waits in line for a server; whom to wake when it is cancelled.
+    Waits(Option<Waker>),
+    /// It waited in line, until it was cancelled.
+    Cancelled,
+    /// A server works for it.
+    Works(Arc<Target>),
 }
 
 impl Cancellable {
     /// Says which server works for the client.
     #[inline]
     pub(crate) fn set(&self, target: Option<Arc<Target>>) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+        *self.doing() = target.map_or(Doing::Nothing, Doing::Works);
+    }
+
+    fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the client waits in line for a server.
+    pub(crate) fn wait(&self) {
+        *self.doing() = Doing::Waits(None);
+    }
+
+    /// Whether it was cancelled while it waits; else it is woken when it is.
+    pub(crate) fn poll_cancelled(&self, cx: &mut Context<'_>) -> bool {
+        match &mut *self.doing() {
+            Doing::Waits(waker) => {
+                if waker.as_ref().is_none_or(|one| !one.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                false
+            }
+            doing => matches!(doing, Doing::Cancelled),
+        }
+    }
+
+    /// Says that it does not wait any more; whether it was cancelled by then.
+    pub(crate) fn end_waiting(&self) -> bool {
+        matches!(std::mem::take(&mut *self.doing()), Doing::Cancelled)
     }
 
     /// The whole secret.
@@ -102,12 +144,22 @@ impl Cancellable {
         more.len() == shown.len() && differ == 0
     }
 
-    /// The server that works for it now.
-    pub(crate) fn target(&self) -> Option<Arc<Target>> {
-        self.target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// It is to be cancelled: gives the server that is to be asked to, if one works for it.
+    pub(crate) fn cancel(&self) -> Option<Arc<Target>> {
+        let mut doing = self.doing();
+        match &mut *doing {
+            Doing::Works(target) => Some(Arc::clone(target)),
+            Doing::Waits(waker) => {
+                let waker = waker.take();
+                *doing = Doing::Cancelled;
+                drop(doing);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                None
+            }
+            Doing::Nothing | Doing::Cancelled => None,
+        }
     }
 }
 
@@ -189,7 +241,7 @@ impl Cancels {
         let client = Arc::new(Cancellable {
             key,
             more,
-            target: Mutex::default(),
+            doing: Mutex::default(),
         });
         clients.insert(key, Arc::downgrade(&client));
         Registered {
@@ -268,6 +320,22 @@ mod tests {
         for length in [0, 3, 5, 31, 33] {
             assert!(after.adopt(1, &vec![0; length]).is_none(), "{length}");
         }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once() {
+        let cancels = Arc::new(Cancels::default());
+        let client = cancels.add(0, false);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(client.cancel().is_none() && !client.end_waiting());
+        client.wait();
+        assert!(!client.poll_cancelled(&mut cx));
+        assert!(client.cancel().is_none());
+        assert!(client.poll_cancelled(&mut cx), "it was");
+        assert!(client.end_waiting());
+        // The request was for what it waited for then.
+        client.wait();
+        assert!(!client.poll_cancelled(&mut cx) && !client.end_waiting());
     }
 
     #[test]

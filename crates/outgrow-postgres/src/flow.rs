@@ -64,6 +64,14 @@ impl Flow {
         }
     }
 
+    /// The same, to be changed where it lies.
+    pub(crate) fn unread_mut(&mut self) -> &mut [u8] {
+        match &mut self.block {
+            Some(block) => &mut block[self.start + self.direct..self.end],
+            None => &mut [],
+        }
+    }
+
     /// Whether nothing is held: neither unjudged nor unwritten.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {

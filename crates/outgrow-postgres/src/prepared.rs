@@ -31,6 +31,8 @@ pub(crate) struct Statement {
     pub(crate) class: Class,
     /// What it has to do with sequences.
     pub(crate) uses: Uses,
+    /// Whether its text may name another one.
+    pub(crate) names_prepared: bool,
 }
 
 /// What is found out about a text that is prepared.
@@ -40,14 +42,19 @@ pub(crate) struct Found {
     pub(crate) fingerprint: u64,
     pub(crate) class: Class,
     pub(crate) uses: Uses,
+    pub(crate) names_prepared: bool,
 }
 
 /// Text, types, and the definitions that it was prepared under.
 type Key = (Box<[u8]>, Box<[u8]>, u64);
 
 /// The statements of a worker's clients, each text once.
-#[derive(Debug, Default)]
-pub(crate) struct Statements(Mutex<Table>);
+#[derive(Debug)]
+pub(crate) struct Statements {
+    /// A part of their names on servers that nobody can guess.
+    secret: String,
+    table: Mutex<Table>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -57,6 +64,15 @@ struct Table {
 }
 
 impl Statements {
+    /// None yet. `secret` is random, so that no client knows what others' statements are called on the
+    /// connections that they share.
+    pub(crate) fn new(secret: u64) -> Self {
+        Self {
+            secret: format!("{secret:016x}"),
+            table: Mutex::default(),
+        }
+    }
+
     /// The statement with this text and these types. Who prepares it under other definitions
     /// (`plans`, see [`crate::pool::Pool::plans`]) has another one: the old one answers as it said
     /// that it would, or not at all.
@@ -68,7 +84,7 @@ impl Statements {
         prefix: &str,
         find: impl FnOnce() -> Found,
     ) -> Arc<Statement> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let key: Key = (query.into(), types.into(), plans);
         if let Some(known) = table.by_text.get(&key).and_then(Weak::upgrade) {
             return known;
@@ -78,13 +94,16 @@ impl Statements {
         let found = find();
         let statement = Arc::new(Statement {
             number,
-            name: format!("{prefix}{number}").into_bytes().into(),
+            name: format!("{prefix}{}_{number}", self.secret)
+                .into_bytes()
+                .into(),
             query: query.into(),
             types: types.into(),
             effect: found.effect,
             fingerprint: found.fingerprint,
             class: found.class,
             uses: found.uses,
+            names_prepared: found.names_prepared,
         });
         table.by_text.insert(key, Arc::downgrade(&statement));
         if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {
@@ -97,7 +116,7 @@ impl Statements {
     /// How many texts are known.
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.0
+        self.table
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .by_text
@@ -209,25 +228,27 @@ mod tests {
 
     #[test]
     fn a_text_has_one_name() {
-        let statements = Statements::default();
+        let statements = Statements::new(7);
         let one = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
         let same = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
         let typed = statements.of(b"select 1", b"\0\x01\0\0\0\x17", 0, "s_", Found::default);
         assert_eq!(one, same);
-        assert_eq!((&*one.name, &*typed.name), (&b"s_1"[..], &b"s_2"[..]));
+        let names = (&*one.name, &*typed.name);
+        let (first, second) = (b"s_0000000000000007_1", b"s_0000000000000007_2");
+        assert_eq!(names, (&first[..], &second[..]));
         let changed = statements.of(b"select 1", b"\0\0", 1, "s_", Found::default);
-        assert_eq!(&*changed.name, b"s_3", "definitions have changed");
+        assert!(changed.name.ends_with(b"_3"), "definitions have changed");
         drop((one, same));
         let again = statements.of(b"select 1", b"\0\0", 0, "s_", Found::default);
-        assert_eq!(
-            &*again.name, b"s_4",
+        assert!(
+            again.name.ends_with(b"_4"),
             "a name that was given up is not used again"
         );
     }
 
     #[test]
     fn texts_that_nobody_has_are_forgotten() {
-        let statements = Statements::default();
+        let statements = Statements::new(7);
         let kept: Vec<_> = (0..100)
             .map(|number| {
                 statements.of(
@@ -257,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_is_closed() {
-        let statements = Statements::default();
+        let statements = Statements::new(7);
         let [a, b, c] = ["a", "b", "c"]
             .map(|text| statements.of(text.as_bytes(), b"\0\0", 0, "", Found::default));
         let mut server = OnServer::default();

@@ -77,7 +77,7 @@ impl Worker {
             index,
             wheel: Wheel::new(shared.clock.now()),
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
-            statements: Statements::default(),
+            statements: Statements::new(random_number()),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
             records: Mutex::new(Table::new(0)),
             suspects: Mutex::default(),
@@ -447,11 +447,14 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
 
 /// What texts are told apart under; known to nobody.
 pub(crate) fn text_secret() -> TextSecret {
-    TextSecret::new(|| {
-        let mut bytes = [0; 8];
-        outgrow_core::random::system_bytes(&mut bytes);
-        u64::from_ne_bytes(bytes)
-    })
+    TextSecret::new(random_number)
+}
+
+/// A number that nobody can guess.
+fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    outgrow_core::random::system_bytes(&mut bytes);
+    u64::from_ne_bytes(bytes)
 }
 
 /// How connections of a pool log in.

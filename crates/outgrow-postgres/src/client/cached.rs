@@ -338,6 +338,14 @@ impl Client {
         }
     }
 
+    /// What the client wanted is not asked after all.
+    pub(super) fn forget_filling(&mut self) {
+        let fill = self.caching.as_mut().and_then(|one| one.fill.take());
+        if let Some(fill) = fill {
+            self.worker.shared.results.give_up(&fill);
+        }
+    }
+
     /// The lending is over: what has not ended by now ends some time, or never.
     pub(super) fn stop_recording(&mut self, server: &mut Server) {
         server.down.recorded();

@@ -5,11 +5,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 use outgrow_net::{Stream, Transport};
 use tokio::time::error::Elapsed;
 
-use crate::cancel::{self, Judgement};
+use crate::cancel::{self, Judgement, Target};
 use crate::events::{Level, Topic};
 use crate::server::encrypt;
 use crate::shared::Shared;
@@ -56,26 +57,28 @@ pub(crate) async fn cancel_here(shared: &Arc<Shared>, process: u32, secret: &[u8
     let Some(client) = shared.cancels.find(process, secret) else {
         return false;
     };
-    let Some(target) = client.target() else {
-        return true;
-    };
+    if let Some(target) = client.cancel() {
+        let limit = shared.plan.load().house.cancel;
+        tell_server(&target, limit, shared.clock.now()).await;
+    }
+    true
+}
+
+/// Asks a server to cancel what it does, and waits until it has taken note. The caller limits the time;
+/// `limit` is about that.
+pub(super) async fn tell_server(target: &Target, limit: Duration, now: Ticks) -> Option<()> {
     let opening = outgrow_upstream::Opening {
         // The limit around it all is the one that counts.
-        connect: shared.plan.load().house.cancel * 2,
+        connect: limit * 2,
         unacknowledged: Duration::ZERO,
     };
-    let send = async {
-        let now = shared.clock.now();
-        let connection = outgrow_upstream::connect(&target.endpoint, opening, now)
-            .await
-            .ok()?;
-        let encryption = target.encryption.as_ref();
-        let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
-        let socket = socket.await.ok()?;
-        say_cancel(socket, target.process, &target.secret).await
-    };
-    send.await;
-    true
+    let connection = outgrow_upstream::connect(&target.endpoint, opening, now)
+        .await
+        .ok()?;
+    let encryption = target.encryption.as_ref();
+    let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
+    let socket = socket.await.ok()?;
+    say_cancel(socket, target.process, &target.secret).await
 }
 
 /// Passes a cancel request on to another process like this one.

@@ -55,6 +55,7 @@ impl Client {
             && !self.up.is_amid()
             && self.up.unread().len() <= MOST_INPUT
             && self.repeat.is_none()
+            && !self.skips
     }
 
     /// Whether it is about to leave for another process, or waits for one: nobody listens to it then.

@@ -37,20 +37,23 @@ impl Client {
         Refusal::new(PROTOCOL, "PQexec disallowed")
     }
 
-    /// Gets a connection, to a replica or to the primary.
+    /// Gets a connection, to a replica or to the primary. None: what the client wants was cancelled.
     pub(super) async fn lend(
         &mut self,
         replica: Option<&Arc<Pool>>,
         plan: &Arc<PoolPlan>,
         is_logged_in: bool,
-    ) -> Result<Lease, Option<Refusal>> {
+    ) -> Result<Option<Lease>, Option<Refusal>> {
         loop {
             let pool = Arc::clone(replica.unwrap_or(&self.pool));
             let seen = &self.identity.entry.seen;
             let began = self.worker.now();
             seen.set_requested(began);
             seen.set_state(ClientState::Waiting);
-            let mut lease = self.lend_any(pool, plan, began, is_logged_in).await?;
+            let lent = self.lend_any(pool, plan, began, is_logged_in).await?;
+            let Some(mut lease) = lent else {
+                return Ok(None);
+            };
             let now = lease.since;
             if is_logged_in {
                 self.identity.entry.seen.set_state(ClientState::Active);
@@ -60,10 +63,10 @@ impl Client {
             };
             server.entry.seen.set_requested(now);
             let Some(query) = plan.house.check_query.as_deref() else {
-                return Ok(lease);
+                return Ok(Some(lease));
             };
             if server.is_fresh || now.since(server.idle_since) < plan.house.check_after {
-                return Ok(lease);
+                return Ok(Some(lease));
             }
             server.entry.seen.set_state(ServerState::Tested);
             // In memory of its own: its buffer is not to be a part of every idle client.
@@ -71,7 +74,7 @@ impl Client {
             let done = tokio::time::timeout(CHECK_LIMIT, run).await;
             if matches!(done, Ok(Ok(()))) {
                 lease.since = self.worker.now();
-                return Ok(lease);
+                return Ok(Some(lease));
             }
         }
     }
@@ -83,7 +86,7 @@ impl Client {
         plan: &Arc<PoolPlan>,
         began: Ticks,
         is_logged_in: bool,
-    ) -> Result<Lease, Option<Refusal>> {
+    ) -> Result<Option<Lease>, Option<Refusal>> {
         if self.worker.shared.drain() == Drain::NoMore {
             return Err(Some(shutting_down()));
         }
@@ -98,9 +101,13 @@ impl Client {
         if let Some(server) = pool.try_lend(began, asks.then_some(self.stay)) {
             self.pool.numbers.waits.record(0);
             let plan = Arc::clone(plan);
-            return Ok(Lease::new(server, pool, &self.worker, plan, began));
+            let lease = Lease::new(server, pool, &self.worker, plan, began);
+            return Ok(Some(lease));
         }
         let mut place = pool.enter(began);
+        if is_logged_in {
+            self.cancel.wait();
+        }
         self.worker.grow(&pool);
         let after = |limit: Duration| match limit {
             Duration::ZERO => Ticks::NEVER,
@@ -122,7 +129,10 @@ impl Client {
         let lent = poll_fn(|cx| {
             if let Poll::Ready(answer) = std::pin::Pin::new(&mut place.answer).poll(cx) {
                 let answer = answer.unwrap_or_else(|_| Err(shutting_down()));
-                return Poll::Ready(answer.map_err(Some));
+                return Poll::Ready(answer.map(Some).map_err(Some));
+            }
+            if is_logged_in && self.cancel.poll_cancelled(cx) {
+                return Poll::Ready(Ok(None));
             }
             // A client that goes away gives up its place. What it says meanwhile waits.
             if self.up.has_room_to_read() {
@@ -164,14 +174,27 @@ impl Client {
             Poll::Pending
         });
         let lent = lent.await;
-        let server = lent?;
+        let is_cancelled = self.cancel.end_waiting();
+        if is_cancelled && self.departs {
+            self.departs = false;
+            return Ok(None);
+        }
+        let Some(server) = lent? else {
+            return Ok(None);
+        };
         let now = self.worker.now();
+        // It may be another one by now.
+        let plan = self.pool.plan();
+        let lease = Lease::new(server, pool, &self.worker, plan, now);
+        if is_cancelled {
+            // The one and the other at once.
+            lease.give_back();
+            return Ok(None);
+        }
         let waited = now.micros_since(began);
         self.pool.numbers.wait_micros.add(waited);
         self.pool.numbers.waits.record(waited);
-        // It may be another one by now.
-        let plan = self.pool.plan();
-        Ok(Lease::new(server, pool, &self.worker, plan, now))
+        Ok(Some(lease))
     }
 }
 

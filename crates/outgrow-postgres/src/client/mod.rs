@@ -5,14 +5,18 @@ mod admin;
 pub(crate) mod arrive;
 mod cached;
 mod cancel;
+mod cancelling;
 mod depart;
 mod encrypt;
 mod floor;
 mod hear;
 mod judge;
+mod judge_prepared;
 mod lend;
 mod listen;
 mod login;
+mod overtime;
+mod own_names;
 mod part;
 mod pinned;
 mod prove;
@@ -196,6 +200,8 @@ pub(crate) struct Client {
     unnamed: Option<Arc<Effect>>,
     /// What it has to do with sequences.
     unnamed_uses: Uses,
+    /// Whether what it says up to the next Sync is left out, as a server does after an error.
+    skips: bool,
     /// Its time at the connection that it had last.
     stay: Stay,
     /// What executing its portals does, of those that do something.

@@ -1,9 +1,11 @@
-//! What the server is told and asked of ours while a client keeps it: whether the reason still holds,
-//! settings that were reset.
+//! What the server is told and asked of ours while a client has it: the client's settings, whether the
+//! reason to keep it still holds, settings that were reset.
 
-use super::relay::Relay;
+use super::relay::{End, Relay};
 use super::{Client, Mark};
 use crate::answers::Due;
+use crate::events::{Level, Topic};
+use crate::problem::{PROTOCOL, Refusal};
 use crate::server::{Server, transaction};
 use crate::wire::frame::{HEADER_BYTES, Header};
 use crate::wire::write;
@@ -18,6 +20,73 @@ impl Client {
 }
 
 impl Relay<'_> {
+    /// Puts the client's settings on the connection, along with its first message.
+    pub(super) fn bring_settings(&mut self) {
+        let (client, server) = (&self.client, &mut self.server);
+        let are_equal = client.session.settings() == &server.settings;
+        let mut sql = Vec::new();
+        if client.variables.are_on(&server.variables) && are_equal {
+            return;
+        }
+        client
+            .variables
+            .write_difference(&server.variables, &mut sql);
+        if !are_equal {
+            let settings = client.session.settings();
+            settings.write_difference(&server.settings, &mut sql);
+            self.replaced = Some(std::mem::replace(&mut server.settings, settings.clone()));
+        }
+        if !sql.is_empty() {
+            self.client
+                .identity
+                .entry
+                .say(Level::Debug, Topic::Other, || {
+                    format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
+                });
+            self.client.say_ours(self.server, &sql);
+        }
+    }
+
+    /// Takes note that the client's settings are on the connection, and of how the server writes them.
+    fn note_settings(&mut self) {
+        let entry = &self.client.identity.entry;
+        let note = |name: &str, old: &str, new: &str| {
+            entry.say(Level::Debug, Topic::Other, || {
+                format!(
+                    "varcache_set_canonical: setting {name} to its canonical version {old} -> {new}"
+                )
+            });
+        };
+        self.client.variables.adopt(&self.server.variables, note);
+    }
+
+    /// Takes note that the server has dealt with a query of ours.
+    pub(super) fn note_ours(&mut self) -> Option<End> {
+        let asked = self.asked.take();
+        let has_failed = self.server.answers.take_failure();
+        let replaced = self.replaced.take();
+        if !has_failed {
+            // What was reset is not on the server yet.
+            if asked.is_none() && !self.has_started_over {
+                self.note_settings();
+            }
+            return None;
+        }
+        if let Some(pin) = asked {
+            // A cancel request that came late, for example: the reason holds for all we know.
+            self.client.session.note_answer(pin, true);
+            return None;
+        }
+        if std::mem::take(&mut self.has_dropped) {
+            // They were one transaction: the server has what it had before.
+            self.server.settings = replaced.unwrap_or_default();
+            self.bring_settings();
+            return None;
+        }
+        let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
+        Some(End::ServerGone(Some(refusal)))
+    }
+
     /// Whether nothing keeps the client at this connection. Asks the server where that is not
     /// certain.
     #[inline]

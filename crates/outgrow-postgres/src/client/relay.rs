@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 
 use outgrow_core::Ticks;
 
-use super::Client;
 use super::judge::{Following, Judged, has_begun_large, is_amid_message};
+use super::overtime::Overtime;
 use super::pinned::Pinned;
 use super::trial::Trial;
+use super::{Client, Settings};
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
@@ -69,6 +70,14 @@ pub(super) struct Relay<'r> {
     pub(super) pinned: Pinned,
     /// What the server was asked about.
     pub(super) asked: Option<Pin>,
+    /// Since when the server has something of ours to do.
+    pub(super) ours_since: Option<Ticks>,
+    /// A query that has run for too long.
+    pub(super) overtime: Option<Overtime>,
+    /// The settings that the server had before the client's, until it says that it has those.
+    pub(super) replaced: Option<Settings>,
+    /// Whether some of these cannot be on the server, and are left out from now on.
+    pub(super) has_dropped: bool,
     /// Whether settings were reset that the server is to be told of.
     pub(super) has_started_over: bool,
     /// Whether what the client said waits for something that this client is woken for.
@@ -111,6 +120,10 @@ impl<'r> Relay<'r> {
             has_defined: false,
             pinned: Pinned::default(),
             asked: None,
+            ours_since: None,
+            replaced: None,
+            has_dropped: false,
+            overtime: None,
             has_started_over: false,
             waits: false,
             waits_for_own: false,
@@ -127,33 +140,6 @@ impl<'r> Relay<'r> {
     /// Whether the client has said that it leaves.
     pub(super) fn has_said_goodbye(&self) -> bool {
         self.client_said_goodbye
-    }
-
-    /// Puts the client's settings on the connection, along with its first message.
-    pub(super) fn bring_settings(&mut self) {
-        let (client, server) = (&self.client, &mut self.server);
-        let are_equal = client.session.settings() == &server.settings;
-        let mut sql = Vec::new();
-        if client.variables.are_on(&server.variables) && are_equal {
-            return;
-        }
-        client
-            .variables
-            .write_difference(&server.variables, &mut sql);
-        if !are_equal {
-            let settings = client.session.settings();
-            settings.write_difference(&server.settings, &mut sql);
-            server.settings.clone_from(settings);
-        }
-        if !sql.is_empty() {
-            self.client
-                .identity
-                .entry
-                .say(Level::Debug, Topic::Other, || {
-                    format!("varcache_apply: {}", String::from_utf8_lossy(&sql))
-                });
-            self.client.say_ours(self.server, &sql);
-        }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -176,9 +162,9 @@ impl<'r> Relay<'r> {
     /// From the client to the server.
     #[inline]
     fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
+        self.waits = self.waits_for_request(cx);
         let Self { client, server, .. } = self;
-        self.waits = false;
-        if !client.up.is_pending() && !self.client_said_goodbye {
+        if !self.waits && !client.up.is_pending() && !self.client_said_goodbye {
             if !client.up.unread().is_empty() {
                 let following =
                     Following::by(self.plan, self.on_replica || client.writes.only_reads());
@@ -318,9 +304,12 @@ impl<'r> Relay<'r> {
         true
     }
 
-    fn server_gone(&self) -> End {
+    fn server_gone(&mut self) -> End {
         if let Some(end) = self.lost_trial() {
             return end;
+        }
+        if self.needs_nothing() {
+            return End::Done;
         }
         if self.server_said_why {
             return End::ServerGone(None);
@@ -389,6 +378,9 @@ impl<'r> Relay<'r> {
             if header.tag == backend::NOTIFICATION_RESPONSE && is_whole {
                 fate = self.judge_notification(header);
             }
+            if header.tag == backend::ERROR_RESPONSE && self.tell_overtime(header, fate) {
+                continue;
+            }
             let server = &mut *self.server;
             match fate {
                 Fate::Pass => server.down.pass_message(header.whole()),
@@ -433,9 +425,22 @@ impl<'r> Relay<'r> {
             }
             backend::ERROR_RESPONSE => {
                 let problem = read::Problem::read(body);
+                if was_ours && problem.code == b"42602" {
+                    for name in self.client.session.drop_unknown(problem.message) {
+                        self.has_dropped = true;
+                        let entry = &self.client.identity.entry;
+                        entry.say(Level::Warning, Topic::Other, || {
+                            let name = String::from_utf8_lossy(&name);
+                            format!("a server has no setting {name}: an extension was loaded there")
+                        });
+                    }
+                }
                 self.server_said_why |= problem.is_fatal() && !was_ours;
                 // "cached plan must not change result type"
                 self.has_defined |= problem.code == b"0A000" && server.prepared.len() > 0;
+                // Something that nobody sees has removed it, and others: the next client gets a
+                // connection that is like new.
+                server.is_tainted |= problem.code == b"26000" && server.answers.has_known_failed();
                 while let Some((statement, name)) = server.answers.take_failed() {
                     server.prepared.remove(statement.number);
                     if let Some(name) = name {
@@ -465,33 +470,11 @@ impl<'r> Relay<'r> {
             .note(&effect.text, effect.lexing, followed, is_failed);
     }
 
-    /// Takes note that the client's settings are on the connection, and of how the server writes them.
-    fn note_settings(&mut self) {
-        let entry = &self.client.identity.entry;
-        let note = |name: &str, old: &str, new: &str| {
-            entry.say(Level::Debug, Topic::Other, || {
-                format!(
-                    "varcache_set_canonical: setting {name} to its canonical version {old} -> {new}"
-                )
-            });
-        };
-        self.client.variables.adopt(&self.server.variables, note);
-    }
-
     /// Takes note that the server waits for what comes next.
     fn note_ready(&mut self, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         if was_ours {
-            // What was reset is not on the server yet.
-            if self.asked.take().is_none() && !self.has_started_over {
-                self.note_settings();
-            }
-            let server = &mut *self.server;
-            if server.answers.take_failure() {
-                let refusal = Refusal::new(PROTOCOL, "invalid server parameter");
-                return Some(End::ServerGone(Some(refusal)));
-            }
-            return None;
+            return self.note_ours();
         }
         let has_failed = server.answers.take_has_failed();
         if server.transaction == transaction::NONE {
@@ -533,6 +516,9 @@ impl<'r> Relay<'r> {
             numbers.query_micros.add(micros);
             numbers.query_times.record(micros);
         }
+        self.end_overtime(now);
+        let server = &mut *self.server;
+        let numbers = &self.client.pool.numbers;
         if server.transaction == transaction::NONE
             && server.answers.is_empty()
             && let Some(began) = self.transaction_began.take()

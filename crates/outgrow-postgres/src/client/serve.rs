@@ -96,6 +96,7 @@ pub(super) async fn run(
         unnamed_statement: Unnamed::default(),
         unnamed: None,
         unnamed_uses: Uses::default(),
+        skips: false,
         stay: Stay::before(identity.entry.seen.number),
         times: plan
             .users
@@ -179,8 +180,13 @@ impl Client {
         let plan = self.pool.plan();
         let replica = self.choose_replica(&plan).await;
         let lent = self.lend_somewhere(replica.as_ref(), &plan);
-        let (lease, on_replica) = lent.await?;
-        self.relay(lease, on_replica).await
+        match lent.await? {
+            Some((lease, on_replica)) => self.relay(lease, on_replica).await,
+            None => {
+                self.drop_cancelled();
+                Ok(())
+            }
+        }
     }
 
     /// What servers of the pool report, as soon as one was reached.
@@ -190,7 +196,9 @@ impl Client {
                 return Ok(welcome);
             }
             let plan = self.pool.plan();
-            self.lend(None, &plan, false).await?.give_back();
+            if let Some(lease) = self.lend(None, &plan, false).await? {
+                lease.give_back();
+            }
         }
     }
 

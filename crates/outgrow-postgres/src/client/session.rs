@@ -205,6 +205,20 @@ impl Session {
         &self.settings
     }
 
+    /// Leaves out settings that the server says to be none, in a message that names them: an extension
+    /// that was loaded there knows its own. With Postgres it would have removed them when it was loaded.
+    /// Gives their names.
+    #[cold]
+    pub(crate) fn drop_unknown(&mut self, message: &[u8]) -> Vec<Box<[u8]>> {
+        let is_named = |setting: &mut Setting| {
+            let quoted = [b"\"", &*setting.name, b"\""].concat();
+            let mut parts = message.windows(quoted.len());
+            setting.name.contains(&b'.') && parts.any(|part| part.eq_ignore_ascii_case(&quoted))
+        };
+        let dropped = self.settings.0.extract_if(.., is_named);
+        dropped.map(|setting| setting.name).collect()
+    }
+
     /// Why the client must keep its connection.
     #[inline]
     pub(crate) fn pins(&self) -> Pins {

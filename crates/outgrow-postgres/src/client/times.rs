@@ -8,13 +8,22 @@ use super::relay::{End, Relay};
 use crate::problem::{CANCELLED, IDLE_SESSION, IDLE_TRANSACTION, Refusal};
 use crate::sql::facts::Pin;
 
+const QUERY: &str = "query timeout";
+
 impl Relay<'_> {
     /// Whether something has taken too long; else sets the timer for what would next.
     pub(super) fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.client.session.pins().contains(Pin::Sequence) {
             self.poll_kept(cx);
         }
-        let again = std::mem::replace(&mut self.again, Ticks::NEVER);
+        let mut again = std::mem::replace(&mut self.again, Ticks::NEVER);
+        let is_ours = self.server.answers.is_ours() || self.ours_since.is_some();
+        if is_ours || self.overtime.is_some() {
+            match self.overdue(self.client.worker.now()) {
+                Ok(until) => again = again.min(until),
+                Err(end) => return Poll::Ready(end),
+            }
+        }
         if !self.has_timeouts {
             let timer = &mut self.client.timer;
             let deadline = timer.deadline().min(again);
@@ -36,12 +45,10 @@ impl Relay<'_> {
         let is_idle_outside = self.query_began.is_none() && self.transaction_began.is_none();
         let idle = is_idle_inside.then_some(self.last_word);
         let outside = is_idle_outside.then_some(self.last_word);
+        // One that is being ended already has its time.
+        let query = self.query_began.filter(|_| self.overtime.is_none());
         let deadlines = [
-            (
-                after(self.query_began, self.times.query),
-                "query timeout",
-                CANCELLED,
-            ),
+            (after(query, self.times.query), QUERY, CANCELLED),
             (
                 after(idle, self.times.idle_transaction),
                 "idle transaction timeout",
@@ -66,7 +73,14 @@ impl Relay<'_> {
         let now = self.client.worker.now();
         if timer.poll(cx, now).is_ready() {
             timer.set(Ticks::NEVER);
+            if first <= now && message == QUERY {
+                return self.end_query(cx);
+            }
             if first <= now {
+                if self.query_began.is_some() {
+                    // What is under way does not run on.
+                    drop(self.cancel_at_server());
+                }
                 return Poll::Ready(End::Refused(Refusal::new(code, message)));
             }
             cx.waker().wake_by_ref();

@@ -179,20 +179,21 @@ impl Client {
     }
 
     /// Gets a connection to the replica, or to the primary when that has none to give. Then whether it
-    /// is one to the replica.
+    /// is one to the replica. None: what the client wants was cancelled.
     pub(super) async fn lend_somewhere(
         &mut self,
         replica: Option<&Arc<Pool>>,
         plan: &Arc<PoolPlan>,
-    ) -> Result<(Lease, bool), Option<Refusal>> {
+    ) -> Result<Option<(Lease, bool)>, Option<Refusal>> {
         if replica.is_some() {
             match self.lend(replica, plan, true).await {
-                Ok(lease) => return Ok((lease, true)),
+                Ok(lease) => return Ok(lease.map(|lease| (lease, true))),
                 Err(Some(_)) if self.worker.shared.drain() != Drain::NoMore => {}
                 Err(refusal) => return Err(refusal),
             }
         }
-        Ok((self.lend(None, plan, true).await?, false))
+        let lease = self.lend(None, plan, true).await?;
+        Ok(lease.map(|lease| (lease, false)))
     }
 }
 

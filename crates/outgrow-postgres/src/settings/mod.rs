@@ -238,8 +238,9 @@ outgrow_core::settings! {
         pub connect_retry: Duration = Duration::from_secs(1), in MILLI..=HOUR;
         /// How long a client waits for a connection. After it the client is refused.
         pub wait: Duration = Duration::from_secs(120), in Duration::ZERO..=DAY;
-        /// How long a query may run. After it the connection to the server is closed, and the
-        /// client's too.
+        /// How long a query may run. After it the server is asked to cancel it, and the client gets an
+        /// error (57014) and goes on. One that the server does not end within 5 s, since it waits for
+        /// the client, ends the client's connection.
         pub query: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
         /// How long a client may be silent in an open transaction.
         pub idle_transaction: Duration = Duration::ZERO, in Duration::ZERO..=DAY;

@@ -192,6 +192,11 @@ impl Word {
         self as u16 >= Self::SetConfig as u16
     }
 
+    /// Whether the name of a prepared statement may follow.
+    pub(crate) fn is_of_preparation(self) -> bool {
+        matches!(self, Self::Execute | Self::Deallocate | Self::Prepare)
+    }
+
     /// What it is to the grammar.
     #[inline(always)]
     pub(crate) fn class(self) -> Class {

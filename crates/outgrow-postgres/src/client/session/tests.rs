@@ -23,6 +23,26 @@ fn check(texts: &[(&str, char)], expected: &str) {
 }
 
 #[test]
+fn what_is_no_setting_any_more_is_left_out() {
+    let mut session = Session::default();
+    let followed = Followed::default();
+    let text = b"SET plpgsql.a = 1; SET work_mem = 5; SET plpgsql.ab = 2";
+    session.note(text, Lexing::default(), &followed, false);
+    session.end_transaction(false);
+    let message = b"invalid configuration parameter name \"plpgsql.a\"";
+    let dropped = session.drop_unknown(message);
+    assert_eq!(dropped, [b"plpgsql.a"[..].into()]);
+    let message = b"unrecognized configuration parameter \"work_mem\"";
+    assert!(session.drop_unknown(message).is_empty(), "no extension's");
+    let mut sql = Vec::new();
+    session
+        .settings()
+        .write_difference(&Settings::default(), &mut sql);
+    let left = String::from_utf8_lossy(&sql).into_owned();
+    assert_eq!(left, "SET work_mem = 5;SET plpgsql.ab = 2;");
+}
+
+#[test]
 fn settings_follow_transactions() {
     check(&[("SET work_mem = '1MB'", 'I')], "SET work_mem = '1MB';");
     check(

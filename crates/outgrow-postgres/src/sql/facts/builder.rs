@@ -28,6 +28,7 @@ pub(crate) struct Builder<'a> {
     /// Whether it calls `nextval`.
     advances: bool,
     inserts: bool,
+    names_prepared: bool,
     returns: bool,
     notifies: bool,
     settings: Use,
@@ -48,6 +49,7 @@ impl<'a> Builder<'a> {
             reads_session_sequence: false,
             advances: false,
             inserts: false,
+            names_prepared: false,
             returns: false,
             notifies: false,
             settings: Use::None,
@@ -89,6 +91,7 @@ impl<'a> Builder<'a> {
         self.reads_session_sequence = false;
         self.advances = false;
         self.inserts = matches!(step.word, Word::Insert | Word::Merge);
+        self.names_prepared = step.word.is_of_preparation();
         self.returns = false;
         self.notifies = false;
         self.settings = Use::None;
@@ -128,6 +131,7 @@ impl<'a> Builder<'a> {
             }
             Word::PgSettings if self.kind == Some(Kind::Update) => self.pins.insert(Pin::Setting),
             Word::Returning => self.returns = true,
+            Word::Execute | Word::Deallocate | Word::Prepare => self.names_prepared = true,
             Word::Insert | Word::Update | Word::Delete | Word::Merge => {
                 self.inserts |= matches!(step.word, Word::Insert | Word::Merge);
                 // Of `WITH`, the one behind its parts: nothing else may follow a `)` there.
@@ -203,6 +207,7 @@ impl<'a> Builder<'a> {
             sets_by_function: false,
             reads_session_sequence: self.reads_session_sequence,
             gives_sequence_values: self.advances || (self.inserts && !self.returns),
+            names_prepared: self.names_prepared,
             notifies: self.notifies,
             pins: self.pins,
             cleans: self.cleans,

@@ -89,6 +89,8 @@ pub struct Statement<'a> {
     /// It may get a value of a sequence without giving it to the client: it inserts without `RETURNING`,
     /// it calls `nextval`, or what it calls is not seen. `currval` and `lastval` are asked after that.
     pub gives_sequence_values: bool,
+    /// It may name a statement that is prepared.
+    pub(crate) names_prepared: bool,
     /// It sends a notification, by `NOTIFY` or `pg_notify`; what its triggers and functions send is
     /// not seen.
     pub notifies: bool,
@@ -115,6 +117,9 @@ pub struct Facts {
     pub sets: bool,
     /// One of them makes, runs or removes prepared statements of SQL.
     pub prepares: bool,
+    /// One of them may name a statement that is prepared, wherever in it: also behind `EXPLAIN` or
+    /// `CREATE TABLE … AS`.
+    pub names_prepared: bool,
     /// One of them begins or ends listening.
     pub listens: bool,
     /// One of them is a cursor's.
@@ -152,6 +157,7 @@ impl Default for Facts {
             controls_transaction: false,
             sets: false,
             prepares: false,
+            names_prepared: false,
             listens: false,
             uses_cursor: false,
             copies_in: false,
@@ -212,6 +218,7 @@ impl Facts {
         self.controls_transaction |= kind.is_transaction_control();
         self.sets |= kind.is_setting() || statement.sets_by_function;
         self.prepares |= kind.is_preparation();
+        self.names_prepared |= statement.names_prepared;
         self.listens |= kind.is_listening();
         self.uses_cursor |= matches!(
             kind,

@@ -453,6 +453,16 @@ fn texts_are_summed_up() {
     assert!(of("SELECT 1; DROP TABLE t").defines);
     assert!(of("SELECT a INTO b").defines);
     assert!(of("SELECT lastval()").reads_session_sequence);
+    for (text, names) in [
+        ("EXECUTE p", true),
+        ("EXPLAIN ANALYZE EXECUTE p", true),
+        ("CREATE TABLE t AS EXECUTE p", true),
+        ("SELECT 1; DEALLOCATE p", true),
+        ("PREPARE p AS SELECT 1", true),
+        ("SELECT 1", false),
+    ] {
+        assert_eq!(of(text).names_prepared, names, "{text}");
+    }
     for (text, gives) in [
         ("INSERT INTO t VALUES (1)", true),
         ("INSERT INTO t VALUES (1) RETURNING id", false),

@@ -180,7 +180,6 @@ fn a_cancelled_transaction_goes_on_as_with_postgres() {
 /// As long as it waits for a connection there is nothing to cancel on the server; the client must
 /// not have to wait to its end for that.
 #[test]
-#[ignore = "a cancel request of a client that waits in line is dropped"]
 fn who_waits_in_line_can_be_cancelled() {
     let Some(tier) = Tier::start("pool_size = 1") else {
         return;
@@ -199,4 +198,89 @@ fn who_waits_in_line_can_be_cancelled() {
     assert!(began.elapsed() < Duration::from_secs(4), "{told:?}");
     assert_eq!(told.expect_err("cancelled").code(), "57014");
     run(&mut holder, "COMMIT");
+    assert_eq!(value(&mut client, "SELECT 2"), "2");
+}
+
+/// Only what it waits with: a series of messages up to its Sync, and nothing behind that.
+#[test]
+fn what_waits_in_line_is_dropped_as_a_whole() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let (mut holder, mut client) = (tier.client(), tier.client());
+    run(&mut holder, "CREATE TABLE t (x int)");
+    run(&mut holder, "BEGIN");
+    let insert = |number: u32| {
+        [
+            message::parse("s", &format!("INSERT INTO t VALUES ({number})")),
+            message::bind("", "s", &[]),
+            message::execute("", 0),
+        ]
+        .concat()
+    };
+    // The rest of the series comes after the request.
+    client.send(&insert(1)).expect("sent");
+    thread::sleep(super::MOMENT);
+    client.cancel().expect("asked");
+    let told = client.receive().expect("an error").problem();
+    assert_eq!(told.expect("an error").code, "57014");
+    let more = [
+        insert(2),
+        message::flush(),
+        message::sync(),
+        insert(3),
+        message::sync(),
+    ];
+    client.send(&more.concat()).expect("sent");
+    let rest = client.until_ready().expect("the Sync's answer");
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    run(&mut holder, "COMMIT");
+    client.answer().expect("the third is inserted");
+    assert_eq!(value(&mut client, "SELECT sum(x) FROM t"), "3");
+    // A request that comes when nothing waits any more hits nothing.
+    client.cancel().expect("asked");
+    assert_eq!(value(&mut client, "SELECT sum(x) FROM t"), "3");
+    // A message that is not there as a whole.
+    run(&mut holder, "BEGIN");
+    let long = message::query(&format!("SELECT '{}'", "x".repeat(600_000)));
+    let (start, end) = long.split_at(300_000);
+    client.send(start).expect("sent");
+    thread::sleep(super::MOMENT);
+    client.cancel().expect("asked");
+    client.send(end).expect("sent");
+    assert_eq!(client.answer().expect_err("cancelled").code(), "57014");
+    run(&mut holder, "COMMIT");
+    assert_eq!(value(&mut client, "SELECT 2"), "2");
+}
+
+/// While there is no server at all.
+#[test]
+fn who_waits_for_a_server_to_come_back_can_be_cancelled() {
+    let Some(mut tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let mut client = tier.client();
+    assert_eq!(value(&mut client, "SELECT 1"), "1");
+    tier.database.kill();
+    client.send(&message::query("SELECT 2")).expect("sent");
+    thread::sleep(super::MOMENT);
+    client.cancel().expect("asked");
+    assert_eq!(client.answer().expect_err("cancelled").code(), "57014");
+}
+
+/// A request that hits a question of ours, and not what the client did before, harms nobody.
+#[test]
+fn late_ones_do_not_end_who_is_kept() {
+    let Some(tier) = Tier::start("pool_size = 2") else {
+        return;
+    };
+    let mut client = tier.client();
+    for _ in 0..200 {
+        run(&mut client, "SELECT pg_advisory_lock(1)");
+        // We ask now whether there is a lock.
+        client.cancel().expect("asked");
+        run(&mut client, "SELECT pg_advisory_unlock(1)");
+        client.cancel().expect("asked");
+    }
+    assert_eq!(value(&mut client, "SELECT 1"), "1");
 }

@@ -19,6 +19,7 @@ mod listen;
 mod logins;
 mod modes;
 mod newcomers;
+mod overtime;
 mod prepared;
 mod query_cache;
 mod repeats;

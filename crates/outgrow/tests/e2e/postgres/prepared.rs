@@ -5,7 +5,7 @@ use outgrow_testkit::postgres::{
     message::{bind, close, describe, execute, parse, query, sync},
 };
 
-use super::{Tier, backend, converse, run, value};
+use super::{Tier, backend, converse, refusal, run, value};
 
 /// Has a client act on each of `count` connections in turn: the one that it had last is held by
 /// another one, so that it gets the next.
@@ -401,4 +401,75 @@ fn prepared_and_simple_queries_mix() {
     }
     let all: Vec<_> = all.into_iter().flatten().collect();
     assert_eq!(all, ["1", "3", "2"]);
+}
+
+/// What others have prepared on the connection that is shared is not there for a client, even when it
+/// knows what that is called at the server.
+#[test]
+fn names_of_ours_are_nobodys() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let (mut one, mut other) = (tier.client(), tier.client());
+    one.prepare("a", "SELECT 'of the one'").expect("prepared");
+    let sql = "SELECT name FROM pg_prepared_statements";
+    let name = value(&mut other, sql);
+    assert!(name.starts_with("outgrow_"), "{name}");
+    assert!(name.len() > 20, "it could be guessed: {name}");
+    for text in [
+        format!("EXECUTE {name}"),
+        format!("EXECUTE \"{name}\""),
+        format!("DEALLOCATE {name}"),
+        format!("DEALLOCATE PREPARE {name}"),
+        format!("EXPLAIN EXECUTE {name}"),
+        format!("CREATE TEMP TABLE t AS EXECUTE {name}"),
+        format!("SELECT 1; EXECUTE {name}"),
+    ] {
+        let told = refusal(&mut other, &text);
+        assert!(told.starts_with("ERROR 26000"), "{text}: {told}");
+        let told = other.extended(&text, &[]).expect_err("there is none");
+        let is_one = !text.contains(';');
+        assert_eq!(
+            told.code(),
+            if is_one { "26000" } else { "42601" },
+            "{text}"
+        );
+        let told = other.prepare("p", &text).map(|()| other.execute("p", &[]));
+        assert!(!matches!(told, Ok(Ok(_))), "{text}: {told:?}");
+        other
+            .send(&[close(b'S', "p"), sync()].concat())
+            .expect("sent");
+        other.answer().expect("closed");
+    }
+    let told = other.execute(&name, &[]).expect_err("there is none");
+    assert_eq!(told.code(), "26000");
+    let messages = [describe(b'S', &name), sync()];
+    other.send(&messages.concat()).expect("sent");
+    assert_eq!(other.answer().expect_err("there is none").code(), "26000");
+    let messages = [close(b'S', &name), sync()];
+    other.send(&messages.concat()).expect("sent");
+    other.answer().expect("closing what is not there is none");
+    // A name of its own may be any.
+    other
+        .prepare(&name, "SELECT 'of the other'")
+        .expect("prepared");
+    let rows = other.execute(&name, &[]).expect("its own");
+    assert_eq!(rows, [[Some("of the other".to_owned())]]);
+    let rows = one.execute("a", &[]).expect("still there");
+    assert_eq!(rows, [[Some("of the one".to_owned())]]);
+}
+
+/// What a function ends on the connection that is shared is missed once at most.
+#[test]
+fn a_connection_on_which_statements_are_missing_is_made_like_new() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let (mut one, mut other) = (tier.client(), tier.client());
+    one.prepare("a", "SELECT 1").expect("prepared");
+    run(&mut other, "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$");
+    let told = one.execute("a", &[]).expect_err("it is gone");
+    assert_eq!(told.code(), "26000");
+    let rows = one.execute("a", &[]).expect("it is prepared again");
+    assert_eq!(rows, [[Some("1".to_owned())]]);
 }

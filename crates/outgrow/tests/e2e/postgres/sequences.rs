@@ -200,7 +200,7 @@ fn who_has_a_connection_of_its_own_has_its_values() {
 /// Where the catalogue is known it tells that functions ask.
 #[test]
 fn what_functions_ask_is_their_clients_too() {
-    let Some(tier) = shop("pool_size = 1\nreads = \"replicas\"") else {
+    let Some(tier) = shop("pool_size = 1\n[postgres.cache]") else {
         return;
     };
     let sql = "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'";

@@ -347,3 +347,44 @@ fn a_setting_that_cannot_be_brought_ends_only_its_client() {
     );
     assert_eq!(value(&mut other, "SELECT current_user"), "postgres");
 }
+
+/// What a client says is not executed with what another one has set.
+#[test]
+fn nothing_is_executed_before_its_settings_are_there() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    run(
+        &mut tier.direct(),
+        "CREATE ROLE weak; CREATE TABLE t (x int)",
+    );
+    let mut client = tier.client();
+    run(&mut client, "SET ROLE weak");
+    assert_eq!(value(&mut client, "SELECT current_user"), "weak");
+    // Somebody else uses the connection, and the role goes.
+    assert_eq!(value(&mut tier.client(), "SELECT current_user"), "postgres");
+    run(&mut tier.direct(), "DROP ROLE weak");
+    let told = client
+        .query("INSERT INTO t VALUES (1)")
+        .expect_err("no role");
+    assert_eq!(told.to_string(), "FATAL 08P01 invalid server parameter");
+    assert_eq!(value(&mut tier.direct(), "SELECT count(*) FROM t"), "0");
+}
+
+/// An extension that is loaded knows its own settings; one that it does not know is none any more.
+#[test]
+fn a_setting_that_an_extension_does_not_know_goes() {
+    let Some(tier) = Tier::start("pool_size = 2") else {
+        return;
+    };
+    let mut client = tier.client();
+    run(&mut client, "SET plpgsql.other = 1; SET work_mem = '5MB'");
+    let mut holder = tier.client();
+    run(&mut holder, "BEGIN");
+    // It gets another connection, on which it is known.
+    let mut loader = tier.client();
+    run(&mut loader, "DO 'BEGIN END'");
+    assert_eq!(value(&mut client, "SHOW work_mem"), "5MB");
+    let gone = "SELECT current_setting('plpgsql.other', true) IS NULL";
+    assert_eq!(value(&mut client, gone), "t");
+}
