@@ -5,6 +5,7 @@
 //! endpoint is counted in `streak` and decided by the service; nothing is restarted here.
 
 mod advice;
+mod encrypt;
 mod failure;
 mod grpc;
 mod http;
@@ -32,6 +33,7 @@ use crate::registry::Registry;
 use crate::service::{Health, Service};
 use crate::settings::{CheckSettings, StatusSet};
 pub(crate) use advice::{Finding, Times, find};
+pub use encrypt::{Encrypt, Encrypting};
 use probe::Question;
 use streak::Streak;
 
@@ -218,7 +220,9 @@ impl Asker {
         // The slots are never closed; without one it is asked all the same.
         let slot = self.slots.acquire().await;
         let began = self.clock.now();
-        let result = probe::ask(&self.endpoint, question, timeout).await;
+        let encrypt = self.service.check_encryption();
+        let encrypt = encrypt.as_deref();
+        let result = probe::ask(&self.endpoint, question, encrypt, timeout).await;
         drop(slot);
         (result, self.clock.now().since(began))
     }

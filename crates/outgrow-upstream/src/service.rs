@@ -29,6 +29,7 @@ pub use set::EndpointSet;
 use stay::Place;
 pub use stay::Stay;
 
+use crate::check::Encrypt;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::Event;
 use crate::permit::Permit;
@@ -112,6 +113,8 @@ pub struct Service {
     endpoints: Snapshot<EndpointSet>,
     members: Mutex<Members>,
     queue: Arc<Queue>,
+    /// How checks that speak Postgres are encrypted.
+    check_encryption: Mutex<Option<Arc<dyn Encrypt>>>,
 }
 
 impl Service {
@@ -127,7 +130,19 @@ impl Service {
             endpoints: Snapshot::new(EndpointSet::empty(Arc::clone(&settings))),
             members: Mutex::new(Members::new(settings)),
             queue: Arc::default(),
+            check_encryption: Mutex::default(),
         })
+    }
+
+    /// Says how checks of kind `postgres` encrypt their connections, from the next one on.
+    pub fn encrypt_checks(&self, encrypt: Arc<dyn Encrypt>) {
+        let encryption = self.check_encryption.lock();
+        *encryption.unwrap_or_else(PoisonError::into_inner) = Some(encrypt);
+    }
+
+    pub(crate) fn check_encryption(&self) -> Option<Arc<dyn Encrypt>> {
+        let encryption = self.check_encryption.lock();
+        encryption.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its name.

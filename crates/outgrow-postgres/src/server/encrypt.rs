@@ -6,6 +6,7 @@ use std::sync::Arc;
 use outgrow_net::{Stream, Transport};
 use outgrow_tls::Refusal;
 use outgrow_upstream::Endpoint;
+use outgrow_upstream::check::{Encrypt, Encrypting};
 
 use super::open::Failure;
 use crate::encryption::{ALPN, Encryption, Mode};
@@ -44,6 +45,18 @@ pub(crate) async fn encrypt(
             "the server answers a request for TLS with an error",
         )),
         _ => Err(Failure::Broken("the server does not speak Postgres")),
+    }
+}
+
+/// Health checks of the servers are encrypted as the pool's own connections are.
+impl Encrypt for Encryption {
+    fn encrypt<'a>(&'a self, stream: Stream, endpoint: &'a Endpoint) -> Encrypting<'a> {
+        Box::pin(async move {
+            let socket = encrypt(stream, endpoint, self).await;
+            let socket = socket.map_err(|failure| failure.refusal().message.into_owned())?;
+            let transport: Box<dyn Transport> = Box::new(socket);
+            Ok(transport)
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A check of a Postgres server: whether it takes sessions, and its role where that matters.
-//! Protocol 3.0 without TLS, of which only what a session's start and one simple query need is
-//! spoken, up to limits.
+//! Protocol 3.0, of which only what a session's start and one simple query need is spoken, up to
+//! limits. Deliberately not here: TLS, which the connection has already where there is to be any.
 //!
 //! Without a login it is what `pg_isready` does: any answer to the start of a session is one of
 //! a server that lives, but that it is just starting or stopping.
@@ -94,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let mut message = (body.len() as u32 + 4).to_be_bytes().to_vec();
         message.extend(body);
         self.stream.write_all(&message).await?;
+        self.stream.flush().await?;
         Ok(())
     }
 
@@ -161,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         message.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
         message.extend_from_slice(body);
         self.stream.write_all(&message).await?;
+        self.stream.flush().await?;
         Ok(())
     }
 

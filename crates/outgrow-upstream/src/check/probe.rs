@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::encrypt::{Duplex, Encrypt};
 use super::failure::Failure;
 use super::{grpc, http, postgres, redis, tcp};
 use crate::connect;
@@ -71,9 +72,11 @@ impl<'a> Question<'a> {
 pub(super) async fn ask(
     endpoint: &Endpoint,
     question: &Question<'_>,
+    encrypt: Option<&dyn Encrypt>,
     timeout: Duration,
 ) -> Result<(), String> {
-    match tokio::time::timeout(timeout, attempt(endpoint, question, timeout)).await {
+    let attempt = attempt(endpoint, question, encrypt, timeout);
+    match tokio::time::timeout(timeout, attempt).await {
         Ok(result) => result.map_err(|failure| failure.to_string()),
         Err(_) => Err(format!("timed out after {}", text_of(timeout))),
     }
@@ -82,10 +85,18 @@ pub(super) async fn ask(
 async fn attempt(
     endpoint: &Endpoint,
     question: &Question<'_>,
+    encrypt: Option<&dyn Encrypt>,
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut stream = connect::open(endpoint, timeout).await?;
-    question.ask(&mut stream).await
+    match (question, encrypt) {
+        (Question::Postgres(..), Some(encrypt)) => {
+            let encrypted = encrypt.encrypt(stream, endpoint).await;
+            let mut stream = Duplex(encrypted.map_err(Failure::Answer)?);
+            question.ask(&mut stream).await
+        }
+        _ => question.ask(&mut stream).await,
+    }
 }
 
 /// Whether what went wrong is an answer, if not the right one.

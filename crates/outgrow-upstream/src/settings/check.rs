@@ -86,8 +86,9 @@ outgrow_core::choice! {
         Tcp = "tcp",
         /// Asks `grpc.health.v1.Health/Check` over HTTP/2 without TLS; only SERVING is healthy.
         Grpc = "grpc",
-        /// Begins the start-up of a session with a Postgres server, without TLS: any answer but
-        /// that it starts or stops is healthy. With a `role` or a password it logs in.
+        /// Begins the start-up of a session with a Postgres server: any answer but that it starts or
+        /// stops is healthy. With a `role` or a password it logs in. With TLS as `server_tls` says of
+        /// the database whose service this is.
         Postgres = "postgres",
         /// Sends PING to a Redis or Valkey server.
         Redis = "redis",

@@ -190,12 +190,16 @@ fn plan(
         let mut plan = database_plan(name.as_str(), database, settings, registry)?;
         plan.credential = files.databases.get(name.as_str()).cloned();
         plan.encryption = encryptions.of_database(name.as_str());
+        let encryption = Arc::clone(&plan.encryption);
+        plan.service.encrypt_checks(encryption);
         Some((name.as_str().to_owned(), Arc::new(plan)))
     });
     let databases: HashMap<_, _> = databases.collect();
     let any = if databases.is_empty() {
         let plan = database_plan("", &DatabaseSettings::default(), settings, registry);
         plan.map(|plan| {
+            let encryption = Arc::clone(&encryptions.servers);
+            plan.service.encrypt_checks(encryption);
             Arc::new(DatabasePlan {
                 encryption: Arc::clone(&encryptions.servers),
                 ..plan

@@ -431,6 +431,59 @@ fn servers_are_reached_as_it_is_said() {
         .expect("it is in the log");
 }
 
+/// Health checks reach the servers as the pool does: here one that takes nobody without TLS.
+#[test]
+fn checks_are_encrypted_as_the_pool_is() {
+    if !is_there(databases::has_postgres(), "postgresql") {
+        return;
+    }
+    let access = "hostssl all bound        127.0.0.1/32 scram-sha-256\n\
+                  host    all postgres,ann 127.0.0.1/32 trust";
+    let database = databases::postgres(access).expect("Postgres starts");
+    for role in ["bound", "ann"] {
+        let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'apple'");
+        database.query(&create).expect("created");
+    }
+    let authority = Authority::new().unwrap();
+    let ca = authority.ca_file().unwrap();
+    database
+        .encrypt(&authority.issue(&["localhost"]).unwrap(), None)
+        .unwrap();
+    let server = format!("localhost:{}", database.address().port());
+    let check_table = "\n[service.db.check]\nkind = \"postgres\"\nuser = \"bound\"\n\
+                       password = \"apple\"\ndatabase = \"postgres\"\nrole = \"primary\"\n\
+                       interval = \"50ms\"\nfast_interval = \"20ms\"\nrise = 1\nfall = 1\n";
+    let with = |server_tls: &str| {
+        let settings = format!("auth = \"trust\"\nserver_tls = {{ {server_tls} }}");
+        start(&(config(&settings, USERS, &server) + check_table))
+    };
+    // In the clear the server has no entry for the user.
+    let outgrow = with("mode = \"disable\"");
+    outgrow
+        .wait_told("no pg_hba.conf entry")
+        .expect("the check fails");
+    for mode in [
+        "mode = \"require\"".to_owned(),
+        format!("mode = \"verify-full\", ca = \"{}\"", ca.display()),
+    ] {
+        let outgrow = with(&mode);
+        // A first check may have come before the pool's settings.
+        let is_up = |_: &_| psql(pooler(&outgrow), "user=ann", "SELECT 1").ok();
+        outgrow.wait("it is up", SOON, is_up).expect("it is");
+        for _ in 0..10 {
+            check(psql(pooler(&outgrow), "user=ann", ENCRYPTED), Ok("t"));
+        }
+    }
+    // Who is not the one that it must be is not healthy either.
+    let outgrow = with(&format!(
+        "mode = \"verify-full\", ca = \"{}\", server_name = \"other\"",
+        ca.display()
+    ));
+    outgrow
+        .wait_told("certificate verify failed: the certificate is not for other")
+        .expect("the check fails");
+}
+
 #[test]
 fn we_show_servers_who_we_are() {
     let Some(database) = database() else { return };
