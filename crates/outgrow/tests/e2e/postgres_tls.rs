@@ -468,10 +468,13 @@ fn checks_are_encrypted_as_the_pool_is() {
     ] {
         let outgrow = with(&mode);
         // A first check may have come before the pool's settings.
-        let is_up = |_: &_| psql(pooler(&outgrow), "user=ann", "SELECT 1").ok();
+        let is_up = |_: &_| psql(pooler(&outgrow), "user=ann dbname=postgres", "SELECT 1").ok();
         outgrow.wait("it is up", SOON, is_up).expect("it is");
         for _ in 0..10 {
-            check(psql(pooler(&outgrow), "user=ann", ENCRYPTED), Ok("t"));
+            check(
+                psql(pooler(&outgrow), "user=ann dbname=postgres", ENCRYPTED),
+                Ok("t"),
+            );
         }
     }
     // Who is not the one that it must be is not healthy either.

@@ -11,7 +11,7 @@ use std::{
 
 use outgrow_testkit::postgres::{PostgresError, Session, message};
 
-use super::{Tier, run, value};
+use super::{Tier, modes::connections, run, value};
 use crate::shop::SOON;
 
 #[test]
@@ -256,11 +256,18 @@ fn what_waits_in_line_is_dropped_as_a_whole() {
 /// While there is no server at all.
 #[test]
 fn who_waits_for_a_server_to_come_back_can_be_cancelled() {
-    let Some(mut tier) = Tier::start("pool_size = 1") else {
+    let settings = "pool_size = 1\n[postgres.timeouts]\nserver_idle = \"100ms\"";
+    let Some(mut tier) = Tier::start(settings) else {
         return;
     };
     let mut client = tier.client();
     assert_eq!(value(&mut client, "SELECT 1"), "1");
+    // Not one that is lost with the server: there is none.
+    let mut direct = tier.direct();
+    let is_alone = |_: &_| (connections(&mut direct) == 0).then_some(());
+    tier.outgrow
+        .wait("it is closed", SOON, is_alone)
+        .expect("it is");
     tier.database.kill();
     client.send(&message::query("SELECT 2")).expect("sent");
     thread::sleep(super::MOMENT);
