@@ -287,6 +287,7 @@ impl Client {
                 let record = self.record_of(Watchable::found(&unnamed.query, &found));
                 self.watched.parse(record);
             }
+            self.unnamed_uses = found.uses;
             self.unnamed = found.effect;
             self.unnamed_statement
                 .restore(&unnamed.query, &unnamed.types);
