@@ -5,6 +5,7 @@
 //! connection it is ([`ProxyHeader`]).
 
 pub mod listen;
+pub mod packets;
 pub mod passage;
 pub mod proxy_header;
 pub mod stream;
@@ -14,7 +15,8 @@ pub mod wheel;
 pub mod workers;
 
 pub use listen::Socket;
-pub use passage::{Packet, Passage};
+pub use packets::Packet;
+pub use passage::Passage;
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};
 pub use stream::Stream;
 pub use transport::Transport;

@@ -1,57 +1,29 @@
-//! A way between two processes of ours on which packets go with descriptors: a `SOCK_SEQPACKET`
-//! socket pair. What is said on it is its users' business.
+//! A way between two processes of ours on which packets go with descriptors ([`crate::packets`]), for
+//! tasks of a runtime. What is said on it is its users' business.
 //!
 //! Not here: how the keeper speaks with its children (`outgrow-fleet`), which needs no runtime.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdSocket;
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::SocketType;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use crate::packets::{self, Packet};
+
 /// The longest packet in bytes: a few fit into the buffer that the kernel gives a socket.
 pub const PACKET_BYTES: usize = 32 * 1024;
-/// Most descriptors in one packet; the kernel takes 253.
+/// Most descriptors in one packet.
 pub const PACKET_DESCRIPTORS: usize = 128;
-
-/// What came.
-#[derive(Debug)]
-pub struct Packet {
-    /// How many bytes, at the start of the buffer.
-    pub length: usize,
-    /// In the order in which they were sent.
-    pub descriptors: Vec<OwnedFd>,
-    /// Descriptors were lost on the way: this process may have no more of them.
-    pub has_lost: bool,
-}
 
 /// One end.
 #[derive(Debug)]
 pub struct Passage {
     /// Only waited with; that its packets are of another kind makes no difference to that.
     socket: UnixDatagram,
-}
-
-/// Makes the two ends; both are closed on exec.
-///
-/// # Errors
-/// The system has no more descriptors.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (one, other) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    Ok((one, other))
 }
 
 impl Passage {
@@ -80,7 +52,7 @@ impl Passage {
         }
         loop {
             self.socket.writable().await?;
-            let send = || send(self.socket.as_fd(), bytes, descriptors);
+            let send = || packets::send(self.socket.as_fd(), bytes, descriptors);
             match self.socket.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return sent,
@@ -98,9 +70,12 @@ impl Passage {
         loop {
             self.socket.readable().await?;
             let socket = self.socket.as_fd();
-            let receive = || receive(socket, buffer);
+            let receive = || packets::receive(socket, buffer);
             match self.socket.try_io(Interest::READABLE, receive) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(Some(packet)) if packet.is_cut => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 received => return received,
             }
         }
@@ -120,75 +95,14 @@ impl Passage {
     }
 }
 
-fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PACKET_DESCRIPTORS))];
-    loop {
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors))
-        {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-    loop {
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let received = rustix::net::recvmsg(
-            socket,
-            &mut [IoSliceMut::new(buffer)],
-            &mut ancillary,
-            flags,
-        );
-        let message = match received {
-            Ok(message) => message,
-            Err(Errno::INTR) => continue,
-            Err(Errno::CONNRESET | Errno::PIPE) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let mut descriptors = Vec::new();
-        for part in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = part {
-                descriptors.extend(rights);
-            }
-        }
-        if message.bytes == 0 {
-            return Ok(None);
-        }
-        if message.flags.contains(ReturnFlags::TRUNC) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        return Ok(Some(Packet {
-            length: message.bytes,
-            descriptors,
-            has_lost: message.flags.contains(ReturnFlags::CTRUNC),
-        }));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::packets::pair;
     use crate::stream::Detached;
-
-    fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .expect("a runtime")
-            .block_on(test);
-    }
 
     fn passages() -> (Passage, Passage) {
         let (one, other) = pair().expect("a pair");
@@ -196,61 +110,55 @@ mod tests {
         (take(one), take(other))
     }
 
-    #[test]
-    fn packets_go_with_their_descriptors() {
-        run(async {
-            let (one, other) = passages();
-            let mut buffer = Vec::new();
-            let (mut near, far) = UnixStream::pair().expect("a pair");
-            one.send(b"first", &[far.as_fd()]).await.expect("sent");
-            one.send(b"second", &[]).await.expect("sent");
-            drop(far);
-            let first = other.receive(&mut buffer).await.expect("received");
-            let first = first.expect("a packet");
-            assert_eq!(&buffer[..first.length], b"first");
-            assert!(!first.has_lost);
-            let passed = first.descriptors.into_iter().next().expect("one");
-            near.write_all(b"hello").expect("written");
-            let Ok(Detached::Unix(mut passed)) = Detached::passed_on(passed) else {
-                panic!("it is a stream of a Unix socket");
-            };
-            let mut bytes = [0; 5];
-            passed.read_exact(&mut bytes).expect("read");
-            assert_eq!(&bytes, b"hello");
-            // What was said before the end is heard, and then the end.
-            one.shut();
-            assert!(other.send(b"late", &[]).await.is_err());
-            let second = other.receive(&mut buffer).await.expect("received");
-            assert_eq!(second.map(|packet| packet.length), Some(6));
-            assert!(other.receive(&mut buffer).await.expect("the end").is_none());
-        });
+    #[tokio::test]
+    async fn packets_go_with_their_descriptors() {
+        let (one, other) = passages();
+        let mut buffer = Vec::new();
+        let (mut near, far) = UnixStream::pair().expect("a pair");
+        one.send(b"first", &[far.as_fd()]).await.expect("sent");
+        one.send(b"second", &[]).await.expect("sent");
+        drop(far);
+        let first = other.receive(&mut buffer).await.expect("received");
+        let first = first.expect("a packet");
+        assert_eq!(&buffer[..first.length], b"first");
+        assert!(!first.has_lost);
+        let passed = first.descriptors.into_iter().next().expect("one");
+        near.write_all(b"hello").expect("written");
+        let Ok(Detached::Unix(mut passed)) = Detached::passed_on(passed) else {
+            panic!("it is a stream of a Unix socket");
+        };
+        let mut bytes = [0; 5];
+        passed.read_exact(&mut bytes).expect("read");
+        assert_eq!(&bytes, b"hello");
+        // What was said before the end is heard, and then the end.
+        one.shut();
+        assert!(other.send(b"late", &[]).await.is_err());
+        let second = other.receive(&mut buffer).await.expect("received");
+        assert_eq!(second.map(|packet| packet.length), Some(6));
+        assert!(other.receive(&mut buffer).await.expect("the end").is_none());
     }
 
-    #[test]
-    fn what_is_said_before_a_shutdown_is_heard_by_who_shut() {
-        run(async {
-            let (one, other) = passages();
-            let mut buffer = Vec::new();
-            other.send(b"just in time", &[]).await.expect("sent");
-            one.shut();
-            assert!(other.send(b"late", &[]).await.is_err());
-            let heard = one.receive(&mut buffer).await.expect("received");
-            assert_eq!(heard.map(|packet| packet.length), Some(12));
-            assert!(one.receive(&mut buffer).await.expect("the end").is_none());
-        });
+    #[tokio::test]
+    async fn what_is_said_before_a_shutdown_is_heard_by_who_shut() {
+        let (one, other) = passages();
+        let mut buffer = Vec::new();
+        other.send(b"just in time", &[]).await.expect("sent");
+        one.shut();
+        assert!(other.send(b"late", &[]).await.is_err());
+        let heard = one.receive(&mut buffer).await.expect("received");
+        assert_eq!(heard.map(|packet| packet.length), Some(12));
+        assert!(one.receive(&mut buffer).await.expect("the end").is_none());
     }
 
-    #[test]
-    fn what_is_no_stream_is_not_taken_for_one() {
+    #[tokio::test]
+    async fn what_is_no_stream_is_not_taken_for_one() {
         let (one, _other) = pair().expect("a pair");
         assert!(Detached::passed_on(one).is_err(), "packets");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         assert!(Detached::passed_on(listener.into()).is_err(), "a listener");
         let file = std::fs::File::open("/dev/null").expect("opened");
         assert!(Detached::passed_on(file.into()).is_err(), "a file");
-        run(async {
-            let (stream, _) = UnixStream::pair().expect("a pair");
-            assert!(Passage::new(stream.into()).is_err(), "no packets");
-        });
+        let (stream, _) = UnixStream::pair().expect("a pair");
+        assert!(Passage::new(stream.into()).is_err(), "no packets");
     }
 }

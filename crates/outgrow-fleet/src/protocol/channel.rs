@@ -9,16 +9,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use outgrow_net::packets;
+pub use outgrow_net::packets::pair;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::SocketType;
 use serde::Serialize;
 
 /// The longest packet in bytes.
@@ -85,16 +83,6 @@ pub enum Received {
 pub(crate) struct Packet {
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,
-}
-
-/// Makes the two ends of a channel; both are closed on exec.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
 }
 
 /// Takes the channel that this process was given as standard input, and puts
@@ -193,33 +181,19 @@ impl PacketReader {
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<Received, ChannelError> {
         self.buffer.resize(PACKET_LIMIT, 0);
         loop {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let received = rustix::net::recvmsg(
-                socket,
-                &mut [IoSliceMut::new(&mut self.buffer)],
-                &mut ancillary,
-                RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-            );
-            let message = match received {
-                Ok(message) => message,
-                Err(Errno::AGAIN) => return Ok(Received::Empty),
-                Err(Errno::INTR) => continue,
-                Err(Errno::CONNRESET | Errno::PIPE) => return Ok(Received::Closed),
+            let packet = match packets::receive(socket, &mut self.buffer) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(Received::Closed),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Received::Empty);
+                }
                 Err(error) => return Err(error.into()),
             };
-            for part in ancillary.drain() {
-                if let RecvAncillaryMessage::ScmRights(descriptors) = part {
-                    self.descriptors.extend(descriptors);
-                }
-            }
-            if message.bytes == 0 {
-                return Ok(Received::Closed);
-            }
-            if message.flags.contains(ReturnFlags::TRUNC) {
+            self.descriptors.extend(packet.descriptors);
+            if packet.is_cut {
                 return Err(ChannelError::Protocol("a packet is longer than 64 KiB"));
             }
-            if message.flags.contains(ReturnFlags::CTRUNC) {
+            if packet.has_lost {
                 return Err(ChannelError::Protocol(
                     "descriptors were lost: is the limit of open files (ulimit -n) reached?",
                 ));
@@ -227,7 +201,7 @@ impl PacketReader {
             if self.descriptors.len() > RECORD_DESCRIPTORS {
                 return Err(ChannelError::Protocol("too many descriptors in one record"));
             }
-            match &self.buffer[..message.bytes] {
+            match &self.buffer[..packet.length] {
                 ATTACHED => {}
                 CARRIED => return self.carried().map(Received::Record),
                 bytes => {
@@ -297,24 +271,13 @@ pub(crate) fn encode<T: Serialize>(
 /// Sends one packet; `false` when the peer has no room.
 pub(crate) fn send_packet(socket: BorrowedFd<'_>, packet: &Packet) -> Result<bool, ChannelError> {
     let borrowed: Vec<BorrowedFd<'_>> = packet.descriptors.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-    loop {
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-            return Err(ChannelError::Protocol("too many descriptors in one packet"));
+    match packets::send(socket, &packet.bytes, &borrowed) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(ChannelError::Protocol("too many descriptors in one packet"))
         }
-        let sent = rustix::net::sendmsg(
-            socket,
-            &[IoSlice::new(&packet.bytes)],
-            &mut ancillary,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        );
-        match sent {
-            Ok(_) => return Ok(true),
-            Err(Errno::AGAIN) => return Ok(false),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        Err(error) => Err(error.into()),
     }
 }
 

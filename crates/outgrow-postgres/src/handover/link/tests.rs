@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use outgrow_core::Clock;
 use outgrow_message::Ledger;
-use outgrow_net::passage::pair;
+use outgrow_net::packets::pair;
 
 use super::sending::send;
 use super::*;
