@@ -19,7 +19,7 @@ use inner::{Inner, Waiting};
 use crate::listening::Hub;
 use crate::login::Credential;
 use crate::numbers::Numbers;
-use crate::plan::{Hosts, Manner, PoolPlan};
+use crate::plan::{Hosts, PoolPlan};
 use crate::problem::{Refusal, SHUTDOWN};
 use crate::sequences::{Seen, Stay};
 use crate::server::Server;
@@ -465,11 +465,11 @@ impl Pool {
         u32::from(is_due)
     }
 
-    /// Why a client that comes now is sent away at once: the last login failed, and there is no
-    /// connection.
+    /// Why a client that comes now is sent away at once, where that is done: the last login failed, and
+    /// there is no connection.
     pub(crate) fn refuses_at_once(&self) -> Option<Refusal> {
         let inner = self.lock();
-        if inner.plan.house.manner != Manner::PgBouncer || !inner.has_none() {
+        if !inner.has_none() {
             return None;
         }
         let (_, failure) = inner.failed.as_ref()?;

@@ -90,6 +90,7 @@ impl Client {
         if self.worker.shared.drain() == Drain::NoMore {
             return Err(Some(shutting_down()));
         }
+        // Who takes PgBouncer's place sends away at once whom it cannot serve.
         if plan.house.manner == Manner::PgBouncer
             && let Some(refusal) = pool.refuses_at_once()
         {

@@ -20,9 +20,9 @@ impl Pinned {
 
     /// It uses it again, or has given it back.
     #[inline]
-    pub(super) fn end(&mut self, numbers: &Numbers, now: Ticks) {
+    pub(super) fn end(&mut self, numbers: &Numbers, now: impl FnOnce() -> Ticks) {
         if let Some((pin, since)) = self.0.take() {
-            numbers.pinned_micros[pin as usize].add(now.micros_since(since));
+            numbers.pinned_micros[pin as usize].add(now().micros_since(since));
         }
     }
 }

@@ -187,7 +187,7 @@ impl<'r> Relay<'r> {
                 client.note_requests(&server.watch, now);
                 self.transaction_began.get_or_insert(now);
                 self.last_word = now;
-                self.pinned.end(&client.pool.numbers, now);
+                self.pinned.end(&client.pool.numbers, || now);
             }
         }
         if client.up.is_pending() && !self.server_is_deaf {

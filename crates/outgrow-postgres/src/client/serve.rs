@@ -372,8 +372,8 @@ impl Client {
             relay.poll(cx)
         })
         .await;
-        let now = relay.client.worker.now();
-        relay.pinned.end(&relay.client.pool.numbers, now);
+        let (pool, worker) = (&relay.client.pool, &relay.client.worker);
+        relay.pinned.end(&pool.numbers, || worker.now());
         let said_goodbye = relay.has_said_goodbye();
         let trial = relay.trial.take();
         let last_word = relay.last_word;

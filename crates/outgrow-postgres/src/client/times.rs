@@ -8,8 +8,6 @@ use super::relay::{End, Relay};
 use crate::problem::{CANCELLED, IDLE_SESSION, IDLE_TRANSACTION, Refusal};
 use crate::sql::facts::Pin;
 
-const QUERY: &str = "query timeout";
-
 impl Relay<'_> {
     /// Whether something has taken too long; else sets the timer for what would next.
     pub(super) fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -47,8 +45,9 @@ impl Relay<'_> {
         let outside = is_idle_outside.then_some(self.last_word);
         // One that is being ended already has its time.
         let query = self.query_began.filter(|_| self.overtime.is_none());
+        let query = after(query, self.times.query);
         let deadlines = [
-            (after(query, self.times.query), QUERY, CANCELLED),
+            (query, "query timeout", CANCELLED),
             (
                 after(idle, self.times.idle_transaction),
                 "idle transaction timeout",
@@ -73,7 +72,7 @@ impl Relay<'_> {
         let now = self.client.worker.now();
         if timer.poll(cx, now).is_ready() {
             timer.set(Ticks::NEVER);
-            if first <= now && message == QUERY {
+            if first <= now && first == query {
                 return self.end_query(cx);
             }
             if first <= now {

@@ -1,8 +1,10 @@
 //! What takes time in a promotion: commands and orders to servers.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use outgrow_core::settings::Address;
+use outgrow_fleet::settings::Command;
 use outgrow_postgres::Shared;
 use outgrow_postgres::promotion::order::Order;
 use outgrow_postgres::promotion::{Known, Step};
@@ -49,14 +51,8 @@ impl Doing {
                 };
                 let environment = environment(service, &server, None);
                 let about = format!("promotion: {service}: fence");
-                let environment = borrowed(&environment);
                 let limit = commands.command_timeout;
-                Some(Self::Command(Running::start(
-                    &about,
-                    command,
-                    &environment,
-                    limit,
-                )))
+                Some(Self::command(&about, command, &environment, limit))
             }
             Step::Promote { server, old, lsn } => {
                 let Some(command) = &commands.command else {
@@ -64,14 +60,8 @@ impl Doing {
                 };
                 let environment = environment(service, &server, Some((&old, lsn)));
                 let about = format!("promotion: {service}: command");
-                let environment = borrowed(&environment);
                 let limit = commands.command_timeout;
-                Some(Self::Command(Running::start(
-                    &about,
-                    command,
-                    &environment,
-                    limit,
-                )))
+                Some(Self::command(&about, command, &environment, limit))
             }
             Step::Checkpoint { server } => {
                 let order = Order::Checkpoint(settings.terms.promote_timeout);
@@ -79,6 +69,14 @@ impl Doing {
             }
             Step::Hold | Step::Release | Step::Kill => None,
         }
+    }
+
+    fn command(about: &str, command: &Command, variables: &Variables, limit: Duration) -> Self {
+        let environment = variables.iter();
+        let environment: Vec<_> = environment
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Self::Command(Running::start(about, command, &environment, limit))
     }
 
     fn over(outcome: Outcome) -> Self {
@@ -117,13 +115,6 @@ impl Doing {
 }
 
 type Variables = Vec<(String, String)>;
-
-fn borrowed(variables: &Variables) -> Vec<(&str, &str)> {
-    let variables = variables.iter();
-    variables
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
-}
 
 /// What a command is told: the server that it is about, and the primary before.
 fn environment(service: &str, server: &str, old: Option<(&Known, Lsn)>) -> Variables {
