@@ -70,6 +70,60 @@ struct Verdict {
     failures: Vec<Failure>,
     /// Cases that cannot run here.
     skipped: Vec<Failure>,
+    /// Of failures that are as they should be, the case and why.
+    explained: &'static [(&'static str, &'static str)],
+}
+
+impl Verdict {
+    /// Why a failure of this case is as it should be.
+    fn explanation(&self, case: &str) -> Option<&'static str> {
+        let mut all = self.explained.iter();
+        all.find(|(known, _)| *known == case).map(|(_, why)| *why)
+    }
+
+    /// Prints everything, the counts last; whether nothing failed without an explanation.
+    fn tell(&self) -> bool {
+        for Failure { case, reason } in &self.skipped {
+            println!("{case}: skipped: {}", brief(reason));
+        }
+        let mut unexplained = 0;
+        for Failure { case, reason } in &self.failures {
+            println!("{case}: {}", brief(reason));
+            match self.explanation(case) {
+                Some(why) => println!("    as it should be: {why}"),
+                None => unexplained += 1,
+            }
+        }
+        let (passed, failed) = (self.passed, self.failures.len());
+        if failed > unexplained {
+            println!(
+                "{} of the failures are as they should be",
+                failed - unexplained
+            );
+        }
+        let skipped = match self.skipped.len() {
+            0 => String::new(),
+            skipped => format!(", {skipped} skipped"),
+        };
+        println!("{passed} passed, {failed} failed{skipped}");
+        unexplained == 0
+    }
+}
+
+/// The beginning and the end of a long text: some programs say millions of lines.
+fn brief(text: &str) -> String {
+    const HALF: usize = 500;
+    if text.len() <= 2 * HALF {
+        return text.to_owned();
+    }
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (boundary(HALF), boundary(text.len() - HALF));
+    format!("{} […] {}", &text[..start], &text[end..])
 }
 
 /// A case that failed or was skipped.
@@ -118,19 +172,7 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("there is no suite `{name}`; there are {names}"))?;
         run_suite(suite, &workspace, checkout, given)?
     };
-    for Failure { case, reason } in &verdict.skipped {
-        println!("{case}: skipped: {reason}");
-    }
-    for Failure { case, reason } in &verdict.failures {
-        println!("{case}: {reason}");
-    }
-    let (passed, failed) = (verdict.passed, verdict.failures.len());
-    let skipped = match verdict.skipped.len() {
-        0 => String::new(),
-        skipped => format!(", {skipped} skipped"),
-    };
-    println!("{passed} passed, {failed} failed{skipped}");
-    Ok(if verdict.failures.is_empty() {
+    Ok(if verdict.tell() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -154,4 +196,37 @@ fn run_suite(
         let said = target.last_lines();
         format!("{name} did not run to its end; outgrow said: {said}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_in_their_middle() {
+        assert_eq!(brief("short"), "short");
+        let long = format!("{}ä{}", "a".repeat(499), "b".repeat(3000));
+        let cut = brief(&long);
+        assert!(
+            cut.starts_with("aaa") && cut.ends_with("bbb") && cut.len() < 1100,
+            "{cut}"
+        );
+    }
+
+    #[test]
+    fn only_what_is_explained_may_fail() {
+        let failure = |case: &str| Failure {
+            case: case.to_owned(),
+            reason: "it failed".to_owned(),
+        };
+        let mut verdict = Verdict {
+            passed: 1,
+            failures: vec![failure("known")],
+            explained: &[("known", "better so")],
+            ..Verdict::default()
+        };
+        assert!(verdict.tell());
+        verdict.failures.push(failure("new"));
+        assert!(!verdict.tell());
+    }
 }

@@ -49,7 +49,7 @@ const PYTHON: [&str; 4] = [
 const NODE: [&str; 2] = ["pg@8.23.1", "sequelize@6.37.8"];
 /// The driver for Java.
 const JDBC: &str = "/usr/share/java/postgresql.jar";
-/// The crate around the program in Rust.
+/// The crate around the programs in Rust, of which each is a binary (`src/bin/`).
 const CRATE: &str = "\
 [package]
 name = \"client\"
@@ -62,10 +62,15 @@ futures-util = { version = \"0.3\", features = [\"sink\"] }
 tokio = { version = \"1\", features = [\"macros\", \"rt-multi-thread\", \"time\"] }
 tokio-postgres = \"0.7\"
 
+[dependencies.sqlx]
+version = \"0.8\"
+default-features = false
+features = [\"runtime-tokio\", \"postgres\"]
+
 [workspace]
 ";
 
-const CLIENTS: [Client; 8] = [
+const CLIENTS: [Client; 9] = [
     Client {
         name: "psycopg",
         program: include_str!("clients/psycopg_3.py"),
@@ -104,6 +109,11 @@ const CLIENTS: [Client; 8] = [
     Client {
         name: "tokio-postgres",
         program: include_str!("clients/tokio_postgres.rs"),
+        kind: Kind::Rust,
+    },
+    Client {
+        name: "sqlx",
+        program: include_str!("clients/sqlx_.rs"),
         kind: Kind::Rust,
     },
 ];
@@ -169,7 +179,7 @@ impl Client {
             Kind::Python => format!("{}-client.py", self.name),
             Kind::Node => format!("{}.js", self.name),
             Kind::Java => "Jdbc.java".to_owned(),
-            Kind::Rust => "crate/src/main.rs".to_owned(),
+            Kind::Rust => format!("crate/src/bin/{}.rs", self.name),
         };
         write(&file, self.program).with_context(cannot)?;
         match self.kind {
@@ -192,11 +202,11 @@ impl Client {
             Kind::Rust => {
                 write("crate/Cargo.toml", CRATE).with_context(cannot)?;
                 let mut cargo = command::cargo();
-                cargo.args(["build", "--quiet", "--manifest-path"]);
+                cargo.args(["build", "--quiet", "--bin", self.name, "--manifest-path"]);
                 cargo.arg(folder.join("crate/Cargo.toml"));
                 cargo.arg("--target-dir").arg(folder.join("crate/target"));
                 command::output(&mut cargo)?;
-                Ok(vec![path("crate/target/debug/client")])
+                Ok(vec![path(&format!("crate/target/debug/{}", self.name))])
             }
         }
     }

@@ -74,13 +74,17 @@ pub(super) fn run(
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let binary = binary::given_or_built(workspace, given)?;
     let pair = Pair::start(&binary, suite.connections)?;
-    (suite.run)(&folder, source, &pair).with_context(|| {
+    let verdict = (suite.run)(&folder, source, &pair).with_context(|| {
         let said = pair.running.last_lines();
         format!(
             "{} did not run to its end; outgrow said: {said}",
             suite.name
         )
-    })
+    })?;
+    if !verdict.failures.is_empty() {
+        eprintln!("outgrow said: {}", pair.running.last_lines());
+    }
+    Ok(verdict)
 }
 
 /// A Postgres, and an outgrow in front of it.
@@ -144,12 +148,13 @@ endpoints = ["{}"]
         self.server.address
     }
 
-    /// How many connections to this database the server has.
+    /// How many connections for clients the server has to this database: without the one on which we
+    /// listen for all of them and the one with which we look at the server.
     fn connections(&self, database: &str) -> anyhow::Result<usize> {
         let mut client = postgres::wire::Client::connect(self.direct(), "postgres", "postgres")?;
         let sql = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND \
-             pid <> pg_backend_pid()"
+             pid <> pg_backend_pid() AND application_name NOT LIKE 'outgrow%'"
         );
         let value = client.value(&sql)?;
         value

@@ -126,7 +126,8 @@ pub(super) fn run(folder: &Path, _: Option<PathBuf>, pair: &Pair) -> anyhow::Res
     let after = pinned(pair)?;
     for (load, done) in told {
         let reasons = since(&before, &after, &load.database());
-        let seconds: f64 = reasons.values().sum();
+        // The sum of nothing is -0.
+        let seconds: f64 = reasons.values().sum::<f64>() + 0.0;
         let of_clients = load.clients as f64 * SECONDS;
         whole += seconds;
         time += of_clients;
