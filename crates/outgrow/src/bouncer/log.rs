@@ -15,10 +15,25 @@ use outgrow_core::WallTime;
 use outgrow_postgres::events::{Level, Outlet, Topic};
 use outgrow_postgres::pgbouncer::ini::Settings;
 
+/// Most bytes of lines that are kept until the file is open.
+const MOST_EARLY_BYTES: usize = 64 * 1024;
+
+/// Where lines go.
+#[derive(Debug)]
+enum To {
+    /// Nobody knows yet: the file is opened by the user that the process becomes. What was said
+    /// before.
+    Later(Vec<u8>),
+    /// Into no file.
+    Nowhere,
+    /// Into the file of that name.
+    File(String, File),
+}
+
 /// The log of the process.
 #[derive(Debug)]
 pub(super) struct Log {
-    file: Mutex<Option<(String, File)>>,
+    to: Mutex<To>,
     /// Whether lines go to standard error too.
     is_loud: AtomicBool,
     verbose: AtomicI32,
@@ -32,7 +47,7 @@ impl Log {
     /// To standard error only, unless it is to be quiet.
     pub(super) fn new(is_quiet: bool) -> Self {
         Self {
-            file: Mutex::default(),
+            to: Mutex::new(To::Later(Vec::new())),
             is_loud: AtomicBool::new(!is_quiet),
             verbose: AtomicI32::new(0),
             connections: AtomicBool::new(true),
@@ -53,20 +68,21 @@ impl Log {
             .store(settings.log_disconnections, Ordering::Relaxed);
         self.refusals
             .store(settings.log_pooler_errors, Ordering::Relaxed);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.logfile.is_empty() {
-            *file = None;
+            *to = To::Nowhere;
             return Ok(());
         }
-        let is_same = file
-            .as_ref()
-            .is_some_and(|(name, _)| *name == settings.logfile);
+        let is_same = matches!(&*to, To::File(name, _) if *name == settings.logfile);
         if !is_same || again {
-            let opened = OpenOptions::new()
+            let mut opened = OpenOptions::new()
                 .append(true)
                 .create(true)
                 .open(Path::new(&settings.logfile))?;
-            *file = Some((settings.logfile.clone(), opened));
+            if let To::Later(lines) = &*to {
+                opened.write_all(lines)?;
+            }
+            *to = To::File(settings.logfile.clone(), opened);
         }
         Ok(())
     }
@@ -85,9 +101,15 @@ impl Log {
             }
         }
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, file)) = &mut *file {
-            let _ = file.write_all(&line);
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *to {
+            To::Later(lines) if lines.len() + line.len() <= MOST_EARLY_BYTES => {
+                lines.extend_from_slice(&line);
+            }
+            To::Later(_) | To::Nowhere => {}
+            To::File(_, file) => {
+                let _ = file.write_all(&line);
+            }
         }
         if self.is_loud.load(Ordering::Relaxed) {
             let _ = io::stderr().lock().write_all(&line);

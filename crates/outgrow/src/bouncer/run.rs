@@ -29,23 +29,31 @@ const BUFFERS: u64 = 1 << 30;
 /// Runs until it is told to end. What goes wrong is in the log.
 pub(super) fn run(args: &BouncerArgs, file: &Path) -> Result<(), ()> {
     let log = Arc::new(Log::new(args.quiet));
-    let fail = |problem: String| log.fatal(problem);
-    let file = std::path::absolute(file).map_err(|error| fail(error.to_string()))?;
+    let file = std::path::absolute(file).map_err(|error| log.fatal(error))?;
     let config = Config::read(&file, None, &log).map_err(|_| {
         log.fatal("cannot load config file");
     })?;
     let settings = config.ini.settings.clone();
+    let user = args.user.as_ref().or(settings.user.as_ref());
+    let user = user.filter(|user| !user.is_empty());
+    let fail = |problem: String| {
+        log.fatal(problem);
+        // Nobody may be looking at standard error. A file that is made by another user than the one
+        // that is to be could not be opened by that one later.
+        if user.is_none() || Path::new(&settings.logfile).exists() {
+            let _ = log.apply(&settings, args.verbose, false);
+        }
+    };
     if args.daemon && process::go_to_background(&settings).map_err(fail)? {
         return Ok(());
     }
     let mut taken = match args.reboot {
-        true => takeover::take_over(&settings, &log),
+        true => takeover::take_over(&settings, &log).map_err(fail)?,
         false => Taken::default(),
     };
     let mut sockets = listen::bind(&settings, &mut taken.sockets, &log).map_err(fail)?;
     sockets.before = taken.passage;
-    let user = args.user.as_ref().or(settings.user.as_ref());
-    if let Some(user) = user.filter(|user| !user.is_empty()) {
+    if let Some(user) = user {
         process::become_user(user).map_err(fail)?;
     }
     let pidfile = PidFile::write(&settings.pidfile).map_err(fail)?;

@@ -38,10 +38,10 @@ pub(super) struct Taken {
     pub(super) passage: Option<OwnedFd>,
 }
 
-/// Where a new process waits for the old one.
+/// Where a new process waits for the old one. No longer than the name of the Unix socket that clients
+/// connect to: paths of sockets are short, and that one fits.
 fn meeting_place(settings: &Settings, pid: u32) -> PathBuf {
-    let name = format!(".s.PGSQL.{}.handover.{pid}", settings.listen_port);
-    Path::new(&settings.unix_socket_dir).join(name)
+    Path::new(&settings.unix_socket_dir).join(format!(".h.{pid}"))
 }
 
 /// Whether the process at the other end is of our own user.
@@ -51,14 +51,24 @@ fn is_ours(socket: &Socket) -> io::Result<bool> {
 }
 
 /// Takes the place of the process that was there before, if one is there.
-pub(super) fn take_over(settings: &Settings, log: &Log) -> Taken {
+///
+/// # Errors
+/// It cannot even be asked: then it goes on as before, with its clients.
+pub(super) fn take_over(settings: &Settings, log: &Log) -> Result<Taken, String> {
     let path =
         Path::new(&settings.unix_socket_dir).join(format!(".s.PGSQL.{}", settings.listen_port));
     let Ok(console) = UnixStream::connect(&path) else {
         log.info("old process not found, try to continue normally");
-        return Taken::default();
+        return Ok(Taken::default());
     };
-    match ask(settings, console) {
+    let place = meeting_place(settings, std::process::id());
+    let place = Place::new(place.clone()).map_err(|error| {
+        format!(
+            "cannot take over from the old process, which goes on: {}: {error}",
+            place.display()
+        )
+    })?;
+    Ok(match ask(&place, console) {
         Ok(taken) => {
             let count = taken.sockets.len();
             log.info(format_args!("{count} listening sockets were taken over"));
@@ -74,12 +84,11 @@ pub(super) fn take_over(settings: &Settings, log: &Log) -> Taken {
             }
             Taken::default()
         }
-    }
+    })
 }
 
-fn ask(settings: &Settings, mut console: UnixStream) -> io::Result<Taken> {
+fn ask(place: &Place, mut console: UnixStream) -> io::Result<Taken> {
     let pid = std::process::id();
-    let place = Place::new(meeting_place(settings, pid))?;
     let mut out = Vec::new();
     write::startup(
         &mut out,

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Pooler {
     child: Child,
     folder: Folder,
+    /// Where its Unix socket is: as deep as the path of one may be.
+    sockets: PathBuf,
     address: SocketAddr,
     database: Server,
     settings: String,
@@ -34,10 +37,13 @@ impl Pooler {
         let database = databases::postgres("host all all 127.0.0.1/32 trust").expect("Postgres");
         let folder = Folder::new("pgbouncer").expect("a folder");
         let address = ports::free(1).expect("a port")[0];
+        let sockets = deepest(folder.path(), address.port());
+        std::fs::create_dir(&sockets).expect("a folder");
         let file = folder.write("pgbouncer.ini", "").expect("a file");
         let mut pooler = Self {
             child: Command::new("true").spawn().expect("a child"),
             folder,
+            sockets,
             address,
             database,
             settings: settings.to_owned(),
@@ -57,6 +63,7 @@ impl Pooler {
     /// Writes the file anew, with these further lines.
     fn write(&self, more: &str) {
         let (folder, port) = (self.folder.path().display(), self.address.port());
+        let sockets = self.sockets.display();
         let server = self.database.address().port();
         let text = format!(
             "[databases]\n\
@@ -64,7 +71,7 @@ impl Pooler {
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
              listen_port = {port}\n\
-             unix_socket_dir = {folder}\n\
+             unix_socket_dir = {sockets}\n\
              logfile = {folder}/log\n\
              auth_type = any\n\
              pool_mode = transaction\n\
@@ -100,7 +107,7 @@ impl Pooler {
 
     /// An order on the console.
     fn order(&self, order: &str) -> Result<String, String> {
-        let folder = self.folder.path().display().to_string();
+        let folder = self.sockets.display().to_string();
         let mut command = self.psql(&folder, "pgbouncer", "pgbouncer");
         said(command.args(["-c", order]).output())
     }
@@ -128,6 +135,14 @@ impl Pooler {
         })
         .expect(wanted);
     }
+}
+
+/// A folder in `folder` in which the path of a Unix socket for `port` is as long as such a path may be.
+fn deepest(folder: &Path, port: u16) -> PathBuf {
+    const LONGEST: usize = 107;
+    let name = format!(".s.PGSQL.{port}");
+    let used = folder.as_os_str().len() + name.len() + 2;
+    folder.join("s".repeat(LONGEST.saturating_sub(used).max(1)))
 }
 
 impl Drop for Pooler {
@@ -280,7 +295,7 @@ fn the_terminated_wait_for_their_clients() {
     assert!(pooler.wait_exit().success());
     assert!(pooler.log().contains("client connections dropped, exiting"));
     let socket = format!(".s.PGSQL.{}", address.port());
-    assert!(!pooler.folder.path().join(socket).exists());
+    assert!(!pooler.sockets.join(socket).exists());
 }
 
 #[test]
@@ -336,4 +351,6 @@ fn a_new_process_takes_sockets_and_clients_over() {
     let log = pooler.folder.path().join("log");
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(log.contains("2 clients were handed over, exiting"), "{log}");
+    // Also what was said before the file was opened.
+    assert!(log.contains("2 listening sockets were taken over"), "{log}");
 }
