@@ -67,8 +67,8 @@ pub(crate) enum Due {
     Function,
     /// Nothing: the client ends a COPY here.
     CopyEnd,
-    /// Not the server but we answer.
-    Local(Local),
+    /// Not the server but we answer; the client's name for what is prepared by it.
+    Local(Local, Option<Box<[u8]>>),
 }
 
 impl Due {
@@ -92,8 +92,9 @@ pub(crate) enum Fate {
     Nonsense,
 }
 
-/// A statement whose Parse came to nothing, with the client's name for it if it asked.
-pub(crate) type Failed = (Arc<Statement>, Option<Box<[u8]>>);
+/// A Parse that came to nothing: what the server would have prepared, and the client's name for it if
+/// it asked.
+pub(crate) type Failed = (Option<Arc<Statement>>, Option<Box<[u8]>>);
 
 /// The answers that are due.
 #[derive(Debug, Default)]
@@ -109,18 +110,39 @@ pub(crate) struct Answers {
     done: Vec<Arc<Effect>>,
     /// Statements whose Parse came to nothing.
     failed: Vec<Failed>,
+    /// Whether something came to nothing that would have changed the statement without a name.
+    lost_unnamed: bool,
     /// Whether the last error was that of a Bind of a statement that we know to be there.
     known_failed: bool,
+    /// Whether the server ignores everything until a Sync, which has not been sent yet.
+    skips: bool,
 }
 
 /// How large an empty queue may stay.
 const KEPT: usize = 64;
+
+/// Most answers that may be due before more is asked: a client that sends without end is waited for.
+/// A server keeps back 8 KiB of answers, each of which has five bytes at least: from so many some
+/// certainly come.
+const MOST: usize = 16 * 1024;
 
 impl Answers {
     /// Whether nothing is due.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// Whether more may be asked.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.due.len() < MOST
+    }
+
+    /// Whether the server ignores what it is asked, up to a Sync.
+    #[inline]
+    pub(crate) fn skips(&self) -> bool {
+        self.skips
     }
 
     /// Whether what was asked last ends with ReadyForQuery.
@@ -163,9 +185,12 @@ impl Answers {
             // A server that takes a COPY ignores it.
             Due::Sync if self.copies_in => {}
             Due::CopyEnd if self.copies_in => self.copies_in = false,
-            // Ignored by a server that does nothing.
-            Due::CopyEnd if self.due.is_empty() => {}
-            due => self.due.push_back(due),
+            // Ignored by a server that does nothing, or for which one has ended already.
+            Due::CopyEnd if matches!(self.due.back(), None | Some(Due::CopyEnd)) => {}
+            due => {
+                self.skips &= due != Due::Sync;
+                self.due.push_back(due);
+            }
         }
     }
 
@@ -173,7 +198,7 @@ impl Answers {
     #[inline]
     pub(crate) fn take_local(&mut self) -> Option<Local> {
         match self.due.front()? {
-            Due::Local(local) => {
+            Due::Local(local, _) => {
                 let local = *local;
                 self.due.pop_front();
                 Some(local)
@@ -221,6 +246,12 @@ impl Answers {
     /// A statement that is not prepared although it was to be.
     pub(crate) fn take_failed(&mut self) -> Option<Failed> {
         self.failed.pop()
+    }
+
+    /// Whether the connection may have another statement without a name than was to be there; asked
+    /// once.
+    pub(crate) fn take_lost_unnamed(&mut self) -> bool {
+        std::mem::take(&mut self.lost_unnamed)
     }
 
     /// Judges a message of the server by its tag.
@@ -321,6 +352,7 @@ impl Answers {
 
     fn ready(&mut self) -> Fate {
         self.copies_in = false;
+        self.skips = false;
         while let Some(due) = self.due.pop_front() {
             if due.ends_ready() {
                 self.skip_copy_ends();
@@ -355,26 +387,46 @@ impl Answers {
         }
         self.has_failed = true;
         self.known_failed = self.due.front() == Some(&Due::BindKnown);
-        // It skips everything up to the next Sync.
-        while let Some(due) = self.due.front() {
-            if due.ends_ready() {
+        if self.due.front().is_some_and(Due::ends_ready) {
+            return Fate::Pass;
+        }
+        // It skips everything up to the next Sync: queries too.
+        self.skips = true;
+        while let Some(due) = self.due.pop_front() {
+            if matches!(due, Due::Sync | Due::OurQuery) {
+                self.skips = false;
+                self.due.push_front(due);
                 break;
             }
-            if let Some(due) = self.due.pop_front() {
-                self.give_up(due);
-            }
+            self.give_up(due);
         }
+        // Unless the next series brings another one.
+        let is_unnamed = |due: &Due| {
+            matches!(
+                due,
+                Due::Parse {
+                    statement: None,
+                    ..
+                }
+            )
+        };
+        self.lost_unnamed = self.lost_unnamed && !self.due.iter().any(is_unnamed);
         Fate::Pass
     }
 
     fn give_up(&mut self, due: Due) {
-        if let Due::Parse {
-            statement: Some(statement),
-            name,
-            ..
-        } = due
-        {
-            self.failed.push((statement, name));
+        match due {
+            Due::Parse {
+                statement: Some(statement),
+                name,
+                ..
+            } => self.failed.push((Some(statement), name)),
+            Due::Parse {
+                statement: None, ..
+            }
+            | Due::Close { .. } => self.lost_unnamed = true,
+            Due::Local(Local::Parsed, name) => self.failed.push((None, name)),
+            _ => {}
         }
     }
 }
@@ -450,15 +502,31 @@ mod tests {
         check(&[], "C", "!");
         check(&[], "Z", "!");
         check(&[], "E", "p");
-        check(&[Due::Local(Parsed), Bind, EXECUTE, Sync], "2CZ", "1ppp");
         check(
-            &[Bind, Due::Local(Closed), EXECUTE, Due::Local(Parsed), Sync],
+            &[Due::Local(Parsed, None), Bind, EXECUTE, Sync],
+            "2CZ",
+            "1ppp",
+        );
+        check(
+            &[
+                Bind,
+                Due::Local(Closed, None),
+                EXECUTE,
+                Due::Local(Parsed, None),
+                Sync,
+            ],
             "2CZ",
             "p3p1p",
         );
         // What follows an error up to the Sync is not answered.
         check(
-            &[Bind, Due::Local(Closed), Sync, Due::Local(Parsed), Sync],
+            &[
+                Bind,
+                Due::Local(Closed, None),
+                Sync,
+                Due::Local(Parsed, None),
+                Sync,
+            ],
             "EZZ",
             "pp1p",
         );
@@ -511,6 +579,70 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_skips_waits_for_a_sync() {
+        use Due::{Bind, Sync};
+        let mut answers = Answers::default();
+        for due in [Bind, Due::Query(None), Due::Execute(None)] {
+            answers.push(due);
+        }
+        assert_eq!(answers.judge(b'E'), Fate::Pass);
+        assert!(
+            answers.skips() && answers.is_empty(),
+            "the query is skipped"
+        );
+        assert!(!answers.take_lost_unnamed());
+        answers.push(Sync);
+        assert!(!answers.skips(), "what follows is executed");
+        answers.push(Due::Query(None));
+        for tag in *b"ZCZ" {
+            assert_eq!(answers.judge(tag), Fate::Pass);
+        }
+        assert!(answers.is_empty());
+        // The Sync was sent before.
+        check(
+            &[Bind, Due::Query(None), Sync, Due::Query(None)],
+            "EZCZ",
+            "pppp",
+        );
+        // Whose statement is there now nobody knows.
+        let mut answers = Answers::default();
+        for due in [Bind, parse(false), Bind, Sync] {
+            answers.push(due);
+        }
+        assert_eq!(answers.judge(b'E'), Fate::Pass);
+        assert!(answers.take_lost_unnamed());
+        let mut answers = Answers::default();
+        for due in [Bind, parse(false), Bind, Sync, parse(false), Bind, Sync] {
+            answers.push(due);
+        }
+        assert_eq!(answers.judge(b'E'), Fate::Pass);
+        assert!(!answers.take_lost_unnamed(), "the next one is on its way");
+        // An error of a query skips nothing.
+        let mut answers = Answers::default();
+        answers.push(Due::Query(None));
+        assert_eq!(answers.judge(b'E'), Fate::Pass);
+        assert!(!answers.skips());
+    }
+
+    #[test]
+    fn answers_that_are_due_have_a_limit() {
+        let mut answers = Answers::default();
+        answers.push(Due::Query(None));
+        for _ in 0..10 * MOST {
+            answers.push(Due::CopyEnd);
+        }
+        assert!(answers.has_room(), "data of no copy are ignored");
+        for _ in 0..MOST {
+            answers.push(Due::Bind);
+        }
+        assert!(!answers.has_room());
+        assert_eq!(answers.judge(b'C'), Fate::Pass);
+        assert_eq!(answers.judge(b'Z'), Fate::Pass);
+        assert_eq!(answers.judge(b'2'), Fate::Pass);
+        assert!(answers.has_room(), "what is answered makes room");
+    }
+
+    #[test]
     fn statements_that_failed_are_told() {
         let statements = crate::prepared::Statements::new(7);
         let statement = statements.of(b"select", b"\0\0", 0, "s", Default::default);
@@ -520,11 +652,15 @@ mod tests {
             statement: Some(Arc::clone(&statement)),
             name: Some(b"a"[..].into()),
         });
+        answers.push(Due::Local(Local::Parsed, Some(b"b"[..].into())));
         answers.push(Due::Sync);
         assert_eq!(answers.judge(b'E'), Fate::Pass);
+        assert!(!answers.take_lost_unnamed());
+        // The second is there, but the client's name for it is not.
+        assert_eq!(answers.take_failed(), Some((None, Some(b"b"[..].into()))));
         assert_eq!(
             answers.take_failed(),
-            Some((statement, Some(b"a"[..].into())))
+            Some((Some(statement), Some(b"a"[..].into())))
         );
         assert_eq!(answers.take_failed(), None);
     }

@@ -38,6 +38,15 @@ impl Socket {
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The stream to a server, below the encryption.
+    pub(crate) fn to_server(&self) -> Option<&Stream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Server(stream) => Some(stream.stream()),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Says something before the close, as far as it goes without waiting.
     pub(crate) fn say_last(&mut self, bytes: &[u8]) {
         let _ = match self {

@@ -164,7 +164,7 @@ fn watch_peer(stream: &Stream, unacknowledged: Duration) {
 /// How long what is sent may stay unacknowledged; zero: as long as the system tries. The system
 /// counts a peer whose window is full like one that is silent, although it answers each probe: so
 /// this is for what certainly finds place in the window.
-pub(crate) fn limit_silence(stream: &Stream, unacknowledged: Duration) {
+pub fn limit_silence(stream: &Stream, unacknowledged: Duration) {
     if let Stream::Tcp(stream) = stream {
         // Zero is the system's own time. Where it refuses, that is in force too.
         let _ = SockRef::from(stream).set_tcp_user_timeout(Some(unacknowledged));

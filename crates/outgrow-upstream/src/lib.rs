@@ -26,7 +26,7 @@ pub mod service;
 pub mod settings;
 pub mod state;
 
-pub use connect::{Opening, connect};
+pub use connect::{Opening, connect, limit_silence};
 pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
 pub use permit::Permit;

@@ -105,10 +105,10 @@ impl Client {
     #[inline]
     pub(super) fn judge(&mut self, server: &mut Server, following: Following<'_>) -> Judged {
         loop {
-            if !self.up.go_on() || !self.up.has_room() {
+            let answers = &server.answers;
+            if !self.up.go_on() || !self.up.has_room() || !answers.has_room() {
                 return Judged::Blocked;
             }
-            let answers = &server.answers;
             // What we have said ourselves in front of a series belongs to it.
             if following.one_series && answers.ends_series() && !answers.are_ours() {
                 return Judged::Blocked;
@@ -118,6 +118,11 @@ impl Client {
                 Ok(None) => return Judged::Blocked,
                 Ok(Some(begun)) => begun,
             };
+            // The server would read it and do nothing.
+            if answers.skips() && is_skipped(header.tag) {
+                self.up.leave_out_message(header.whole());
+                continue;
+            }
             if !is_whole && must_be_whole(header) {
                 self.up.want(header.whole());
                 return Judged::Blocked;
@@ -261,7 +266,7 @@ impl Client {
             && self.deallocates(effect)
         {
             self.up.leave_out(whole);
-            server.answers.push(Due::Local(Local::Deallocated));
+            server.answers.push(Due::Local(Local::Deallocated, None));
             return false;
         }
         if let Some(effect) = &effect
@@ -357,6 +362,15 @@ fn is_known(tag: u8) -> bool {
             | frontend::SYNC
             | frontend::FLUSH
     )
+}
+
+/// Whether a server that waits for a Sync ignores the message.
+fn is_skipped(tag: u8) -> bool {
+    let is_data = matches!(
+        tag,
+        frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL
+    );
+    tag != frontend::SYNC && (is_data || is_known(tag))
 }
 
 fn bad_header() -> Judged {

@@ -142,7 +142,7 @@ impl Client {
         self.names.insert(&name, Arc::clone(&statement));
         if server.prepared.uses(&statement) {
             self.up.leave_out(whole);
-            server.answers.push(Due::Local(Local::Parsed));
+            server.answers.push(Due::Local(Local::Parsed, Some(name)));
             return false;
         }
         self.make_room(server, &statement, following);
@@ -325,7 +325,7 @@ impl Client {
             let name: Box<[u8]> = name.into();
             self.names.remove(&name);
             self.up.leave_out(whole);
-            server.answers.push(Due::Local(Local::Closed));
+            server.answers.push(Due::Local(Local::Closed, None));
             return None;
         }
         match self.names.get(name).cloned() {

@@ -9,7 +9,7 @@ use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use super::overtime::Overtime;
 use super::pinned::Pinned;
 use super::trial::Trial;
-use super::{Client, Settings};
+use super::{Client, Mark, Settings};
 use crate::answers::{Effect, Fate, Local};
 use crate::events::{Level, Topic};
 use crate::flow::{LARGEST, Read};
@@ -54,6 +54,8 @@ pub(super) struct Relay<'r> {
     pub(super) transaction_began: Option<Ticks>,
     /// When something was last said.
     pub(super) last_word: Ticks,
+    /// What the client had sent when the server had last read all of it.
+    read_up_to: u64,
     client_left: bool,
     client_said_goodbye: bool,
     /// The server takes nothing any more; what it said before it ended is still read.
@@ -104,6 +106,7 @@ impl<'r> Relay<'r> {
             && (times.client_idle.is_zero() || plan.mode != PoolMode::Session));
         Self {
             times,
+            read_up_to: client.up.bytes,
             client,
             server,
             plan,
@@ -197,6 +200,8 @@ impl<'r> Relay<'r> {
                 Poll::Ready(Err(_)) => self.server_is_deaf = true,
                 Poll::Pending => {}
             }
+            let under_way = client.up.bytes - self.read_up_to;
+            server.silence.note(under_way, &server.socket);
         }
         let leaves = self.client_left || self.client_said_goodbye;
         // What waits for the end of a series takes no more than a block.
@@ -441,8 +446,13 @@ impl<'r> Relay<'r> {
                 // Something that nobody sees has removed it, and others: the next client gets a
                 // connection that is like new.
                 server.is_tainted |= problem.code == b"26000" && server.answers.has_known_failed();
+                if server.answers.take_lost_unnamed() {
+                    server.unnamed = Mark::default();
+                }
                 while let Some((statement, name)) = server.answers.take_failed() {
-                    server.prepared.remove(statement.number);
+                    if let Some(statement) = statement {
+                        server.prepared.remove(statement.number);
+                    }
                     if let Some(name) = name {
                         self.client.names.remove(&name);
                     }
@@ -507,6 +517,10 @@ impl<'r> Relay<'r> {
         server.entry.seen.doing.set_pins(pins.bits());
         if !is_inside && is_last && self.plan.mode != PoolMode::Session {
             self.pinned.begin(pins, now);
+        }
+        if is_last {
+            self.read_up_to = self.client.up.bytes;
+            server.silence.note(0, &server.socket);
         }
         if server.answers.is_empty()
             && let Some(began) = self.query_began.take()

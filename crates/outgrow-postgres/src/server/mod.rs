@@ -2,6 +2,7 @@
 
 pub(crate) mod encrypt;
 pub(crate) mod open;
+pub(crate) mod silence;
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use crate::standing::Standing;
 use crate::variables::Variables;
 use crate::wire::frame::{self, Frame, HEADER_BYTES};
 use crate::wire::{backend, frontend, read, write};
+use silence::Silence;
 
 /// What the answer to a statement of ours may hold at a time.
 const RUN_LIMIT: usize = 64 * 1024;
@@ -87,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     /// What is known of the server.
     pub(crate) standing: Arc<Standing>,
+    /// How long its machine may be silent.
+    pub(crate) silence: Silence,
     /// What a cancel request must name.
     pub(crate) target: Arc<Target>,
     pub(crate) created: Ticks,

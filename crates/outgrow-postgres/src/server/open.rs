@@ -9,6 +9,7 @@ use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
 use outgrow_upstream::{Endpoint, Opening, Permit};
 
+use super::silence::Silence;
 use super::{Server, encrypt, transaction};
 use crate::answers::Answers;
 use crate::budget::Share;
@@ -234,6 +235,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         standing: making.standing,
         series: Vec::new(),
         settings: Settings::default(),
+        silence: Silence::new(making.plan.limits.unacknowledged),
         target: Arc::new(Target {
             endpoint,
             process: login.process,

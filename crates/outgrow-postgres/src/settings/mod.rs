@@ -252,7 +252,10 @@ outgrow_core::settings! {
         pub server_idle: Duration = Duration::from_secs(600), in Duration::ZERO..=YEAR;
         /// How old a connection to the server may get.
         pub server_lifetime: Duration = Duration::from_secs(3_600), in Duration::ZERO..=YEAR;
-        /// How long a server may leave what was sent to it without acknowledgement by its machine.
+        /// How long a server may leave what was sent to it without acknowledgement by its machine. A
+        /// slow server does not count, its machine acknowledges; but its machine takes only so much of
+        /// what it does not read. So while more than 16 KiB are under way that it has not answered (a
+        /// COPY, a long pipeline) this limit is off and the system's is in force, about 15 minutes.
         pub unacknowledged: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
     }
 }

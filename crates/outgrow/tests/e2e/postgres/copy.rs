@@ -2,7 +2,9 @@
 
 use std::{fs, io::Write, thread};
 
-use outgrow_testkit::postgres::message::{copy_data, copy_done, copy_fail, query, terminate};
+use outgrow_testkit::postgres::message::{
+    bind, copy_data, copy_done, copy_fail, describe, flush, query, sync, terminate,
+};
 
 use super::{Tier, refusal, run, value};
 use crate::shop::data_pid;
@@ -108,6 +110,62 @@ fn a_client_that_does_not_read_holds_no_memory() {
     let growth = peak(data).saturating_sub(before);
     assert!(growth < GROWTH_LIMIT, "{} MiB", growth / MIB);
     assert_eq!(client.answer().expect("rows").len(), 100_000);
+}
+
+#[test]
+fn a_server_that_reads_nothing_for_long_is_no_dead_one() {
+    let settings = "pool_size = 1\n[postgres.timeouts]\nunacknowledged = \"300ms\"";
+    let Some(tier) = Tier::start(settings) else {
+        return;
+    };
+    let mut direct = tier.direct();
+    run(&mut direct, "CREATE TABLE slow (id int, text text)");
+    run(
+        &mut direct,
+        "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS \
+         $$BEGIN IF NEW.id = 1 THEN PERFORM pg_sleep(3); END IF; RETURN NEW; END$$",
+    );
+    run(
+        &mut direct,
+        "CREATE TRIGGER sleep BEFORE INSERT ON slow FOR EACH ROW EXECUTE FUNCTION sleep()",
+    );
+    let mut client = tier.client();
+    // More than its machine takes of what it does not read.
+    let line = |id: usize| format!("{id}\t{}\n", "x".repeat(2_000)).into_bytes();
+    client
+        .send(&query("COPY slow FROM STDIN"))
+        .expect("it is asked");
+    assert_eq!(client.receive().expect("it takes data").tag, b'G');
+    for id in 1..=4_000 {
+        client.send(&copy_data(&line(id))).expect("it goes on");
+    }
+    client.send(&copy_done()).expect("the end");
+    client.answer().expect("all of it is there");
+    assert_eq!(value(&mut client, "SELECT count(*) FROM slow"), "4000");
+}
+
+#[test]
+fn a_client_that_goes_on_after_an_error_holds_no_memory() {
+    let Some(tier) = Tier::start("pool_size = 1") else {
+        return;
+    };
+    let mut client = tier.client();
+    run(&mut client, "SELECT 1");
+    let data = data_pid(&tier.outgrow);
+    client
+        .send(&[bind("", "nowhere", &[]), flush()].concat())
+        .expect("sent");
+    assert_eq!(client.receive().expect("refused").tag, b'E');
+    let before = forget_peak(data);
+    let many = describe(b'P', "").repeat(100_000);
+    for _ in 0..20 {
+        client.send(&many).expect("nobody reads it but to skip it");
+    }
+    client.send(&sync()).expect("the end of it");
+    assert_eq!(client.receive().expect("ready").tag, b'Z');
+    let growth = peak(data) - before;
+    assert!(growth < GROWTH_LIMIT, "{growth} bytes more");
+    assert_eq!(value(&mut client, "SELECT 2"), "2");
 }
 
 #[test]

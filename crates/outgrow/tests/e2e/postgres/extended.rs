@@ -64,6 +64,56 @@ fn conversations() -> Vec<(&'static str, Vec<Step>)> {
             ]),
         ),
         (
+            "what follows an error up to the Sync does nothing",
+            steps(&[
+                (&[parse("known", "SELECT 7"), sync()], b'Z'),
+                (&[bind("", "nowhere", &[]), flush()], b'E'),
+                (
+                    &[
+                        parse("late", "SELECT 7"),
+                        parse("", "SELECT 8"),
+                        query("SELECT 9"),
+                        close(b'S', "known"),
+                        copy_data(b"x"),
+                        copy_done(),
+                        sync(),
+                    ],
+                    b'Z',
+                ),
+                (
+                    &[
+                        parse("late", "SELECT 7"),
+                        bind("", "late", &[]),
+                        execute("", 0),
+                        bind("", "known", &[]),
+                        execute("", 0),
+                        sync(),
+                    ],
+                    b'Z',
+                ),
+                // All at once.
+                (
+                    &[
+                        bind("", "nowhere", &[]),
+                        parse("later", "SELECT 7"),
+                        query("SELECT 9"),
+                        sync(),
+                    ],
+                    b'Z',
+                ),
+                (
+                    &[
+                        parse("later", "SELECT 7"),
+                        bind("", "later", &[]),
+                        execute("", 0),
+                        sync(),
+                    ],
+                    b'Z',
+                ),
+                (&[query("SELECT 10")], b'Z'),
+            ]),
+        ),
+        (
             "a notice",
             steps(&[(&[query("DO $$BEGIN RAISE NOTICE 'heard'; END$$")], b'Z')]),
         ),
