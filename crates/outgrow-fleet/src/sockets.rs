@@ -1,16 +1,19 @@
 //! Whose sockets they are: which instance, or which process that serves a known port, has the other
 //! end of a connection of this machine.
 //!
-//! The kernel says in `/proc/net/tcp` which socket (an inode) has which ends, and in
-//! `/proc/PID/fd` who has which socket. Processes of other users cannot be looked into: their
-//! sockets are nobody's. One look answers for all that is wanted, since each reads the tables
-//! whole.
+//! The kernel says which socket (an inode) has which ends (`diag`; where it cannot be asked, its table
+//! `/proc/net/tcp`), and in `/proc/PID/fd` who has which socket. Processes of other users cannot
+//! be looked into: their sockets are nobody's. One look answers for all that is wanted, since each goes
+//! through all processes.
+
+mod diag;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use self::diag::Diag;
 use crate::processes::{Process, Processes};
 
 /// Most processes from one to an ancestor that is looked for.
@@ -54,7 +57,7 @@ pub struct Owners {
     pub processes: Vec<Owner>,
 }
 
-/// One line of `/proc/net/tcp`.
+/// A socket of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Socket {
     local: SocketAddr,
@@ -68,13 +71,10 @@ struct Socket {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn owners(wanted: &Wanted) -> io::Result<Owners> {
-    let mut sockets = Vec::new();
-    if !wanted.connections.is_empty() {
-        for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            sockets.extend(text.lines().filter_map(parse_socket));
-        }
-    }
+    let sockets = match wanted.connections.is_empty() {
+        true => Vec::new(),
+        false => ask(wanted).unwrap_or_else(|_| table()),
+    };
     let processes = Processes::scan()?;
     let look = Look::new(wanted, &sockets, &processes);
     let mut holders = Holders::new();
@@ -91,6 +91,32 @@ pub fn owners(wanted: &Wanted) -> io::Result<Owners> {
         }
     }
     Ok(look.judge(&holders))
+}
+
+/// The sockets of the connections that are wanted, and those that listen.
+fn ask(wanted: &Wanted) -> io::Result<Vec<Socket>> {
+    let mut diag = Diag::open()?;
+    let mut sockets = diag.listening()?;
+    for (peer, own) in &wanted.connections {
+        let (local, remote) = (canonical(*peer), canonical(*own));
+        sockets.extend(diag.find(local, remote)?.map(|inode| Socket {
+            local,
+            remote,
+            listens: false,
+            inode,
+        }));
+    }
+    Ok(sockets)
+}
+
+/// All sockets.
+fn table() -> Vec<Socket> {
+    let mut sockets = Vec::new();
+    for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        sockets.extend(text.lines().filter_map(parse_socket));
+    }
+    sockets
 }
 
 /// Sockets by inode, with the processes that have them.
@@ -407,6 +433,17 @@ mod tests {
         let peer = client.local_addr().unwrap();
         let pid = std::process::id();
         let parent = Processes::scan().unwrap().get(pid).unwrap().parent;
+        let wanted = Wanted {
+            connections: vec![(peer, own), (own, own)],
+            ..Wanted::default()
+        };
+        let (asked, table) = (ask(&wanted).unwrap(), table());
+        for sockets in [&asked, &table] {
+            let is_it = |one: &&Socket| one.local == peer && one.remote == own;
+            assert_eq!(sockets.iter().filter(is_it).count(), 1);
+            let is_it = |one: &&Socket| one.listens && one.local == own;
+            assert_eq!(sockets.iter().filter(is_it).count(), 1);
+        }
         let ask = |instances, ports| {
             let wanted = Wanted {
                 instances,

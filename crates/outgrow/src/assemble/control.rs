@@ -316,6 +316,7 @@ impl Control {
             clock: shared.clock,
             workers: shared.loads.len(),
             secret: self.parts.cookie_secret,
+            floors: &self.parts.floors,
             follows_requests: floors::follow_requests(&self.parts.config),
             tells_requests: floors::tell_requests(&self.parts.config),
         };
@@ -324,11 +325,7 @@ impl Control {
         let overlap = &self.overlap;
         tier.apply(config, files, encryptions, overlap, around)
             .await?;
-        let shared = self.postgres.shared();
-        if let Some(shared) = &shared {
-            self.parts.floors.introduce(shared);
-        }
-        self.view.set_postgres(shared);
+        self.view.set_postgres(self.postgres.shared());
         Ok(())
     }
 

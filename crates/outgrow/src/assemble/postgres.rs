@@ -26,6 +26,7 @@ use outgrow_postgres::variables::Followed;
 use outgrow_postgres::{ListenerPlan, Postgres, Shared, Slot};
 use outgrow_upstream::Registry;
 
+use super::floors::Floors;
 use super::listeners::{Sockets, postgres_key};
 use super::postgres_files::Files;
 use super::postgres_overlap::Overlap;
@@ -69,6 +70,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) workers: usize,
     /// What unknown users are shown is made from it; the same for all data processes.
     pub(super) secret: [u8; 32],
+    /// What joins the tier and the edge.
+    pub(super) floors: &'a Floors,
     /// Whether reads follow HTTP requests.
     pub(super) follows_requests: bool,
     /// Whether it is known which requests instances have in flight, for the diagnosis.
@@ -90,6 +93,8 @@ impl Tier {
             let shared = Shared::new(around.clock, Arc::clone(around.ledger), around.workers);
             shared.set_outlet(Arc::new(Lines));
             overlap.begin(Some(&shared));
+            // Before anybody is let in: clients are placed once.
+            around.floors.introduce(&shared);
             let started = Postgres::start(shared);
             self.running = Some(started.map_err(|error| format!("no thread: {error}"))?);
         }

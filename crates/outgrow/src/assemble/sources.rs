@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outgrow_core::serving::{Serving, Servings};
 use outgrow_core::settings::Address;
@@ -20,6 +20,8 @@ use super::instances::Instances;
 
 /// Most clients that wait to be placed; more stay with the primary until the instances change.
 const MOST_PENDING: usize = 16 * 1024;
+/// After how long somebody is told of who is not placed yet.
+const LATE: Duration = Duration::from_secs(1);
 /// How long it is waited for others that come at the same time.
 const GATHER: Duration = Duration::from_millis(2);
 /// Between two looks at all processes where reads wait for what is found.
@@ -50,6 +52,10 @@ struct State {
     believes_names: bool,
     pause: Duration,
     pending: Vec<Arc<Origin>>,
+    /// Those who are being looked for.
+    sought: Vec<Weak<Origin>>,
+    /// Since when somebody waits.
+    waits_since: Option<Instant>,
     /// Those who were placed by an address, or nowhere.
     doubtful: Vec<Weak<Origin>>,
     has_thread: bool,
@@ -73,18 +79,13 @@ impl outgrow_postgres::origin::Sources for Sources {
             return;
         }
         state.pending.push(Arc::clone(origin));
+        state.waits_since.get_or_insert_with(Instant::now);
         drop(state);
         self.wanted.notify_one();
     }
 
     fn nowhere(&self, most: usize) -> Vec<(Arc<Origin>, &'static str)> {
-        let doubtful = self.lock().doubtful.clone();
-        let origins = doubtful.iter().filter_map(Weak::upgrade);
-        let lost = origins.filter_map(|origin| match origin.place() {
-            Place::Nowhere(reason) => Some((origin, reason)),
-            _ => None,
-        });
-        lost.take(most).collect()
+        self.nowhere_at(most, Instant::now())
     }
 }
 
@@ -95,6 +96,24 @@ impl Sources {
             state: Mutex::default(),
             wanted: Condvar::new(),
         })
+    }
+
+    fn nowhere_at(&self, most: usize, now: Instant) -> Vec<(Arc<Origin>, &'static str)> {
+        let state = self.lock();
+        let is_late = |since| now.saturating_duration_since(since) >= LATE;
+        let is_late = state.waits_since.is_some_and(is_late);
+        // Of those who are looked for again it is known already.
+        let known = state.doubtful.iter().chain(&state.sought).cloned();
+        let pending = state.pending.iter().map(Arc::downgrade);
+        let all: Vec<Weak<Origin>> = known.chain(pending).collect();
+        drop(state);
+        let origins = all.iter().filter_map(Weak::upgrade);
+        let lost = origins.filter_map(|origin| match origin.place() {
+            Place::Nowhere(reason) => Some((origin, reason)),
+            Place::Asked if is_late => Some((origin, "it is still being looked for")),
+            _ => None,
+        });
+        lost.take(most).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,6 +205,7 @@ impl Sources {
         let (pending, known, believes_names) = {
             let mut state = self.lock();
             let pending = std::mem::take(&mut state.pending);
+            state.sought = pending.iter().map(Arc::downgrade).collect();
             (pending, Arc::clone(&state.known), state.believes_names)
         };
         if pending.is_empty() {
@@ -222,7 +242,11 @@ impl Sources {
         if !asked.is_empty() {
             doubtful.extend(self.put_by_owner(&mut wanted, asked, &known));
         }
-        self.lock().doubtful.extend(doubtful);
+        let mut state = self.lock();
+        state.doubtful.extend(doubtful);
+        state.sought.clear();
+        // Who came meanwhile waits since then, about.
+        state.waits_since = (!state.pending.is_empty()).then(Instant::now);
     }
 
     fn put(&self, origin: &Origin, identities: &[u64]) {
@@ -324,4 +348,45 @@ fn address_of(address: &Address) -> Option<SocketAddr> {
 /// Whether both ends are on this machine.
 fn is_local(far: IpAddr, near: IpAddr) -> bool {
     far.to_canonical().is_loopback() || far == near
+}
+
+#[cfg(test)]
+mod tests {
+    use outgrow_postgres::origin::Sources as _;
+
+    use super::*;
+
+    fn origin(process: i32) -> Arc<Origin> {
+        let far = Far::Unix { process, port: 0 };
+        Origin::new(far, None, "app".into())
+    }
+
+    fn told(sources: &Sources, now: Instant) -> Vec<&'static str> {
+        let all = sources.nowhere_at(9, now).into_iter();
+        all.map(|(_, reason)| reason).collect()
+    }
+
+    #[test]
+    fn who_is_not_placed_in_time_is_told() {
+        let sources = Sources::new(Arc::default());
+        let (one, other) = (origin(0), origin(0));
+        let began = Instant::now();
+        let late = began + 2 * LATE;
+        // Nobody looks: as while a look takes long.
+        sources.place(&one);
+        sources.place(&other);
+        assert!(told(&sources, began).is_empty(), "it was asked just now");
+        let reason = "it is still being looked for";
+        assert_eq!(told(&sources, late), [reason; 2]);
+        let pending = std::mem::take(&mut sources.lock().pending);
+        sources.lock().sought = pending.iter().map(Arc::downgrade).collect();
+        assert_eq!(told(&sources, late), [reason; 2], "while it is looked");
+        drop((one, pending));
+        assert_eq!(told(&sources, late), [reason], "one has left");
+        sources.lock().pending.push(other);
+        sources.look();
+        let state = sources.lock();
+        assert!(state.pending.is_empty() && state.sought.is_empty());
+        assert_eq!(state.waits_since, None);
+    }
 }
