@@ -75,6 +75,7 @@ pub enum Cause {
     ConnectRefused,
     ConnectTimeout,
     ConnectFailed,
+    ConnectTls,
     UpstreamReset,
     UpstreamClosed,
     UpstreamBadResponse,
@@ -114,6 +115,7 @@ impl Cause {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
+            Self::ConnectTls => "connect_tls",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamBadResponse => "upstream_bad_response",
@@ -150,9 +152,10 @@ impl Cause {
             Self::NoEndpoint => "The service has no endpoint that could answer.",
             Self::QueueFull => "The service is busy and its queue is full.",
             Self::QueueTimeout => "The service is busy; waiting for it took too long.",
-            Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectFailed => {
-                "The service could not be reached."
-            }
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectFailed
+            | Self::ConnectTls => "The service could not be reached.",
             Self::UpstreamReset | Self::UpstreamClosed => {
                 "The service closed the connection before it answered."
             }

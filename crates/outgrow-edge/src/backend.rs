@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use outgrow_core::Random;
 use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
-use outgrow_upstream::{Service, ServiceView};
+use outgrow_upstream::{Seal, Service, ServiceView};
 
 use crate::floors::FloorPlan;
 use crate::settings::{AffinitySettings, RequestKey};
@@ -27,6 +27,8 @@ pub struct Picking {
     pub floors: Option<Arc<FloorPlan>>,
     /// The shapes of requests, where it matters which ones an instance has in flight.
     pub shapes: Option<Arc<Shapes>>,
+    /// How connections are encrypted.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 impl Picking {
@@ -53,6 +55,7 @@ impl Picking {
                 .map(|sticky| Arc::new(StickyPlan::new(name, sticky, secret))),
             floors: None,
             shapes: None,
+            seal: None,
         }
     }
 }

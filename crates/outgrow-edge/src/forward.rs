@@ -14,12 +14,12 @@ use outgrow_http::h1::scan::Scan;
 use outgrow_http::h1::{self, Limits, Parsed};
 use outgrow_message::fields::list_members;
 use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
-use outgrow_net::{Stream, Timer};
+use outgrow_net::{Link, Timer};
 use outgrow_upstream::Endpoint;
 
 use crate::floors::Passage;
 use crate::mirror::Copy;
-use crate::plan::RoutePlan;
+use crate::plan::{ListenerPlan, RoutePlan};
 use crate::worker::Worker;
 
 pub(crate) use self::replay::Replay;
@@ -40,6 +40,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timer: &'a mut Timer,
     pub(crate) patience: Patience,
     pub(crate) route: &'a RoutePlan,
+    /// Where the client came; none where the answer is nobody's.
+    pub(crate) listener: Option<&'a ListenerPlan>,
     /// The largest request body.
     pub(crate) body_limit: Option<u64>,
 }
@@ -81,7 +83,7 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) passage: &'a mut Option<Box<Passage>>,
     /// A `Set-Cookie` of ours; empty is none.
     pub(crate) set_cookie: &'a [u8],
-    pub(crate) stream: &'a mut Stream,
+    pub(crate) stream: &'a mut Link,
     pub(crate) down: &'a mut D,
     pub(crate) replay: &'a mut Replay,
     /// Whether the request may be repeated, so that its body is worth keeping.
@@ -380,6 +382,9 @@ impl<D: Downstream> Attempt<'_, D> {
             reports::take(&mut self.response.fields, endpoint);
         }
         self.around.worker.put_date(&mut self.response.fields);
+        if let Some(listener) = self.around.listener {
+            listener.put_own(&mut self.response.fields);
+        }
         self.around.route.edit_response(&mut self.response.fields);
         if !self.set_cookie.is_empty() {
             self.response.fields.push(b"Set-Cookie", self.set_cookie);

@@ -93,7 +93,7 @@ impl<T: Transport> Streams<T> {
                 Err(cause) => return worker.cells().count_fault(cause),
             };
             let (worker, listener) = (Arc::clone(worker), Arc::clone(listener));
-            tokio::spawn(one_request(worker, listener, parts, stream, peer));
+            tokio::spawn(one_request(worker, listener, parts, stream, peer.clone()));
         }
         if let Some(fault) = self.connection.fault() {
             worker.cells().count_fault(fault.cause);

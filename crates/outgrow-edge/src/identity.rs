@@ -3,13 +3,16 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use outgrow_core::context::RequestId;
 use outgrow_message::fields::list_members;
 use outgrow_message::{Fields, Known, RequestHead};
 
+use crate::shown::{Shown, is_of_certificate};
+
 /// Who is at the other end of a client's connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Its address as text, which every request needs; empty for a Unix socket.
     text: [u8; 46],
@@ -18,6 +21,8 @@ pub(crate) struct Peer {
     pub(crate) trusted: bool,
     /// Whether the connection is encrypted.
     pub(crate) secure: bool,
+    /// The certificate that it has shown.
+    pub(crate) shown: Option<Arc<Shown>>,
 }
 
 impl Peer {
@@ -35,6 +40,7 @@ impl Peer {
             text_length,
             trusted,
             secure,
+            shown: None,
         }
     }
 
@@ -91,6 +97,15 @@ pub(crate) fn tell_endpoint(head: &mut RequestHead, peer: &Peer, id: RequestId) 
         }
         fields.push_as(Known::XForwardedProto, b"X-Forwarded-Proto", scheme(peer));
     }
+    if let Some(shown) = &peer.shown {
+        if peer.trusted && fields.may_have_extensions() {
+            // Of a certificate that came here nobody else tells.
+            fields.remove_where(|known, name, _| {
+                known == Known::Other && is_of_certificate(|wanted| begins(name, wanted))
+            });
+        }
+        shown.tell(fields);
+    }
     if !fields.may_have(Known::XForwardedHost) && head.authority.len > 0 {
         let name = b"X-Forwarded-Host";
         head.fields
@@ -121,14 +136,17 @@ fn add_via(head: &mut RequestHead) {
 /// Whether a name that is none of ours says who the client is: to the endpoint it would look as if
 /// we had said it. An underscore is a dash to whoever makes variables of fields.
 fn is_claim(name: &[u8]) -> bool {
-    let begins = |wanted: &[u8]| {
-        name.len() >= wanted.len()
-            && name.iter().zip(wanted).all(|(&byte, &wanted)| {
-                byte.to_ascii_lowercase() == wanted || (byte == b'_' && wanted == b'-')
-            })
-    };
+    let begins = |wanted: &[u8]| begins(name, wanted);
     let is = |wanted: &[u8]| name.len() == wanted.len() && begins(wanted);
-    begins(b"x-forwarded-") || is(b"x-real-ip") || is(b"x-request-id")
+    begins(b"x-forwarded-") || is(b"x-real-ip") || is(b"x-request-id") || is_of_certificate(begins)
+}
+
+/// Whether a name begins with `wanted`, whatever the case, and with dashes or underscores.
+fn begins(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() >= wanted.len()
+        && name.iter().zip(wanted).all(|(&byte, &wanted)| {
+            byte.to_ascii_lowercase() == wanted || (byte == b'_' && wanted == b'-')
+        })
 }
 
 /// Our element of `Forwarded` (RFC 7239 section 4); its length.

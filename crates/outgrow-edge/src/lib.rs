@@ -24,6 +24,7 @@ pub mod run;
 mod secure;
 pub mod settings;
 pub mod shapes;
+mod shown;
 pub mod split;
 pub mod sticky;
 mod tunnel;

@@ -98,6 +98,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
     Cause::ConnectFailed,
+    Cause::ConnectTls,
     Cause::UpstreamReset,
     Cause::UpstreamClosed,
     Cause::UpstreamBadResponse,
@@ -109,7 +110,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 33;
+const FAULTS: usize = 34;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -15,7 +15,7 @@ use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{
     Block, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
 };
-use outgrow_net::Timer;
+use outgrow_net::{Link, Timer};
 use outgrow_upstream::{Freshness, Opening, Outcome, Wish};
 
 use crate::backend::{Backend, Chooser};
@@ -205,7 +205,8 @@ impl Copy {
                     connect: backend.timeouts.connect,
                     unacknowledged: backend.timeouts.unacknowledged,
                 };
-                match outgrow_upstream::connect(endpoint, opening, now).await {
+                let seal = backend.picking.seal.as_deref();
+                match outgrow_upstream::connect(endpoint, opening, seal, now).await {
                     Ok(connection) => connection,
                     Err(fault) => {
                         endpoint.report(Outcome::Fault(fault), worker.now());
@@ -220,7 +221,7 @@ impl Copy {
         if is_long {
             connection.limit_silence(Duration::ZERO);
         }
-        let attempt = self.attempt(route, backend, host, &mut response, &mut connection.stream);
+        let attempt = self.attempt(route, backend, host, &mut response, &mut connection.link);
         let done = attempt.await;
         if is_long {
             connection.limit_silence(backend.timeouts.unacknowledged);
@@ -254,7 +255,7 @@ impl Copy {
         backend: &Backend,
         host_if_none: &[u8],
         response: &mut ResponseHead,
-        stream: &mut outgrow_net::Stream,
+        stream: &mut Link,
     ) -> Result<bool, Fault> {
         let worker = Arc::clone(&self.place.worker);
         let now = worker.now();
@@ -285,6 +286,7 @@ impl Copy {
                     request_deadline,
                 },
                 route,
+                listener: None,
                 body_limit: None,
             },
             request: &self.head,

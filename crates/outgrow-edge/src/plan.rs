@@ -18,7 +18,9 @@ use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
 use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Routers;
-use crate::settings::{HeaderEdits, ListenerTimeouts};
+use crate::settings::{ClientFact, HeaderEdits, ListenerTimeouts};
+
+const HSTS: &[u8] = b"Strict-Transport-Security";
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
@@ -158,11 +160,27 @@ pub struct ListenerPlan {
     pub trusted: Vec<Network>,
     /// TLS, where it is spoken.
     pub tls: Option<Arc<ServerTls>>,
+    /// What endpoints are told of clients' certificates.
+    pub client_facts: Vec<ClientFact>,
+    /// The `Strict-Transport-Security` of answers that have none.
+    pub hsts: Option<Box<str>>,
+    /// The port to which every client is sent with `https://`.
+    pub https_port: Option<u16>,
     /// Its metric cells.
     pub metrics: Arc<ListenerMetrics>,
 }
 
 impl ListenerPlan {
+    /// Adds what every answer at this listener says.
+    #[inline]
+    pub(crate) fn put_own(&self, fields: &mut Fields) {
+        if let Some(hsts) = &self.hsts
+            && fields.get_named(HSTS).is_none()
+        {
+            fields.push(HSTS, hsts.as_bytes());
+        }
+    }
+
     /// Whether what `peer` says about the client is believed.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match peer {

@@ -18,6 +18,7 @@ pub(crate) fn value_of(
 ) -> Option<u64> {
     let bytes = match by {
         RequestKey::Address => identity::client(&request.fields, peer, trusts),
+        RequestKey::Certificate => peer.shown.as_ref()?.holder().as_bytes(),
         RequestKey::Path => request.path(),
         RequestKey::Header(name) => request.fields.get_named(name.as_str().as_bytes())?,
         RequestKey::Cookie(name) => cookie(request, name.as_bytes())?,

@@ -224,6 +224,32 @@ impl Redirect {
     }
 }
 
+/// Writes the URL of a request with TLS at `port` into `text`, which is cleared first.
+pub(crate) fn https(request: &RequestHead, port: u16, text: &mut Vec<u8>) -> Result<(), Fault> {
+    text.clear();
+    let host = bare_host(request.text(request.authority));
+    if !is_authority(host) {
+        return Err(Fault::client(Phase::Route, Cause::BadHost));
+    }
+    text.extend_from_slice(b"https://");
+    text.extend_from_slice(host);
+    if port != 443 {
+        text.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    // As it came, so that nothing is lost; `OPTIONS *` has no path.
+    let path = request.text(request.raw_path);
+    put_encoded(
+        if path.first() == Some(&b'/') {
+            path
+        } else {
+            b"/"
+        },
+        text,
+    );
+    put_query(request, true, &mut |piece| put_encoded(piece, text));
+    Ok(())
+}
+
 /// Appends what may stand in a URL (RFC 3986 section 2) as it is, the rest percent-encoded.
 fn put_encoded(piece: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
@@ -254,6 +280,25 @@ mod tests {
         }
         head.normalise_path().unwrap();
         head
+    }
+
+    #[test]
+    fn the_same_with_tls() {
+        let check = |host: &str, target: &str, port, expected: Option<&str>| {
+            let mut text = Vec::new();
+            let made = https(&request(host, target), port, &mut text);
+            let made = made.ok().map(|()| String::from_utf8(text).unwrap());
+            assert_eq!(made.as_deref(), expected, "{host} {target}");
+        };
+        let plain = Some("https://a.example/x/%41?q=1&r");
+        check("a.example", "/x/%41?q=1&r", 443, plain);
+        check("a.example:80", "/x/%41?q=1&r", 443, plain);
+        check("a.example:8080", "/", 8443, Some("https://a.example:8443/"));
+        check("[::1]:80", "/", 443, Some("https://[::1]/"));
+        check("a", "//b.example/", 443, Some("https://a//b.example/"));
+        check("", "/", 443, None);
+        check("a/b", "/", 443, None);
+        check("user@a", "/", 443, None);
     }
 
     fn captures(route: &RouteSettings, head: &RequestHead) -> Captures {

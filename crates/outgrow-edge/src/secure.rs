@@ -8,6 +8,7 @@ use outgrow_tls::ServerTls;
 use crate::connection;
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
+use crate::shown::Shown;
 use crate::worker::Worker;
 
 /// Serves a connection from its handshake on. A handshake that fails or takes longer than a head
@@ -17,7 +18,7 @@ pub(crate) async fn serve(
     listener: Arc<ListenerPlan>,
     tls: Arc<ServerTls>,
     stream: Stream,
-    peer: Peer,
+    mut peer: Peer,
 ) {
     let handshake = tokio::time::timeout(listener.timeouts.head, tls.accept(stream));
     let stream = match handshake.await {
@@ -31,6 +32,10 @@ pub(crate) async fn serve(
             return;
         }
     };
+    if let Some(certificate) = stream.client_certificate() {
+        let shown = Shown::new(certificate, &listener.client_facts);
+        peer.shown = Some(Arc::new(shown));
+    }
     if stream.alpn() == Some(b"h2") {
         Box::pin(crate::http2::serve(
             worker,

@@ -8,7 +8,7 @@ use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
 use outgrow_http::conn::Problem;
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
-use outgrow_net::{Stream, Timer};
+use outgrow_net::{Link, Timer, Transport};
 
 use crate::forward::UpstreamSide;
 
@@ -21,7 +21,7 @@ const HALF_OPEN_IDLE: Duration = Duration::from_secs(30);
 pub(crate) struct Relay<'a, D> {
     pub(crate) down: &'a mut D,
     pub(crate) side: &'a mut UpstreamSide,
-    pub(crate) stream: &'a mut Stream,
+    pub(crate) stream: &'a mut Link,
     pub(crate) blocks: &'a Arc<Blocks>,
     pub(crate) timer: &'a mut Timer,
     pub(crate) clock: Clock,

@@ -61,7 +61,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             request, matched, ..
         } = &mut *self.exchange;
         let (mut context, route) = self.worker.begin(start, |plan| {
-            matched.route(plan, &self.listener.name, request)
+            let routed = self.listener.https_port.is_none();
+            routed.then(|| matched.route(plan, &self.listener.name, request))?
         });
         context.protocol = protocol_of(request.version);
         if self.worker.shared.drain() != Drain::No {
@@ -100,6 +101,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context: &mut Context,
         destination: &mut Destination,
     ) -> Result<(), Fault> {
+        if let Some(port) = self.listener.https_port {
+            return self.redirect_to_https(context, port).await;
+        }
         let Some(route) = destination.route.clone() else {
             let cause = match self.exchange.matched.only_method {
                 true => Cause::MethodNotAllowed,
@@ -174,6 +178,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.status = status;
         let head = &mut self.exchange.response;
         self.worker.put_date(&mut head.fields);
+        self.listener.put_own(&mut head.fields);
         let method = self.exchange.request.method;
         let clock = self.worker.shared.clock;
         let patience = self.listener.timeouts.send_idle;
@@ -312,6 +317,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             head.fields.push(b"Allow", &self.exchange.matched.text);
         }
         self.worker.put_date(&mut head.fields);
+        self.listener.put_own(&mut head.fields);
         if let Some(passage) = &mut self.exchange.passage {
             // The endpoint may have written before it failed.
             let cells = &self.worker.cells().floors;

@@ -49,6 +49,7 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
         | Cause::ConnectFailed
+        | Cause::ConnectTls
         | Cause::UpstreamReset
         | Cause::UpstreamClosed
         | Cause::UpstreamBadResponse

@@ -4,6 +4,7 @@
 //! No protocol is known here but the one that comes before all others: a proxy's word on whose
 //! connection it is ([`ProxyHeader`]).
 
+pub mod link;
 pub mod listen;
 pub mod packets;
 pub mod passage;
@@ -14,6 +15,7 @@ pub mod transport;
 pub mod wheel;
 pub mod workers;
 
+pub use link::Link;
 pub use listen::Socket;
 pub use packets::Packet;
 pub use passage::Passage;

@@ -3,8 +3,9 @@
 use std::{io, path::PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 use crate::folder::Folder;
@@ -106,5 +107,28 @@ impl Authority {
                 .write(&format!("{name}.pem"), &issued.certificate)?,
             self.folder.write(&format!("{name}.key"), &issued.key)?,
         ))
+    }
+
+    /// Its list of revoked certificates, as PEM: those with these serial numbers.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn revocations(&self, serials: &[u64]) -> io::Result<String> {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2526, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).map_err(io::Error::other)?;
+        list.pem().map_err(io::Error::other)
     }
 }

@@ -28,9 +28,50 @@ pub enum Suite13 {
     ChaCha20Poly1305,
 }
 
+/// A cipher suite of TLS 1.2: all have forward secrecy and authenticated encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Suite12 {
+    /// `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`
+    EcdsaAes256Gcm,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`
+    EcdsaAes128Gcm,
+    /// `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`
+    EcdsaChaCha20Poly1305,
+    /// `TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`
+    RsaAes256Gcm,
+    /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`
+    RsaAes128Gcm,
+    /// `TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256`
+    RsaChaCha20Poly1305,
+}
+
+impl Suite13 {
+    fn of_library(self) -> CipherSuite {
+        match self {
+            Self::Aes256Gcm => CipherSuite::TLS13_AES_256_GCM_SHA384,
+            Self::Aes128Gcm => CipherSuite::TLS13_AES_128_GCM_SHA256,
+            Self::ChaCha20Poly1305 => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        }
+    }
+}
+
+impl Suite12 {
+    fn of_library(self) -> CipherSuite {
+        match self {
+            Self::EcdsaAes256Gcm => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            Self::EcdsaAes128Gcm => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            Self::EcdsaChaCha20Poly1305 => {
+                CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            }
+            Self::RsaAes256Gcm => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            Self::RsaAes128Gcm => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            Self::RsaChaCha20Poly1305 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        }
+    }
+}
+
 /// What is spoken. The default is everything that is spoken here, all of which is held for safe:
-/// versions 1.2 and 1.3; of 1.2 suites with forward secrecy and authenticated encryption only,
-/// which cannot be chosen among.
+/// versions 1.2 and 1.3; of 1.2 suites with forward secrecy and authenticated encryption only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choices {
     /// The lowest version.
@@ -40,6 +81,8 @@ pub struct Choices {
     /// The suites of TLS 1.3, the preferred one first (a server takes the client's preference);
     /// empty: all.
     pub suites: Vec<Suite13>,
+    /// The same for TLS 1.2.
+    pub suites_1_2: Vec<Suite12>,
 }
 
 impl Default for Choices {
@@ -48,6 +91,7 @@ impl Default for Choices {
             lowest: TlsVersion::V1_2,
             highest: TlsVersion::V1_3,
             suites: Vec::new(),
+            suites_1_2: Vec::new(),
         }
     }
 }
@@ -56,22 +100,13 @@ impl Choices {
     /// The library's algorithms without those that are not chosen.
     pub(crate) fn provider(&self) -> CryptoProvider {
         let mut provider = aws_lc_rs::default_provider();
-        if self.suites.is_empty() {
-            return provider;
-        }
-        let all = std::mem::take(&mut provider.cipher_suites);
-        let of = |wanted: &Suite13| {
-            let wanted = match wanted {
-                Suite13::Aes256Gcm => CipherSuite::TLS13_AES_256_GCM_SHA384,
-                Suite13::Aes128Gcm => CipherSuite::TLS13_AES_128_GCM_SHA256,
-                Suite13::ChaCha20Poly1305 => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-            };
-            all.iter().find(|suite| suite.suite() == wanted).copied()
-        };
-        provider.cipher_suites = self.suites.iter().filter_map(of).collect();
-        let is_older = |suite: &SupportedCipherSuite| suite.tls13().is_none();
-        let older = all.iter().copied().filter(is_older);
-        provider.cipher_suites.extend(older);
+        let (newer, older): (Vec<_>, Vec<_>) = std::mem::take(&mut provider.cipher_suites)
+            .into_iter()
+            .partition(|suite| suite.tls13().is_some());
+        let newer_wanted = self.suites.iter().map(|suite| suite.of_library());
+        let older_wanted = self.suites_1_2.iter().map(|suite| suite.of_library());
+        provider.cipher_suites = chosen(newer, newer_wanted);
+        provider.cipher_suites.extend(chosen(older, older_wanted));
         provider
     }
 
@@ -92,6 +127,18 @@ impl Choices {
             false => Ok(chosen),
         }
     }
+}
+
+/// Those of `all` that are wanted, in the order in which they are; all when none is.
+fn chosen(
+    all: Vec<SupportedCipherSuite>,
+    wanted: impl ExactSizeIterator<Item = CipherSuite>,
+) -> Vec<SupportedCipherSuite> {
+    if wanted.len() == 0 {
+        return all;
+    }
+    let of = |wanted| all.iter().find(|suite| suite.suite() == wanted).copied();
+    wanted.filter_map(of).collect()
 }
 
 /// What was agreed on, by the names that OpenSSL has for it.

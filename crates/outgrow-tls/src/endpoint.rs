@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use outgrow_net::link::Sealed;
 use outgrow_net::{Stream, Transport};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -192,9 +193,7 @@ impl EndpointStream {
         self.inner.get_ref().0
     }
 
-    /// Whether the server has neither said anything nor ended, as far as is known without waiting.
-    /// What is TLS's own (a ticket for the next session, a change of keys) is nothing that was
-    /// said.
+    /// As [`Sealed::is_quiet`].
     pub fn is_quiet(&mut self) -> bool {
         let (stream, session) = self.inner.get_mut();
         for _ in 0..SILENT_READS {
@@ -253,6 +252,16 @@ impl Write for WithoutWaiting<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Sealed for EndpointStream {
+    fn is_quiet(&mut self) -> bool {
+        Self::is_quiet(self)
+    }
+
+    fn stream(&self) -> &Stream {
+        Self::stream(self)
     }
 }
 

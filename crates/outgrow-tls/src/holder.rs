@@ -19,6 +19,8 @@ pub struct Holder {
     pub common_name: Option<String>,
     /// The DNS names and e-mail addresses among its alternative names.
     pub alternative_names: Vec<String>,
+    /// The URIs among them (SPIFFE's, for example).
+    pub uris: Vec<String>,
     /// Whether hosts are among the alternative names (DNS names or IP addresses): then the common
     /// name is none of a host (RFC 6125 section 6.4.4).
     pub names_hosts: bool,
@@ -35,6 +37,7 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const EMAIL: u8 = 0x81;
 const DNS: u8 = 0x82;
+const URI: u8 = 0x86;
 const IP: u8 = 0x87;
 
 /// 2.5.4.3
@@ -47,6 +50,15 @@ impl Holder {
     pub fn of(certificate: &[u8]) -> Self {
         read(certificate).unwrap_or_default()
     }
+}
+
+/// SHA-256 of a certificate in DER, in hexadecimal digits.
+pub fn fingerprint(certificate: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        hex.push_str(&format!("{byte:02x}"));
+        hex
+    })
 }
 
 /// `TBSCertificate ::= SEQUENCE { [0] version, serialNumber, signature, issuer, validity, subject,
@@ -121,6 +133,9 @@ fn extensions(content: &[u8], holder: &mut Holder) -> Option<()> {
             holder.names_hosts |= matches!(tag, DNS | IP);
             if matches!(tag, DNS | EMAIL) && holder.alternative_names.len() < NAMES {
                 holder.alternative_names.extend(text(name));
+            }
+            if tag == URI && holder.uris.len() < NAMES {
+                holder.uris.extend(text(name));
             }
         }
     }

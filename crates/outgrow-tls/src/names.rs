@@ -1,5 +1,5 @@
 //! Which certificate a client gets: the one that names the host it asked for, else one whose
-//! wildcard covers it, else the first.
+//! wildcard covers it, else the first, unless clients that ask for none of the names are refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,12 @@ pub(crate) struct ByName {
     exact: HashMap<String, Vec<usize>>,
     /// The same for `*.example`, under `example`.
     wildcard: HashMap<String, Vec<usize>>,
+    /// Whether a client that asks for no name, or for one that is not there, is refused.
+    is_strict: bool,
 }
 
 impl ByName {
-    pub(crate) fn new(loaded: &[Loaded]) -> Self {
+    pub(crate) fn new(loaded: &[Loaded], is_strict: bool) -> Self {
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut wildcard: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, one) in loaded.iter().enumerate() {
@@ -37,6 +39,7 @@ impl ByName {
             certificates: loaded.iter().map(|one| Arc::clone(&one.key)).collect(),
             exact,
             wildcard,
+            is_strict,
         }
     }
 
@@ -48,7 +51,7 @@ impl ByName {
             .find(|certificate| certificate.key.choose_scheme(schemes).is_some());
         usable
             .or_else(|| positions.first().map(|&at| &self.certificates[at]))
-            .or_else(|| self.certificates.first())
+            .or_else(|| self.certificates.first().filter(|_| !self.is_strict))
             .cloned()
     }
 

@@ -62,6 +62,16 @@ pub enum TlsProblem {
         /// does belong to.
         belongs_to: Option<usize>,
     },
+    /// The text is no list of revoked certificates, or one that cannot be read.
+    #[error(
+        "{source_name}: there is no list of revoked certificates in it that can be used: {detail}"
+    )]
+    BadRevocations {
+        /// Where the text is from.
+        source_name: String,
+        /// What the reader said.
+        detail: String,
+    },
     /// No version is left that is spoken here.
     #[error("no version of TLS is left that is spoken here")]
     NoVersion,
@@ -109,6 +119,9 @@ impl TlsProblem {
             }
             Self::KeyMismatch { .. } => {
                 "give the key that the certificate was requested with, or have the certificate renewed for this key"
+            }
+            Self::BadRevocations { .. } => {
+                "it must have a section -----BEGIN X509 CRL-----, of a list of version 2; `openssl crl -text -in FILE` shows it"
             }
             Self::NoVersion => "1.2 and 1.3 are spoken: the lowest must not be above the highest",
             Self::Unusable { .. } => "this should not happen; please report it",

@@ -19,6 +19,7 @@ use crate::choices::Choices;
 use crate::issuers::{self, Issuers};
 use crate::names::{ByName, Chosen};
 use crate::problem::{TlsProblem, TlsWarning};
+use crate::revocation;
 use crate::stream::TlsStream;
 use crate::tickets::TicketKeys;
 
@@ -39,10 +40,26 @@ pub struct TlsText {
     /// Application protocols (`h2`, `http/1.1`), the preferred one first. A client that offers
     /// only others is refused (RFC 7301 section 3.2); one that offers none is taken.
     pub alpn: Vec<Vec<u8>>,
+    /// Whether a client that asks for no name, or for one that no certificate has, is refused
+    /// (alert `unrecognized_name`, RFC 6066 section 3) instead of getting the first certificate.
+    pub refuses_unknown_names: bool,
     /// Whether clients show certificates.
     pub clients: ClientCertificates,
+    /// Which of those have been revoked, by the lists of their issuers.
+    pub revoked: Vec<RevocationText>,
     /// Versions and cipher suites.
     pub choices: Choices,
+}
+
+/// Lists of revoked certificates (RFC 5280 section 5) as PEM, with the name by which messages speak
+/// of them. Of an issuer without a list nothing is known to be revoked; a list whose time is over is
+/// still believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationText {
+    /// One list or several.
+    pub text: Vec<u8>,
+    /// Where they are from, usually a file's path.
+    pub name: String,
 }
 
 /// Whether clients show certificates. Where they do no session should be resumed (no
@@ -187,8 +204,13 @@ fn load(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let config =
-        config(provider, ByName::new(&loaded), text, tickets).map_err(|problem| vec![problem])?;
+    let config = config(
+        provider,
+        ByName::new(&loaded, text.refuses_unknown_names),
+        text,
+        tickets,
+    )
+    .map_err(|problem| vec![problem])?;
     let state = State {
         config: Arc::new(config),
         facts: loaded.into_iter().map(|one| one.facts).collect(),
@@ -205,7 +227,7 @@ fn config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&text.choices.versions()?)
         .map_err(unusable)?;
-    let builder = match clients(&text.clients, provider)? {
+    let builder = match clients(text, provider)? {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
@@ -221,10 +243,10 @@ fn config(
 
 /// The verifier of clients' certificates, if they are asked for.
 fn clients(
-    wanted: &ClientCertificates,
+    text: &TlsText,
     provider: Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsProblem> {
-    let (issuers, is_required) = match wanted {
+    let (issuers, is_required) = match &text.clients {
         ClientCertificates::NotAsked => return Ok(None),
         ClientCertificates::Asked(issuers) => (issuers, false),
         ClientCertificates::Required(issuers) => (issuers, true),
@@ -237,6 +259,11 @@ fn clients(
     }
     if is_long {
         builder = builder.clear_root_hint_subjects();
+    }
+    if !text.revoked.is_empty() {
+        builder = builder
+            .with_crls(revocation::read(&text.revoked)?)
+            .allow_unknown_revocation_status();
     }
     builder.build().map(Some).map_err(unusable)
 }

@@ -33,6 +33,14 @@ impl TicketSecret {
         Self(bytes)
     }
 
+    /// The secret that a text in the configuration is.
+    pub fn of_text(text: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+
     /// A new secret of the system's random generator.
     pub fn random() -> Result<Self, TlsProblem> {
         let mut bytes = [0; 32];

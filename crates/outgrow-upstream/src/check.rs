@@ -220,9 +220,12 @@ impl Asker {
         // The slots are never closed; without one it is asked all the same.
         let slot = self.slots.acquire().await;
         let began = self.clock.now();
-        let encrypt = self.service.check_encryption();
-        let encrypt = encrypt.as_deref();
-        let result = probe::ask(&self.endpoint, question, encrypt, timeout).await;
+        let (encrypt, seal) = (self.service.check_encryption(), self.service.seal());
+        let cover = probe::Cover {
+            postgres: encrypt.as_deref(),
+            others: seal.as_deref(),
+        };
+        let result = probe::ask(&self.endpoint, question, cover, timeout).await;
         drop(slot);
         (result, self.clock.now().since(began))
     }

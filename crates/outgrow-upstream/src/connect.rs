@@ -3,19 +3,22 @@
 //! A numeric address or a Unix socket is connected to directly. For a name the addresses that
 //! [`resolve`](crate::resolve) keeps race, each with a head start before the next (RFC 8305
 //! section 5): one that does not answer at all must not use up the time of the others. Only before
-//! the first resolution is one done here. No TLS is spoken.
+//! the first resolution is one done here. What is spoken then is the caller's; how a connection is
+//! encrypted is a [`Seal`]'s to know.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_net::Stream;
+use outgrow_net::link::{Link, Sealed};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -43,6 +46,28 @@ pub struct Opening {
     pub unacknowledged: Duration,
 }
 
+/// A connection that is being encrypted, or why it cannot be, in words for people.
+pub type Sealing<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Sealed>, String>> + Send + 'a>>;
+
+/// What is to be spoken on an encrypted connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1, or something that TLS has no word for.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Encrypts connections to endpoints of a service.
+pub trait Seal: fmt::Debug + Send + Sync {
+    /// Does the handshake with this endpoint. Bounded in time by who asks.
+    fn seal<'a>(&'a self, stream: Stream, endpoint: &'a Endpoint, speaks: Speaks) -> Sealing<'a>;
+
+    /// Its number, which no other one has, never 0: a connection that another one made is not used
+    /// any more, since other rules were in force.
+    fn number(&self) -> u64;
+}
+
 /// Makes a connection. It belongs to the calling runtime.
 ///
 /// A failure is not counted here: the caller reports it like any other ([`Endpoint::report`]).
@@ -50,28 +75,63 @@ pub struct Opening {
 /// # Errors
 /// [`Cause::ConnectRefused`] when nobody listens there, [`Cause::ConnectTimeout`], else
 /// [`Cause::ConnectFailed`]; nothing was sent in any case.
-pub async fn connect(
-    endpoint: &Endpoint,
-    opening: Opening,
-    now: Ticks,
-) -> Result<Connection, Fault> {
+pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault> {
     let timeout = opening.connect;
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok(stream)) => {
             watch_peer(&stream, opening.unacknowledged);
             limit_silence(&stream, opening.unacknowledged);
             endpoint.count_connect();
-            return Ok(Connection {
-                stream,
-                requests: 0,
-                created: now,
-                endpoint: endpoint.id(),
-            });
+            return Ok(stream);
         }
         Ok(Err(error)) => cause_of(&error),
         Err(_) => Cause::ConnectTimeout,
     };
     Err(Fault::upstream(Phase::Connect, cause, Sent::None))
+}
+
+/// Makes a connection that can be pooled, encrypted where there is a `seal`; the time for connecting is
+/// for both.
+///
+/// # Errors
+/// As of [`dial`]; [`Cause::ConnectTls`] when the handshake failed. What exactly was wrong the `seal`
+/// knows, and says where people look.
+pub async fn connect(
+    endpoint: &Endpoint,
+    opening: Opening,
+    seal: Option<&dyn Seal>,
+    now: Ticks,
+) -> Result<Connection, Fault> {
+    let began = Instant::now();
+    let stream = dial(endpoint, opening).await?;
+    let link = match seal {
+        None => Link::Plain(stream),
+        Some(seal) => {
+            let left = opening.connect.saturating_sub(began.elapsed());
+            let sealed = seal.seal(stream, endpoint, Speaks::Http1);
+            let sealed = tokio::time::timeout(left, sealed).await;
+            let cause = match sealed {
+                Ok(Ok(sealed)) => {
+                    let link = Link::Sealed(sealed);
+                    return Ok(connection(link, seal.number(), endpoint, now));
+                }
+                Ok(Err(_)) => Cause::ConnectTls,
+                Err(_) => Cause::ConnectTimeout,
+            };
+            return Err(Fault::upstream(Phase::Connect, cause, Sent::None));
+        }
+    };
+    Ok(connection(link, 0, endpoint, now))
+}
+
+fn connection(link: Link, seal: u64, endpoint: &Endpoint, now: Ticks) -> Connection {
+    Connection {
+        link,
+        seal,
+        requests: 0,
+        created: now,
+        endpoint: endpoint.id(),
+    }
 }
 
 /// Connects to the endpoint's address, for as long as it takes. `timeout` is the caller's: every
@@ -195,8 +255,6 @@ fn cause_of(error: &io::Error) -> Cause {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     /// An attempt that ends after so many milliseconds; `None`: never.
@@ -215,7 +273,7 @@ mod tests {
         expected: Result<usize, io::ErrorKind>,
         millis: u64,
     ) {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         let racing = attempts.iter().map(|&ends| attempt(ends)).collect();
         let result = race(racing, HEAD_START).await;
         let result = result.map(|won| won.0).map_err(|error| error.kind());
@@ -274,7 +332,7 @@ mod tests {
             connect: Duration::from_secs(1),
             unacknowledged: Duration::ZERO,
         };
-        let connected = connect(&endpoint, opening, Ticks(1)).await;
+        let connected = connect(&endpoint, opening, None, Ticks(1)).await;
         connected.expect("the other address is tried");
         assert_eq!(endpoint.socket_addresses(), [good, hole], "and preferred");
         // The resolver tells them in its own order, again and again.

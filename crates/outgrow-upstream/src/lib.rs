@@ -5,7 +5,8 @@
 //!   counters and pools live on when the configuration is read again.
 //! - [`Service`] is chosen from: [`Service::choose`] picks an endpoint and takes a [`Permit`],
 //!   [`Service::wait`] stands in line when all are full.
-//! - [`Endpoint`] keeps idle connections for each worker; [`connect()`] makes a new one.
+//! - [`Endpoint`] keeps idle connections for each worker; [`connect()`] makes a new one,
+//!   encrypted by a [`Seal`] where there is one.
 //! - [`check`] asks the endpoints all the time; [`Event`] and [`state`] tell what became of them.
 //!
 //! The algorithms and the rules of ejection are in `outgrow-balance`. What a response means, when
@@ -26,7 +27,7 @@ pub mod service;
 pub mod settings;
 pub mod state;
 
-pub use connect::{Opening, connect, limit_silence};
+pub use connect::{Opening, Seal, Sealing, Speaks, connect, dial, limit_silence};
 pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
 pub use permit::Permit;

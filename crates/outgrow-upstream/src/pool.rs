@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use outgrow_net::Link;
 use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
@@ -27,11 +28,13 @@ const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Connection {
     /// The bytes.
-    pub stream: Stream,
+    pub link: Link,
     /// Requests that were sent on it before.
     pub requests: u64,
     /// When it was made.
     pub created: Ticks,
+    /// The number of the seal that encrypted it; 0 for none.
+    pub(crate) seal: u64,
     /// The endpoint that it leads to.
     pub(crate) endpoint: EndpointId,
 }
@@ -44,7 +47,7 @@ impl Connection {
 
     /// How long what is sent from now on may stay unacknowledged; zero: as long as the system tries.
     pub fn limit_silence(&self, unacknowledged: Duration) {
-        crate::connect::limit_silence(&self.stream, unacknowledged);
+        crate::connect::limit_silence(self.link.stream(), unacknowledged);
     }
 }
 
@@ -86,6 +89,8 @@ pub(crate) struct Pool {
     /// Most connections per list.
     limit: AtomicUsize,
     idle_timeout_nanos: AtomicU64,
+    /// The number of the seal whose connections are taken back; 0: those without one.
+    seal: AtomicU64,
 }
 
 impl Pool {
@@ -95,6 +100,7 @@ impl Pool {
             open: AtomicBool::new(true),
             limit: AtomicUsize::new(0),
             idle_timeout_nanos: AtomicU64::new(0),
+            seal: AtomicU64::new(0),
         }
     }
 
@@ -114,6 +120,13 @@ impl Pool {
         self.open.store(false, Ordering::SeqCst);
     }
 
+    /// From now on only connections of this seal are taken back; the others are closed.
+    pub(crate) fn set_seal(&self, number: u64) {
+        if self.seal.swap(number, Ordering::SeqCst) != number {
+            self.clear();
+        }
+    }
+
     /// Closes all idle connections. After [`Pool::shut`] none is left.
     pub(crate) fn clear(&self) {
         for list in &self.lists {
@@ -131,10 +144,14 @@ impl Pool {
         freshness: Freshness,
     ) -> Option<Connection> {
         let own = worker % self.lists.len();
-        while let Some(idle) = self.pop(own, now, freshness) {
-            if is_open(&idle.connection.stream) {
+        while let Some(mut idle) = self.pop(own, now, freshness) {
+            if is_open(&mut idle.connection.link) {
                 return Some(idle.connection);
             }
+        }
+        if self.seal.load(Ordering::Relaxed) != 0 {
+            // They stay with the runtime that made them.
+            return None;
         }
         (1..self.lists.len()).find_map(|offset| {
             let other = (own + offset) % self.lists.len();
@@ -185,7 +202,8 @@ impl Pool {
         connection.requests += 1;
         let mut list = self.lists[worker % self.lists.len()].lock();
         // Under the lock: a connection that comes back while the pool closes is not left behind.
-        if !self.open.load(Ordering::SeqCst) {
+        let is_of_now = connection.seal == self.seal.load(Ordering::SeqCst);
+        if !self.open.load(Ordering::SeqCst) || !is_of_now {
             return;
         }
         let longest_idle = if list.len() >= limit {
@@ -208,8 +226,8 @@ impl Pool {
         let mut list = self.lists[worker % self.lists.len()].lock();
         let limit = self.limit.load(Ordering::Relaxed);
         let mut index = 0;
-        while let Some(idle) = list.get(index) {
-            if now < idle.until && is_open(&idle.connection.stream) {
+        while let Some(idle) = list.get_mut(index) {
+            if now < idle.until && is_open(&mut idle.connection.link) {
                 index += 1;
             } else {
                 closed.extend(list.remove(index));
@@ -233,7 +251,11 @@ impl Pool {
 ///
 /// A runtime that did see something may be wrong (a read that filled its buffer leaves the stream
 /// marked readable), so it is read from; should there be a byte, the connection is of no use.
-fn is_open(stream: &Stream) -> bool {
+fn is_open(link: &mut Link) -> bool {
+    let stream = match link {
+        Link::Plain(stream) => stream,
+        Link::Sealed(sealed) => return sealed.is_quiet(),
+    };
     let mut byte = [0];
     let read = match stream {
         Stream::Tcp(stream) => stream.try_read(&mut byte),
@@ -246,11 +268,15 @@ fn is_open(stream: &Stream) -> bool {
 /// open any more. The new runtime has not looked at it yet, so it is asked directly.
 fn take_over(connection: Connection) -> Option<Connection> {
     let Connection {
-        stream,
+        link: Link::Plain(stream),
+        seal,
         requests,
         created,
         endpoint,
-    } = connection;
+    } = connection
+    else {
+        return None;
+    };
     let detached = stream.into_std().ok()?;
     let mut byte = [0];
     let read = match &detached {
@@ -261,7 +287,8 @@ fn take_over(connection: Connection) -> Option<Connection> {
         return None;
     }
     Some(Connection {
-        stream: detached.attach().ok()?,
+        link: Link::Plain(detached.attach().ok()?),
+        seal,
         requests,
         created,
         endpoint,

@@ -30,6 +30,7 @@ use stay::Place;
 pub use stay::Stay;
 
 use crate::check::Encrypt;
+use crate::connect::Seal;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::Event;
 use crate::permit::Permit;
@@ -113,6 +114,8 @@ pub struct Service {
     endpoints: Snapshot<EndpointSet>,
     members: Mutex<Members>,
     queue: Arc<Queue>,
+    /// How connections are encrypted, of requests and of checks.
+    seal: Mutex<Option<Arc<dyn Seal>>>,
     /// How checks that speak Postgres are encrypted.
     check_encryption: Mutex<Option<Arc<dyn Encrypt>>>,
 }
@@ -130,8 +133,27 @@ impl Service {
             endpoints: Snapshot::new(EndpointSet::empty(Arc::clone(&settings))),
             members: Mutex::new(Members::new(settings)),
             queue: Arc::default(),
+            seal: Mutex::default(),
             check_encryption: Mutex::default(),
         })
+    }
+
+    /// Says how connections are encrypted, from the next one on; those that were made otherwise are not
+    /// used for further requests.
+    pub fn set_seal(&self, seal: Option<Arc<dyn Seal>>) {
+        let number = seal.as_ref().map_or(0, |seal| seal.number());
+        // The members' lock before the seal's, as where one is added.
+        let members = self.lock();
+        *self.seal.lock().unwrap_or_else(PoisonError::into_inner) = seal;
+        for member in &members.list {
+            member.endpoint.pool.set_seal(number);
+        }
+    }
+
+    /// How connections are encrypted.
+    pub fn seal(&self) -> Option<Arc<dyn Seal>> {
+        let seal = self.seal.lock();
+        seal.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says how checks of kind `postgres` encrypt their connections, from the next one on.

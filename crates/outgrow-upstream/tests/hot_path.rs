@@ -39,7 +39,7 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
             connect: Duration::from_secs(5),
             unacknowledged: Duration::ZERO,
         };
-        let connection = connect(endpoint, opening, Ticks(1))
+        let connection = connect(endpoint, opening, None, Ticks(1))
             .await
             .expect("it listens");
         endpoint.release(0, connection, Ticks(1), None);

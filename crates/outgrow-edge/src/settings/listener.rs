@@ -1,9 +1,10 @@
 //! `[listener.NAME]`: an address that accepts connections, with its limits and timeouts.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use outgrow_core::settings::{Address, ByteSize, Network, TableReader};
+
+use super::tls::ListenerTls;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -41,6 +42,11 @@ outgrow_core::settings! {
         pub timeouts: ListenerTimeouts = ListenerTimeouts::default();
         /// Present: only TLS is spoken here.
         pub tls: Option<ListenerTls> = None;
+        /// Answers every request with 308 to the same URL with `https://`, before routing. For the
+        /// listener at port 80 beside one with `tls`.
+        pub redirect_to_https: bool = false;
+        /// The port in the URLs of `redirect_to_https`, as clients reach it.
+        pub https_port: u16 = 443, in 1..=65_535;
     }
 }
 
@@ -59,29 +65,6 @@ outgrow_core::settings! {
         /// How long a client may take nothing of a response. After it the connection is closed
         /// and the response is recorded as truncated.
         pub send_idle: Duration = Duration::from_secs(60), in MILLI..=DAY;
-    }
-}
-
-outgrow_core::settings! {
-    /// TLS 1.2 and 1.3 with these certificates.
-    #[check = check_tls]
-    pub struct ListenerTls {
-        /// The certificates. The client's server name (SNI) picks the one whose names match; the
-        /// first one is for clients without a name or with another name. The files are read again
-        /// at every reload; files that cannot be read make the reload fail and the running ones
-        /// stay.
-        pub certificates: Vec<CertificateSettings> = Vec::new(), required = true;
-    }
-}
-
-outgrow_core::settings! {
-    /// A certificate with its key.
-    pub struct CertificateSettings {
-        /// Path of the PEM file with the certificate, followed by its intermediate ones. Relative
-        /// to the directory in which outgrow was started.
-        pub certificate: PathBuf = PathBuf::from("cert.pem"), required = true;
-        /// Path of the PEM file with the private key.
-        pub key: PathBuf = PathBuf::from("key.pem"), required = true;
     }
 }
 
@@ -116,16 +99,13 @@ fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) 
         };
         table.problem(key, message, "set head_limit higher or target_limit lower");
     }
+    if listener.redirect_to_https && listener.tls.is_some() {
+        let hint = "write it at the listener without tls";
+        table.problem("redirect_to_https", "only TLS is spoken here", hint);
+    }
     if listener.trusted_proxies.iter().any(Network::is_everything) {
         let message = "a network of /0 would let every client write its own address";
         let hint = "name the networks of your proxies only";
         table.problem("trusted_proxies", message, hint);
-    }
-}
-
-fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
-    if tls.certificates.is_empty() {
-        let hint = "certificates = [ { certificate = \"cert.pem\", key = \"key.pem\" } ]";
-        table.problem("certificates", "TLS needs at least one certificate", hint);
     }
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod condition;
+mod endpoint_tls;
 mod header;
 mod host;
 mod listener;
@@ -19,6 +20,7 @@ mod service;
 mod split;
 mod target;
 mod template;
+mod tls;
 mod token;
 
 #[cfg(test)]
@@ -29,11 +31,10 @@ pub use condition::{
     CONDITION_LIMIT, FieldName, KeyName, MethodName, MethodNameError, RouteConditions,
     ValuePattern, ValuePatternError,
 };
+pub use endpoint_tls::{EndpointMode, EndpointTlsSettings};
 pub use header::{HeaderEdits, HeaderName, HeaderNameError, HeaderText, HeaderTextError};
 pub use host::{HostPattern, HostPatternError};
-pub use listener::{
-    CertificateSettings, ListenerSettings, ListenerTimeouts, ListenerTls, Protocol,
-};
+pub use listener::{ListenerSettings, ListenerTimeouts, Protocol};
 pub use mirror::{MirrorSettings, Share, ShareError};
 pub use named::{ListenerName, ServiceName};
 pub use path::{ExactPath, PARAMETER_LIMIT, PathPattern, PathPatternError, SEGMENT_LIMIT, Segment};
@@ -43,3 +44,7 @@ pub use service::{AffinitySettings, Gone, StickySettings};
 pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
 pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};
 pub use template::{HostTemplate, PathTemplate, Piece, RedirectTarget, TemplateError};
+pub use tls::{
+    CertificateSettings, CipherSuite, ClientCertificateSettings, ClientFact, HstsSettings,
+    ListenerTls, MinVersion, UnknownName,
+};

@@ -16,6 +16,9 @@ pub enum RequestKey {
     /// The client's address. Behind a trusted proxy it is the one that the proxy tells.
     #[default]
     Address,
+    /// The holder of the client's certificate (`[listener.NAME.tls.clients]`): its first alternative
+    /// name, else its common name, else its fingerprint.
+    Certificate,
     /// The normalised path.
     Path,
     /// The value of a header field.
@@ -30,7 +33,7 @@ pub enum RequestKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestKeyError {
     /// It is none of the words.
-    #[error("it is address, path, header:NAME, cookie:NAME or query:NAME")]
+    #[error("it is address, certificate, path, header:NAME, cookie:NAME or query:NAME")]
     Word,
     /// The name of a header field is none.
     #[error(transparent)]
@@ -45,6 +48,7 @@ impl fmt::Display for RequestKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address => formatter.write_str("address"),
+            Self::Certificate => formatter.write_str("certificate"),
             Self::Path => formatter.write_str("path"),
             Self::Header(name) => write!(formatter, "header:{name}"),
             Self::Cookie(name) => write!(formatter, "cookie:{name}"),
@@ -59,6 +63,7 @@ impl FromStr for RequestKey {
     fn from_str(text: &str) -> Result<Self, RequestKeyError> {
         match text.split_once(':') {
             None if text == "address" => Ok(Self::Address),
+            None if text == "certificate" => Ok(Self::Certificate),
             None if text == "path" => Ok(Self::Path),
             Some(("header", name)) => Ok(Self::Header(name.parse()?)),
             Some(("cookie", name)) => token(name).map(Self::Cookie),

@@ -9,7 +9,6 @@ use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::Known;
-use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Connection, Endpoint, Freshness, Opening, Outcome, Permit};
 
 use super::retry::Retries;
@@ -49,7 +48,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut connection = match pooled {
             Some(connection) => connection,
             None => {
-                let connected = connect(endpoint, target.timeouts, now, retries.deadline);
+                let connected = connect(endpoint, target, now, retries.deadline);
                 // Boxed, as is all that is rare: the state of every request is moved as it begins.
                 Box::pin(connected).await.map_err(|fault| (fault, false))?
             }
@@ -146,6 +145,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 timer: self.timer,
                 patience,
                 route: target.route,
+                listener: Some(self.listener),
                 body_limit: target.body_limit,
             },
             request,
@@ -154,7 +154,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             reporter,
             passage: &mut exchange.passage,
             set_cookie: &exchange.set_cookie,
-            stream: &mut connection.stream,
+            stream: &mut connection.link,
             down: self.down,
             replay: &mut exchange.replay,
             keep_body: retries.repeatable,
@@ -220,7 +220,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let mut relay = Relay {
             down: self.down,
             side: &mut self.exchange.side,
-            stream: &mut connection.stream,
+            stream: &mut connection.link,
             blocks: &self.worker.blocks,
             timer: self.timer,
             clock: self.worker.shared.clock,
@@ -241,16 +241,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 /// A new connection, for which there is time until `deadline` at most.
 async fn connect(
     endpoint: &Endpoint,
-    timeouts: &ServiceTimeouts,
+    target: &Target<'_>,
     now: Ticks,
     deadline: Ticks,
 ) -> Result<Connection, Fault> {
+    let timeouts = target.timeouts;
     let left = deadline.since(now);
     let opening = Opening {
         connect: timeouts.connect.min(left),
         unacknowledged: timeouts.unacknowledged,
     };
-    let connected = outgrow_upstream::connect(endpoint, opening, now).await;
+    let seal = target.picking.seal.as_deref();
+    let connected = outgrow_upstream::connect(endpoint, opening, seal, now).await;
     match connected {
         Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeouts.connect => {
             Err(too_late(Phase::Connect))

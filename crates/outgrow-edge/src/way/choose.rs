@@ -7,7 +7,7 @@ use outgrow_http::{Downstream, Tunnel};
 use super::Way;
 use crate::backend::Backends;
 use crate::plan::RoutePlan;
-use crate::rewrite::Redirect;
+use crate::rewrite::{self, Redirect};
 use crate::worker::Exchange;
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
@@ -39,5 +39,24 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         head.fields.push(b"Location", &matched.text);
         route.edit_response(&mut head.fields);
         self.answer_with(context, redirect.status, &[]).await
+    }
+
+    /// Sends the client to the same URL with TLS.
+    pub(super) async fn redirect_to_https(
+        &mut self,
+        context: &mut Context,
+        port: u16,
+    ) -> Result<(), Fault> {
+        let Exchange {
+            request,
+            response: head,
+            matched,
+            ..
+        } = &mut *self.exchange;
+        rewrite::https(request, port, &mut matched.text)?;
+        head.clear();
+        head.status = 308;
+        head.fields.push(b"Location", &matched.text);
+        self.answer_with(context, 308, &[]).await
     }
 }

@@ -294,6 +294,9 @@ fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
         http2: options.http2,
         trusted: options.trusted.clone(),
         tls: None,
+        client_facts: Vec::new(),
+        hsts: None,
+        https_port: None,
         metrics: shared.metrics.listener("main"),
     }
 }

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_core::Ticks;
 use outgrow_core::settings::Address;
 use outgrow_net::{Stream, Transport};
 use tokio::time::error::Elapsed;
@@ -59,24 +58,24 @@ pub(crate) async fn cancel_here(shared: &Arc<Shared>, process: u32, secret: &[u8
     };
     if let Some(target) = client.cancel() {
         let limit = shared.plan.load().house.cancel;
-        tell_server(&target, limit, shared.clock.now()).await;
+        tell_server(&target, limit).await;
     }
     true
 }
 
 /// Asks a server to cancel what it does, and waits until it has taken note. The caller limits the time;
 /// `limit` is about that.
-pub(super) async fn tell_server(target: &Target, limit: Duration, now: Ticks) -> Option<()> {
+pub(super) async fn tell_server(target: &Target, limit: Duration) -> Option<()> {
     let opening = outgrow_upstream::Opening {
         // The limit around it all is the one that counts.
         connect: limit * 2,
         unacknowledged: Duration::ZERO,
     };
-    let connection = outgrow_upstream::connect(&target.endpoint, opening, now)
+    let stream = outgrow_upstream::dial(&target.endpoint, opening)
         .await
         .ok()?;
     let encryption = target.encryption.as_ref();
-    let socket = encrypt::encrypt_again(connection.stream, &target.endpoint, encryption);
+    let socket = encrypt::encrypt_again(stream, &target.endpoint, encryption);
     let socket = socket.await.ok()?;
     say_cancel(socket, target.process, &target.secret).await
 }

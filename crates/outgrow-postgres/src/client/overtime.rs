@@ -57,9 +57,9 @@ impl Relay<'_> {
     /// Asks the server to cancel what it does. Until the request is over it is not lent to others.
     pub(super) fn cancel_at_server(&self) -> JoinHandle<()> {
         let target = Arc::clone(&self.server.target);
-        let (limit, now) = (self.plan.house.cancel, self.client.worker.now());
+        let limit = self.plan.house.cancel;
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(limit, tell_server(&target, limit, now)).await;
+            let _ = tokio::time::timeout(limit, tell_server(&target, limit)).await;
         })
     }
 

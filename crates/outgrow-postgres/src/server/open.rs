@@ -149,14 +149,14 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
         connect: plan.limits.connect,
         unacknowledged: plan.limits.unacknowledged,
     };
-    let connection = outgrow_upstream::connect(making.permit.endpoint(), opening, making.now)
+    let stream = outgrow_upstream::dial(making.permit.endpoint(), opening)
         .await
         .map_err(Failure::Connect)?;
     making.entry.reason = "connect timeout".into();
-    note_ends(making, &connection.stream);
+    note_ends(making, &stream);
     let encryption = &plan.database.encryption;
     let endpoint = making.permit.endpoint();
-    let socket = encrypt::encrypt(connection.stream, endpoint, encryption).await?;
+    let socket = encrypt::encrypt(stream, endpoint, encryption).await?;
     if let Socket::Server(stream) = &socket {
         making.entry.seen.set_tls(stream.protocol());
     }

@@ -299,6 +299,7 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
             lowest,
             highest,
             suites,
+            suites_1_2: Vec::new(),
         };
         let tls = with(Some(&own), choices).unwrap();
         let (ours, theirs) = connect(&tls, "db.example", &config).await.unwrap();
@@ -310,6 +311,7 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
         lowest: TlsVersion::V1_3,
         highest: TlsVersion::V1_2,
         suites: Vec::new(),
+        suites_1_2: Vec::new(),
     };
     assert_eq!(with(None, none).unwrap_err(), TlsProblem::NoVersion);
     // In TLS 1.3 the server's word comes after our handshake.

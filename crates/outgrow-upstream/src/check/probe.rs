@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use outgrow_net::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::encrypt::{Duplex, Encrypt};
 use super::failure::Failure;
 use super::{grpc, http, postgres, redis, tcp};
-use crate::connect;
+use crate::connect::{self, Seal, Speaks};
 use crate::endpoint::Endpoint;
 use crate::scram;
 use crate::settings::{CheckKind, CheckSettings};
@@ -68,14 +69,23 @@ impl<'a> Question<'a> {
     }
 }
 
+/// How connections of checks are encrypted, where they are.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cover<'a> {
+    /// Those to servers that speak Postgres.
+    pub(super) postgres: Option<&'a dyn Encrypt>,
+    /// All others.
+    pub(super) others: Option<&'a dyn Seal>,
+}
+
 /// Asks once; what went wrong is a text for people.
 pub(super) async fn ask(
     endpoint: &Endpoint,
     question: &Question<'_>,
-    encrypt: Option<&dyn Encrypt>,
+    cover: Cover<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
-    let attempt = attempt(endpoint, question, encrypt, timeout);
+    let attempt = attempt(endpoint, question, cover, timeout);
     match tokio::time::timeout(timeout, attempt).await {
         Ok(result) => result.map_err(|failure| failure.to_string()),
         Err(_) => Err(format!("timed out after {}", text_of(timeout))),
@@ -85,18 +95,26 @@ pub(super) async fn ask(
 async fn attempt(
     endpoint: &Endpoint,
     question: &Question<'_>,
-    encrypt: Option<&dyn Encrypt>,
+    cover: Cover<'_>,
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut stream = connect::open(endpoint, timeout).await?;
-    match (question, encrypt) {
-        (Question::Postgres(..), Some(encrypt)) => {
+    let encrypted: Box<dyn Transport> = match (question, cover.postgres, cover.others) {
+        (Question::Postgres(..), Some(encrypt), _) => {
             let encrypted = encrypt.encrypt(stream, endpoint).await;
-            let mut stream = Duplex(encrypted.map_err(Failure::Answer)?);
-            question.ask(&mut stream).await
+            encrypted.map_err(Failure::Answer)?
         }
-        _ => question.ask(&mut stream).await,
-    }
+        (Question::Grpc { .. }, _, Some(seal)) => {
+            let sealed = seal.seal(stream, endpoint, Speaks::Http2).await;
+            sealed.map_err(Failure::Answer)?
+        }
+        (Question::Tcp { .. } | Question::Http(_), _, Some(seal)) => {
+            let sealed = seal.seal(stream, endpoint, Speaks::Http1).await;
+            sealed.map_err(Failure::Answer)?
+        }
+        _ => return question.ask(&mut stream).await,
+    };
+    question.ask(&mut Duplex(encrypted)).await
 }
 
 /// Whether what went wrong is an answer, if not the right one.

@@ -50,16 +50,24 @@ async fn listening() -> (Registry, Arc<Endpoint>, TcpListener) {
 
 /// A connection and the server's end of it.
 async fn connected(endpoint: &Endpoint, listener: &TcpListener) -> (Connection, TcpStream) {
-    let connection = crate::connect(endpoint, within(Duration::from_secs(5)), at(1))
+    let connection = crate::connect(endpoint, within(Duration::from_secs(5)), None, at(1))
         .await
         .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     (connection, server)
 }
 
+/// The stream of a connection that is not encrypted.
+fn plain(connection: &mut Connection) -> &mut Stream {
+    match &mut connection.link {
+        Link::Plain(stream) => stream,
+        Link::Sealed(_) => panic!("it is encrypted"),
+    }
+}
+
 /// Until the runtime has seen what arrived on the connection; it stays where it is.
 async fn arrived(connection: &Connection) {
-    std::future::poll_fn(|cx| connection.stream.poll_read_ready(cx))
+    std::future::poll_fn(|cx| connection.link.stream().poll_read_ready(cx))
         .await
         .unwrap();
 }
@@ -112,7 +120,10 @@ async fn a_filled_buffer_is_not_a_dead_connection() {
     let (_registry, endpoint, listener) = listening().await;
     let (mut connection, mut server) = connected(&endpoint, &listener).await;
     server.write_all(b"12345678").await.unwrap();
-    connection.stream.read_exact(&mut [0; 8]).await.unwrap();
+    plain(&mut connection)
+        .read_exact(&mut [0; 8])
+        .await
+        .unwrap();
     endpoint.release(0, connection, at(2), None);
     assert!(endpoint.checkout(0, at(3), Freshness::Any).is_some());
 }
@@ -216,7 +227,7 @@ fn take_over_between_threads(address: Address, may_be_late: bool, accept: impl F
             runtime().block_on(async {
                 for number in 1..=2 {
                     let connecting =
-                        crate::connect(first, within(Duration::from_secs(5)), at(number));
+                        crate::connect(first, within(Duration::from_secs(5)), None, at(number));
                     first.release(0, connecting.await.unwrap(), at(number), None);
                 }
                 released.send(()).unwrap();
@@ -236,12 +247,12 @@ fn take_over_between_threads(address: Address, may_be_late: bool, accept: impl F
             }
             assert_eq!(connection.created, at(1));
             assert_eq!(connection.requests, 1);
-            connection.stream.write_all(b"hello").await.unwrap();
+            plain(&mut connection).write_all(b"hello").await.unwrap();
             let mut heard = [0; 5];
             open.read_exact(&mut heard).unwrap();
             assert_eq!(&heard, b"hello");
             open.write_all(b"there").unwrap();
-            connection.stream.read_exact(&mut heard).await.unwrap();
+            plain(&mut connection).read_exact(&mut heard).await.unwrap();
             assert_eq!(&heard, b"there");
             endpoint.release(1, connection, at(4), None);
             assert_eq!(endpoint.idle(), 1);
@@ -297,7 +308,7 @@ async fn failures_to_connect_have_their_cause() {
 
     async fn failure(address: Address, timeout: Duration) -> Cause {
         let (_registry, endpoint) = endpoint(address, 1);
-        let fault = crate::connect(&endpoint, within(timeout), at(1))
+        let fault = crate::connect(&endpoint, within(timeout), None, at(1))
             .await
             .unwrap_err();
         assert_eq!(fault.side, Side::Upstream);
@@ -323,7 +334,7 @@ async fn failures_to_connect_have_their_cause() {
     let mut waiting = Vec::new();
     let cause = loop {
         let (registry, endpoint) = endpoint(socket.clone(), 1);
-        match crate::connect(&endpoint, within(Duration::from_millis(50)), at(1)).await {
+        match crate::connect(&endpoint, within(Duration::from_millis(50)), None, at(1)).await {
             Ok(connection) => waiting.push((registry, connection)),
             Err(fault) => break fault.cause,
         }

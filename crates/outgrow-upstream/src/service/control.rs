@@ -360,6 +360,8 @@ impl Service {
             service: Weak::clone(&self.this),
         };
         let endpoint = Arc::new(Endpoint::new(founding, &members.settings));
+        let seal = self.seal().map_or(0, |seal| seal.number());
+        endpoint.pool.set_seal(seal);
         members.add(endpoint, options, now)
     }
 

@@ -7,10 +7,16 @@ use std::time::Duration;
 
 use outgrow_core::WallTime;
 use outgrow_core::settings::Name;
-use outgrow_edge::settings::{ListenerSettings, Protocol};
-use outgrow_tls::{CertificateText, ServerTls, TicketKeys, TicketSecret, TlsText};
+use outgrow_edge::settings::{
+    CipherSuite, ListenerSettings, ListenerTls, MinVersion, Protocol, UnknownName,
+};
+use outgrow_tls::{
+    CertificateText, Choices, ClientCertificates, Issuers, RevocationText, ServerTls, Suite12,
+    Suite13, TicketKeys, TicketSecret, TlsProblem, TlsText, TlsVersion,
+};
 
 use super::postgres_tls::{Encryptions, Read};
+use super::seals::{self, Seals};
 use crate::config::Config;
 
 /// How long a session may be resumed (RFC 8446 allows up to 7 days).
@@ -56,6 +62,8 @@ pub(super) type Texts = BTreeMap<PathBuf, String>;
 pub(super) struct Certificates {
     /// By the listener's name.
     pub(super) servers: BTreeMap<Name, Arc<ServerTls>>,
+    /// Towards the endpoints of services.
+    pub(super) seals: Seals,
     /// Those of the Postgres tier.
     pub(super) postgres: Encryptions,
     /// What they were made from.
@@ -93,6 +101,7 @@ pub(super) fn build(
             certificates.servers.insert(name.clone(), server);
         }
     }
+    certificates.seals = seals::build(config, &mut read)?;
     if let Some(settings) = &config.postgres {
         certificates.postgres = Encryptions::build(settings, &mut read)?;
     }
@@ -127,8 +136,13 @@ fn server(
     let text = TlsText {
         certificates,
         alpn,
-        ..TlsText::default()
+        refuses_unknown_names: tls.unknown_name == UnknownName::Refuse,
+        clients: clients(tls, read)?,
+        revoked: revoked(tls, read)?,
+        choices: choices(tls),
     };
+    let own = own_tickets(tls).map_err(|problem| format!("[listener.{name}.tls] {problem}"))?;
+    let tickets = own.as_ref().unwrap_or(tickets);
     match ServerTls::build(&text, Arc::clone(tickets), WallTime::now()) {
         Ok((tls, warnings)) => {
             for warning in warnings {
@@ -144,6 +158,74 @@ fn server(
             Err(lines.join("\n"))
         }
     }
+}
+
+/// Whether clients show certificates.
+fn clients(tls: &ListenerTls, read: Read<'_>) -> Result<ClientCertificates, String> {
+    let Some(clients) = &tls.clients else {
+        return Ok(ClientCertificates::NotAsked);
+    };
+    let issuers = Issuers {
+        text: read(&clients.ca)?,
+        name: clients.ca.display().to_string(),
+    };
+    Ok(match clients.required {
+        true => ClientCertificates::Required(issuers),
+        false => ClientCertificates::Asked(issuers),
+    })
+}
+
+fn revoked(tls: &ListenerTls, read: Read<'_>) -> Result<Vec<RevocationText>, String> {
+    let paths = tls.clients.iter().flat_map(|clients| &clients.revoked);
+    let one = |path: &PathBuf| {
+        Ok(RevocationText {
+            text: read(path)?,
+            name: path.display().to_string(),
+        })
+    };
+    paths.map(one).collect()
+}
+
+fn choices(tls: &ListenerTls) -> Choices {
+    let lowest = match tls.min_version {
+        MinVersion::V1_2 => TlsVersion::V1_2,
+        MinVersion::V1_3 => TlsVersion::V1_3,
+    };
+    let mut choices = Choices {
+        lowest,
+        ..Choices::default()
+    };
+    for suite in &tls.cipher_suites {
+        let older = &mut choices.suites_1_2;
+        match suite {
+            CipherSuite::Aes256Gcm => choices.suites.push(Suite13::Aes256Gcm),
+            CipherSuite::Aes128Gcm => choices.suites.push(Suite13::Aes128Gcm),
+            CipherSuite::ChaCha20Poly1305 => choices.suites.push(Suite13::ChaCha20Poly1305),
+            CipherSuite::EcdsaAes256Gcm => older.push(Suite12::EcdsaAes256Gcm),
+            CipherSuite::EcdsaAes128Gcm => older.push(Suite12::EcdsaAes128Gcm),
+            CipherSuite::EcdsaChaCha20Poly1305 => older.push(Suite12::EcdsaChaCha20Poly1305),
+            CipherSuite::RsaAes256Gcm => older.push(Suite12::RsaAes256Gcm),
+            CipherSuite::RsaAes128Gcm => older.push(Suite12::RsaAes128Gcm),
+            CipherSuite::RsaChaCha20Poly1305 => older.push(Suite12::RsaChaCha20Poly1305),
+        }
+    }
+    choices
+}
+
+/// The ticket keys of a listener that does not take the process's.
+fn own_tickets(tls: &ListenerTls) -> Result<Option<Arc<TicketKeys>>, TlsProblem> {
+    if tls.clients.is_some() {
+        // A session would go on with a certificate that was verified when it began.
+        return TicketKeys::new(&[], Duration::ZERO).map(Some);
+    }
+    let secrets = tls.ticket_secret.iter();
+    let secrets: Vec<_> = secrets
+        .map(|secret| TicketSecret::of_text(secret.expose()))
+        .collect();
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    TicketKeys::new(&secrets, TICKET_LIFETIME).map(Some)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -111,6 +111,7 @@ fn route_plan(
         let mut picking = picking.unwrap_or_default();
         picking.floors = floors.cloned();
         picking.shapes = shapes.cloned();
+        picking.seal = service.seal();
         Some(Backend::new(service, timeouts, picking, workers))
     };
     RoutePlan {
@@ -179,6 +180,9 @@ pub(super) fn listener(
     tls: Option<Arc<ServerTls>>,
     shared: &Shared,
 ) -> ListenerPlan {
+    let of_tls = settings.tls.as_ref();
+    let clients = of_tls.and_then(|tls| tls.clients.as_ref());
+    let hsts = of_tls.and_then(|tls| tls.hsts.as_ref());
     ListenerPlan {
         name: name.to_owned(),
         limits: Limits {
@@ -193,6 +197,9 @@ pub(super) fn listener(
         http2: settings.protocols.contains(&Protocol::Http2),
         trusted: settings.trusted_proxies.clone(),
         tls,
+        client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
+        hsts: hsts.map(|hsts| hsts.value().into()),
+        https_port: settings.redirect_to_https.then_some(settings.https_port),
         metrics: shared.metrics.listener(name),
     }
 }

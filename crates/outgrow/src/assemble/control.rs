@@ -42,7 +42,7 @@ use super::promotion::Promotions;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
-use super::{compile, listeners, log, prepare, start};
+use super::{compile, listeners, log, prepare, seals, start};
 use super::{postgres, postgres_files};
 use crate::cli::ConfigSource;
 use crate::config::Config;
@@ -109,6 +109,8 @@ pub(super) struct Control {
     listeners: Listeners,
     postgres: postgres::Tier,
     overlap: Overlap,
+    /// TLS towards endpoints.
+    seals: seals::InForce,
     promotions: Promotions,
     instances: Instances,
     /// Read by the view as well.
@@ -207,6 +209,7 @@ impl Control {
             listeners: Listeners::default(),
             postgres: postgres::Tier::default(),
             overlap,
+            seals: seals::InForce::default(),
             promotions,
             instances,
             discoveries,
@@ -238,6 +241,8 @@ impl Control {
     async fn serve(&mut self) -> Result<(), String> {
         let clock = self.parts.edge.shared.clock;
         let plans = self.listener_plans(&self.parts.config, &self.parts.certificates);
+        let seals = &self.parts.certificates.seals;
+        self.seals.apply(seals, &self.parts.registry);
         let shared = &self.parts.edge.shared;
         let plan = compile::plan(
             &self.parts.config,

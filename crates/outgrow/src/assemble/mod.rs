@@ -27,6 +27,7 @@ mod promotion;
 mod readiness;
 mod register;
 mod resources;
+mod seals;
 mod sources;
 mod start;
 mod view;

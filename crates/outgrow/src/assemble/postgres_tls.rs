@@ -91,6 +91,7 @@ fn clients(tls: &PostgresTls, read: Read<'_>) -> Result<Arc<ServerTls>, String> 
             lowest: tls.min_version.into(),
             ..Choices::default()
         },
+        ..TlsText::default()
     };
     let told = |problem: TlsProblem| told("postgres.tls", &problem);
     // No session is resumed, as in Postgres: a client's certificate is verified each time.
@@ -156,11 +157,15 @@ fn servers(
     }))
 }
 
-fn told(table: &str, problem: &TlsProblem) -> String {
+pub(super) fn told(table: &str, problem: &TlsProblem) -> String {
     format!("[{table}] {problem}\nhint: {}", problem.hint())
 }
 
-fn pair_text(certificate: &Path, key: &Path, read: Read<'_>) -> Result<CertificateText, String> {
+pub(super) fn pair_text(
+    certificate: &Path,
+    key: &Path,
+    read: Read<'_>,
+) -> Result<CertificateText, String> {
     Ok(CertificateText {
         certificate: read(certificate)?,
         key: read(key)?,
@@ -169,7 +174,7 @@ fn pair_text(certificate: &Path, key: &Path, read: Read<'_>) -> Result<Certifica
     })
 }
 
-fn issuers(path: &Path, read: Read<'_>) -> Result<Issuers, String> {
+pub(super) fn issuers(path: &Path, read: Read<'_>) -> Result<Issuers, String> {
     Ok(Issuers {
         text: read(path)?,
         name: path.display().to_string(),
@@ -177,7 +182,7 @@ fn issuers(path: &Path, read: Read<'_>) -> Result<Issuers, String> {
 }
 
 /// The issuers that the system trusts. They are not kept for a later process, which has the same.
-fn system() -> Result<Issuers, String> {
+pub(super) fn system() -> Result<Issuers, String> {
     for path in SYSTEM_ISSUERS {
         match std::fs::read(path) {
             Ok(text) => {

@@ -109,6 +109,7 @@ fn clients(settings: &Settings) -> Result<Option<Arc<ServerTls>>, String> {
         alpn: vec![outgrow_postgres::encryption::ALPN.to_vec()],
         clients,
         choices,
+        ..TlsText::default()
     };
     let failed = |problem: &dyn ToString| format!("TLS setup failed: {}", problem.to_string());
     // A session that goes on would go on with the certificate that was verified when it began.
@@ -197,6 +198,7 @@ fn choices(versions: TlsVersions, suites: Option<&str>) -> Result<Option<Choices
         lowest,
         highest,
         suites: suites.collect(),
+        suites_1_2: Vec::new(),
     }))
 }
 

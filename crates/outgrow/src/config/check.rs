@@ -258,6 +258,23 @@ impl Check<'_> {
                 }
             }
         }
+        for (name, listener) in &config.listener {
+            let clients = listener.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+            for (key, file) in clients.iter().flat_map(|clients| clients.files()) {
+                if let Err(reason) = (surroundings.readable)(file) {
+                    let path = ["listener", name.as_str(), "tls", "clients", key];
+                    self.unreadable(&path, file, &reason);
+                }
+            }
+        }
+        for (name, service) in &config.service {
+            for (key, file) in service.tls.iter().flat_map(|tls| tls.files()) {
+                if let Err(reason) = (surroundings.readable)(file) {
+                    let path = ["service", name.as_str(), "tls", key];
+                    self.unreadable(&path, file, &reason);
+                }
+            }
+        }
         let postgres = config.postgres.iter();
         for (path, file) in postgres.flat_map(PostgresSettings::certificate_files) {
             if let Err(reason) = (surroundings.readable)(file) {

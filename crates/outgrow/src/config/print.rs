@@ -128,7 +128,7 @@ fn hint(out: &mut String, problem: &Problem) {
 /// A line with a token or with the environment of instances is not repeated: it may end in a log.
 fn is_secret(path: &str) -> bool {
     path.split('.')
-        .any(|key| matches!(key, "token" | "secret" | "environment"))
+        .any(|key| matches!(key, "token" | "secret" | "ticket_secret" | "environment"))
 }
 
 /// Text without control characters: what stands in a file must not move the terminal's cursor.

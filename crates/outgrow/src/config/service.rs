@@ -5,7 +5,7 @@ use outgrow_core::settings::{
 };
 use outgrow_discover::registration::{RegisterAddress, RegisterSettings};
 use outgrow_discover::settings::DiscoverSettings;
-use outgrow_edge::settings::AffinitySettings;
+use outgrow_edge::settings::{AffinitySettings, EndpointTlsSettings};
 use outgrow_fleet::settings::{InstanceListen, InstanceSettings};
 use outgrow_upstream::settings::ServiceSettings;
 
@@ -22,6 +22,8 @@ pub struct Service {
     pub discover: Option<DiscoverSettings>,
     /// Where others are told that this box serves it.
     pub register: Option<RegisterSettings>,
+    /// How connections to its endpoints are encrypted.
+    pub tls: Option<EndpointTlsSettings>,
     /// How a replica takes its primary's place.
     pub promote: Option<Promote>,
     /// The instances, when the service has a `command`.
@@ -53,6 +55,12 @@ impl Table for Service {
             RegisterSettings::kind(),
         ));
         description.fields.push(table(
+            "tls",
+            "How connections to the endpoints are encrypted. Not for a service of `[postgres]`, which \
+             has `server_tls`.",
+            EndpointTlsSettings::kind(),
+        ));
+        description.fields.push(table(
             "promote",
             "How a replica takes the primary's place, for a service of `[postgres]`.",
             Promote::kind(),
@@ -70,6 +78,7 @@ impl Table for Service {
         let upstream = ServiceSettings::read_fields(table);
         let discover = table.read::<DiscoverSettings>("discover");
         let register = table.read::<RegisterSettings>("register");
+        let tls = table.read::<EndpointTlsSettings>("tls");
         let promote = table.read::<Promote>("promote");
         let affinity = AffinitySettings::read_fields(table);
         let instances = InstanceSettings::read_fields(table);
@@ -83,6 +92,7 @@ impl Table for Service {
             affinity,
             discover,
             register,
+            tls,
             promote,
             instances,
         }
@@ -157,6 +167,8 @@ impl Setting for Service {
         let discover = discover.map(|text| format!("discover = {text}"));
         let register = self.register.as_ref().and_then(Setting::text);
         let register = register.map(|text| format!("register = {text}"));
+        let tls = self.tls.as_ref().and_then(Setting::text);
+        let tls = tls.map(|text| format!("tls = {text}"));
         let promote = self.promote.as_ref().and_then(Setting::text);
         let promote = promote.map(|text| format!("promote = {text}"));
         let instances = self
@@ -164,10 +176,12 @@ impl Setting for Service {
             .as_ref()
             .and_then(Setting::text)
             .and_then(strip);
-        let parts: Vec<String> = [upstream, discover, register, promote, affinity, instances]
-            .into_iter()
-            .flatten()
-            .collect();
+        let parts: Vec<String> = [
+            upstream, discover, register, tls, promote, affinity, instances,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         Some(format!("{{ {} }}", parts.join(", ")))
     }
 }

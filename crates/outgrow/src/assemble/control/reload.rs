@@ -72,6 +72,7 @@ impl Control {
             discoveries.configure(&config, registry, clock);
             compile::services(&config, registry, &discoveries, now);
         }
+        self.seals.apply(&certificates.seals, registry);
         let shared = Arc::clone(&self.parts.edge.shared);
         let plan = compile::plan(
             &config,

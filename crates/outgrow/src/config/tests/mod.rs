@@ -18,6 +18,7 @@ use super::*;
 fn with_surroundings<R>(run: impl FnOnce(&Surroundings<'_>) -> R) -> R {
     let environment = |name: &str| match name {
         "OUTGROW_ADMIN_TOKEN" => Some("f00d".to_owned()),
+        "OUTGROW_TICKET_SECRET" => Some("0123456789abcdef0123456789abcdef".to_owned()),
         "WORKERS" => Some("3".to_owned()),
         "WORD" => Some("word".to_owned()),
         _ => None,

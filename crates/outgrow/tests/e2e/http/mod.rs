@@ -14,6 +14,8 @@ mod routing_send;
 mod sticky;
 mod timeouts;
 mod tls;
+mod tls_endpoints;
+mod tls_policy;
 
 use std::{net::SocketAddr, time::Duration};
 
