@@ -202,7 +202,7 @@ fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
         let message = "more than 4 secrets";
         table.problem("ticket_secret", message, "keep the newest ones");
     }
-    if tls.clients.is_some() && tls.ticket_secret.len() > 0 {
+    if tls.clients.is_some() && !tls.ticket_secret.is_empty() {
         let message = "where clients show certificates no session is resumed";
         table.problem("ticket_secret", message, "leave it out");
     }
