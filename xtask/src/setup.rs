@@ -28,7 +28,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 16] = [
+const NEEDS: [Need; 17] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -78,6 +78,11 @@ const NEEDS: [Need; 16] = [
         program: "etcd",
         how: How::Debian("etcd-server"),
         why: "tests of discovery against a real etcd",
+    },
+    Need {
+        program: "pebble",
+        how: How::Debian("pebble"),
+        why: "end-to-end tests of certificates that are got by ACME, from a real authority",
     },
     Need {
         program: "ip",

@@ -78,6 +78,16 @@ pub mod names {
     pub const LEADER: &str = "outgrow_leader";
     /// How often it gained or lost it.
     pub const LEADER_CHANGES: &str = "outgrow_leader_changes_total";
+    /// When a certificate ends, by listener and first name.
+    pub const CERTIFICATE_EXPIRY: &str = "outgrow_certificate_expiry_timestamp_seconds";
+    /// 1 while a certificate of an authority is there and valid, by first name.
+    pub const ACME_VALID: &str = "outgrow_acme_certificate_valid";
+    /// When a certificate was last got, by first name.
+    pub const ACME_SUCCESS: &str = "outgrow_acme_last_success_timestamp_seconds";
+    /// When it is ordered next, by first name.
+    pub const ACME_NEXT: &str = "outgrow_acme_next_attempt_timestamp_seconds";
+    /// Attempts that failed, by first name.
+    pub const ACME_FAILURES: &str = "outgrow_acme_failures_total";
     /// Clients of a Postgres pool.
     pub const POSTGRES_CLIENTS: &str = "outgrow_postgres_clients";
     /// Clients that wait for a connection of a Postgres pool.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outgrow_net::Stream;
-use outgrow_tls::ServerTls;
+use outgrow_tls::{ACME_TLS, ServerTls};
 
 use crate::connection;
 use crate::identity::Peer;
@@ -32,6 +32,10 @@ pub(crate) async fn serve(
             return;
         }
     };
+    if stream.alpn() == Some(ACME_TLS) {
+        // The handshake was all that the authority wanted (RFC 8737 section 3).
+        return;
+    }
     if let Some(certificate) = stream.client_certificate() {
         let shown = Shown::new(certificate, &listener.client_facts);
         peer.shown = Some(Arc::new(shown));

@@ -101,6 +101,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context: &mut Context,
         destination: &mut Destination,
     ) -> Result<(), Fault> {
+        if let Some(answer) = self.answer_of_authority() {
+            // Whatever the routes say, and whatever they redirect.
+            destination.route = None;
+            return self.respond(context, 200, &answer, &[]).await;
+        }
         if let Some(port) = self.listener.https_port {
             return self.redirect_to_https(context, port).await;
         }
@@ -146,6 +151,13 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 }
             }
         }
+    }
+
+    /// What a certificate authority asks for, if that is what this request is.
+    fn answer_of_authority(&self) -> Option<Arc<[u8]>> {
+        let request = &self.exchange.request;
+        let answer = self.worker.shared.answers.of(request.path())?;
+        matches!(request.method, Method::Get | Method::Head).then_some(answer)
     }
 
     async fn respond(

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use outgrow_acme::HttpAnswers;
 use outgrow_core::context::{Context, RequestId};
 use outgrow_core::serving::{InFlight, Route};
 use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
@@ -26,6 +27,8 @@ pub struct Shared {
     pub plan: Snapshot<Plan>,
     /// The bound on buffered bytes.
     pub ledger: Arc<Ledger>,
+    /// What is answered to a certificate authority, before all routes.
+    pub answers: HttpAnswers,
     /// Metric cells.
     pub metrics: Arc<EdgeMetrics>,
     /// Connections of each worker.
@@ -55,6 +58,7 @@ impl Shared {
             clock,
             plan: Snapshot::new(Plan::default()),
             ledger,
+            answers: HttpAnswers::default(),
             metrics: EdgeMetrics::new(workers),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             epochs: (0..workers).map(|_| AtomicU64::new(0)).collect(),

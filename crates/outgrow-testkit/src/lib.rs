@@ -11,6 +11,7 @@
 //! - [`etcd::Etcd`]: a real etcd
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
 //! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices and Leases
+//! - [`pebble::Pebble`]: a real certificate authority that speaks ACME, with its DNS
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas
@@ -34,6 +35,7 @@ pub mod folder;
 pub mod http;
 pub mod kubernetes;
 pub mod outgrow;
+pub mod pebble;
 pub mod ports;
 pub mod postgres;
 pub mod processes;

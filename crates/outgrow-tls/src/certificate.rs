@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outgrow_core::WallTime;
 use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
@@ -43,6 +43,8 @@ pub struct CertificateFacts {
     pub source_name: String,
     /// The hosts that it names, in lower case; `*.example` for a wildcard.
     pub names: Vec<String>,
+    /// The first moment of its validity; none when it could not be read.
+    pub not_before: Option<WallTime>,
     /// The last moment of its validity (at most 2554, where wall time ends); none when it could
     /// not be read.
     pub not_after: Option<WallTime>,
@@ -79,13 +81,14 @@ pub(crate) fn load(
             source_name: text.certificate_name.clone(),
         });
     }
-    let not_after = check_time(&first, &text.certificate_name, now, warnings);
+    let (not_before, not_after) = check_time(&first, &text.certificate_name, now, warnings);
     let certified = pair(chain, key, text, provider)?;
     Ok(Loaded {
         key: Arc::new(certified),
         facts: CertificateFacts {
             source_name: text.certificate_name.clone(),
             names,
+            not_before,
             not_after,
         },
     })
@@ -100,22 +103,37 @@ pub(crate) fn load_pair(
     pair(read_chain(text)?, read_key(text)?, text, provider)
 }
 
+/// Reads a chain and its key without a look at what the certificate says: of one that answers
+/// `tls-alpn-01` nobody here understands the extension that makes it one.
+pub(crate) fn load_answer(
+    text: &CertificateText,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsProblem> {
+    let (chain, key) = (read_chain(text)?, read_key(text)?);
+    Ok(CertifiedKey::new(chain, usable(key, text, provider)?))
+}
+
 fn pair(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     text: &CertificateText,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsProblem> {
-    let key = provider
-        .key_provider
-        .load_private_key(key)
-        .map_err(|error| TlsProblem::BadKey {
-            source_name: text.key_name.clone(),
-            detail: error.to_string(),
-        })?;
-    let certified = CertifiedKey::new(chain, key);
+    let certified = CertifiedKey::new(chain, usable(key, text, provider)?);
     check_match(&certified, text)?;
     Ok(certified)
+}
+
+fn usable(
+    key: PrivateKeyDer<'static>,
+    text: &CertificateText,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn SigningKey>, TlsProblem> {
+    let loaded = provider.key_provider.load_private_key(key);
+    loaded.map_err(|error| TlsProblem::BadKey {
+        source_name: text.key_name.clone(),
+        detail: error.to_string(),
+    })
 }
 
 fn read_chain(text: &CertificateText) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
@@ -175,13 +193,13 @@ fn check_match(certified: &CertifiedKey, text: &CertificateText) -> Result<(), T
     }
 }
 
-/// The end of the certificate's validity; warns when `now` is outside of it.
+/// The beginning and the end of the certificate's validity; warns when `now` is outside of it.
 fn check_time(
     certificate: &EndEntityCert<'_>,
     source_name: &str,
     now: WallTime,
     warnings: &mut Vec<TlsWarning>,
-) -> Option<WallTime> {
+) -> (Option<WallTime>, Option<WallTime>) {
     // The checker looks at the dates before it looks for an issuer, of which it is given none,
     // so asking it about a moment tells the dates without a reader of DER of our own.
     let at = |seconds: u64| {
@@ -204,10 +222,15 @@ fn check_time(
         }
         _ => {}
     }
-    match at(u64::MAX) {
+    let not_before = match at(0) {
+        Some(webpki::Error::CertNotValidYet { not_before, .. }) => Some(wall(not_before)),
+        _ => None,
+    };
+    let not_after = match at(u64::MAX) {
         Some(webpki::Error::CertExpired { not_after, .. }) => Some(wall(not_after)),
         _ => None,
-    }
+    };
+    (not_before, not_after)
 }
 
 fn wall(time: UnixTime) -> WallTime {

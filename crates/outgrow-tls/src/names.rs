@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use crate::certificate::Loaded;
 
 /// The certificates of a listener by the names that are in them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ByName {
     certificates: Vec<Arc<CertifiedKey>>,
     /// Positions in `certificates`; several when, say, an RSA and an ECDSA one name the host.
@@ -44,6 +44,23 @@ impl ByName {
     }
 
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.find(name, schemes).or_else(|| match self.is_strict {
+            true => None,
+            false => self.first(),
+        })
+    }
+
+    /// Whether clients that ask for none of the names are refused.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
+    /// One that names the host.
+    pub(crate) fn find(
+        &self,
+        name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
         let positions = name.map_or(&[][..], |name| self.positions(name));
         let usable = positions
             .iter()
@@ -51,8 +68,12 @@ impl ByName {
             .find(|certificate| certificate.key.choose_scheme(schemes).is_some());
         usable
             .or_else(|| positions.first().map(|&at| &self.certificates[at]))
-            .or_else(|| self.certificates.first().filter(|_| !self.is_strict))
             .cloned()
+    }
+
+    /// The one for clients that name no host of any.
+    pub(crate) fn first(&self) -> Option<Arc<CertifiedKey>> {
+        self.certificates.first().cloned()
     }
 
     fn positions(&self, name: &str) -> &[usize] {

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::certificate::{self, CertificateFacts, CertificateText};
 use crate::choices::Choices;
 use crate::issuers::{self, Issuers};
+use crate::managed::{ACME_TLS, Both, Managed};
 use crate::names::{ByName, Chosen};
 use crate::problem::{TlsProblem, TlsWarning};
 use crate::revocation;
@@ -49,6 +50,8 @@ pub struct TlsText {
     pub revoked: Vec<RevocationText>,
     /// Versions and cipher suites.
     pub choices: Choices,
+    /// Certificates besides, that others replace while this runs.
+    pub managed: Option<Arc<Managed>>,
 }
 
 /// Lists of revoked certificates (RFC 5280 section 5) as PEM, with the name by which messages speak
@@ -198,7 +201,7 @@ fn load(
             Err(problem) => problems.push(problem),
         }
     }
-    if text.certificates.is_empty() {
+    if text.certificates.is_empty() && text.managed.is_none() {
         problems.push(TlsProblem::NothingToServe);
     }
     if !problems.is_empty() {
@@ -231,8 +234,17 @@ fn config(
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(certificates));
+    let mut config = match &text.managed {
+        None => builder.with_cert_resolver(Arc::new(certificates)),
+        Some(managed) => builder.with_cert_resolver(Arc::new(Both {
+            own: certificates,
+            managed: Arc::clone(managed),
+        })),
+    };
     config.alpn_protocols.clone_from(&text.alpn);
+    if text.managed.is_some() {
+        config.alpn_protocols.push(ACME_TLS.to_vec());
+    }
     config.ticketer = Arc::clone(tickets) as _;
     // Tickets carry sessions over processes; a table in memory would be per process and grow.
     config.session_storage = Arc::new(NoServerSessionStorage {});

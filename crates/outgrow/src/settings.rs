@@ -1,5 +1,5 @@
-//! `[process]`: how the data process itself runs; and the commands of `[leader]` and of
-//! `[service.NAME.promote]`.
+//! `[process]`: how the data process itself runs; and the commands of `[leader]`, of
+//! `[service.NAME.promote]` and of `[acme]`.
 
 use std::time::Duration;
 
@@ -73,6 +73,23 @@ outgrow_core::settings! {
         pub command: Option<Command> = None;
         /// How long a command may take. After it its process group is killed, and it has failed.
         pub command_timeout: Duration = Duration::from_secs(30),
+            in Duration::from_millis(100)..=Duration::from_secs(3_600);
+    }
+}
+
+outgrow_core::settings! {
+    /// For `dns-01` commands are run, for each name of a certificate, with `OUTGROW_ACME_NAME` (the
+    /// name, without `*.`), `OUTGROW_ACME_RECORD` (`_acme-challenge.` and the name) and
+    /// `OUTGROW_ACME_VALUE` (the text of the TXT record) in their environment. A text is run by
+    /// `/bin/sh -c`; a list is a program and its arguments.
+    pub struct AcmeCommands {
+        /// Adds the TXT record, beside others of the same name: a name and its wildcard are proven
+        /// by one each. It may be run again for the same record.
+        pub dns_present: Option<Command> = None;
+        /// Removes the TXT record, and no other one. What it fails to do is told, no more.
+        pub dns_clean: Option<Command> = None;
+        /// How long one may take. After it its process group is killed, and it has failed.
+        pub command_timeout: Duration = Duration::from_secs(60),
             in Duration::from_millis(100)..=Duration::from_secs(3_600);
     }
 }

@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client for registries: one exchange on a connection of its own, with or without
+//! A small HTTP/1.1 client for registries, and for others that are asked as seldom (certificate
+//! authorities): one exchange on a connection of its own, with or without
 //! TLS, read by the strict engine of `outgrow-http`, with a bound on everything. No redirects, no
 //! connections kept: what is asked here is asked seldom, or answered for a long time.
 
@@ -36,7 +37,7 @@ const QUOTED: usize = 1_024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub enum Problem {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -68,16 +69,32 @@ impl From<tokio::time::error::Elapsed> for Problem {
 
 /// One question.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Question<'q> {
+pub struct Question<'q> {
     /// Path and query, percent-encoded.
-    pub(crate) target: &'q str,
+    pub target: &'q str,
     /// Field lines; those of the exchange itself are added.
-    pub(crate) fields: &'q [(&'q str, &'q str)],
-    /// JSON.
-    pub(crate) body: Option<&'q [u8]>,
+    pub fields: &'q [(&'q str, &'q str)],
+    /// What is sent.
+    pub body: Option<&'q [u8]>,
+    /// What that is, and what is wanted as an answer. Left out: JSON.
+    pub media: Option<Media<'q>>,
     /// Left out: POST with a body, GET without one.
-    pub(crate) method: Option<&'static str>,
+    pub method: Option<&'static str>,
 }
+
+/// Media types of a question and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Media<'q> {
+    /// `Content-Type`
+    pub sent: &'q str,
+    /// `Accept`
+    pub wanted: &'q str,
+}
+
+const JSON: Media<'static> = Media {
+    sent: "application/json",
+    wanted: "application/json",
+};
 
 /// What bytes come from and go to.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,7 +102,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// An answer whose head was read.
-pub(crate) struct Answer {
+pub struct Answer {
     stream: Box<dyn Stream>,
     head: ResponseHead,
     bytes: Vec<u8>,
@@ -96,13 +113,13 @@ pub(crate) struct Answer {
 
 /// How the servers of a registry are spoken to.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     trust: Trust,
 }
 
 impl Client {
     /// With what the registry's `tls` table says, if there is one.
-    pub(crate) fn new(tls: Option<&RegistryTls>, surroundings: Surroundings) -> Self {
+    pub fn new(tls: Option<&RegistryTls>, surroundings: Surroundings) -> Self {
         let tls = tls.cloned().unwrap_or_default();
         Self {
             trust: Trust::new(tls, surroundings),
@@ -111,7 +128,7 @@ impl Client {
 
     /// Asks and reads the head of the answer, which may take as long as `patience` after the
     /// question was sent.
-    pub(crate) async fn ask(
+    pub async fn ask(
         &self,
         server: &Server,
         question: &Question<'_>,
@@ -125,7 +142,11 @@ impl Client {
                 stream.flush().await
             };
             timeout(CONNECT, sent).await??;
-            timeout(patience, Answer::begin(stream)).await?
+            let method = match question.method {
+                Some("HEAD") => Method::Head,
+                _ => Method::Get,
+            };
+            timeout(patience, Answer::begin(stream, method)).await?
         };
         exchange.await.map_err(|problem| match problem {
             Problem::Io(error) => self.explained(error, server),
@@ -195,11 +216,14 @@ fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
         "GET"
     };
     let method = question.method.unwrap_or(by_body);
+    let media = question.media.unwrap_or(JSON);
     let mut head = format!(
-        "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: outgrow\r\nAccept: application/json\r\n\
+        "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: outgrow/{}\r\nAccept: {}\r\n\
          Connection: close\r\n",
         question.target,
-        server.authority()
+        server.authority(),
+        env!("CARGO_PKG_VERSION"),
+        media.wanted,
     );
     if question.target.contains(' ') || !is_text(question.target) {
         return Err(Problem::Malformed("the question's path"));
@@ -212,7 +236,8 @@ fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
     }
     if let Some(body) = question.body {
         head.push_str(&format!(
-            "Content-Type: application/json\r\nContent-Length: {}\r\n",
+            "Content-Type: {}\r\nContent-Length: {}\r\n",
+            media.sent,
             body.len()
         ));
     }
@@ -223,13 +248,13 @@ fn write(server: &Server, question: &Question<'_>) -> Result<Vec<u8>, Problem> {
 }
 
 impl Answer {
-    async fn begin(mut stream: Box<dyn Stream>) -> Result<Self, Problem> {
+    async fn begin(mut stream: Box<dyn Stream>, method: Method) -> Result<Self, Problem> {
         let limits = Limits::default();
         let mut scan = Scan::default();
         let mut head = ResponseHead::default();
         let mut bytes = Vec::new();
         loop {
-            let parsed = response::parse(&bytes, &mut scan, &limits, Method::Get, &mut head);
+            let parsed = response::parse(&bytes, &mut scan, &limits, method, &mut head);
             match parsed.map_err(|reject| Problem::Malformed(reject.detail))? {
                 Parsed::Complete(length) if head.status >= 200 => {
                     bytes.drain(..length);
@@ -264,6 +289,11 @@ impl Answer {
             left,
             ended: false,
         })
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &ResponseHead {
+        &self.head
     }
 
     /// The status and what the server says about it, unless it is 200, or 201 for what was made.
@@ -306,11 +336,7 @@ impl Answer {
     }
 
     /// All of the body, of at most `limit` bytes.
-    pub(crate) async fn whole(
-        &mut self,
-        patience: Duration,
-        limit: usize,
-    ) -> Result<Vec<u8>, Problem> {
+    pub async fn whole(&mut self, patience: Duration, limit: usize) -> Result<Vec<u8>, Problem> {
         timeout(patience, self.rest(limit)).await?
     }
 

@@ -58,6 +58,7 @@ impl Writer {
             fields,
             body: Some(body),
             method: Some("PUT"),
+            ..Question::default()
         };
         let server = &self.settings.server;
         let patience = PATIENCE.min(self.ttl / 3);

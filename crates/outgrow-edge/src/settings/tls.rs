@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use outgrow_acme::settings::AcmeCertificate;
 use outgrow_core::settings::{OneOrMany, Secret, TableReader};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -23,7 +24,11 @@ outgrow_core::settings! {
         /// first one is for clients without a name or with another name. The files are read again
         /// at every reload; files that cannot be read make the reload fail and the running ones
         /// stay.
-        pub certificates: Vec<CertificateSettings> = Vec::new(), required = true;
+        pub certificates: Vec<CertificateSettings> = Vec::new();
+        /// Certificates that are got from the authority of `[acme]`, and renewed in time. Until one
+        /// is there, clients that ask for its names get the first of `certificates`; where there is
+        /// none, or with `unknown_name = "refuse"`, their handshake is refused.
+        pub acme: Vec<AcmeCertificate> = Vec::new();
         /// The lowest version that is spoken.
         pub min_version: MinVersion = MinVersion::V1_2;
         /// The cipher suites that are spoken, the preferred one of ours first (the client's
@@ -185,8 +190,9 @@ impl HstsSettings {
 }
 
 fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
-    if tls.certificates.is_empty() {
-        let hint = "certificates = [ { certificate = \"cert.pem\", key = \"key.pem\" } ]";
+    if tls.certificates.is_empty() && tls.acme.is_empty() {
+        let hint = "certificates = [ { certificate = \"cert.pem\", key = \"key.pem\" } ], or \
+                    acme = [ { names = [\"shop.example\"] } ] with [acme]";
         table.problem("certificates", "TLS needs at least one certificate", hint);
     }
     let is_short = |secret: &Secret| secret.expose().len() < SECRET_LENGTH;

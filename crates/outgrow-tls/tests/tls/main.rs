@@ -4,5 +4,6 @@ mod bound;
 mod client;
 mod endpoint;
 mod handshake;
+mod managed;
 mod misuse;
 mod support;

@@ -11,10 +11,11 @@ use outgrow_edge::settings::{
     CipherSuite, ListenerSettings, ListenerTls, MinVersion, Protocol, UnknownName,
 };
 use outgrow_tls::{
-    CertificateText, Choices, ClientCertificates, Issuers, RevocationText, ServerTls, Suite12,
-    Suite13, TicketKeys, TicketSecret, TlsProblem, TlsText, TlsVersion,
+    CertificateText, Choices, ClientCertificates, Issuers, Managed, RevocationText, ServerTls,
+    Suite12, Suite13, TicketKeys, TicketSecret, TlsProblem, TlsText, TlsVersion,
 };
 
+use super::acme::{self, Strictness};
 use super::postgres_tls::{Encryptions, Read};
 use super::seals::{self, Seals};
 use crate::config::Config;
@@ -66,6 +67,8 @@ pub(super) struct Certificates {
     pub(super) seals: Seals,
     /// Those of the Postgres tier.
     pub(super) postgres: Encryptions,
+    /// Those that are got from an authority.
+    pub(super) acme: acme::Prepared,
     /// What they were made from.
     pub(super) texts: Texts,
 }
@@ -73,7 +76,8 @@ pub(super) struct Certificates {
 /// Whether the TLS of every listener could be built.
 pub fn check(config: &Config) -> Result<(), String> {
     let (tickets, _) = ticket_keys(None)?;
-    build(config, &tickets, &Texts::new()).map(|_| ())
+    let acme = acme::Prepared::new(config, None, Strictness::Unread)?;
+    build(config, &tickets, &Texts::new(), acme).map(|_| ())
 }
 
 /// Builds the TLS of every listener that has one, and of the Postgres tier. A file that is among `kept` is not read.
@@ -81,9 +85,13 @@ pub(super) fn build(
     config: &Config,
     tickets: &Arc<TicketKeys>,
     kept: &Texts,
+    acme: acme::Prepared,
 ) -> Result<Certificates, String> {
-    let mut certificates = Certificates::default();
-    let texts = &mut certificates.texts;
+    let mut certificates = Certificates {
+        acme,
+        ..Certificates::default()
+    };
+    let (texts, acme) = (&mut certificates.texts, &certificates.acme);
     let mut read = |path: &Path| match kept.get(path) {
         Some(text) => {
             texts.insert(path.to_path_buf(), text.clone());
@@ -97,7 +105,8 @@ pub(super) fn build(
         }
     };
     for (name, settings) in &config.listener {
-        if let Some(server) = server(name.as_str(), settings, tickets, &mut read)? {
+        let managed = acme.managed(name);
+        if let Some(server) = server(name.as_str(), settings, tickets, managed, &mut read)? {
             certificates.servers.insert(name.clone(), server);
         }
     }
@@ -112,6 +121,7 @@ fn server(
     name: &str,
     settings: &ListenerSettings,
     tickets: &Arc<TicketKeys>,
+    managed: Option<Arc<Managed>>,
     read: Read<'_>,
 ) -> Result<Option<Arc<ServerTls>>, String> {
     let Some(tls) = &settings.tls else {
@@ -140,6 +150,7 @@ fn server(
         clients: clients(tls, read)?,
         revoked: revoked(tls, read)?,
         choices: choices(tls),
+        managed,
     };
     let own = own_tickets(tls).map_err(|problem| format!("[listener.{name}.tls] {problem}"))?;
     let tickets = own.as_ref().unwrap_or(tickets);

@@ -29,6 +29,7 @@ use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
+use super::acme::Acme;
 use super::certificates::Certificates;
 use super::discover::Discoveries;
 use super::floors::{self, Floors};
@@ -120,6 +121,7 @@ pub(super) struct Control {
     /// When they were last told what is usable.
     registered: Ticks,
     leader: Leader,
+    acme: Acme,
     /// Where it is told why instances are not ready.
     solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
     /// Whether something happened since the keeper was last told of everybody's health.
@@ -199,7 +201,9 @@ impl Control {
         let overlap = Overlap::from_keeper(&parts.hello);
         let promotions = Promotions::from_keeper(&parts.hello);
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
-        let view = View::new(&parts, asks, sources);
+        let clock = parts.edge.shared.clock;
+        let acme = Acme::start(&parts.edge.shared, &parts.certificates.acme, clock);
+        let view = View::new(&parts, asks, sources, acme.views());
         let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
             parts,
@@ -216,6 +220,7 @@ impl Control {
             registrations,
             registered: Ticks::ZERO,
             leader,
+            acme,
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
             health_told: Ticks::ZERO,
@@ -262,6 +267,9 @@ impl Control {
         let files = postgres_files::Files::read(self.parts.config.postgres.as_ref())?;
         let encryptions = std::mem::take(&mut self.parts.certificates.postgres);
         self.apply_postgres(files, &encryptions).await?;
+        let mut certificates = std::mem::take(&mut self.parts.certificates);
+        self.apply_acme(&mut certificates);
+        self.parts.certificates = certificates;
         self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
@@ -332,6 +340,12 @@ impl Control {
             .await?;
         self.view.set_postgres(self.postgres.shared());
         Ok(())
+    }
+
+    /// Has the certificates of an authority kept that the configuration in force wants.
+    fn apply_acme(&self, certificates: &mut Certificates) {
+        self.acme.apply(std::mem::take(&mut certificates.acme));
+        self.view.set_certificates(certificates.servers.clone());
     }
 
     fn listener_plans(

@@ -3,6 +3,7 @@
 //! [`control`] is the one loop in which everything but traffic happens.
 
 mod access;
+mod acme;
 mod boxes;
 mod certificates;
 mod command;

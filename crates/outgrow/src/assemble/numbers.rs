@@ -1,6 +1,7 @@
 //! The metrics: from cells to families.
 
 mod boxes;
+mod certificates;
 mod diagnosis;
 pub(super) mod failovers;
 mod handover;
@@ -33,6 +34,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(service_families(view));
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));
+    families.extend(certificates::families(view));
     families.extend(postgres::families(view.postgres().as_deref()));
     families.extend(promotions::families(&view.promotions()));
     families.extend(process_families(view));

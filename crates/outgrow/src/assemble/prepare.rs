@@ -12,6 +12,7 @@ use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::protocol::{DataMessage, Hello, KeeperMessage};
 use outgrow_tls::TicketKeys;
 
+use super::acme::{self, Strictness};
 use super::certificates::{self, Certificates, Texts};
 use super::listeners::Sockets;
 use super::watch::Watch;
@@ -91,7 +92,13 @@ impl Preparation<'_> {
         let is_kept = |path: &std::path::Path| kept.contains_key(path);
         let (config, warnings) = self.source.load_kept(&text, Look::Plain, &is_kept)?;
         let watch = watch.with_certificates(&config);
-        let certificates = certificates::build(&config, self.tickets, kept)?;
+        // What ran before goes on, whatever became of its directory.
+        let strictness = match kept.is_empty() {
+            true => Strictness::Strict,
+            false => Strictness::Lenient,
+        };
+        let acme = acme::Prepared::new(&config, None, strictness)?;
+        let certificates = certificates::build(&config, self.tickets, kept, acme)?;
         let access = access::open(&config.access)?;
         self.bind_missing(&config).await?;
         Ok(Prepared {

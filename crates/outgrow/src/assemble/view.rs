@@ -1,6 +1,7 @@
 //! What the admin listener shows and does. The numbers' exposition is in [`super::numbers`].
 
 mod boxes;
+mod certificates;
 mod postgres;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,11 @@ use outgrow_admin::{
     Readiness, Source,
 };
 use outgrow_core::Snapshot;
+use outgrow_core::settings::Name;
 use outgrow_edge::{RecordWriter, Shared};
 use outgrow_fleet::protocol::InstanceState;
 use outgrow_postgres::promotion::Told;
+use outgrow_tls::ServerTls;
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +32,7 @@ use super::leader::LeaderView;
 use super::measure::{self, MachineUsed, Measurements, Used};
 use super::readiness::NodeReadiness;
 use super::register::{self, Registrations};
-use super::{listeners, log, numbers, resources};
+use super::{acme, listeners, log, numbers, resources};
 
 /// How long answers of the admin listener may take when this process is about to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -56,6 +59,8 @@ pub(super) struct View {
     discoveries: Arc<Mutex<Discoveries>>,
     registrations: Arc<Mutex<Registrations>>,
     leader: Mutex<Option<LeaderView>>,
+    certificates: Mutex<BTreeMap<Name, Arc<ServerTls>>>,
+    acme: acme::Views,
     postgres: Mutex<Option<Arc<outgrow_postgres::Shared>>>,
     promotions: Mutex<BTreeMap<String, Told>>,
     box_name: String,
@@ -82,6 +87,7 @@ impl View {
         parts: &Parts,
         asks: mpsc::Sender<Request>,
         sources: (Arc<Mutex<Discoveries>>, Arc<Mutex<Registrations>>),
+        acme: acme::Views,
     ) -> Arc<Self> {
         let (discoveries, registrations) = sources;
         let view = Arc::new(Self {
@@ -96,6 +102,8 @@ impl View {
             discoveries,
             registrations,
             leader: Mutex::default(),
+            certificates: Mutex::default(),
+            acme,
             postgres: Mutex::default(),
             promotions: Mutex::default(),
             box_name: parts.box_name.clone(),
@@ -269,7 +277,8 @@ impl View {
 impl Source for View {
     fn ready(&self) -> Readiness {
         let services = self.registry.services();
-        self.readiness.of(&services, self.shared.clock.now())
+        let ready = self.readiness.of(&services, self.shared.clock.now());
+        self.without_certificates(ready)
     }
 
     fn families(&self) -> Vec<MetricFamily> {
@@ -319,6 +328,7 @@ impl Source for View {
             "services": services,
             "instances": instances,
             "routes": numbers::routes(self),
+            "certificates": self.certificates_state(),
             "postgres": self.postgres_state(),
         })
     }

@@ -1,6 +1,7 @@
 //! The command line. What a command does is in its own file.
 
 mod ask;
+mod certificates;
 mod check;
 mod demo;
 mod deploy;
@@ -57,6 +58,9 @@ enum Command {
     State(ask::AdminArgs),
     /// Show what instances may use and use, and what the machine has left.
     Resources(resources::ResourcesArgs),
+    /// Show the certificates of listeners: until when they are valid, and what keeps others from
+    /// being got.
+    Certificates(certificates::CertificatesArgs),
     /// Show what is wrong with how the database behind `[postgres]` is used, and what statements cost.
     #[command(subcommand)]
     Postgres(postgres::PostgresCommand),
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Stop(args) => ask::stop(&args),
         Command::State(args) => ask::state(&args),
         Command::Resources(args) => resources::resources(&args),
+        Command::Certificates(args) => certificates::certificates(&args),
         Command::Postgres(command) => postgres::postgres(&command),
     }
 }

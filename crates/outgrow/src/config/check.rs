@@ -1,5 +1,6 @@
 //! The rules between tables. Rules inside of one table are with the table, in its room.
 
+mod acme;
 mod limits;
 mod promotions;
 
@@ -26,6 +27,7 @@ pub(super) fn check(
     check.something_to_do(config);
     check.addresses(config);
     check.certificates(config, surroundings);
+    check.ordered(config, surroundings);
     check.services(config);
     check.databases(config);
     check.sources(config, surroundings);

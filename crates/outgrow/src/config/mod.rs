@@ -7,6 +7,7 @@
 //! Pure: reading the file, the environment and the certificates is passed in as functions
 //! ([`Surroundings`]).
 
+mod acme;
 mod check;
 mod command_line;
 mod explain;
@@ -31,6 +32,7 @@ use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
 use outgrow_postgres::settings::PostgresSettings;
 
+pub use acme::Acme;
 pub use command_line::CommandLine;
 pub use explain::{Question, explain};
 pub use leader::Leader;
@@ -59,6 +61,8 @@ outgrow_core::settings! {
         pub admin: AdminSettings = AdminSettings::default();
         /// The records of requests.
         pub access: AccessSettings = AccessSettings::default();
+        /// The authority that certificates of listeners are got from.
+        pub acme: Option<Acme> = None;
         /// The listeners by name; at least one, unless there is `[postgres]`.
         pub listener: BTreeMap<Name, ListenerSettings> = BTreeMap::new();
         /// The services by name.

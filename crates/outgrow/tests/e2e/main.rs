@@ -4,6 +4,7 @@
 //!
 //! Not here: what a room can show alone (parsers, balancing, the keeper's own tests).
 
+mod acme;
 mod api_server;
 mod apps;
 mod boxes;

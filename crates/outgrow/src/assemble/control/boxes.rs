@@ -57,6 +57,8 @@ impl Control {
             self.tell(&message).await;
         }
         self.view.set_leader(self.leader.view());
+        let is_leader = self.leader.is_held() != Some(false);
+        self.acme.allow(self.drain.is_none() && is_leader);
         let (shared, lease) = (self.postgres.shared(), self.leader.is_held());
         if let Some(message) = self.promotions.step(shared.as_ref(), lease, now) {
             self.tell(&message).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use outgrow_fleet::client::{FromKeeper, Receiver};
 use outgrow_fleet::protocol::DataMessage;
 
+use super::super::acme::{Prepared, Strictness};
 use super::super::watch::Watch;
 use super::super::{access, certificates, compile, log, postgres_files, prepare, start};
 use super::Control;
@@ -53,8 +54,9 @@ impl Control {
         let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
         let watch = watch.with_certificates(&config);
         // Before anything changes: what can fail.
-        let certificates =
-            certificates::build(&config, &self.parts.tickets, &certificates::Texts::new())?;
+        let acme = Prepared::new(&config, Some(self.acme.challenges()), Strictness::Strict)?;
+        let none = certificates::Texts::new();
+        let mut certificates = certificates::build(&config, &self.parts.tickets, &none, acme)?;
         let access = access::open(&config.access)?;
         let postgres = postgres_files::Files::read(config.postgres.as_ref())?;
         // Last, for what is bound must be given back if the reload is refused.
@@ -94,6 +96,7 @@ impl Control {
         self.parts.config = config;
         self.apply_postgres(postgres, &certificates.postgres)
             .await?;
+        self.apply_acme(&mut certificates);
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;

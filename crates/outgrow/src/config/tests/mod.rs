@@ -1,5 +1,6 @@
 //! Tests of the configuration: loading, cross-checks, printing, explaining, golden documents.
 
+mod acme;
 mod documents;
 mod errors;
 mod explained;

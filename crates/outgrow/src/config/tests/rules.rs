@@ -63,7 +63,7 @@ fn rules_inside_of_listeners_are_told() {
     );
     check(
         &format!("{x}tls = {{}}\n"),
-        &["3:listener.x.tls: `certificates` is missing"],
+        &["3:listener.x.tls.certificates: TLS needs at least one"],
     );
     check(
         &format!("{x}tls = {{ certificates = [] }}\n"),
