@@ -98,6 +98,10 @@ pub mod names {
     pub const POSTGRES_LENT: &str = "outgrow_postgres_lent_connections";
     /// Most connections of a Postgres pool.
     pub const POSTGRES_SIZE: &str = "outgrow_postgres_pool_size";
+    /// Workers that a Postgres pool is spread over.
+    pub const POSTGRES_LANES: &str = "outgrow_postgres_lanes";
+    /// What went from one lane of a Postgres pool to another, by kind.
+    pub const POSTGRES_LANE_MOVES: &str = "outgrow_postgres_lane_moves_total";
     /// Transactions of a Postgres pool.
     pub const POSTGRES_TRANSACTIONS: &str = "outgrow_postgres_transactions_total";
     /// Queries of a Postgres pool.
@@ -317,6 +321,19 @@ impl Histogram {
     fn cells(&self) -> &[AtomicU64] {
         self.cells
             .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Counts what another one has counted as well. As its one writer.
+    pub fn add(&self, other: &Self) {
+        let Some(others) = other.cells.get() else {
+            return;
+        };
+        for (own, other) in self.cells().iter().zip(others) {
+            let sum = own.load(Ordering::Relaxed) + other.load(Ordering::Relaxed);
+            own.store(sum, Ordering::Relaxed);
+        }
+        let sum = other.sum_micros.load(Ordering::Relaxed);
+        self.sum_micros.fetch_add(sum, Ordering::Relaxed);
     }
 
     /// Adds this histogram's counts to `total`.

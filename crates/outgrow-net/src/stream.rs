@@ -74,6 +74,20 @@ impl Stream {
         }
     }
 
+    /// Registers the stream with the runtime of the calling thread instead of the one that it was
+    /// registered with.
+    ///
+    /// # Errors
+    /// There are no more descriptors, or no memory for it: then it is as before, and wakes from there.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let copy = self.as_fd().try_clone_to_owned()?;
+        *self = match self {
+            Self::Tcp(_) => Self::Tcp(TcpStream::from_std(copy.into())?),
+            Self::Unix(_) => Self::Unix(UnixStream::from_std(copy.into())?),
+        };
+        Ok(())
+    }
+
     /// Takes the stream from its runtime, so that another one can take it over.
     pub fn into_std(self) -> io::Result<Detached> {
         Ok(match self {

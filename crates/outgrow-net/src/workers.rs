@@ -169,6 +169,15 @@ impl<T: Tier> Workers<T> {
     }
 }
 
+/// For how long the calling thread has run, of the time that passes.
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 struct Inbox<T: Tier> {
     orders: mpsc::Receiver<Order<T>>,
     mailbox: mpsc::Receiver<T::Moved>,

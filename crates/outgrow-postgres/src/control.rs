@@ -1,12 +1,13 @@
 //! Orders from outside, over all workers: pause, resume, reconnect, send away; and what there is.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::budget::Of;
 use crate::numbers::Numbers;
 use crate::plan::PoolPlan;
-use crate::pool::Pool;
+use crate::pool::{Load, Pool};
 use crate::problem::{Refusal, SHUTDOWN};
 use crate::seen::{ClientSeen, ServerSeen};
 use crate::shared::{Drain, Shared};
@@ -14,10 +15,11 @@ use crate::shared::{Drain, Shared};
 /// Most users that are remembered to have been asked about.
 const MOST_ASKED: usize = 10_000;
 
-/// A pool as it is at the moment.
+/// A pool as it is at the moment, all its lanes together.
 #[derive(Clone, Debug)]
 pub struct PoolView {
     pool: Arc<Pool>,
+    numbers: Counted,
     /// How it should be.
     pub plan: Arc<PoolPlan>,
     /// Clients that are logged in.
@@ -49,12 +51,53 @@ impl PoolView {
 
     /// What is counted of it.
     pub fn numbers(&self) -> &Numbers {
-        &self.pool.numbers
+        self.numbers.get()
+    }
+}
+
+/// What is counted of a pool: as it goes on, or the sum of its lanes as it was.
+#[derive(Clone, Debug)]
+pub(crate) enum Counted {
+    One(Arc<Pool>),
+    Sum(Arc<Numbers>),
+}
+
+impl Counted {
+    /// Of a pool's lanes.
+    pub(crate) fn of(lanes: &[Arc<Pool>]) -> Option<Self> {
+        Some(match lanes {
+            [] => return None,
+            [one] => Self::One(Arc::clone(one)),
+            several => Self::Sum(Arc::new(Numbers::sum(
+                several.iter().map(|lane| &lane.numbers),
+            ))),
+        })
+    }
+
+    pub(crate) fn get(&self) -> &Numbers {
+        match self {
+            Self::One(pool) => &pool.numbers,
+            Self::Sum(numbers) => numbers,
+        }
     }
 }
 
 impl Shared {
-    /// All pools of all workers.
+    /// All pools, each as its lanes.
+    pub(crate) fn pools_with_lanes(&self) -> Vec<Vec<Arc<Pool>>> {
+        let mut all: Vec<Vec<Arc<Pool>>> = Vec::new();
+        let mut places = HashMap::new();
+        for pool in self.pools() {
+            let place = *places.entry(pool.lanes.number).or_insert(all.len());
+            match all.get_mut(place) {
+                Some(lanes) => lanes.push(pool),
+                None => all.push(vec![pool]),
+            }
+        }
+        all
+    }
+
+    /// All pools of all workers: their lanes.
     pub(crate) fn pools(&self) -> Vec<Arc<Pool>> {
         let workers = self.workers.get().into_iter().flatten();
         workers.flat_map(|worker| worker.pools()).collect()
@@ -68,10 +111,14 @@ impl Shared {
     /// All pools, as they are at the moment.
     pub fn pool_views(&self) -> Vec<PoolView> {
         let now = self.clock.now();
-        let view = |pool: Arc<Pool>| {
-            let load = pool.load();
+        let view = |lanes: Vec<Arc<Pool>>| {
+            let numbers = Counted::of(&lanes)?;
+            let all = lanes.iter().map(|lane| lane.load());
+            let load = all.fold(Load::default(), Load::with);
             let since = load.waiting_since;
-            PoolView {
+            let pool = Arc::clone(lanes.first()?);
+            Some(PoolView {
+                numbers,
                 plan: pool.plan(),
                 clients: load.clients,
                 waiting: load.waiting,
@@ -79,11 +126,14 @@ impl Shared {
                 idle: load.idle,
                 lent: load.lent,
                 coming: load.coming,
-                is_paused: pool.is_paused(),
+                is_paused: lanes.iter().all(|lane| lane.is_paused()),
                 pool,
-            }
+            })
         };
-        self.pools().into_iter().map(view).collect()
+        self.pools_with_lanes()
+            .into_iter()
+            .filter_map(view)
+            .collect()
     }
 
     /// All clients, by number.

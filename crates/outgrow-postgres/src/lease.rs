@@ -38,12 +38,15 @@ pub(crate) struct Lease {
 impl Lease {
     /// Of a connection that `pool` has lent at `since` to who is to be served by `plan`.
     pub(crate) fn new(
-        server: Box<Server>,
+        mut server: Box<Server>,
         pool: Arc<Pool>,
         worker: &Arc<Worker>,
         plan: Arc<PoolPlan>,
         since: Ticks,
     ) -> Self {
+        if server.worker != worker.index {
+            server.move_to(worker.index);
+        }
         Self {
             server: Some(server),
             pool,
@@ -117,7 +120,7 @@ impl Lease {
         server.entry.seen.set_link(0);
         if let Some(server) = self.pool.give_back(server, now) {
             server.close("close_needed");
-            self.worker.grow(&self.pool);
+            self.worker.replace(&self.pool);
         }
     }
 
@@ -158,7 +161,7 @@ impl Drop for Lease {
         if let Some(server) = self.server.take() {
             drop(server);
             self.pool.forget();
-            self.worker.grow(&self.pool);
+            self.worker.replace(&self.pool);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod events;
 mod flow;
 pub mod handover;
 mod inspect;
+mod lanes;
 mod lease;
 mod listening;
 pub mod login;

@@ -18,8 +18,10 @@ use crate::worker::{Worker, credential};
 
 /// Makes a connection for a pool.
 pub(crate) async fn make(worker: Arc<Worker>, pool: Arc<Pool>) {
+    // Before the plan: what is made by an old one is never taken for new.
+    let generation = pool.generation();
     let plan = pool.plan();
-    let attempt = attempt(&worker, &pool, &plan, None).await;
+    let attempt = attempt(&worker, &pool, (&plan, generation), None).await;
     let now = worker.now();
     match attempt {
         Ok(Some((mut server, welcome))) => {
@@ -37,8 +39,9 @@ pub(crate) async fn make_own(
     pool: &Arc<Pool>,
     parameters: Vec<(String, String)>,
 ) -> Result<(Box<Server>, Welcome), Failure> {
+    let generation = pool.generation();
     let plan = pool.plan();
-    let made = attempt(worker, pool, &plan, Some(parameters)).await?;
+    let made = attempt(worker, pool, (&plan, generation), Some(parameters)).await?;
     made.ok_or(Failure::Broken("there is no room for a connection"))
 }
 
@@ -54,7 +57,7 @@ type Made = Option<(Box<Server>, Welcome)>;
 async fn attempt(
     worker: &Arc<Worker>,
     pool: &Arc<Pool>,
-    plan: &PoolPlan,
+    (plan, generation): (&PoolPlan, u64),
     parameters: Option<Vec<(String, String)>>,
 ) -> Result<Made, Failure> {
     let is_own = parameters.is_some();
@@ -89,7 +92,8 @@ async fn attempt(
             permit,
             shares,
             seat: Some(seat),
-            generation: pool.generation(),
+            generation,
+            worker: worker.index,
             standing: worker.shared.standings.of(&endpoint),
             parameters: plan
                 .database

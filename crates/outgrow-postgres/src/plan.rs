@@ -15,7 +15,7 @@ use crate::login::hba::{Hba, Interface};
 use crate::login::throttle::ThrottleSettings;
 use crate::login::{self, CertificateDemand, Credential, ServerSettings};
 use crate::seats::Terms;
-use crate::settings::{Auth, PoolMode};
+use crate::settings::{Auth, LaneCount, PoolMode};
 use crate::variables::Followed;
 
 /// Everything that clients are served by.
@@ -73,6 +73,8 @@ pub struct House {
     pub max_user_servers: u32,
     /// Most connections to each server.
     pub seats: Terms,
+    /// Over how many workers a pool is spread.
+    pub lanes: LaneCount,
     /// Most clients from one address; 0 is no limit.
     pub max_address_clients: u32,
     /// Most connections whose clients have not logged in yet; 0 is no limit.
@@ -193,6 +195,7 @@ impl Default for House {
             max_user_clients: 0,
             max_user_servers: 0,
             seats: Terms::default(),
+            lanes: LaneCount::Count(1),
             max_address_clients: 0,
             max_newcomers: 0,
             throttle: None,

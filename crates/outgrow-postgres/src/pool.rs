@@ -1,14 +1,19 @@
 //! A pool: the connections to servers of one database and user, and the line of clients that wait
 //! for one. It belongs to one worker, so that the line is exact: who came first is served first.
+//! Where a pool is split over several workers this is one lane of it; what follows from that is in
+//! [`in_lanes`] and [`crate::lanes`].
 //!
 //! What is made, kept and closed is decided here; making one is in [`crate::server::open`].
 
+mod failing;
+mod in_lanes;
 mod inner;
+mod locked;
 mod seats;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use outgrow_core::Ticks;
 use outgrow_upstream::EndpointId;
@@ -16,6 +21,7 @@ use tokio::sync::oneshot;
 
 use inner::{Inner, Waiting};
 
+use crate::lanes::{Lanes, PoolKey};
 use crate::listening::Hub;
 use crate::login::Credential;
 use crate::numbers::Numbers;
@@ -23,7 +29,6 @@ use crate::plan::{Hosts, PoolPlan};
 use crate::problem::{Refusal, SHUTDOWN};
 use crate::sequences::{Seen, Stay};
 use crate::server::Server;
-use crate::server::open::Failure;
 use crate::standing::Role;
 use crate::variables::Welcome;
 
@@ -44,12 +49,17 @@ pub(crate) struct Pool {
     /// The replica that it is for; none: it is for the primary.
     pub(crate) endpoint: Option<EndpointId>,
     pub(crate) numbers: Numbers,
-    /// The connection that listens for its clients.
-    pub(crate) hub: Hub,
-    /// What its clients do with sequences.
-    pub(crate) sequences: Seen,
-    /// Grows when prepared statements of before may give other columns than their clients know.
-    plans: AtomicU64,
+    /// The connection that listens for its clients, of all lanes.
+    pub(crate) hub: Arc<Hub>,
+    /// What its clients do with sequences, of all lanes.
+    pub(crate) sequences: Arc<Seen>,
+    /// Grows when prepared statements of before may give other columns than their clients know; of all
+    /// lanes.
+    plans: Arc<AtomicU64>,
+    /// What it has in common with the pool's other lanes.
+    pub(crate) lanes: Arc<Lanes>,
+    /// The worker that it belongs to.
+    pub(crate) worker: usize,
     inner: Mutex<Inner>,
 }
 
@@ -102,23 +112,42 @@ pub(crate) struct Load {
     pub(crate) waiting_since: Option<Ticks>,
 }
 
+impl Load {
+    /// This lane and another one together.
+    #[must_use]
+    pub(crate) fn with(self, other: Self) -> Self {
+        let first = [self.waiting_since, other.waiting_since];
+        Self {
+            idle: self.idle + other.idle,
+            lent: self.lent + other.lent,
+            coming: self.coming + other.coming,
+            waiting: self.waiting + other.waiting,
+            clients: self.clients + other.clients,
+            waiting_since: first.into_iter().flatten().min(),
+        }
+    }
+}
+
 impl Pool {
-    /// An empty pool.
+    /// An empty pool, or lane of one.
     pub(crate) fn new(
-        database: Arc<str>,
-        user: Arc<str>,
-        endpoint: Option<EndpointId>,
+        key: PoolKey,
+        lanes: Arc<Lanes>,
+        worker: usize,
         plan: PoolPlan,
         now: Ticks,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let (database, user, endpoint) = key;
+        let pool = Arc::new(Self {
             database,
             user,
             endpoint,
             numbers: Numbers::default(),
-            hub: Hub::default(),
-            sequences: Seen::default(),
-            plans: AtomicU64::new(0),
+            hub: Arc::clone(&lanes.hub),
+            sequences: Arc::clone(&lanes.sequences),
+            plans: Arc::clone(&lanes.plans),
+            lanes,
+            worker,
             inner: Mutex::new(Inner {
                 plan: Arc::new(plan),
                 is_for_replica: endpoint.is_some(),
@@ -136,8 +165,11 @@ impl Pool {
                 is_removed: false,
                 clients: 0,
                 unused_since: now,
+                in_lanes: None,
             }),
-        })
+        });
+        pool.lanes.join(&pool);
+        pool
     }
 
     /// Which definitions statements are prepared under from now on.
@@ -159,10 +191,6 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How it should be.
     pub(crate) fn plan(&self) -> Arc<PoolPlan> {
         Arc::clone(&self.lock().plan)
@@ -173,19 +201,15 @@ impl Pool {
         let mut inner = self.lock();
         inner.plan = Arc::new(plan);
         inner.is_removed = false;
+        drop(inner);
         if is_elsewhere {
-            inner.generation += 1;
-            inner.welcome = None;
-            inner.failed = None;
+            self.renew();
         }
     }
 
-    /// No connection that there is now is lent again.
+    /// No connection that there is now is lent again, in no lane.
     pub(crate) fn renew(&self) {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        inner.welcome = None;
-        inner.failed = None;
+        self.lanes.renew();
     }
 
     /// How connections log in.
@@ -193,9 +217,11 @@ impl Pool {
         self.lock().credential.clone()
     }
 
-    /// Says how connections log in from now on.
+    /// Says how connections log in from now on, in all lanes.
     pub(crate) fn set_credential(&self, credential: Credential) {
-        self.lock().credential = Some(credential);
+        for lane in self.lanes.all() {
+            lane.lock().credential = Some(credential.clone());
+        }
     }
 
     /// What clients are told at their login, once a server was reached.
@@ -235,7 +261,9 @@ impl Pool {
 
     /// Goes on lending.
     pub(crate) fn resume(&self) {
-        self.lock().paused = false;
+        let mut inner = self.lock();
+        inner.paused = false;
+        inner.serve(self.lanes.now());
     }
 
     /// Whether it is paused.
@@ -246,16 +274,27 @@ impl Pool {
     /// Counts a client in or out.
     pub(crate) fn count_client(&self, is_new: bool, now: Ticks) {
         let mut inner = self.lock();
+        let all = &self.lanes.clients;
         if is_new {
+            all.fetch_add(1, Ordering::Relaxed);
             inner.clients += 1;
         } else {
+            all.fetch_sub(1, Ordering::Relaxed);
             inner.clients -= 1;
             inner.unused_since = now;
         }
     }
 
-    /// Since when it has had neither clients nor connections.
+    /// Since when it has had neither clients nor connections, in all lanes.
     pub(crate) fn unused_since(&self) -> Option<Ticks> {
+        if self.is_split() {
+            return self.lanes.unused_since();
+        }
+        self.own_unused_since()
+    }
+
+    /// The same of this lane.
+    pub(crate) fn own_unused_since(&self) -> Option<Ticks> {
         let inner = self.lock();
         let is_used = inner.clients > 0
             || inner.lent + inner.coming > 0
@@ -275,6 +314,12 @@ impl Pool {
             clients: inner.clients,
             waiting_since: inner.line.front().map(|waiting| waiting.since),
         }
+    }
+
+    /// Whether somebody waits, in whichever lane.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let inner = self.lock();
+        !inner.line.is_empty() || inner.others_wait()
     }
 
     /// A connection that is free now, unless others wait for one; the one that was left with this stay,
@@ -298,11 +343,21 @@ impl Pool {
     /// An idle one makes room if there is none.
     pub(crate) fn take_room(&self) -> Result<Option<Box<Server>>, NoRoom> {
         let mut inner = self.lock();
-        let total = inner.idle.len() as u32 + inner.lent + inner.coming;
-        let evicted = if total < inner.plan.limits.size {
+        let size = inner.plan.limits.size;
+        let evicted = if inner.count(|ledger| ledger.take(size)) {
             None
+        } else if let Some(idle) = inner.idle.pop_front() {
+            Some(idle)
         } else {
-            Some(inner.idle.pop_front().ok_or(NoRoom)?)
+            drop(inner);
+            let evicted = self.evict_elsewhere()?;
+            inner = self.lock();
+            if !inner.count(|ledger| ledger.take(size)) {
+                drop(inner);
+                evicted.close("evicted");
+                return Err(NoRoom);
+            }
+            Some(evicted)
         };
         inner.lent += 1;
         Ok(evicted)
@@ -343,6 +398,14 @@ impl Pool {
             return Some(server);
         }
         server.idle_since = now;
+        if inner.in_lanes.is_some()
+            && let Some(lane) = inner.others_turn()
+        {
+            inner.lent += 1;
+            drop(inner);
+            self.lanes.hand_to(server, self, lane);
+            return None;
+        }
         let server = inner.hand_over(server)?;
         inner.keep(server);
         None
@@ -364,55 +427,19 @@ impl Pool {
 
     /// A connection that has been made.
     pub(crate) fn arrive(&self, server: Box<Server>, welcome: Welcome) {
-        self.numbers.connects.add(1);
+        self.numbers.connects.add_shared(1);
         let mut inner = self.lock();
         inner.coming -= 1;
         inner.failed = None;
-        if inner.welcome.is_none() {
-            inner.welcome = Some(Arc::new(welcome));
-        }
+        let welcome = Arc::clone(inner.welcome.get_or_insert_with(|| Arc::new(welcome)));
+        let is_split = inner.in_lanes.is_some();
         if let Some(server) = inner.hand_over(server) {
             inner.keep(server);
         }
-    }
-
-    /// An attempt that failed. When nothing else can serve those who wait they are told, unless
-    /// only the network failed: then it is tried again for as long as they wait.
-    pub(crate) fn fail(&self, failure: Failure, now: Ticks) {
-        self.numbers.connect_failures.add(1);
-        let mut inner = self.lock();
-        inner.coming -= 1;
-        let is_starting = matches!(&failure, Failure::Refused(refusal) if refusal.code == "57P03");
-        // Who waits for a replica is served by another server instead.
-        let is_final = matches!(failure, Failure::Refused(_) | Failure::Login(_)) && !is_starting;
-        let is_told = (is_final || inner.is_for_replica) && inner.has_none();
-        let told = failure.refusal();
-        inner.failed = Some((now, failure));
-        if is_told {
-            for waiting in inner.line.drain(..) {
-                let _ = waiting.answer.send(Err(told.clone()));
-            }
+        drop(inner);
+        if is_split {
+            self.tell_reached(&welcome);
         }
-    }
-
-    /// An attempt that was not made after all, for want of room.
-    pub(crate) fn postpone(&self) {
-        self.lock().coming -= 1;
-    }
-
-    /// Whether it has no connection to give, and the last attempt to get one came to nothing.
-    pub(crate) fn is_failing(&self) -> bool {
-        let inner = self.lock();
-        inner.failed.is_some() && inner.has_none()
-    }
-
-    /// Why there is no connection, when the last attempt failed and none is left.
-    pub(crate) fn why_failed(&self) -> Option<Refusal> {
-        let inner = self.lock();
-        if inner.lent > 0 || !inner.idle.is_empty() {
-            return None;
-        }
-        inner.failed.as_ref().map(|(_, failure)| failure.refusal())
     }
 
     /// The database is not in the configuration any more: nothing is lent until it is there again.
@@ -424,9 +451,7 @@ impl Pool {
 
     /// Everybody who waits is sent away.
     pub(crate) fn refuse_all(&self, refusal: &Refusal) {
-        for waiting in self.lock().line.drain(..) {
-            let _ = waiting.answer.send(Err(refusal.clone()));
-        }
+        self.lock().refuse_all(refusal);
     }
 
     /// The connection that is idle for longest, to make room for another pool.
@@ -448,39 +473,9 @@ impl Pool {
     /// of the reserve.
     pub(crate) fn grow(&self, now: Ticks) -> (u32, bool) {
         let mut inner = self.lock();
-        let wanted = inner.wanted(now);
-        inner.coming += wanted;
-        (wanted, inner.total() > inner.plan.limits.size)
-    }
-
-    /// Has a connection tried although nobody waits for it.
-    pub(crate) fn try_again(&self, now: Ticks) -> u32 {
-        let mut inner = self.lock();
-        let is_due = inner.coming == 0
-            && inner
-                .failed
-                .as_ref()
-                .is_some_and(|(at, _)| now.since(*at) >= inner.plan.limits.connect_retry);
-        inner.coming += u32::from(is_due);
-        u32::from(is_due)
-    }
-
-    /// Why a client that comes now is sent away at once, where that is done: the last login failed, and
-    /// there is no connection.
-    pub(crate) fn refuses_at_once(&self) -> Option<Refusal> {
-        let inner = self.lock();
-        if !inner.has_none() {
-            return None;
-        }
-        let (_, failure) = inner.failed.as_ref()?;
-        let (Failure::Refused(_) | Failure::Login(_)) = failure else {
-            return None;
-        };
-        let message = format!(
-            "server login has been failing, cached error: {} (server_login_retry)",
-            failure.refusal().message
-        );
-        Some(Refusal::new(crate::problem::PROTOCOL, message))
+        let wanted = inner.claim(now);
+        let is_reserve = wanted > 0 && inner.whole().total() > inner.plan.limits.size;
+        (wanted, is_reserve)
     }
 
     /// What is to be done from time to time.
@@ -488,10 +483,10 @@ impl Pool {
         let mut inner = self.lock();
         let mut chores = Chores::default();
         let limits = inner.plan.limits.clone();
+        let mut total = inner.whole().standing;
         let mut index = 0;
         while let Some(is_quiet) = inner.idle.get_mut(index).map(|one| one.is_quiet()) {
             let server = &inner.idle[index];
-            let total = inner.idle.len() as u32 + inner.lent;
             let is_spare = total > limits.minimum;
             let idle = now.since(server.idle_since);
             let reason = if inner.is_over(server, now) {
@@ -513,6 +508,7 @@ impl Pool {
             };
             match reason {
                 Some(reason) => {
+                    total -= 1;
                     let server = inner.idle.remove(index);
                     chores.close.extend(server.map(|server| (server, reason)));
                 }
@@ -521,9 +517,8 @@ impl Pool {
         }
         inner.serve(now);
         inner.give_up_replica(now);
-        chores.make = inner.wanted(now);
-        inner.coming += chores.make;
-        chores.is_reserve = inner.total() > limits.size;
+        chores.make = inner.claim(now);
+        chores.is_reserve = chores.make > 0 && inner.whole().total() > limits.size;
         chores
     }
 

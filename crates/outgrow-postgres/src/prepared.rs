@@ -15,8 +15,10 @@ const SWEEP_AT_LEAST: usize = 64;
 /// A statement, as servers know it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
-    /// Never used twice by a worker.
+    /// Never used twice by a process.
     pub(crate) number: u64,
+    /// The definitions that it was prepared under, see [`crate::pool::Pool::plans`].
+    plans: u64,
     /// Its name on servers.
     pub(crate) name: Box<[u8]>,
     /// The text.
@@ -53,6 +55,8 @@ type Key = (Box<[u8]>, Box<[u8]>, u64);
 pub(crate) struct Statements {
     /// A part of their names on servers that nobody can guess.
     secret: String,
+    /// What their numbers begin with.
+    first: u64,
     table: Mutex<Table>,
 }
 
@@ -63,14 +67,48 @@ struct Table {
     swept_to: usize,
 }
 
+impl Table {
+    fn put(&mut self, key: Key, statement: &Arc<Statement>) {
+        self.by_text.insert(key, Arc::downgrade(statement));
+        if self.by_text.len() > 2 * self.swept_to.max(SWEEP_AT_LEAST) {
+            self.by_text.retain(|_, known| known.strong_count() > 0);
+            self.swept_to = self.by_text.len();
+        }
+    }
+}
+
 impl Statements {
     /// None yet. `secret` is random, so that no client knows what others' statements are called on the
     /// connections that they share.
     pub(crate) fn new(secret: u64) -> Self {
         Self {
             secret: format!("{secret:016x}"),
+            first: 0,
             table: Mutex::default(),
         }
+    }
+
+    /// Numbers them from here on.
+    pub(crate) fn numbered_from(self, first: u64) -> Self {
+        Self { first, ..self }
+    }
+
+    /// A statement that another worker knows, whose client comes here: the one of that text here, or
+    /// itself from now on, so that servers have it once.
+    pub(crate) fn adopt(&self, statement: &Arc<Statement>) -> Arc<Statement> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Statement {
+            query,
+            types,
+            plans,
+            ..
+        } = &**statement;
+        let key: Key = (query.clone(), types.clone(), *plans);
+        if let Some(known) = table.by_text.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        table.put(key, statement);
+        Arc::clone(statement)
     }
 
     /// The statement with this text and these types. Who prepares it under other definitions
@@ -93,7 +131,8 @@ impl Statements {
         let number = table.last;
         let found = find();
         let statement = Arc::new(Statement {
-            number,
+            number: self.first + number,
+            plans,
             name: format!("{prefix}{}_{number}", self.secret)
                 .into_bytes()
                 .into(),
@@ -105,11 +144,7 @@ impl Statements {
             uses: found.uses,
             names_prepared: found.names_prepared,
         });
-        table.by_text.insert(key, Arc::downgrade(&statement));
-        if table.by_text.len() > 2 * table.swept_to.max(SWEEP_AT_LEAST) {
-            table.by_text.retain(|_, known| known.strong_count() > 0);
-            table.swept_to = table.by_text.len();
-        }
+        table.put(key, &statement);
         statement
     }
 
@@ -158,6 +193,13 @@ impl OfClient {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
         let names = self.0.iter().flat_map(|names| names.iter());
         names.map(|(name, statement)| (&**name, statement))
+    }
+
+    /// Has each be what it is elsewhere.
+    pub(crate) fn replace(&mut self, with: impl Fn(&Arc<Statement>) -> Arc<Statement>) {
+        for statement in self.0.iter_mut().flat_map(|names| names.values_mut()) {
+            *statement = with(statement);
+        }
     }
 
     /// How many names there are.
@@ -244,6 +286,24 @@ mod tests {
             again.name.ends_with(b"_4"),
             "a name that was given up is not used again"
         );
+    }
+
+    #[test]
+    fn workers_that_exchange_statements_know_them_apart() {
+        let workers = [0, 1_u64 << 48].map(|first| Statements::new(7 + first).numbered_from(first));
+        let of =
+            |worker: usize, text: &[u8]| workers[worker].of(text, b"\0\0", 0, "", Found::default);
+        let (ours, theirs) = (of(0, b"select 1"), of(1, b"select 2"));
+        assert_ne!(ours.number, theirs.number);
+        assert!(theirs.name.ends_with(b"_1"), "names are short all the same");
+        let adopted = workers[1].adopt(&ours);
+        assert!(Arc::ptr_eq(&adopted, &ours), "nobody knew the text there");
+        assert!(
+            Arc::ptr_eq(&of(1, b"select 1"), &ours),
+            "others have it too"
+        );
+        let known = of(0, b"select 2");
+        assert!(Arc::ptr_eq(&workers[1].adopt(&known), &theirs));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::plan::CachePlan;
 use crate::pool::Pool;
 use crate::result_cache::{self, Domain, Reading, Tables, Touch};
 use crate::server::{Broken, Server};
+use crate::shared::Shared;
 use crate::sql::Lexing;
 use crate::sql::cache::{Cache, Known};
 use crate::sql::catalogue::{Builder, Catalogue, GENERATION, LOAD, Limits};
@@ -209,6 +210,18 @@ impl Reads {
     fn generation(&self) -> String {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.catalogue.generation().to_owned()
+    }
+}
+
+impl Shared {
+    /// A definition was changed in the database of a pool: no worker believes what it knows of it.
+    #[cold]
+    pub(crate) fn forget_reads(&self, pool: &Pool) {
+        for worker in self.workers.get().into_iter().flatten() {
+            if let Some(reads) = worker.known_reads(&pool.database) {
+                reads.forget();
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Clients and connections to servers as they are seen from outside: small records that their
 //! owners keep up to date without locks, and that the console and the log read.
 
+mod lane;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use outgrow_core::{Ticks, WallTime};
+
+use lane::LaneSeen;
 
 use crate::diagnosis::watch::Doing;
 use crate::events::{Level, Topic};
@@ -84,6 +88,8 @@ pub struct ClientSeen {
     requested: AtomicU64,
     prepared: AtomicU32,
     is_ordered: AtomicBool,
+    /// Where it is served.
+    pub(crate) lane: LaneSeen,
     /// It is offered to another process: nobody but that may speak with it meanwhile.
     is_on_its_way: AtomicBool,
     order: Mutex<(Option<Refusal>, Option<Waker>)>,
@@ -456,6 +462,7 @@ impl ClientEntry {
             requested: AtomicU64::new(now.0),
             prepared: AtomicU32::new(0),
             is_ordered: AtomicBool::new(false),
+            lane: LaneSeen::default(),
             is_on_its_way: AtomicBool::new(false),
             order: Mutex::default(),
             origin: Mutex::default(),

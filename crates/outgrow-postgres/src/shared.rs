@@ -18,6 +18,7 @@ use crate::diagnosis::{Finding, Findings, Noted, Severity};
 use crate::events::{Level, Outlet, Topic};
 use crate::handover::Handover;
 use crate::inspect::Inspections;
+use crate::lanes::{Balancing, Registry};
 use crate::login::Credential;
 use crate::login::auth_query::{Answer, Cache, CacheSettings};
 use crate::login::throttle::{Throttle, ThrottleSettings};
@@ -47,6 +48,10 @@ pub struct Shared {
     pub(crate) handover: Handover,
     pub(crate) budgets: Budgets,
     pub(crate) seats: Seats,
+    /// The lanes of all pools.
+    pub(crate) lanes: Registry,
+    /// Which of them are hot.
+    pub(crate) balancing: Mutex<Balancing>,
     /// Clients that have not logged in yet.
     pub(crate) newcomers: Arc<Newcomers>,
     /// Who has failed to log in.
@@ -107,6 +112,8 @@ impl Shared {
             handover: Handover::default(),
             budgets: Budgets::default(),
             seats: Seats::default(),
+            lanes: Registry::default(),
+            balancing: Mutex::default(),
             newcomers: Arc::default(),
             throttle: Mutex::new(Throttle::new(ThrottleSettings::default())),
             login_numbers: LoginNumbers::default(),
@@ -270,7 +277,7 @@ impl Shared {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The worker that owns the pool of a database and user.
+    /// The worker that owns the pool of a database and user: the first lane of it.
     pub(crate) fn owner(&self, database: &str, user: &str) -> usize {
         let mixed = hash(database.as_bytes()) ^ hash(user.as_bytes()).rotate_left(1);
         (mixed % self.loads.len() as u64) as usize

@@ -47,6 +47,16 @@ impl Socket {
         }
     }
 
+    /// Wakes the calling thread from now on, and not the one that it was on. Where that does not work,
+    /// for want of descriptors, both work for it.
+    pub(crate) fn move_here(&mut self) {
+        let _ = match self {
+            Self::Plain(stream) => stream.move_here(),
+            Self::Tls(stream) => stream.move_here(),
+            Self::Server(stream) => stream.move_here(),
+        };
+    }
+
     /// Says something before the close, as far as it goes without waiting.
     pub(crate) fn say_last(&mut self, bytes: &[u8]) {
         let _ = match self {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use outgrow_core::Ticks;
 
+use crate::control::Counted;
 use crate::numbers::Numbers;
-use crate::pool::Pool;
+use crate::pool::{Load, Pool};
 use crate::settings::PoolMode;
 use crate::shared::Shared;
 use crate::standing::{Lsn, Role};
@@ -40,13 +41,51 @@ pub struct PoolState {
     pub listeners: u32,
     /// The channels on which it listens.
     pub channels: u32,
-    pool: Arc<Pool>,
+    /// Its lanes, one at least, the first one first.
+    pub lanes: Vec<LaneState>,
+    /// Connections that went from one lane to another.
+    pub moved_connections: u64,
+    /// Clients that did.
+    pub moved_clients: u64,
+    numbers: Counted,
+}
+
+/// One lane of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneState {
+    /// The worker that has it.
+    pub worker: usize,
+    /// Clients that are logged in.
+    pub clients: u32,
+    /// Clients that wait for a connection.
+    pub waiting: u32,
+    /// Connections that nobody uses.
+    pub idle: u32,
+    /// Connections that are lent.
+    pub lent: u32,
+    /// Connections that are being made.
+    pub coming: u32,
+}
+
+impl LaneState {
+    fn of(lane: &Pool) -> (Self, Load) {
+        let load = lane.load();
+        let state = Self {
+            worker: lane.worker,
+            clients: load.clients,
+            waiting: load.waiting,
+            idle: load.idle,
+            lent: load.lent,
+            coming: load.coming,
+        };
+        (state, load)
+    }
 }
 
 impl PoolState {
     /// What is counted.
     pub fn numbers(&self) -> &Numbers {
-        &self.pool.numbers
+        self.numbers.get()
     }
 }
 
@@ -70,8 +109,9 @@ pub struct ServerState {
 impl Shared {
     /// The pools, by database and user.
     pub fn pool_states(&self, now: Ticks) -> Vec<PoolState> {
-        let pools = self.pools().into_iter();
-        let mut states: Vec<PoolState> = pools.map(|pool| state(pool, now)).collect();
+        let pools = self.pools_with_lanes().into_iter();
+        let states = pools.filter_map(|lanes| state(&lanes, now));
+        let mut states: Vec<PoolState> = states.collect();
         states.sort_by(|one, other| {
             let key = |state: &PoolState| {
                 (
@@ -118,8 +158,13 @@ impl Shared {
     }
 }
 
-fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
-    let load = pool.load();
+fn state(lanes: &[Arc<Pool>], now: Ticks) -> Option<PoolState> {
+    let numbers = Counted::of(lanes)?;
+    let pool = lanes.first()?;
+    let home = pool.lanes.home;
+    let (mut all, loads): (Vec<_>, Vec<_>) = lanes.iter().map(|lane| LaneState::of(lane)).unzip();
+    all.sort_by_key(|lane| (lane.worker != home, lane.worker));
+    let load = loads.into_iter().fold(Load::default(), Load::with);
     let plan = pool.plan();
     let listening = pool.hub.counts();
     let endpoints = plan.database.service.endpoints().load();
@@ -127,7 +172,7 @@ fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
         let endpoint = endpoints.all.iter().find(|one| one.id() == own);
         endpoint.map_or_else(|| "gone".to_owned(), |one| one.label().to_owned())
     });
-    PoolState {
+    Some(PoolState {
         database: pool.database.to_string(),
         user: pool.user.to_string(),
         replica,
@@ -143,6 +188,9 @@ fn state(pool: Arc<Pool>, now: Ticks) -> PoolState {
             .map_or(Duration::ZERO, |since| now.since(since)),
         listeners: listening.listeners as u32,
         channels: listening.channels as u32,
-        pool,
-    }
+        lanes: all,
+        moved_connections: pool.lanes.moved_connections.get(),
+        moved_clients: pool.lanes.moved_clients.get(),
+        numbers,
+    })
 }

@@ -1,11 +1,13 @@
 //! A worker: what the clients and pools of one thread share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use outgrow_core::{Random, Ticks};
 use outgrow_message::Blocks;
+use outgrow_net::workers::thread_time;
 use outgrow_net::{Mailboxes, Wheel};
 use outgrow_upstream::EndpointId;
 use tokio::task::AbortHandle;
@@ -18,6 +20,7 @@ use crate::diagnosis::routes::Shares;
 use crate::diagnosis::statements::Table;
 use crate::events::{Level, Topic};
 use crate::inspect;
+use crate::lanes::PoolKey;
 use crate::login::Credential;
 use crate::making;
 use crate::plan::{Hosts, PoolPlan};
@@ -34,11 +37,13 @@ use crate::standing::monitor;
 
 /// Turns of the wheel between two looks at the pools: about a third of a second.
 const LOOK_TURNS: u32 = 10;
+/// Turns between two looks at what lanes pools need: about a second.
+const BALANCE_TURNS: u32 = 30;
 /// Bytes that a worker keeps of what it knows of texts.
 const TEXTS_BYTES: usize = 1 << 20;
 
-/// A database, a user on the server, and the replica that a pool is for.
-type PoolKey = (Arc<str>, Arc<str>, Option<EndpointId>);
+/// Below the worker's number in those of its statements.
+const WORKER_BITS: u32 = 48;
 
 /// One worker.
 #[derive(Debug)]
@@ -66,6 +71,9 @@ pub(crate) struct Worker {
     /// The plan's epoch that the pools follow.
     epoch: AtomicU64,
     no_catalogue: Catalogue,
+    /// The share of its time that its thread runs, in thousandths: an average of the last seconds.
+    pub(crate) busy: AtomicU32,
+    ran: Mutex<(Ticks, Duration)>,
     pub(crate) random: Mutex<Random>,
 }
 
@@ -77,9 +85,9 @@ impl Worker {
             index,
             wheel: Wheel::new(shared.clock.now()),
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
-            statements: Statements::new(random_number()),
+            statements: Statements::new(random_number()).numbered_from(first_number(index)),
             texts: Mutex::new(Texts::new(TEXTS_BYTES, text_secret())),
-            records: Mutex::new(Table::new(0)),
+            records: Mutex::new(Table::new(0).numbered_from(first_number(index))),
             suspects: Mutex::default(),
             looks: Mutex::default(),
             shares: Mutex::default(),
@@ -88,6 +96,8 @@ impl Worker {
             pools: Mutex::default(),
             epoch: AtomicU64::new(0),
             no_catalogue: Catalogue::default(),
+            busy: AtomicU32::new(0),
+            ran: Mutex::new((shared.clock.now(), Duration::ZERO)),
             random: Mutex::new(Random::from_system()),
             shared,
         })
@@ -120,6 +130,12 @@ impl Worker {
             tokio::spawn(reads::run(worker, Arc::clone(pool), Arc::clone(&reads)));
         }
         Some(reads)
+    }
+
+    /// What is known of the statements of a database, if anything is.
+    pub(crate) fn known_reads(&self, database: &str) -> Option<Arc<Reads>> {
+        let all = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(database).cloned()
     }
 
     /// Whether there is a query cache.
@@ -174,18 +190,14 @@ impl Worker {
             return Some(Arc::clone(pool));
         }
         let plan = self.shared.plan.load().pool(database, user)?;
-        let is_held = self.shared.is_held(&plan);
-        let pool = Pool::new(
-            Arc::clone(database),
-            Arc::clone(user),
-            endpoint,
-            plan,
-            self.now(),
-        );
-        if is_held || self.shared.is_paused(database) {
+        let lanes = self.shared.lanes_of(&key);
+        let pool = Pool::new(key.clone(), lanes, self.index, plan, self.now());
+        pools.insert(key, Arc::clone(&pool));
+        drop(pools);
+        // Who pauses from now on finds it.
+        if self.shared.is_held(&pool.plan()) || self.shared.is_paused(database) {
             pool.pause();
         }
-        pools.insert(key, Arc::clone(&pool));
         Some(pool)
     }
 
@@ -228,6 +240,10 @@ impl Worker {
                 inspect::keep(&worker);
             }
         }
+        self.note_busy(now);
+        if self.index == 0 && turns.is_multiple_of(BALANCE_TURNS) {
+            self.shared.balance_lanes(now);
+        }
         self.keep_pools();
         for pool in self.pools() {
             let chores = pool.tick(now);
@@ -238,6 +254,16 @@ impl Worker {
         }
         self.forget_pools(now);
         self.look(now, turns);
+    }
+
+    /// Takes note of how much its thread, which is the calling one, has run.
+    fn note_busy(&self, now: Ticks) {
+        let mut last = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, ran) = std::mem::replace(&mut *last, (now, thread_time()));
+        let passed = now.since(at).as_micros().max(1);
+        let share = last.1.saturating_sub(ran).as_micros() * 1_000 / passed;
+        let (old, share) = (self.busy.load(Ordering::Relaxed), share.min(1_000) as u32);
+        self.busy.store((old * 3 + share) / 4, Ordering::Relaxed);
     }
 
     /// Sees to it that pools are there that keep connections without clients.
@@ -362,6 +388,14 @@ impl Worker {
         }
     }
 
+    /// A connection of a pool is gone: who waits for one gets another one, in whichever lane.
+    pub(crate) fn replace(&self, pool: &Arc<Pool>) {
+        self.grow(pool);
+        for lane in pool.others_in_need() {
+            self.grow(&lane);
+        }
+    }
+
     /// Has a connection tried although nobody waits for it.
     pub(crate) fn try_again(&self, pool: &Arc<Pool>) {
         let wanted = pool.try_again(self.now());
@@ -448,6 +482,17 @@ fn is_elsewhere(old: &PoolPlan, new: &PoolPlan) -> bool {
 /// What texts are told apart under; known to nobody.
 pub(crate) fn text_secret() -> TextSecret {
     TextSecret::new(random_number)
+}
+
+/// Where the numbers of a worker's statements begin, so that no two workers have the same ones: what
+/// goes from one lane of a pool to another is known by them.
+fn first_number(index: usize) -> u64 {
+    (index as u64) << WORKER_BITS
+}
+
+/// Whose number it is of a statement's record.
+pub(crate) fn worker_of(number: u64) -> usize {
+    (number >> WORKER_BITS) as usize
 }
 
 /// A number that nobody can guess.

@@ -166,6 +166,14 @@ pub struct EndpointStream {
 }
 
 impl EndpointStream {
+    /// As [`Stream::move_here`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        self.inner.get_mut().0.move_here()
+    }
+
     /// The server's certificate, in DER.
     pub fn certificate(&self) -> Option<&[u8]> {
         let chain = self.inner.get_ref().1.peer_certificates();

@@ -28,6 +28,14 @@ impl TlsStream {
         }
     }
 
+    /// As [`Stream::move_here`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        self.inner.get_mut().0.move_here()
+    }
+
     pub(crate) fn with_certificate(self, certificate: Option<Arc<CertifiedKey>>) -> Self {
         Self {
             certificate,

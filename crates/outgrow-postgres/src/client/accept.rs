@@ -128,7 +128,11 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
             Ok(stream) => Socket::Plain(stream),
             Err(_) => return,
         },
-        Bytes::Tls(stream) => Socket::Tls(stream),
+        Bytes::Tls(stream) => {
+            let mut socket = Socket::Tls(stream);
+            socket.move_here();
+            socket
+        }
     };
     let worker = Arc::clone(worker);
     tokio::spawn(Box::pin(serve::run(
@@ -136,6 +140,6 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
         moved.identity,
         socket,
         moved.input,
-        moved.carried,
+        moved.arrival,
     )));
 }

@@ -15,7 +15,7 @@ use outgrow_net::stream::Detached;
 use super::depart::credential;
 use super::login::{Login, take_shares};
 use super::watch::Watchable;
-use super::{Bytes, Client, Identity, MovedClient, Open, Peer, accept};
+use super::{Arrival, Bytes, Client, Identity, MovedClient, Open, Peer, accept};
 use crate::cancel::Registered;
 use crate::handover::CodingError;
 use crate::handover::state::{ClientState, Floor, Prepared};
@@ -128,7 +128,7 @@ pub(crate) fn take(
         NotTaken::untold("another client here is cancelled by the same key".to_owned())
     })?;
     let user = database.user.as_deref().unwrap_or(&state.user);
-    let owner = shared.owner(&state.database, user);
+    let owner = shared.lane_for(&state.database, user);
     let mut entry = ClientEntry::since(shared, far, near, WallTime(state.connected));
     if let Some(address) = proxied {
         entry.seen.set_proxied(address);
@@ -162,7 +162,7 @@ pub(crate) fn take(
         identity: Box::new(identity),
         bytes: Bytes::Plain(stream.into_std().map_err(lost)?),
         input: state.input,
-        carried: Some(Box::new(Carried { cancel, session })),
+        arrival: Arrival::Process(Box::new(Carried { cancel, session })),
     };
     Ok((owner, moved))
 }

@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// Whether nothing of it is under way, so that it can change its process at this moment.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         !self.tail.is_pending()
             && !self.up.is_pending()
             && !self.up.is_amid()
@@ -72,9 +72,9 @@ impl Client {
         self.departs
     }
 
-    /// Ends the wait of a client at rest that is to leave: for another process, or with this word.
+    /// Ends the wait of a client at rest that is to leave: for another process or lane, or with this word.
     pub(super) fn leave(&mut self) -> Result<(), Option<Refusal>> {
-        if self.departs_now() {
+        if self.departs_now() || self.changes_lane() {
             return Err(None);
         }
         match self.way_out() {

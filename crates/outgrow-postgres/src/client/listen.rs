@@ -48,6 +48,11 @@ impl Drop for Listening {
 }
 
 impl Listening {
+    /// The client is in another lane of its pool, which has the same shared connection.
+    pub(super) fn move_to(&mut self, pool: &Arc<Pool>) {
+        self.pool = Arc::clone(pool);
+    }
+
     /// Waits until it is certain that what its server process notifies from now on is its own; true
     /// when that takes more time.
     fn holds_back(&mut self, process: u32, client: u32) -> bool {

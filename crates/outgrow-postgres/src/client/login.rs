@@ -8,7 +8,7 @@ use outgrow_net::{Stream, Transport};
 
 use super::{Bytes, Identity, Moved, Open, Peer, accept, admin, startup};
 use crate::budget::{Of, Share};
-use crate::client::MovedClient;
+use crate::client::{Arrival, MovedClient};
 use crate::console::Console;
 use crate::events::{Level, Topic};
 use crate::login::Credential;
@@ -132,7 +132,7 @@ pub(super) async fn run(
                 identity: Box::new(identity),
                 bytes,
                 input: login.input,
-                carried: None,
+                arrival: Arrival::LoggedIn,
             });
             accept::hand_on(&worker, to, moved);
             return;
@@ -159,7 +159,7 @@ fn owner(worker: &Worker, plan: &Plan, identity: &Identity) -> usize {
     let database = plan.database(&identity.database);
     let user = database.and_then(|database| database.user.as_deref());
     let user = user.unwrap_or(&identity.user);
-    worker.shared.owner(&identity.database, user)
+    worker.shared.lane_for(&identity.database, user)
 }
 
 /// Tells a client why it is refused, as far as it listens.

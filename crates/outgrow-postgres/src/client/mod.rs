@@ -6,6 +6,7 @@ pub(crate) mod arrive;
 mod cached;
 mod cancel;
 mod cancelling;
+mod change_lane;
 mod depart;
 mod encrypt;
 mod floor;
@@ -49,6 +50,7 @@ pub(crate) use cached::{Ttl, Writes};
 pub(crate) use cancel::cancel_here;
 pub(crate) use session::Settings;
 
+use change_lane::{Kept, Member};
 use listen::Listening;
 use session::Session;
 pub(crate) use unnamed::Mark;
@@ -156,15 +158,25 @@ pub(crate) enum Moved {
     Ask(Ask),
 }
 
-/// A client on its way to the worker that owns its pool.
+/// A client on its way to the worker that owns its pool, or a lane of it.
 #[derive(Debug)]
 pub(crate) struct MovedClient {
     pub(crate) identity: Box<Identity>,
     pub(crate) bytes: Bytes,
     /// What it sent already.
     pub(crate) input: Vec<u8>,
-    /// What it brings along from another process, where it was logged in.
-    pub(crate) carried: Option<Box<arrive::Carried>>,
+    pub(crate) arrival: Arrival,
+}
+
+/// Where a client comes from that a worker takes over.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// It has just logged in.
+    LoggedIn,
+    /// Another process has logged it in: what it brings along.
+    Process(Box<arrive::Carried>),
+    /// Another lane of its pool: likewise.
+    Lane(Box<Kept>),
 }
 
 /// A client that is served.
@@ -214,11 +226,9 @@ pub(crate) struct Client {
     times: Times,
     /// It is about to leave for another process.
     departs: bool,
+    /// It is about to change to this lane.
+    goes_to: Option<Arc<Pool>>,
+    #[expect(dead_code, reason = "held for as long as it counts")]
+    member: Member,
     pub(crate) identity: Box<Identity>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.pool.count_client(false, self.worker.now());
-    }
 }

@@ -490,8 +490,8 @@ impl<'r> Relay<'r> {
         if server.transaction == transaction::NONE {
             if std::mem::take(&mut self.has_defined) {
                 self.client.pool.renew_plans();
-                if let Some(reads) = &self.client.reads {
-                    reads.forget();
+                if self.client.reads.is_some() {
+                    self.client.worker.shared.forget_reads(&self.client.pool);
                 }
             }
             self.client.session.end_transaction(has_failed);

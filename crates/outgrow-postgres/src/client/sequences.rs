@@ -109,7 +109,7 @@ impl Relay<'_> {
             return;
         }
         let now = self.client.worker.now();
-        let others_wait = self.client.pool.load().waiting > 0;
+        let others_wait = self.client.pool.has_waiting();
         let limit = if others_wait { KEPT_FROM_OTHERS } else { KEPT };
         let until = self.last_word + limit;
         if until <= now {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use outgrow_net::{Timer, Transport};
 
-use super::arrive::Carried;
+use super::arrive::{Carried, CarriedSession};
+use super::change_lane::{Kept, KeptSession, Member};
 use super::floor::Writes;
 use super::judge::Judged;
 use super::relay::{End, Relay};
@@ -17,7 +18,7 @@ use super::route::Route;
 use super::session::Session;
 use super::unnamed::Unnamed;
 use super::watch::Watched;
-use super::{Client, Identity, login};
+use super::{Arrival, Client, Identity, login};
 use crate::flow::{Flow, Read};
 use crate::lease::Lease;
 use crate::plan::PoolPlan;
@@ -35,6 +36,24 @@ use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::Worker;
 
+/// Where a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    /// It is to be greeted.
+    New,
+    /// Another process has greeted it.
+    FromProcess,
+    /// It was in another lane.
+    FromLane,
+}
+
+/// What it brings along.
+enum Brought {
+    Nothing,
+    Process(CarriedSession),
+    Lane(KeptSession),
+}
+
 /// Later than anything, but a deadline.
 const END_OF_TIME: Ticks = Ticks(u64::MAX - 1);
 
@@ -44,7 +63,7 @@ pub(super) async fn run(
     mut identity: Box<Identity>,
     mut socket: Socket,
     input: Vec<u8>,
-    carried: Option<Box<Carried>>,
+    arrival: Arrival,
 ) {
     let plan = worker.shared.plan.load();
     let database = plan.database(&identity.database);
@@ -57,23 +76,35 @@ pub(super) async fn run(
         login::tell(&mut socket, &refusal, plan.house.manner).await;
         return;
     };
-    let now = worker.now();
     worker.learn_credential(&pool, Some(&identity));
-    pool.count_client(true, now);
+    identity
+        .entry
+        .seen
+        .lane
+        .set(pool.lanes.number, worker.index);
     let mut up = Flow::default();
     if !up.preload(&input, &worker.blocks) {
-        pool.count_client(false, now);
         return;
     }
     let variables = identity.variables.clone();
-    let (cancel, carried) = match carried {
-        Some(carried) => {
-            let Carried { cancel, session } = *carried;
-            (cancel, Some(session))
-        }
-        None => {
+    let member = || Member::new(&pool, worker.shared.clock);
+    let (cancel, member, session) = match arrival {
+        Arrival::LoggedIn => {
             let is_long = identity.minor >= 2;
-            (worker.shared.cancels.add(plan.house.peer, is_long), None)
+            let cancel = worker.shared.cancels.add(plan.house.peer, is_long);
+            (cancel, member(), Brought::Nothing)
+        }
+        Arrival::Process(carried) => {
+            let Carried { cancel, session } = *carried;
+            (cancel, member(), Brought::Process(session))
+        }
+        Arrival::Lane(kept) => {
+            let Kept {
+                member,
+                cancel,
+                session,
+            } = *kept;
+            (cancel, member, Brought::Lane(session))
         }
     };
     let mut client = Client {
@@ -105,17 +136,26 @@ pub(super) async fn run(
             .unwrap_or_default(),
         portals: Vec::new(),
         departs: false,
+        goes_to: None,
+        member,
         identity,
         worker,
     };
     drop(plan);
-    let has_arrived = carried.is_some();
-    if let Some(session) = carried {
-        client.take_up(session);
-    }
+    let comes = match session {
+        Brought::Nothing => Comes::New,
+        Brought::Process(session) => {
+            client.take_up(session);
+            Comes::FromProcess
+        }
+        Brought::Lane(session) => {
+            client.go_on(session);
+            Comes::FromLane
+        }
+    };
     let seen = Arc::clone(&client.identity.entry.seen);
     let end = {
-        let mut life = pin!(client.serve(has_arrived));
+        let mut life = pin!(client.serve(comes));
         let mut has_waker = false;
         poll_fn(|cx| {
             if !has_waker {
@@ -132,34 +172,38 @@ pub(super) async fn run(
     seen.set_link(0);
     if let Err(Some(refusal)) = end {
         client.finish(&refusal).await;
+    } else if let Some(lane) = client.goes_to.take() {
+        client.change_lane(&lane);
     }
 }
 
 impl Client {
-    async fn serve(&mut self, has_arrived: bool) -> Result<(), Option<Refusal>> {
+    async fn serve(&mut self, comes: Comes) -> Result<(), Option<Refusal>> {
         match self.identity.replication.take() {
             // In memory of its own: what few need is not kept for all.
             Some(parameters) => Box::pin(self.replicate(parameters)).await,
-            None => self.live(has_arrived).await,
+            None => self.live(comes).await,
         }
     }
 
-    /// Everything. Ends with what the client is to be told, if anything. `has_arrived`: it was
-    /// greeted by another process.
-    async fn live(&mut self, has_arrived: bool) -> Result<(), Option<Refusal>> {
-        if has_arrived {
-            self.complete_variables().await?;
-        } else {
-            let welcome = self.welcome().await?;
-            self.greet(&welcome);
-            drop(welcome);
-            self.pool.numbers.logins.add(1);
+    /// Everything. Ends with what the client is to be told, if anything; without a word when it leaves
+    /// or goes to another lane.
+    async fn live(&mut self, comes: Comes) -> Result<(), Option<Refusal>> {
+        match comes {
+            Comes::FromLane => {}
+            Comes::FromProcess => self.complete_variables().await?,
+            Comes::New => {
+                let welcome = self.welcome().await?;
+                self.greet(&welcome);
+                drop(welcome);
+                self.pool.numbers.logins.add(1);
+            }
         }
         self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
         self.note_origin(&self.pool.plan());
         self.caching = self.caching();
-        if has_arrived {
+        if comes == Comes::FromProcess {
             self.note_arrival();
         }
         loop {

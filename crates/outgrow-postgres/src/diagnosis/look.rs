@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use outgrow_core::metrics::Counter;
 
 use super::finding::{Finding, Kind, Origin};
 use super::holders::{self, Holder, PoolUse, Reasons};
@@ -13,6 +14,7 @@ use super::routes::Shares;
 use super::slow;
 use super::statements::{Record, StatementState};
 use super::watch::Phase;
+use crate::numbers::Numbers;
 use crate::pool::{Load, Pool};
 use crate::seen::{ClientSeen, ServerSeen, ServerState};
 use crate::settings::PoolMode;
@@ -68,12 +70,18 @@ impl Worker {
         let servers = self.shared.seen.servers();
         let mut known = HashSet::new();
         for pool in &pools {
+            // One lane looks for all.
+            if pool.lanes.keeper() != self.index {
+                continue;
+            }
+            let lanes = pool.lanes.all();
             let place = Arc::as_ptr(pool) as usize;
             known.insert(place);
-            let load = pool.load();
+            let load = lanes.iter().map(|lane| lane.load());
+            let load = load.fold(Load::default(), Load::with);
             let reading = looks.readings.entry(place).or_default();
             let old = *reading;
-            *reading = read(pool, &load, &old, now);
+            *reading = read(&lanes, &load, &old, now);
             // Most pools have nothing that could be told.
             if load.lent == 0 {
                 continue;
@@ -117,11 +125,6 @@ impl Worker {
         records.all().cloned().collect()
     }
 
-    fn record(&self, number: u64) -> Option<Arc<Record>> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.by_number(number).cloned()
-    }
-
     /// Who has a pool's connections.
     fn holders(
         &self,
@@ -156,7 +159,7 @@ impl Worker {
         let done = server.doing.read();
         let record = match done.record {
             0 => None,
-            number => self.record(number),
+            number => self.shared.record(number),
         };
         let mean = record.as_ref().map_or(0, |record| {
             record.execute_micros.get() / record.calls.get().max(1)
@@ -200,15 +203,18 @@ pub(crate) fn origin(client: &ClientSeen, told: Option<Origin>) -> Origin {
     origin
 }
 
-fn read(pool: &Pool, load: &Load, old: &Reading, now: Ticks) -> Reading {
-    let numbers = &pool.numbers;
+fn read(lanes: &[Arc<Pool>], load: &Load, old: &Reading, now: Ticks) -> Reading {
+    let sum = |count: fn(&Numbers) -> &Counter| {
+        let all = lanes.iter().map(|lane| count(&lane.numbers).get());
+        all.sum::<u64>()
+    };
     let waiting = f64::from(load.waiting);
     Reading {
         at: now,
-        transactions: numbers.transactions.get(),
-        held_micros: numbers.transaction_micros.get(),
-        lendings: numbers.assignments.get(),
-        waited_micros: numbers.wait_micros.get(),
+        transactions: sum(|numbers| &numbers.transactions),
+        held_micros: sum(|numbers| &numbers.transaction_micros),
+        lendings: sum(|numbers| &numbers.assignments),
+        waited_micros: sum(|numbers| &numbers.wait_micros),
         mean_waiting: old.mean_waiting + WEIGHT * (waiting - old.mean_waiting),
     }
 }
@@ -236,6 +242,23 @@ fn pool_use(pool: &Arc<Pool>, load: &Load, old: &Reading, new: &Reading, now: Ti
     }
 }
 
+/// Each statement once, with what other lanes of its pool have of it.
+fn together(all: Vec<Arc<Record>>) -> Vec<(Arc<Record>, Vec<Arc<Record>>)> {
+    let mut each: Vec<(Arc<Record>, Vec<Arc<Record>>)> = Vec::new();
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    for record in all {
+        let same = places.entry(record.fingerprint).or_default();
+        let known = same.iter().find(|place| each[**place].0.is_same(&record));
+        if let Some(place) = known {
+            each[*place].1.push(record);
+        } else {
+            same.push(each.len());
+            each.push((record, Vec::new()));
+        }
+    }
+    each
+}
+
 /// What is known of statements, for people and programs.
 #[derive(Clone, Debug, Default)]
 pub struct StatementsState {
@@ -260,13 +283,18 @@ impl Shared {
             state.evicted += records.evicted();
             all.extend(records.all().cloned());
         }
+        let mut all = together(all);
         state.known = all.len();
         if most > 0 {
-            all.sort_by_cached_key(|one| std::cmp::Reverse(one.cost_micros()));
+            let cost = |one: &Arc<Record>| one.cost_micros();
+            all.sort_by_cached_key(|(one, others)| {
+                let others = others.iter().map(cost).sum::<u64>();
+                std::cmp::Reverse(one.cost_micros() + others)
+            });
             all.truncate(most);
-            let state_of = |record: &Arc<Record>| StatementState {
+            let state_of = |(record, others): &(Arc<Record>, Vec<Arc<Record>>)| StatementState {
                 origin: self.locate(record.origin(), record),
-                ..record.state()
+                ..record.state_with(others)
             };
             state.statements = all.iter().map(state_of).collect();
         }

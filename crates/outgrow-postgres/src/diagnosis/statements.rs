@@ -67,14 +67,19 @@ impl Times {
         cell.store(count.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// The time below which the share `quantile` lies, rounded up to its bucket.
-    fn quantile(&self, quantile: f64) -> u64 {
-        let counts = self.0.each_ref().map(|cell| cell.load(Ordering::Relaxed));
-        let all: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    /// The time below which the share `quantile` of several lies, rounded up to its bucket.
+    fn quantile<'t>(several: impl Iterator<Item = &'t Self>, quantile: f64) -> u64 {
+        let mut counts = [0_u64; BUCKETS];
+        for one in several {
+            for (sum, cell) in counts.iter_mut().zip(&one.0) {
+                *sum += u64::from(cell.load(Ordering::Relaxed));
+            }
+        }
+        let all: u64 = counts.iter().sum();
         let wanted = ((all as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
         for (index, count) in counts.into_iter().enumerate() {
-            seen += u64::from(count);
+            seen += count;
             if seen >= wanted {
                 return upper_bound(index);
             }
@@ -276,24 +281,42 @@ impl Record {
         self.execute_micros.get() + self.idle_micros.get()
     }
 
+    /// Whether it is the same statement of the same database and user, as another worker has it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+            && self.database == other.database
+            && self.user == other.user
+    }
+
     /// What can be told of it.
     pub(crate) fn state(&self) -> StatementState {
-        let origin = self.origin();
+        self.state_with(&[])
+    }
+
+    /// The same together with what other workers have of it.
+    pub(crate) fn state_with(&self, others: &[Arc<Self>]) -> StatementState {
+        let all = || others.iter().map(|one| &**one).chain([self]);
+        let sum = |count: fn(&Self) -> &Counter| all().map(|one| count(one).get()).sum();
+        let most = |cell: fn(&Self) -> &AtomicU64| {
+            let values = all().map(|one| cell(one).load(Ordering::Relaxed));
+            values.max().unwrap_or(0)
+        };
+        let quantile = |share| Times::quantile(all().map(|one| &one.times), share);
         StatementState {
             text: self.shown(),
             database: Arc::clone(&self.database),
             user: Arc::clone(&self.user),
-            origin,
-            calls: self.calls.get(),
-            errors: self.errors.get(),
-            rows: self.rows.get(),
-            wait_micros: self.wait_micros.get(),
-            execute_micros: self.execute_micros.get(),
-            idle_micros: self.idle_micros.get(),
-            max_micros: self.max_micros.load(Ordering::Relaxed),
-            p50_micros: self.times.quantile(0.5),
-            p95_micros: self.times.quantile(0.95),
-            last: Ticks(self.last.load(Ordering::Relaxed)),
+            origin: all().find_map(Self::origin),
+            calls: sum(|one| &one.calls),
+            errors: sum(|one| &one.errors),
+            rows: sum(|one| &one.rows),
+            wait_micros: sum(|one| &one.wait_micros),
+            execute_micros: sum(|one| &one.execute_micros),
+            idle_micros: sum(|one| &one.idle_micros),
+            max_micros: most(|one| &one.max_micros),
+            p50_micros: quantile(0.5),
+            p95_micros: quantile(0.95),
+            last: Ticks(most(|one| &one.last)),
         }
     }
 }
@@ -392,6 +415,11 @@ impl Table {
             evicted: 0,
             whole_bytes: 0,
         }
+    }
+
+    /// Numbers its records from here on.
+    pub(crate) fn numbered_from(self, last: u64) -> Self {
+        Self { last, ..self }
     }
 
     /// Changes the bound.

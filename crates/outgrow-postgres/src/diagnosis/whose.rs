@@ -12,6 +12,7 @@ use super::routes::{self, Judged, Requests, Shares};
 use super::statements::Record;
 use crate::seen::{ClientSeen, ServerSeen};
 use crate::shared::Shared;
+use crate::worker::worker_of;
 
 impl Shared {
     /// Adds the requests that a statement is part of to where it comes from.
@@ -30,9 +31,9 @@ impl Shared {
         let (Some(user), Some(statement)) = (&finding.user, &finding.statement) else {
             return;
         };
-        let owner = self.owner(&finding.database, user);
-        let worker = self.workers.get().and_then(|all| all.get(owner));
-        let record = worker.and_then(|worker| {
+        // Each lane of a pool has a record of its own; any of them tells.
+        let mut workers = self.workers.get().into_iter().flatten();
+        let record = workers.find_map(|worker| {
             let records = worker.records.lock();
             let records = records.unwrap_or_else(PoisonError::into_inner);
             let is_it = |record: &&Arc<Record>| {
@@ -99,18 +100,20 @@ impl Shared {
     /// from.
     pub(crate) fn doing(&self, server: &ServerSeen, client: &ClientSeen) -> (Option<Text>, Origin) {
         let done = server.doing.read();
-        let owner = self.owner(&server.database, &server.user);
-        let worker = self.workers.get().and_then(|all| all.get(owner));
-        let record = worker.and_then(|worker| {
-            let records = worker.records.lock();
-            let records = records.unwrap_or_else(PoisonError::into_inner);
-            records.by_number(done.record).map(Arc::clone)
-        });
+        let record = self.record(done.record);
         let since = done.transaction.unwrap_or(done.since);
         let told = record.as_ref().and_then(|record| record.origin());
         let mut origin = told.unwrap_or_default();
         self.locate_since(&mut origin, client, record.as_deref(), since);
         (record.map(|record| record.shown()), origin)
+    }
+
+    /// The record of a statement, by its number.
+    pub(crate) fn record(&self, number: u64) -> Option<Arc<Record>> {
+        let workers = self.workers.get()?;
+        let records = workers.get(worker_of(number))?.records.lock();
+        let records = records.unwrap_or_else(PoisonError::into_inner);
+        records.by_number(number).cloned()
     }
 
     fn requests(&self, judge: impl FnOnce() -> Option<Judged>) -> Option<Requests> {
@@ -125,7 +128,7 @@ impl Shared {
 
     /// How often routes are in flight at the statements of a record's worker.
     fn shares(&self, record: &Record) -> Arc<Shares> {
-        let owner = self.owner(&record.database, &record.user);
+        let owner = worker_of(record.number);
         let worker = self.workers.get().and_then(|all| all.get(owner));
         let shares = worker.map(|worker| {
             let shares = worker.shares.lock();

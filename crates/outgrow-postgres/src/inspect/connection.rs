@@ -94,6 +94,7 @@ pub(crate) async fn connect(
         shares: Vec::new(),
         seat: Some(seat),
         generation: 0,
+        worker: worker.index,
         parameters: named.into_iter().collect(),
         standing: worker.shared.standings.of(endpoint),
         now: worker.now(),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 use tokio::sync::oneshot;
 
+use crate::lanes::Wish;
 use crate::login::Credential;
 use crate::plan::PoolPlan;
+use crate::problem::Refusal;
 use crate::seen::ServerState;
 use crate::sequences::Stay;
 use crate::server::Server;
@@ -17,6 +19,7 @@ use crate::standing::Role;
 use crate::variables::Welcome;
 
 use super::Lent;
+use super::in_lanes::InLanes;
 
 /// How long clients wait for the first connection to a replica.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
@@ -48,6 +51,8 @@ pub(super) struct Inner {
     pub(super) clients: u32,
     /// Since when it has none.
     pub(super) unused_since: Ticks,
+    /// What it has told the pool's other lanes; none where there are none.
+    pub(super) in_lanes: Option<Box<InLanes>>,
 }
 
 #[derive(Debug)]
@@ -58,15 +63,17 @@ pub(super) struct Waiting {
 }
 
 impl Inner {
-    /// All connections, those under way included.
-    pub(super) fn total(&self) -> u32 {
-        self.idle.len() as u32 + self.lent + self.coming
-    }
-
     /// Whether there is no connection that could serve anybody who waits: none at all, or none that
     /// was made since the last ones were given up.
     pub(super) fn has_none(&self) -> bool {
-        (self.lent == 0 && self.idle.is_empty()) || self.welcome.is_none()
+        self.welcome.is_none() || self.whole().standing == 0
+    }
+
+    /// Everybody who waits is sent away.
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
+        for waiting in self.line.drain(..) {
+            let _ = waiting.answer.send(Err(refusal.clone()));
+        }
     }
 
     /// Keeps a connection that nobody has.
@@ -173,53 +180,44 @@ impl Inner {
             return;
         }
         let failure = Failure::Broken("the replica does not answer");
-        for waiting in self.line.drain(..) {
-            let _ = waiting.answer.send(Err(failure.refusal()));
-        }
+        self.refuse_all(&failure.refusal());
         self.failed = Some((now, failure));
     }
 
-    /// How many connections to begin with now.
-    pub(super) fn wanted(&self, now: Ticks) -> u32 {
-        if self.is_removed {
-            return 0;
-        }
-        if self.paused {
+    /// How many connections to begin with now, which count as coming from now on.
+    pub(super) fn claim(&mut self, now: Ticks) -> u32 {
+        if self.is_removed || self.paused {
             return 0;
         }
         let limits = &self.plan.limits;
         if let Some((at, _)) = self.failed
-            && (now.since(at) < limits.connect_retry || self.coming > 0)
+            && now.since(at) < limits.connect_retry
         {
             return 0;
         }
-        let total = self.total();
         let waiting = self.line.len() as u32;
         let waits_long = self
             .line
             .front()
             .is_some_and(|first| now.since(first.since) >= limits.reserve_after);
-        let size = if waits_long && limits.reserve > 0 {
-            limits.size + limits.reserve
-        } else {
-            limits.size
+        let is_kept =
+            self.keeps_minimum() && (self.has_clients() || self.plan.database.user.is_some());
+        let wish = Wish {
+            lacking: waiting.saturating_sub(self.coming),
+            minimum: if is_kept {
+                limits.minimum.min(limits.size)
+            } else {
+                0
+            },
+            most: limits.size + if waits_long { limits.reserve } else { 0 },
+            singly: self.plan.house.connects_singly,
+            has_failed: self.failed.is_some(),
         };
-        let keeps = if self.clients > 0 || self.plan.database.user.is_some() {
-            limits.minimum.min(limits.size)
-        } else {
-            0
-        };
-        let lacking = waiting
-            .saturating_sub(self.coming)
-            .max(keeps.saturating_sub(total));
-        let wanted = lacking.min(size.saturating_sub(total));
-        // After a failure one is tried first.
-        if self.plan.house.connects_singly && self.coming > 0 {
-            0
-        } else if self.failed.is_some() || self.plan.house.connects_singly {
-            wanted.min(1)
-        } else {
-            wanted
+        if wish.lacking == 0 && wish.minimum == 0 {
+            return 0;
         }
+        let granted = self.count(|ledger| ledger.grant(wish));
+        self.coming += granted;
+        granted
     }
 }

@@ -13,7 +13,8 @@ impl Inner {
     /// Whether a connection that was given back is to be closed, since another pool is to have one.
     #[inline]
     pub(super) fn owes(&self, server: &mut Server, now: Ticks) -> bool {
-        let (is_idle, age) = (self.line.is_empty(), now.since(server.created));
+        let is_idle = self.line.is_empty() && !self.others_wait();
+        let age = now.since(server.created);
         let seat = server.seat.as_mut();
         seat.is_some_and(|seat| seat.is_owed(is_idle, age))
     }

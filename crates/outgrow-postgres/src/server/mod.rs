@@ -96,6 +96,8 @@ pub(crate) struct Server {
     pub(crate) created: Ticks,
     /// Since when nobody uses it.
     pub(crate) idle_since: Ticks,
+    /// The worker that waits for what it says.
+    pub(crate) worker: usize,
     /// The pool's generation in which it was made.
     pub(crate) generation: u64,
     /// Whether nobody has had it yet.
@@ -121,6 +123,13 @@ impl Server {
     pub(crate) fn close(mut self: Box<Self>, reason: impl Into<Cow<'static, str>>) {
         self.entry.reason = reason.into();
         linger::close(self);
+    }
+
+    /// A worker has it from now on.
+    #[cold]
+    pub(crate) fn move_to(&mut self, worker: usize) {
+        self.socket.move_here();
+        self.worker = worker;
     }
 
     /// Whether it could be lent now: it said nothing since it became idle, and did not end.

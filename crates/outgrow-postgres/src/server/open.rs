@@ -79,6 +79,8 @@ pub(crate) struct Making<'p> {
     pub(crate) shares: Vec<Share>,
     pub(crate) seat: Option<Seat>,
     pub(crate) generation: u64,
+    /// The worker that makes it.
+    pub(crate) worker: usize,
     pub(crate) parameters: Vec<(String, String)>,
     /// What is known of the server.
     pub(crate) standing: Arc<Standing>,
@@ -222,6 +224,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
     let is_encrypted = login.socket.is_encrypted();
     let encryption = is_encrypted.then(|| Arc::clone(encryption));
     let server = Server {
+        worker: making.worker,
         watch: Watch::new(Arc::clone(&making.entry.seen.doing)),
         entry: making.entry,
         socket: login.socket,

@@ -8,12 +8,14 @@ use outgrow_core::settings::{Address, ByteSize, Name, Network, Secret, TableRead
 
 mod cache;
 mod diagnosis;
+mod lanes;
 mod promote;
 mod replicas;
 mod tls;
 
 pub use cache::{CacheSettings, CachedStatements};
 pub use diagnosis::DiagnosisSettings;
+pub use lanes::LaneCount;
 pub use promote::{PromotionMode, PromotionSettings};
 pub use replicas::{ReadsYourWrites, ReplicaSettings, TicketSettings};
 pub use tls::{
@@ -84,6 +86,14 @@ outgrow_core::settings! {
         pub reserve_pool_size: u32 = 0, in 0..=100_000;
         /// How long a client waits before the reserve is taken.
         pub reserve_pool_timeout: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
+        /// Over how many workers (cores) the clients of one database and user are spread. Each of
+        /// them has a lane of the pool: a line and idle connections of its own, and all lanes
+        /// together never have more than `pool_size`. Within a lane who came first is served first;
+        /// over lanes nobody is overtaken by who came more than 5 ms later. `"auto"`: over as many
+        /// as the pool needs: one, and another one when the worker of the first has been busy for
+        /// three quarters of its time while others are not; clients move between transactions. 1:
+        /// never more than one. More than there are workers are as many as there are.
+        pub lanes: LaneCount = LaneCount::Auto;
         /// Most connections to one server, all databases, users and services together, so that some
         /// of its `max_connections` are left for others. 0: no limit of its own. More than the server
         /// says that it takes, less what it reserves, are never made. When there are fewer than the

@@ -259,6 +259,7 @@ fn house(settings: &PostgresSettings, follows_requests: bool) -> House {
             edges: settings.edges,
             learns: true,
         },
+        lanes: settings.lanes,
         max_address_clients: settings.max_clients_per_address,
         max_newcomers: settings.max_logins,
         throttle: throttle(&settings.throttle),

@@ -13,7 +13,7 @@ use outgrow_postgres::retry::Reason;
 use outgrow_postgres::settings::PoolMode;
 use outgrow_postgres::sql::facts::Pin;
 use outgrow_postgres::standing::Role;
-use outgrow_postgres::state::PoolState;
+use outgrow_postgres::state::{LaneState, PoolState};
 use serde_json::{Value, json};
 
 use super::{Numbers, diagnosis, failovers, handover, logins, seats};
@@ -26,7 +26,7 @@ type Count = fn(&PoolNumbers) -> &Counter;
 type Times = fn(&PoolNumbers) -> &Histogram;
 
 /// What is measured of a pool: name, help, value.
-const GAUGES: [(&str, &str, Read); 7] = [
+const GAUGES: [(&str, &str, Read); 8] = [
     (
         names::POSTGRES_CLIENTS,
         "Clients that are logged in.",
@@ -46,6 +46,11 @@ const GAUGES: [(&str, &str, Read); 7] = [
         pool.lent
     }),
     (names::POSTGRES_SIZE, "Most connections.", |pool| pool.size),
+    (
+        names::POSTGRES_LANES,
+        "Workers that the pool is spread over.",
+        |pool| pool.lanes.len() as u32,
+    ),
     (
         names::POSTGRES_LISTENERS,
         "Clients that listen on the shared connection.",
@@ -173,6 +178,7 @@ pub(super) fn families(shared: Option<&Shared>) -> Vec<MetricFamily> {
             .collect();
         families.push(MetricFamily::histogram(name, help, samples));
     }
+    families.push(lane_moves(&pools));
     families.push(retries(&pools));
     families.push(pinned(&pools));
     let mut lags = Numbers::new();
@@ -276,6 +282,26 @@ fn pinned(pools: &[PoolState]) -> MetricFamily {
     MetricFamily::counter(names::POSTGRES_PINNED, help, pinned)
 }
 
+/// What went from one lane of a pool to another, of pools that have several.
+fn lane_moves(pools: &[PoolState]) -> MetricFamily {
+    let mut moves = Numbers::new();
+    for pool in pools.iter().filter(|pool| pool.lanes.len() > 1) {
+        let [database, user, server] = labels(pool);
+        let kinds = [
+            ("client", pool.moved_clients),
+            ("connection", pool.moved_connections),
+        ];
+        for (kind, count) in kinds {
+            moves.push(Sample::number(
+                &[database, user, server, ("kind", kind)],
+                count,
+            ));
+        }
+    }
+    let help = "Clients and connections that went from one worker's part of a pool to another's.";
+    MetricFamily::counter(names::POSTGRES_LANE_MOVES, help, moves)
+}
+
 /// Reads that were asked again elsewhere, of pools that have some.
 fn retries(pools: &[PoolState]) -> MetricFamily {
     let mut retries = Numbers::new();
@@ -313,6 +339,28 @@ fn reads_kept(pools: &[PoolState]) -> MetricFamily {
     let help = "Reads on the primary because no replica had what they must see (behind), or because \
                 nobody knows of which instance their client is (unplaced).";
     MetricFamily::counter(names::POSTGRES_READS_KEPT, help, kept)
+}
+
+/// The lanes of a pool, where it has several; null for one.
+fn lanes(pool: &PoolState) -> Value {
+    if pool.lanes.len() < 2 {
+        return Value::Null;
+    }
+    let lane = |lane: &LaneState| {
+        json!({
+            "worker": lane.worker,
+            "clients": lane.clients,
+            "waiting": lane.waiting,
+            "idle": lane.idle,
+            "lent": lane.lent,
+            "connecting": lane.coming,
+        })
+    };
+    json!({
+        "each": pool.lanes.iter().map(lane).collect::<Vec<_>>(),
+        "moved_clients": pool.moved_clients,
+        "moved_connections": pool.moved_connections,
+    })
 }
 
 /// Clients of which nobody knows which instance they are.
@@ -365,6 +413,7 @@ pub(in crate::assemble) fn state(shared: Option<&Shared>) -> Value {
                 "idle": pool.idle,
                 "lent": pool.lent,
                 "connecting": pool.coming,
+                "lanes": lanes(pool),
                 "listeners": pool.listeners,
                 "channels": pool.channels,
                 "notifications": numbers.notifications.get(),

@@ -14,6 +14,7 @@ mod diagnosis;
 mod extended;
 mod handover;
 mod inspect;
+mod lanes;
 mod limits;
 mod listen;
 mod logins;
