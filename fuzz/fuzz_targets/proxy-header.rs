@@ -1,10 +1,10 @@
 //! The PROXY protocol: nothing panics, there is an end to every header, what was said of a part stays
-//! true of more, and what is read can be written and read again.
+//! true of more, and what is read can be written and read again, its fields included.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use outgrow_net::ProxyHeader;
-use outgrow_net::proxy_header::{Addresses, LONGEST_BINARY};
+use outgrow_net::proxy_header::{Addresses, LONGEST_BINARY, Outgoing, Version, begins, fields, kind};
 
 fuzz_target!(|input: &[u8]| {
     let mut before = Ok(None);
@@ -29,6 +29,29 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     assert!(length <= input.len());
+    assert_eq!(begins(input), Some(true));
+    let received = &input[..length];
+    for version in [Version::One, Version::Two] {
+        let mut bytes = Vec::new();
+        let outgoing = Outgoing {
+            version,
+            addresses: header.addresses,
+            received,
+            authority: b"shop.example",
+        };
+        outgoing.write(&mut bytes);
+        let (again, written) = ProxyHeader::read(&bytes).expect("a header").expect("whole");
+        assert_eq!(written, bytes.len());
+        let plain = |end: std::net::SocketAddr| (end.ip().to_canonical(), end.port());
+        let both = |one: Addresses| (plain(one.source), plain(one.destination));
+        assert_eq!(again.addresses.map(both), header.addresses.map(both));
+        if version == Version::Two && header.addresses.is_some() && length < 3_000 {
+            let is_ours = |kind: u8| [kind::CRC32C, kind::NOOP, kind::NETNS].contains(&kind);
+            let kept = |bytes| fields(bytes).filter(|(kind, _)| !is_ours(*kind)).count();
+            let added = fields(received).all(|(kind, _)| kind != kind::AUTHORITY);
+            assert_eq!(kept(&bytes), kept(received) + usize::from(added));
+        }
+    }
     if let Some(addresses) = header.addresses {
         let text = line(&addresses);
         let read = ProxyHeader::read(text.as_bytes());

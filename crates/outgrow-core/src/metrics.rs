@@ -24,6 +24,40 @@ pub mod names {
     pub const CONNECTIONS_OPEN: &str = "outgrow_connections_open";
     /// Connections refused because of a limit, by listener.
     pub const CONNECTIONS_REFUSED: &str = "outgrow_connections_refused_total";
+    /// TCP connections accepted, by listener of the stream tier.
+    pub const TCP_CONNECTIONS: &str = "outgrow_tcp_connections_total";
+    /// TCP connections open now, by listener.
+    pub const TCP_OPEN: &str = "outgrow_tcp_connections_open";
+    /// TCP connections that have ended, by listener and reason.
+    pub const TCP_ENDS: &str = "outgrow_tcp_connections_ended_total";
+    /// Bytes of clients that endpoints were given, by listener.
+    pub const TCP_RECEIVED_BYTES: &str = "outgrow_tcp_received_bytes_total";
+    /// Bytes of endpoints that clients were given, by listener.
+    pub const TCP_SENT_BYTES: &str = "outgrow_tcp_sent_bytes_total";
+    /// Endpoints that did not take a connection, by listener.
+    pub const TCP_RETRIES: &str = "outgrow_tcp_retries_total";
+    /// How long TCP connections were open, by listener.
+    pub const TCP_SECONDS: &str = "outgrow_tcp_connection_duration_seconds";
+    /// How long endpoints took to take a connection, by listener.
+    pub const TCP_CONNECT_SECONDS: &str = "outgrow_tcp_connect_seconds";
+    /// Tasks of TCP connections that panicked.
+    pub const TCP_PANICS: &str = "outgrow_tcp_panics_total";
+    /// UDP sessions begun, by listener.
+    pub const UDP_SESSIONS: &str = "outgrow_udp_sessions_total";
+    /// UDP sessions open now, by listener.
+    pub const UDP_OPEN: &str = "outgrow_udp_sessions_open";
+    /// UDP sessions that have ended, by listener and reason.
+    pub const UDP_ENDS: &str = "outgrow_udp_sessions_ended_total";
+    /// Datagrams that came from clients, by listener.
+    pub const UDP_RECEIVED: &str = "outgrow_udp_received_datagrams_total";
+    /// Datagrams sent to clients, by listener.
+    pub const UDP_SENT: &str = "outgrow_udp_sent_datagrams_total";
+    /// Bytes of clients that endpoints were sent, by listener.
+    pub const UDP_RECEIVED_BYTES: &str = "outgrow_udp_received_bytes_total";
+    /// Bytes of endpoints that clients were sent, by listener.
+    pub const UDP_SENT_BYTES: &str = "outgrow_udp_sent_bytes_total";
+    /// Datagrams that went nowhere, by listener and reason.
+    pub const UDP_DROPPED: &str = "outgrow_udp_dropped_datagrams_total";
     /// Faults, by reason.
     pub const FAULTS: &str = "outgrow_faults_total";
     /// Requests sent again to another endpoint, by service.

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outgrow_core::{Cause, Snapshot};
 use outgrow_net::listen::is_of_one_connection;
+use outgrow_net::proxy_header::AcceptProxy;
 use outgrow_net::stream::Detached;
+use outgrow_net::workers::least_loaded;
 use outgrow_net::{Mailboxes, Socket, Stream};
 use tokio::sync::mpsc;
 
@@ -15,13 +17,11 @@ use crate::connection;
 use crate::identity::Peer;
 use crate::metrics::ListenerMetrics;
 use crate::plan::ListenerPlan;
+use crate::proxied;
 use crate::worker::{Shared, Worker};
 
 /// After an accept that failed for want of descriptors or memory: connections wait in the kernel.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A worker keeps a connection while it has at most this many more than the least loaded one;
-/// moving one costs about as much as a request.
-const CLEARLY_MORE: usize = 2;
 /// What a client is told at the limit of connections, before anything of it was read.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
     Retry-After: 1\r\nConnection: close\r\n\r\n";
@@ -91,6 +91,7 @@ pub(crate) async fn run(
                 continue;
             }
         };
+        let address = address.map(|address| address.ip());
         plan.refresh(&slot);
         let listener = plan.value();
         let cells = listener.metrics.workers.of(worker.index);
@@ -127,18 +128,6 @@ fn turn_away(stream: Stream, listener: &ListenerPlan) {
             Stream::Unix(stream) => stream.try_write(TOO_MANY),
         };
     }
-}
-
-/// A worker with clearly fewer connections than `own`. The kernel spreads them by hash: of eight
-/// connections over two workers 6 : 2 or worse is nothing rare.
-fn least_loaded(loads: &[AtomicUsize], own: usize) -> Option<usize> {
-    let mine = loads[own].load(Ordering::Relaxed);
-    let (other, least) = loads
-        .iter()
-        .enumerate()
-        .map(|(index, load)| (index, load.load(Ordering::Relaxed)))
-        .min_by_key(|&(_, load)| load)?;
-    (mine > least + CLEARLY_MORE + least / 8).then_some(other)
 }
 
 fn hand_on(
@@ -180,13 +169,31 @@ pub(crate) fn receive(worker: &Arc<Worker>, mut moved: Moved) {
 
 fn start(
     worker: &Arc<Worker>,
+    mut stream: Stream,
+    address: Option<IpAddr>,
+    listener: Arc<ListenerPlan>,
+    open: OpenConnection,
+) {
+    let worker = Arc::clone(worker);
+    if listener.accept_proxy == AcceptProxy::Off {
+        return serve(worker, stream, address, listener, open);
+    }
+    tokio::spawn(async move {
+        let learned = proxied::learn(&worker, &listener, &mut stream, address).await;
+        if let Some(address) = learned {
+            serve(worker, stream, address, listener, open);
+        }
+    });
+}
+
+fn serve(
+    worker: Arc<Worker>,
     stream: Stream,
     address: Option<IpAddr>,
     listener: Arc<ListenerPlan>,
     open: OpenConnection,
 ) {
     let trusted = listener.trusts(address);
-    let worker = Arc::clone(worker);
     match listener.tls.clone() {
         None => {
             let peer = Peer::new(address, trusted, false);
@@ -202,25 +209,5 @@ fn start(
                 drop(open);
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_clearly_uneven_loads_are_evened() {
-        let check = |loads: &[usize], own, expected| {
-            let loads: Vec<_> = loads.iter().copied().map(AtomicUsize::new).collect();
-            assert_eq!(least_loaded(&loads, own), expected);
-        };
-        check(&[1, 0], 0, None);
-        check(&[2, 0], 0, None);
-        check(&[3, 0], 0, Some(1));
-        check(&[103, 100], 0, None);
-        check(&[120, 100, 110], 0, Some(1));
-        check(&[0, 9], 0, None);
-        check(&[5], 0, None);
     }
 }

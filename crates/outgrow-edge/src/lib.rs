@@ -15,6 +15,7 @@ mod matched;
 pub mod metrics;
 pub mod mirror;
 pub mod plan;
+mod proxied;
 pub mod record;
 mod request_key;
 mod respond;

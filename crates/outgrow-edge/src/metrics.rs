@@ -90,6 +90,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::SendTimeout,
     Cause::ClientGone,
     Cause::ResetFlood,
+    Cause::ProxyHeader,
     Cause::NoRoute,
     Cause::MethodNotAllowed,
     Cause::NoEndpoint,
@@ -110,7 +111,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 34;
+const FAULTS: usize = 35;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -9,6 +9,7 @@ use outgrow_core::Ticks;
 use outgrow_core::settings::Network;
 use outgrow_http::h1::Limits;
 use outgrow_message::Fields;
+use outgrow_net::proxy_header::AcceptProxy;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 use outgrow_upstream::settings::ServiceTimeouts;
@@ -158,6 +159,8 @@ pub struct ListenerPlan {
     pub http2: bool,
     /// Proxies whose word about the client is taken.
     pub trusted: Vec<Network>,
+    /// Whether proxies say whose connection it is.
+    pub accept_proxy: AcceptProxy,
     /// TLS, where it is spoken.
     pub tls: Option<Arc<ServerTls>>,
     /// What endpoints are told of clients' certificates.

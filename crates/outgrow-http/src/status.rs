@@ -5,7 +5,9 @@ use outgrow_core::{Cause, Fault, Side};
 /// The status that tells a client of `fault`; none when nobody is there to be told.
 pub fn of(fault: Fault) -> Option<u16> {
     Some(match fault.cause {
-        Cause::ClientGone | Cause::SendTimeout | Cause::ResetFlood => return None,
+        Cause::ClientGone | Cause::SendTimeout | Cause::ResetFlood | Cause::ProxyHeader => {
+            return None;
+        }
         Cause::BadRequest | Cause::BadTarget | Cause::BadHost | Cause::BadFraming => {
             if fault.side == Side::Upstream {
                 502

@@ -4,10 +4,12 @@
 //! No protocol is known here but the one that comes before all others: a proxy's word on whose
 //! connection it is ([`ProxyHeader`]).
 
+pub mod datagrams;
 pub mod link;
 pub mod listen;
 pub mod packets;
 pub mod passage;
+pub mod pipe;
 pub mod proxy_header;
 pub mod stream;
 mod ticker;
@@ -15,10 +17,12 @@ pub mod transport;
 pub mod wheel;
 pub mod workers;
 
+pub use datagrams::Datagrams;
 pub use link::Link;
 pub use listen::Socket;
 pub use packets::Packet;
 pub use passage::Passage;
+pub use pipe::{Pipe, Pipes};
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};
 pub use stream::Stream;
 pub use transport::Transport;

@@ -5,14 +5,26 @@
 //! client write its own address, and whoever takes a header for optional lets a client of a known
 //! proxy do so: it is demanded from trusted peers and refused from all others.
 //!
-//! Of version 2 the further fields (TLVs) are passed over, its checksum among them: TCP has one.
+//! Of version 2 the further fields (TLVs) must be whole, and a checksum among them right; what they
+//! say is for who asks ([`fields`]). How a header is written is in [`outgoing`](self::Outgoing), how
+//! it is taken from a stream in [`receive`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+mod accept;
+mod checksum;
+mod fields;
+mod outgoing;
+mod receive;
 #[cfg(test)]
 mod tests;
+
+pub use accept::{AcceptProxy, Demand};
+pub use fields::{Fields, fields, kind};
+pub use outgoing::{Outgoing, Version};
+pub use receive::{ReceiveError, receive};
 
 /// Longest header of version 1, its end of line included (section 2.1 of the protocol).
 pub const LONGEST_LINE: usize = 107;
@@ -68,6 +80,12 @@ pub enum ProxyHeaderError {
     /// There are fewer bytes than the addresses of its family have.
     #[error("the PROXY header's addresses are cut off")]
     Short,
+    /// A field of version 2 is longer than what is left.
+    #[error("the PROXY header's fields are cut off")]
+    Fields,
+    /// Its checksum is another one than that of its bytes.
+    #[error("the PROXY header's checksum is wrong")]
+    Checksum,
 }
 
 /// A word of version 1.
@@ -139,6 +157,18 @@ impl ProxyHeader {
             return line(input);
         }
         Err(ProxyHeaderError::None)
+    }
+}
+
+/// Whether bytes begin a header, of either version; none while that cannot be told yet. Whether it
+/// is a good one is not asked.
+pub fn begins(input: &[u8]) -> Option<bool> {
+    let [line, binary] = [WORD, &SIGNATURE].map(|start| is_begun(input, start));
+    match (line, binary) {
+        (false, false) => Some(false),
+        (true, _) if input.len() >= WORD.len() => Some(true),
+        (_, true) if input.len() >= SIGNATURE.len() => Some(true),
+        _ => None,
     }
 }
 
@@ -241,6 +271,10 @@ fn binary(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError
     let Some(body) = input.get(FIXED_BYTES..length) else {
         return Ok(None);
     };
+    // Of one that speaks for itself, or of no family, nothing is looked at.
+    if !speaks_for_itself && address_bytes > 0 {
+        fields::check(&input[..length], FIXED_BYTES + address_bytes)?;
+    }
     let header = ProxyHeader {
         version: 2,
         addresses: match input[13] {

@@ -1,11 +1,12 @@
 //! A byte stream over TCP or a Unix socket, with the poll functions that the engines use.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One connection, registered with the runtime of the thread that made it.
@@ -63,6 +64,53 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether something can be written.
+    #[inline]
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Does something with the descriptor once it is ready for it; an error of kind `WouldBlock`
+    /// makes the runtime wait for the next time.
+    #[inline]
+    pub fn try_io<R>(
+        &self,
+        interest: Interest,
+        work: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, || work(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(interest, || work(stream.as_fd())),
+        }
+    }
+
+    /// What came and was not read yet, which stays unread.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let peeked = self.try_io(Interest::READABLE, |descriptor| {
+                let flags = rustix::net::RecvFlags::PEEK;
+                let (peeked, _) = rustix::net::recv(descriptor, &mut *buffer, flags)?;
+                Ok(peeked)
+            });
+            match peeked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return Poll::Ready(peeked),
+            }
+        }
+    }
+
+    /// Where the stream was accepted, or was connected from; none for a Unix socket.
+    pub fn near(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
         }
     }
 

@@ -221,9 +221,11 @@ impl Asker {
         let slot = self.slots.acquire().await;
         let began = self.clock.now();
         let (encrypt, seal) = (self.service.check_encryption(), self.service.seal());
+        let proxy = self.service.endpoints().load().settings.proxy_protocol;
         let cover = probe::Cover {
             postgres: encrypt.as_deref(),
             others: seal.as_deref(),
+            proxy: proxy.version(),
         };
         let result = probe::ask(&self.endpoint, question, cover, timeout).await;
         drop(slot);

@@ -69,6 +69,8 @@ pub struct Endpoint {
     pub(crate) limit: AtomicU32,
     /// Whether it is in the set that requests are sent to.
     pub(crate) usable: AtomicBool,
+    /// Whether its checks fail, or its instance is dead.
+    pub(crate) down: AtomicBool,
     /// Failures in a row that eject; 0 is never.
     eject_at: AtomicU32,
     failures_in_a_row: AtomicU32,
@@ -133,6 +135,7 @@ impl Endpoint {
             requests: Counter::default(),
             limit: AtomicU32::new(0),
             usable: AtomicBool::new(false),
+            down: AtomicBool::new(false),
             eject_at: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             slow_since: AtomicU64::new(0),
@@ -167,6 +170,12 @@ impl Endpoint {
             .store(settings.outlier.consecutive_failures, Ordering::Relaxed);
         self.pool
             .configure(settings.idle_connections as usize, settings.idle_timeout);
+    }
+
+    /// Whether its checks fail, or its instance is dead.
+    #[inline]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     /// Its identity.

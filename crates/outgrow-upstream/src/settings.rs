@@ -8,6 +8,7 @@ use std::time::Duration;
 use outgrow_core::settings::{
     Address, Kind, Node, Percent, Reader, Setting, TableReader, Value, read_table,
 };
+use outgrow_net::proxy_header::Version;
 
 pub use balance::{Balance, HashSettings, LoadReportSettings, SlowStartCurve, Weights};
 pub use check::{CheckKind, CheckMethod, CheckSettings, Role};
@@ -69,8 +70,38 @@ outgrow_core::settings! {
         /// The active check. Left out: instances are checked by connecting to them, endpoints of
         /// the list are not checked.
         pub check: Option<CheckSettings> = None;
+        /// Whether endpoints are told whose connection it is, by a PROXY header before everything
+        /// else: for the connections of `[tcp.NAME]` and for checks, which speak for themselves. What
+        /// a client's proxy has told (ALPN, unique id, TLS and its own fields) goes on in version 2, with
+        /// the server name of the client's TLS where it was looked at. Not for routes, whose
+        /// connections are shared by clients (they have `X-Forwarded-For`), and not for
+        /// `[postgres]`.
+        pub proxy_protocol: SendProxy = SendProxy::Off;
         /// When an endpoint that fails requests is left out for a while.
         pub outlier: OutlierSettings = OutlierSettings::default();
+    }
+}
+
+outgrow_core::choice! {
+    /// The header with which endpoints are told whose connection it is.
+    pub enum SendProxy {
+        /// None.
+        Off = "off",
+        /// Version 1: a line of text with the addresses.
+        One = "v1",
+        /// Version 2: binary, with further fields.
+        Two = "v2",
+    }
+}
+
+impl SendProxy {
+    /// The version, where there is one.
+    pub fn version(self) -> Option<Version> {
+        match self {
+            Self::Off => None,
+            Self::One => Some(Version::One),
+            Self::Two => Some(Version::Two),
+        }
     }
 }
 

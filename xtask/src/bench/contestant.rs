@@ -1,6 +1,6 @@
 //! Who runs in the bench, and how each is started: its program, its configuration, its command line.
 //!
-//! Configurations are the files of `bench/edge/NAME/`, where `@word@` is replaced; what is set there
+//! Configurations are the files of `bench/edge/NAME/` or `bench/l4/NAME/`, where `@word@` is replaced; what is set there
 //! and why is said there. Deliberately not here: measuring.
 
 use std::fs;
@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::options::Layer;
 use super::peers::{self, Program};
 use super::process::Running;
 use super::scenario::Scenario;
@@ -61,6 +62,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) backends: [SocketAddr; 2],
     /// The contestants' cores, as taskset takes them.
     pub(crate) cores: &'a str,
+    /// What looks at the bytes.
+    pub(crate) layer: Layer,
 }
 
 /// A contestant that runs.
@@ -134,7 +137,7 @@ impl Contestant {
             running.wait_for(address)?;
         } else {
             let body = running.wait_for_answer(plain, "/probe")?;
-            if body != "forwarded" {
+            if surroundings.layer == Layer::Seven && body != "forwarded" {
                 bail!(
                     "{} does not add X-Forwarded-For; see bench/edge/{}",
                     self.name,
@@ -337,16 +340,22 @@ mod tests {
 
     #[test]
     fn every_template_is_filled_completely() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let templates = root.join("bench/edge");
-        let backends = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1)); 2];
-        let surroundings = Surroundings {
-            templates: &templates,
-            directory: Path::new("/run"),
-            backends,
-            cores: "0",
-        };
-        for name in peers::NAMES.into_iter().chain([OURS]) {
+        let layers = [Layer::Seven, Layer::Four];
+        let all = layers.iter().flat_map(|&layer| {
+            let names = layer.peers().iter().copied().chain([OURS]);
+            names.map(move |name| (layer, name))
+        });
+        for (layer, name) in all {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            let templates = root.join("bench").join(layer.name());
+            let backends = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1)); 2];
+            let surroundings = Surroundings {
+                templates: &templates,
+                directory: Path::new("/run"),
+                backends,
+                cores: "0",
+                layer,
+            };
             let contestant = Contestant {
                 name: name.to_owned(),
                 program: Program {

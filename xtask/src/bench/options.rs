@@ -1,4 +1,4 @@
-//! The edge bench's command line.
+//! The command line of the edge's bench and of that of layer 4.
 //!
 //! Deliberately not here: what the options do; see `edge.rs`.
 
@@ -46,8 +46,44 @@ impl Cores {
     }
 }
 
+/// What looks at the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// The HTTP proxies.
+    Seven,
+    /// Nobody: TCP.
+    Four,
+}
+
+impl Layer {
+    /// Name of its bench, and of the folder with its configurations.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Seven => "edge",
+            Self::Four => "l4",
+        }
+    }
+
+    fn scenarios(self) -> &'static [Scenario] {
+        match self {
+            Self::Seven => &scenario::ALL,
+            Self::Four => &scenario::LAYER_FOUR,
+        }
+    }
+
+    /// Whom ours is compared with unless others are named.
+    pub(crate) fn peers(self) -> &'static [&'static str] {
+        match self {
+            Self::Seven => &peers::NAMES,
+            Self::Four => &["nginx", "haproxy"],
+        }
+    }
+}
+
 /// What the command line asks for.
 pub(crate) struct Options {
+    /// What looks at the bytes.
+    pub(crate) layer: Layer,
     /// Whom ours is compared with; the floor is always the last.
     pub(crate) peers: Vec<String>,
     /// What is measured.
@@ -78,23 +114,33 @@ impl Options {
         self
     }
 
+    /// Reads the command line of the edge's bench.
+    pub(crate) fn read(arguments: Arguments) -> anyhow::Result<Self> {
+        Self::read_for(arguments, Layer::Seven)
+    }
+
     /// Reads the command line.
-    pub(crate) fn read(mut arguments: Arguments) -> anyhow::Result<Self> {
+    pub(crate) fn read_for(mut arguments: Arguments, layer: Layer) -> anyhow::Result<Self> {
         let mut peers = match arguments.value("--peers")? {
             Some(value) => names(&value),
-            None => peers::NAMES.map(str::to_owned).to_vec(),
+            None => layer
+                .peers()
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
         };
         // The floor is in every table.
         peers.retain(|name| name != FLOOR);
         peers.push(FLOOR.to_owned());
         let scenarios = match arguments.value("--scenarios")? {
-            None => scenario::ALL.iter().collect(),
+            None => layer.scenarios().iter().collect(),
             Some(value) => names(&value)
                 .iter()
-                .map(|name| find_scenario(name))
+                .map(|name| find_scenario(name, layer))
                 .collect::<anyhow::Result<_>>()?,
         };
         let options = Self {
+            layer,
             peers,
             scenarios,
             rounds: rounds(&mut arguments)?,
@@ -135,12 +181,12 @@ pub(crate) fn seconds(given: Option<f64>) -> anyhow::Result<f64> {
     Ok(seconds)
 }
 
-fn find_scenario(name: &str) -> anyhow::Result<&'static Scenario> {
-    scenario::ALL
-        .iter()
+fn find_scenario(name: &str, layer: Layer) -> anyhow::Result<&'static Scenario> {
+    let all = layer.scenarios();
+    all.iter()
         .find(|scenario| scenario.name == name)
         .with_context(|| {
-            let names: Vec<&str> = scenario::ALL.iter().map(|one| one.name).collect();
+            let names: Vec<&str> = all.iter().map(|one| one.name).collect();
             format!(
                 "there is no scenario `{name}`; there are {}",
                 names.join(", ")

@@ -1,4 +1,4 @@
-//! What is measured: the edge bench's scenarios, by the names that `--scenarios` takes.
+//! What is measured: the scenarios of the edge bench and of the one of layer 4, by the names that `--scenarios` takes.
 //!
 //! The bytes of an exchange are the load generator's (`bench/load`). Deliberately not here: how it is
 //! measured.
@@ -75,6 +75,36 @@ pub(crate) const ALL: [Scenario; 9] = [
     Scenario {
         name: "two-workers",
         workers: 2,
+        ..PLAIN
+    },
+];
+
+/// Those of layer 4: the same bytes, which are passed on unseen.
+pub(crate) const LAYER_FOUR: [Scenario; 5] = [
+    Scenario {
+        name: "tcp-1k-64",
+        ..PLAIN
+    },
+    Scenario {
+        name: "tcp-1k-8",
+        connections: 8,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tcp-100k",
+        exchange: "get100k",
+        connections: 32,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tcp-1m",
+        exchange: "get1m",
+        connections: 16,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tcp-new-connection",
+        closes: true,
         ..PLAIN
     },
 ];

@@ -104,11 +104,16 @@ impl RecordSink {
 
     /// Adds a record.
     pub(crate) fn put(&self, line: &Line<'_>) {
+        self.put_line(|format, batch| line.write(format, batch));
+    }
+
+    /// Adds a record of somebody else's, a whole line that is written in the form that is wanted.
+    pub fn put_line(&self, write: impl FnOnce(AccessFormat, &mut Vec<u8>)) {
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         if batch.capacity() == 0 {
             *batch = self.writer.fresh();
         }
-        line.write(self.writer.format(), &mut batch);
+        write(self.writer.format(), &mut batch);
         if batch.len() >= BATCH_BYTES {
             let full = std::mem::take(&mut *batch);
             drop(batch);

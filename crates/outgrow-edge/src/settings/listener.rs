@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use outgrow_core::settings::{Address, ByteSize, Network, TableReader};
+use outgrow_net::proxy_header::AcceptProxy;
 
 use super::tls::ListenerTls;
 
@@ -27,6 +28,10 @@ outgrow_core::settings! {
         /// `X-Real-IP` are removed; `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id` are
         /// written anew. A client of a Unix socket is believed when the list is not empty.
         pub trusted_proxies: Vec<Network> = Vec::new();
+        /// Whether proxies say whose connection they pass on before its first byte, that of TLS included
+        /// (the PROXY protocol, version 1 or 2). Then the client's address is the one that the proxy
+        /// says, for all that goes by it, `trusted_proxies` included.
+        pub proxy_protocol: AcceptProxy = AcceptProxy::Off;
         /// Connections open at a time, all workers together. Above it a client gets 503 at once
         /// and is closed; one that speaks TLS is just closed.
         pub max_connections: u32 = 100_000, in 1..=10_000_000;
@@ -102,6 +107,10 @@ fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) 
     if listener.redirect_to_https && listener.tls.is_some() {
         let hint = "write it at the listener without tls";
         table.problem("redirect_to_https", "only TLS is spoken here", hint);
+    }
+    if listener.proxy_protocol != AcceptProxy::Off && listener.trusted_proxies.is_empty() {
+        let hint = "write trusted_proxies = [\"10.0.0.0/24\"] with the networks of your proxies";
+        table.problem("proxy_protocol", "there is no proxy to believe", hint);
     }
     if listener.trusted_proxies.iter().any(Network::is_everything) {
         let message = "a network of /0 would let every client write its own address";

@@ -285,6 +285,7 @@ fn services(endpoints: Vec<Address>, options: &Options) -> BTreeMap<String, Serv
 
 fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
     ListenerPlan {
+        accept_proxy: outgrow_net::proxy_header::AcceptProxy::Off,
         name: "main".to_owned(),
         limits: options.limits,
         timeouts: options.timeouts.clone(),

@@ -19,6 +19,8 @@ use crate::protocol::ListenerEntry;
 
 /// How many connections may wait in the queue of one socket.
 const BACKLOG: i32 = 4096;
+/// What stands before an address for datagrams.
+const UDP: &str = "udp:";
 /// The most sockets of one listener.
 pub(super) const SOCKETS_LIMIT: u32 = 256;
 
@@ -27,7 +29,7 @@ pub(super) const SOCKETS_LIMIT: u32 = 256;
 pub(super) enum BindError {
     #[error(
         "`{0}` is not an address to listen on: use IP:PORT such as 0.0.0.0:8080, localhost:PORT, \
-         *:PORT, [::1]:PORT or unix:/path"
+         *:PORT, [::1]:PORT, unix:/path, or udp: before the first three"
     )]
     Address(String),
     #[error("{address} is taken by another process{hint}: stop it, or choose another address")]
@@ -151,6 +153,9 @@ impl Listeners {
         if let Some(path) = address.strip_prefix("unix:") {
             return bind_path(address, Path::new(path), wanted.private);
         }
+        if let Some(datagrams) = address.strip_prefix(UDP) {
+            return self.first_of_datagrams(address, datagrams);
+        }
         let socket_address = parse(address)?;
         let io_error = |source| BindError::Io {
             address: address.to_owned(),
@@ -180,6 +185,39 @@ impl Listeners {
         Ok(Bound {
             asked: address.to_owned(),
             address: actual.to_string(),
+            sockets: vec![socket],
+            path: None,
+        })
+    }
+
+    /// The first socket for datagrams, as [`Self::first`].
+    fn first_of_datagrams(&self, asked: &str, address: &str) -> Result<Bound, BindError> {
+        let socket_address = parse(address)?;
+        let bound = |other: &&Bound| other.address.strip_prefix(UDP) == Some(address);
+        if let Some(other) = self.entries.values().find(bound) {
+            return other.with_name(asked).map_err(|source| BindError::Io {
+                address: asked.to_owned(),
+                source,
+            });
+        }
+        let explain = |error| explain(asked, error);
+        let is_ours = self.entries.values().any(|other| {
+            let other = other.address.strip_prefix(UDP);
+            let other = other.and_then(|other| other.parse().ok());
+            other.is_some_and(|other| overlap(other, socket_address))
+        });
+        // As with connections: nobody else's socket is shared unnoticed.
+        if socket_address.port() != 0 && !is_ours {
+            socket(socket_address, SocketType::DGRAM, false).map_err(explain)?;
+        }
+        let socket = socket(socket_address, SocketType::DGRAM, true).map_err(explain)?;
+        let actual = rustix::net::getsockname(&socket)
+            .ok()
+            .and_then(|actual| SocketAddr::try_from(actual).ok())
+            .unwrap_or(socket_address);
+        Ok(Bound {
+            asked: asked.to_owned(),
+            address: format!("{UDP}{actual}"),
             sockets: vec![socket],
             path: None,
         })
@@ -301,6 +339,15 @@ fn grow(bound: &mut Bound, sockets: usize) -> Result<(), BindError> {
     if bound.path.is_some() {
         return Ok(());
     }
+    if let Some(address) = bound.address.strip_prefix(UDP) {
+        let address = parse(address)?;
+        while bound.sockets.len() < sockets {
+            let socket = socket(address, SocketType::DGRAM, true);
+            let socket = socket.map_err(|error| explain(&bound.asked, error))?;
+            bound.sockets.push(socket);
+        }
+        return Ok(());
+    }
     let address = parse(&bound.address)?;
     let mut added = Vec::new();
     while bound.sockets.len() + added.len() < sockets {
@@ -330,14 +377,20 @@ fn parse(address: &str) -> Result<SocketAddr, BindError> {
 }
 
 fn tcp(address: SocketAddr, share: bool) -> Result<OwnedFd, Errno> {
+    socket(address, SocketType::STREAM, share)
+}
+
+/// A bound socket.
+fn socket(address: SocketAddr, kind: SocketType, share: bool) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() {
         AddressFamily::INET6
     } else {
         AddressFamily::INET
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    // For datagrams it would let another user's socket share the port.
+    sockopt::set_socket_reuseaddr(&socket, kind == SocketType::STREAM)?;
     sockopt::set_socket_reuseport(&socket, share)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // [::] means every address, whatever the machine's default is.

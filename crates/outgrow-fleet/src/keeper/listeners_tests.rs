@@ -165,3 +165,27 @@ fn a_private_unix_socket_is_for_this_user_only() {
     assert_eq!(mode & 0o777, 0o600);
     listeners.close_all();
 }
+
+#[test]
+fn datagrams_have_sockets_of_their_own() {
+    let mut listeners = Listeners::default();
+    let address = listeners
+        .bind(&wanted("udp", "udp:127.0.0.1:0", 3))
+        .unwrap()
+        .address
+        .clone();
+    let plain = address.strip_prefix("udp:").unwrap().to_owned();
+    assert_eq!(listeners.entries()[0].sockets, 3);
+    // The same port is free for connections, and taken for others' datagrams.
+    listeners.bind(&wanted("tcp", &plain, 1)).unwrap();
+    assert!(std::net::UdpSocket::bind(&plain).is_err());
+    let again = listeners.bind(&wanted("other", &address, 1)).unwrap();
+    assert_eq!(again.address, address);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = format!("udp:{}", taken.local_addr().unwrap());
+    let problem = listeners.bind(&wanted("taken", &taken, 1)).unwrap_err();
+    assert!(problem.to_string().contains("taken by another process"));
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"hello", &plain).unwrap();
+    assert!(listeners.release("udp"));
+}

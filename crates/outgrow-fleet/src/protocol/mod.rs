@@ -48,7 +48,8 @@ pub enum DataMessage {
     Bind {
         /// Chosen by the data process, such as the listener's name and address.
         key: String,
-        /// `host:port` (an IP address, `localhost` or `*`) or `unix:/path`.
+        /// `host:port` (an IP address, `localhost` or `*`), `udp:host:port` for
+        /// datagrams, or `unix:/path`.
         address: String,
         /// How many `SO_REUSEPORT` sockets, 1..=256; one is made for a Unix path.
         sockets: u32,

@@ -197,9 +197,13 @@ fn what_is_written_is_read() {
             source.port(),
             destination.port()
         );
-        let (family, mut fields) = body(&addresses);
-        fields.resize(fields.len() + random.below(40), 7);
-        for (version, bytes) in [(1, line.into_bytes()), (2, binary(1, family, &fields))] {
+        let (family, mut rest) = body(&addresses);
+        for _ in 0..random.below(4) {
+            let length = random.below(40) as u8;
+            rest.extend([0xe0, 0, length]);
+            rest.resize(rest.len() + usize::from(length), 7);
+        }
+        for (version, bytes) in [(1, line.into_bytes()), (2, binary(1, family, &rest))] {
             let header = ProxyHeader {
                 version,
                 addresses: Some(addresses),
@@ -249,5 +253,163 @@ fn anything_is_read_or_refused() {
         }
         bytes.resize(LONGEST_BINARY, 0);
         assert_ne!(ProxyHeader::read(&bytes), Ok(None), "seed {seed}");
+    }
+}
+
+fn ends(source: &str, destination: &str) -> Addresses {
+    Addresses {
+        source: source.parse().expect("an address"),
+        destination: destination.parse().expect("an address"),
+    }
+}
+
+fn written(outgoing: &Outgoing<'_>) -> Vec<u8> {
+    let mut bytes = b"before".to_vec();
+    outgoing.write(&mut bytes);
+    bytes.split_off(6)
+}
+
+#[test]
+fn what_we_write_is_what_others_read() {
+    let check = |addresses: Option<Addresses>, expected: Option<Addresses>| {
+        for version in [Version::One, Version::Two] {
+            let outgoing = Outgoing {
+                version,
+                addresses,
+                received: &[],
+                authority: b"",
+            };
+            let bytes = written(&outgoing);
+            let (header, length) = ProxyHeader::read(&bytes).expect("good").expect("whole");
+            assert_eq!(
+                (header.addresses, length),
+                (expected, bytes.len()),
+                "{version:?}"
+            );
+        }
+    };
+    let plain = ends("192.0.2.1:5", "198.51.100.1:443");
+    check(Some(plain), Some(plain));
+    check(
+        Some(ends("[::ffff:192.0.2.1]:5", "[::ffff:198.51.100.1]:443")),
+        Some(plain),
+    );
+    let mixed = ends("[2001:db8::1]:5", "[::ffff:192.0.2.1]:443");
+    check(Some(ends("[2001:db8::1]:5", "192.0.2.1:443")), Some(mixed));
+    check(None, None);
+}
+
+#[test]
+fn fields_are_passed_on_with_a_checksum_of_their_own() {
+    let mut first = Vec::new();
+    let addresses = ends("192.0.2.1:5", "198.51.100.1:443");
+    let (family, mut content) = body(&addresses);
+    for (kind, value) in [
+        (kind::NOOP, &b"\0\0"[..]),
+        (kind::ALPN, b"h2"),
+        (kind::UNIQUE_ID, b"name"),
+        (kind::NETNS, b"blue"),
+        (kind::SSL, b"\x01\0\0\0\0"),
+        (0xe0, b"own"),
+        (kind::CRC32C, b"\0\0\0\0"),
+    ] {
+        content.push(kind);
+        content.extend((value.len() as u16).to_be_bytes());
+        content.extend(value);
+    }
+    first.extend(binary(1, family, &content));
+    let place = first.len() - 4;
+    assert_eq!(ProxyHeader::read(&first), Err(ProxyHeaderError::Checksum));
+    let sum = checksum::crc32c(&[&first]);
+    first[place..].copy_from_slice(&sum.to_be_bytes());
+    let read = ProxyHeader::read(&first).expect("good").expect("whole");
+    assert_eq!(read.0.addresses, Some(addresses));
+    let outgoing = Outgoing {
+        version: Version::Two,
+        addresses: read.0.addresses,
+        received: &first,
+        authority: b"shop.example",
+    };
+    let second = written(&outgoing);
+    assert!(ProxyHeader::read(&second).expect("good").is_some());
+    let told: Vec<(u8, &[u8])> = fields(&second).collect();
+    assert_eq!(told.len(), 6);
+    assert_eq!(
+        told[..5],
+        [
+            (kind::ALPN, &b"h2"[..]),
+            (kind::UNIQUE_ID, b"name"),
+            (kind::SSL, b"\x01\0\0\0\0"),
+            (0xe0, b"own"),
+            (kind::AUTHORITY, b"shop.example"),
+        ]
+    );
+    let mut spoiled = second.clone();
+    spoiled[20] ^= 1;
+    assert_eq!(ProxyHeader::read(&spoiled), Err(ProxyHeaderError::Checksum));
+    let mut cut = binary(1, family, &content[..content.len() - 9]);
+    cut.truncate(cut.len());
+    assert_eq!(ProxyHeader::read(&cut), Err(ProxyHeaderError::Fields));
+}
+
+#[test]
+fn fields_that_would_not_fit_are_left_out() {
+    let addresses = ends("192.0.2.1:5", "198.51.100.1:443");
+    let (family, mut content) = body(&addresses);
+    content.push(0xe1);
+    content.extend(4_000_u16.to_be_bytes());
+    content.extend([7; 4_000]);
+    let received = binary(1, family, &content);
+    let outgoing = Outgoing {
+        version: Version::Two,
+        addresses: Some(addresses),
+        received: &received,
+        authority: &[b'a'; 200],
+    };
+    let bytes = written(&outgoing);
+    assert!(bytes.len() <= LONGEST_BINARY);
+    let kinds: Vec<u8> = fields(&bytes).map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [0xe1]);
+}
+
+#[tokio::test]
+async fn exactly_the_header_is_taken() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let headers = [
+        b"PROXY TCP4 192.0.2.1 198.51.100.1 5 443\r\n".to_vec(),
+        binary(1, 0x11, &body(&ends("192.0.2.1:5", "198.51.100.1:443")).1),
+    ];
+    for header in headers {
+        // In one piece with what follows, and byte by byte.
+        for step in [1, 7, 1_000] {
+            let mut sender = tokio::net::TcpStream::connect(address)
+                .await
+                .expect("connected");
+            sender.set_nodelay(true).expect("set");
+            let (accepted, _) = listener.accept().await.expect("accepted");
+            let mut stream = crate::Stream::Tcp(accepted);
+            let said = [&header[..], b"what follows"].concat();
+            let send = async {
+                for piece in said.chunks(step) {
+                    sender.write_all(piece).await.expect("sent");
+                    tokio::task::yield_now().await;
+                }
+            };
+            let mut bytes = Vec::new();
+            let (received, ()) = tokio::join!(receive(&mut stream, &mut bytes), send);
+            let received = received.expect("a header");
+            assert_eq!(
+                received.addresses,
+                Some(ends("192.0.2.1:5", "198.51.100.1:443"))
+            );
+            assert_eq!(bytes, header);
+            let mut rest = [0; 12];
+            stream.read_exact(&mut rest).await.expect("read");
+            assert_eq!(&rest, b"what follows");
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(
         match socket.accept().await {
             Ok((stream, address)) => {
                 let peer = match address {
-                    Some(address) => Peer::Tcp(address),
+                    Some(address) => Peer::Tcp(address.ip()),
                     None => Peer::Unix {
                         user: unix_user(&stream),
                     },

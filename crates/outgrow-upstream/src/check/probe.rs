@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use outgrow_net::Transport;
-use tokio::io::{AsyncRead, AsyncWrite};
+use outgrow_net::proxy_header::{Outgoing, Version};
+use outgrow_net::{Stream, Transport};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::encrypt::{Duplex, Encrypt};
 use super::failure::Failure;
@@ -69,13 +70,15 @@ impl<'a> Question<'a> {
     }
 }
 
-/// How connections of checks are encrypted, where they are.
+/// What stands before the question: a PROXY header in which we speak for ourselves, encryption.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cover<'a> {
     /// Those to servers that speak Postgres.
     pub(super) postgres: Option<&'a dyn Encrypt>,
     /// All others.
     pub(super) others: Option<&'a dyn Seal>,
+    /// The version of the header; none for no header.
+    pub(super) proxy: Option<Version>,
 }
 
 /// Asks once; what went wrong is a text for people.
@@ -92,6 +95,19 @@ pub(super) async fn ask(
     }
 }
 
+/// Says that we speak for ourselves.
+async fn introduce(stream: &mut Stream, version: Version) -> std::io::Result<()> {
+    let outgoing = Outgoing {
+        version,
+        addresses: None,
+        received: &[],
+        authority: &[],
+    };
+    let mut header = Vec::new();
+    outgoing.write(&mut header);
+    stream.write_all(&header).await
+}
+
 async fn attempt(
     endpoint: &Endpoint,
     question: &Question<'_>,
@@ -99,6 +115,9 @@ async fn attempt(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut stream = connect::open(endpoint, timeout).await?;
+    if let Some(version) = cover.proxy {
+        introduce(&mut stream, version).await?;
+    }
     let encrypted: Box<dyn Transport> = match (question, cover.postgres, cover.others) {
         (Question::Postgres(..), Some(encrypt), _) => {
             let encrypted = encrypt.encrypt(stream, endpoint).await;

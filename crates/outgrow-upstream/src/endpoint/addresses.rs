@@ -15,6 +15,13 @@ impl Endpoint {
             .clone()
     }
 
+    /// The socket address to try first; none for a Unix socket or a name that was not resolved yet.
+    pub fn first_address(&self) -> Option<SocketAddr> {
+        let resolved = self.resolved.lock();
+        let resolved = resolved.unwrap_or_else(PoisonError::into_inner);
+        resolved.first().copied()
+    }
+
     /// Puts the address that answered in front.
     pub(crate) fn prefer(&self, address: SocketAddr) {
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);

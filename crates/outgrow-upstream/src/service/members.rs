@@ -19,7 +19,7 @@ use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
-use crate::settings::{self, CheckSettings, ServiceSettings};
+use crate::settings::{self, CheckSettings, Role, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
 #[derive(Debug)]
@@ -267,14 +267,18 @@ impl Members {
             .filter(|member| member.health != Health::Unknown)
             .count();
         self.settling &= candidates.is_empty() || known < candidates.len();
-        let settling = self.settling && !candidates.is_empty();
+        // Who is not known to have a role may have another one: a write must not go to a replica.
+        let check = self.settings.check.as_ref();
+        let has_role = check.is_some_and(|check| check.role != Role::Any);
+        let settling = self.settling && !candidates.is_empty() && !has_role;
         // While some have not been asked, few healthy ones say nothing about the check.
-        let panic = !settling && panics(healthy, known, self.settings.panic_threshold.get());
+        let panic =
+            !settling && !has_role && panics(healthy, known, self.settings.panic_threshold.get());
         let is_used = |member: &Member| {
             member.is_candidate()
                 && (panic
                     || member.is_healthy()
-                    || ((healthy == 0 || settling) && member.is_unasked()))
+                    || ((healthy == 0 || settling) && !has_role && member.is_unasked()))
         };
         let mut used = Vec::new();
         for member in &self.list {
@@ -284,6 +288,8 @@ impl Members {
                 member.endpoint.set_leaving(None);
             }
             member.endpoint.usable.store(is_used, Ordering::SeqCst);
+            let is_down = member.health == Health::Down || member.failed;
+            member.endpoint.down.store(is_down, Ordering::Relaxed);
             if member.is_candidate() {
                 let place = Place {
                     priority: member.priority,

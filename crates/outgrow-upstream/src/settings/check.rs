@@ -45,7 +45,8 @@ outgrow_core::settings! {
         /// For `"grpc"`: the name of the service that is asked about; empty: the server as a whole.
         pub grpc_service: String = String::new();
         /// For `"postgres"` and `"redis"`: what the server must be. A replica of Redis must have
-        /// its link to the primary up.
+        /// its link to the primary up. With a role nothing is used that was not found to have it:
+        /// neither before its first check, nor below `panic_threshold`.
         pub role: Role = Role::Any;
         /// For `"postgres"` and `"redis"`: the user to log in as. Postgres: needed for a role; it
         /// should be one that may do nothing. Redis: empty for the server's default user.

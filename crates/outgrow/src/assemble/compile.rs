@@ -196,6 +196,7 @@ pub(super) fn listener(
         http1: settings.protocols.contains(&Protocol::Http11),
         http2: settings.protocols.contains(&Protocol::Http2),
         trusted: settings.trusted_proxies.clone(),
+        accept_proxy: settings.proxy_protocol,
         tls,
         client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
         hsts: hsts.map(|hsts| hsts.value().into()),

@@ -43,7 +43,7 @@ use super::promotion::Promotions;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
-use super::{compile, listeners, log, prepare, seals, start};
+use super::{compile, listeners, log, prepare, seals, start, streams};
 use super::{postgres, postgres_files};
 use crate::cli::ConfigSource;
 use crate::config::Config;
@@ -109,6 +109,7 @@ pub(super) struct Control {
     source: ConfigSource,
     listeners: Listeners,
     postgres: postgres::Tier,
+    streams: streams::Tier,
     overlap: Overlap,
     /// TLS towards endpoints.
     seals: seals::InForce,
@@ -212,6 +213,7 @@ impl Control {
             source,
             listeners: Listeners::default(),
             postgres: postgres::Tier::default(),
+            streams: streams::Tier::default(),
             overlap,
             seals: seals::InForce::default(),
             promotions,
@@ -270,6 +272,7 @@ impl Control {
         let mut certificates = std::mem::take(&mut self.parts.certificates);
         self.apply_acme(&mut certificates);
         self.parts.certificates = certificates;
+        self.apply_streams().await?;
         self.view.set_leader(self.leader.view());
         self.view.serve(&self.parts)?;
         self.show_instances();
@@ -303,6 +306,12 @@ impl Control {
                 "http"
             };
             log::info(&format!("{name}: {scheme} at {}", listener.address));
+        }
+        for (name, listener) in &self.parts.config.tcp {
+            log::info(&format!("{name}: tcp at {}", listener.address));
+        }
+        for (name, listener) in &self.parts.config.udp {
+            log::info(&format!("{name}: udp at {}", listener.address));
         }
         let postgres = self.parts.config.postgres.iter();
         for address in postgres.flat_map(|postgres| &postgres.listen) {
@@ -348,6 +357,22 @@ impl Control {
         self.view.set_certificates(certificates.servers.clone());
     }
 
+    /// Brings the stream tier to the configuration.
+    async fn apply_streams(&mut self) -> Result<(), String> {
+        let shared = &self.parts.edge.shared;
+        let around = streams::Surroundings {
+            registry: &self.parts.registry,
+            sockets: &self.parts.sockets,
+            ledger: &shared.ledger,
+            records: &self.parts.records,
+            clock: shared.clock,
+            workers: shared.loads.len(),
+        };
+        self.streams.apply(&self.parts.config, around).await?;
+        self.view.set_streams(self.streams.shared());
+        Ok(())
+    }
+
     fn listener_plans(
         &self,
         config: &Config,
@@ -385,6 +410,7 @@ impl Control {
                         }
                         self.leave_boxes().await;
                         self.postgres.drain().await;
+                        self.streams.drain().await;
                         self.parts.edge.drain(Drain::Now).await;
                         self.end().await;
                         return ExitCode::FAILURE;
@@ -421,6 +447,7 @@ impl Control {
     /// Ends the workers, and waits for what they have still to tell.
     async fn end(self) {
         self.postgres.end().await;
+        self.streams.end().await;
         self.parts.edge.end().await;
         let lost = self.parts.records.finish(LAST_RECORDS);
         if lost > 0 {
@@ -479,6 +506,7 @@ impl Control {
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
         self.discoveries().step(&self.parts.registry, now);
+        self.streams.flush();
         self.step_boxes(now).await;
         self.step_overlap(now).await;
         let Parts {

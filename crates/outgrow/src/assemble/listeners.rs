@@ -56,6 +56,16 @@ pub(super) fn postgres_key(address: &str) -> String {
     format!("postgres {address}")
 }
 
+/// The key of the sockets of a listener whose protocol is not looked into.
+pub(super) fn tcp_key(address: &str) -> String {
+    format!("tcp {address}")
+}
+
+/// The key of the sockets of a listener of datagrams.
+pub(super) fn udp_key(address: &str) -> String {
+    format!("udp {address}")
+}
+
 /// The key of the admin listener's sockets.
 pub(super) fn admin_key(address: &str) -> String {
     format!("admin {address}")

@@ -31,6 +31,7 @@ mod resources;
 mod seals;
 mod sources;
 mod start;
+mod streams;
 mod view;
 mod watch;
 

@@ -2,6 +2,7 @@
 
 mod boxes;
 mod certificates;
+pub(super) mod datagrams;
 mod diagnosis;
 pub(super) mod failovers;
 mod handover;
@@ -9,6 +10,7 @@ mod logins;
 pub(super) mod postgres;
 pub(super) mod promotions;
 mod seats;
+pub(super) mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +33,8 @@ type Numbers = Vec<Sample<Number>>;
 pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     let mut families = route_families(view);
     families.extend(listener_families(view));
+    families.extend(streams::families(view.streams().as_deref()));
+    families.extend(datagrams::families(view.streams().as_deref()));
     families.extend(service_families(view));
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));

@@ -219,6 +219,24 @@ pub(super) fn addresses(config: &Config, workers: usize) -> Vec<Bind> {
             }
         })
         .collect();
+    wanted.extend(config.tcp.values().map(|listener| {
+        let address = listener.address.to_string();
+        Bind {
+            key: listeners::tcp_key(&address),
+            address,
+            sockets: workers,
+            is_admin: false,
+        }
+    }));
+    wanted.extend(config.udp.values().map(|listener| {
+        let address = listener.address.to_string();
+        Bind {
+            key: listeners::udp_key(&address),
+            address: format!("udp:{address}"),
+            sockets: workers,
+            is_admin: false,
+        }
+    }));
     for address in config.postgres.iter().flat_map(|postgres| &postgres.listen) {
         let address = address.to_string();
         wanted.push(Bind {

@@ -62,6 +62,7 @@ pub(super) struct View {
     certificates: Mutex<BTreeMap<Name, Arc<ServerTls>>>,
     acme: acme::Views,
     postgres: Mutex<Option<Arc<outgrow_postgres::Shared>>>,
+    streams: Mutex<Option<Arc<outgrow_stream::Shared>>>,
     promotions: Mutex<BTreeMap<String, Told>>,
     box_name: String,
     readiness: NodeReadiness,
@@ -105,6 +106,7 @@ impl View {
             certificates: Mutex::default(),
             acme,
             postgres: Mutex::default(),
+            streams: Mutex::default(),
             promotions: Mutex::default(),
             box_name: parts.box_name.clone(),
             readiness: NodeReadiness::new(&parts.config),
@@ -183,6 +185,17 @@ impl View {
             .instances
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = instances.all().cloned().collect();
+    }
+
+    /// Shows the stream tier from now on.
+    pub(super) fn set_streams(&self, shared: Option<Arc<outgrow_stream::Shared>>) {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = shared;
+    }
+
+    /// The stream tier, once it was wanted.
+    pub(super) fn streams(&self) -> Option<Arc<outgrow_stream::Shared>> {
+        let streams = self.streams.lock();
+        streams.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `/readyz` fails from now on.
@@ -329,6 +342,8 @@ impl Source for View {
             "instances": instances,
             "routes": numbers::routes(self),
             "certificates": self.certificates_state(),
+            "tcp": numbers::streams::state(self.streams().as_deref()),
+            "udp": numbers::datagrams::state(self.streams().as_deref()),
             "postgres": self.postgres_state(),
         })
     }

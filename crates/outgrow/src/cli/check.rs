@@ -50,7 +50,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
                 super::print(&format!(
                     "{}: good: {} listeners, {} services, {} routes\n",
                     args.file.display(),
-                    config.listener.len(),
+                    config.listener.len() + config.tcp.len() + config.udp.len(),
                     config.service.len(),
                     config.route.len()
                 ));

@@ -12,7 +12,8 @@ use crate::config::{self, Question};
 /// What `outgrow explain` takes.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The URL of the request.
+    /// The URL of the request; tcp://HOST:PORT or tls://NAME:PORT?alpn=h2 for a connection that is
+    /// passed on as it is.
     url: String,
     /// The configuration file.
     #[arg(short, long, default_value = "outgrow.toml")]
@@ -55,6 +56,18 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    match config::Connection::parse(&args.url) {
+        None => {}
+        Some(Err(error)) => return super::complain(&error.to_string()),
+        Some(Ok(connection)) => {
+            let passage = config::explain_connection(&config, &connection);
+            super::print(&match args.json {
+                true => format!("{}\n", passage.to_json()),
+                false => passage.text(),
+            });
+            return ExitCode::SUCCESS;
+        }
+    }
     let question = Question {
         url: args.url.clone(),
         method: args.method.clone(),

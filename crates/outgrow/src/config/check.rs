@@ -3,6 +3,7 @@
 mod acme;
 mod limits;
 mod promotions;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub(super) fn check(
     let mut check = Check { root, reader };
     check.something_to_do(config);
     check.addresses(config);
+    check.datagram_addresses(config);
     check.certificates(config, surroundings);
     check.ordered(config, surroundings);
     check.services(config);
@@ -34,6 +36,8 @@ pub(super) fn check(
     check.boxes(config, surroundings);
     check.lost_in_time(config);
     check.promotions(config);
+    check.proxied(config);
+    check.connections(config);
     check.matches(config);
     check.overcommitted(config, surroundings.machine);
 }
@@ -60,23 +64,31 @@ pub(super) fn check_names(root: &Node, reader: &mut Reader) {
             .into_iter()
             .map(|one| (one, "listener", &listeners));
         for ((key, node), kind, known) in services.chain(listeners) {
-            let Value::String { text: name, .. } = &node.value else {
-                continue;
-            };
-            // What is no name at all was told already.
-            if known.contains(&name.as_str()) || Name::new(name).is_none() {
-                continue;
-            }
-            let hint = match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None if known.is_empty() => format!("add a table [{kind}.{name}]"),
-                None => format!("there are: {}", known.join(", ")),
-            };
             let path = format!("route.{}.{key}", route.key);
-            let message = format!("there is no {kind} {name:?}");
-            reader.push(Problem::error(node.span, path, message).with_hint(hint));
+            unknown(kind, known, path, node, reader);
         }
     }
+    for (path, node) in streams::named_services(root) {
+        unknown("service", &services, path, node, reader);
+    }
+}
+
+/// Tells of a name that stands for nothing.
+fn unknown(kind: &str, known: &[&str], path: String, node: &Node, reader: &mut Reader) {
+    let Value::String { text: name, .. } = &node.value else {
+        return;
+    };
+    // What is no name at all was told already.
+    if known.contains(&name.as_str()) || Name::new(name).is_none() {
+        return;
+    }
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if known.is_empty() => format!("add a table [{kind}.{name}]"),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    let message = format!("there is no {kind} {name:?}");
+    reader.push(Problem::error(node.span, path, message).with_hint(hint));
 }
 
 /// Where a route names listeners: one, or a list.
@@ -148,7 +160,9 @@ impl Check<'_> {
     }
 
     fn something_to_do(&mut self, config: &Config) {
-        if config.listener.is_empty() && config.postgres.is_some() {
+        let has_streams = !config.tcp.is_empty() || !config.udp.is_empty();
+        let has_others = config.postgres.is_some() || has_streams;
+        if config.listener.is_empty() && has_others {
             return;
         }
         if config.listener.is_empty() {
@@ -188,6 +202,7 @@ impl Check<'_> {
                 }
             }
         }
+        self.stream_addresses(config, &mut taken);
         self.postgres_addresses(config, &mut taken);
     }
 
@@ -307,7 +322,8 @@ impl Check<'_> {
                 let mut services = own.chain([postgres.service.as_ref()]).flatten();
                 services.any(|service| service == name)
             });
-            if !routed && !is_watched && !is_database {
+            let is_passed_on = streams::services(config).contains(name);
+            if !routed && !is_watched && !is_database && !is_passed_on {
                 let path = ["service", name.as_str()];
                 let message = format!("no route leads to service {:?}", name.as_str());
                 let hint = format!("add [route.{name}] with service = \"{name}\", or remove it");

@@ -5,6 +5,7 @@
 //! is in [`show`].
 
 mod show;
+mod stream;
 mod url;
 
 use outgrow_core::settings::{ByteSize, Name};
@@ -15,6 +16,7 @@ use outgrow_edge::split::Split;
 use outgrow_message::{Method, RequestHead};
 
 use super::Config;
+pub use stream::{Connection, explain_connection};
 use url::Url;
 pub use url::UrlError;
 

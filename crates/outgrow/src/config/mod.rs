@@ -31,10 +31,11 @@ use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
 use outgrow_postgres::settings::PostgresSettings;
+use outgrow_stream::settings::{TcpSettings, UdpSettings};
 
 pub use acme::Acme;
 pub use command_line::CommandLine;
-pub use explain::{Question, explain};
+pub use explain::{Connection, Question, explain, explain_connection};
 pub use leader::Leader;
 pub use print::{Look, Source, print};
 pub use promote::Promote;
@@ -63,12 +64,16 @@ outgrow_core::settings! {
         pub access: AccessSettings = AccessSettings::default();
         /// The authority that certificates of listeners are got from.
         pub acme: Option<Acme> = None;
-        /// The listeners by name; at least one, unless there is `[postgres]`.
+        /// The listeners of HTTP by name; at least one, unless there is `[tcp]`, `[udp]` or `[postgres]`.
         pub listener: BTreeMap<Name, ListenerSettings> = BTreeMap::new();
         /// The services by name.
         pub service: BTreeMap<Name, Service> = BTreeMap::new();
         /// The routes by name; at least one where there are listeners.
         pub route: BTreeMap<Name, RouteSettings> = BTreeMap::new();
+        /// The listeners that pass on TCP connections as they are, by name.
+        pub tcp: BTreeMap<Name, TcpSettings> = BTreeMap::new();
+        /// The listeners that pass on UDP datagrams as they are, by name.
+        pub udp: BTreeMap<Name, UdpSettings> = BTreeMap::new();
         /// The pool of connections to Postgres.
         pub postgres: Option<PostgresSettings> = None;
     }

@@ -28,5 +28,6 @@ mod replica_retries;
 mod replicas;
 mod shop;
 mod soak;
+mod streams;
 mod supervise;
 mod survive;

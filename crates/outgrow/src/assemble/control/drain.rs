@@ -130,9 +130,10 @@ impl Control {
             DrainReason::Stop => Drain::Now,
             DrainReason::Upgrade => Drain::Gently,
         };
-        let open = self.parts.edge.shared.connections() + self.postgres.clients();
+        let open = self.open();
         log::info(&format!("draining: {open} connections are open"));
         self.postgres.drain().await;
+        self.streams.drain().await;
         self.parts.edge.drain(how).await;
         match how {
             Drain::Gently => {
@@ -156,12 +157,18 @@ impl Control {
         }
     }
 
+    /// Connections that are open, of all tiers.
+    fn open(&self) -> usize {
+        let edge = self.parts.edge.shared.connections();
+        edge + self.postgres.clients() + self.streams.connections()
+    }
+
     pub(super) fn is_drained(&self) -> bool {
         let Some(drain) = &self.drain else {
             return false;
         };
         let shared = &self.parts.edge.shared;
-        let open = shared.connections() + self.postgres.clients();
+        let open = self.open();
         let is_over = |end: Ticks| open == 0 || shared.clock.now() >= end;
         drain.ends_at.is_some_and(is_over)
     }

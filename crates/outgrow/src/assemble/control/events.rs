@@ -18,6 +18,7 @@ impl Control {
             Event::EndpointDown { subject, reason } => {
                 let name = subject.instance.as_deref().unwrap_or(&subject.address);
                 log::warn(&format!("{}: {name} is down: {reason}", subject.service));
+                self.streams.look_at_endpoints().await;
             }
             Event::Ejected {
                 subject,

@@ -97,6 +97,7 @@ impl Control {
         self.apply_postgres(postgres, &certificates.postgres)
             .await?;
         self.apply_acme(&mut certificates);
+        self.apply_streams().await?;
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.say_limits().await;
@@ -107,7 +108,7 @@ impl Control {
         let counts = &self.parts.config;
         Ok(format!(
             "{} listeners, {} services, {} routes{}{}",
-            counts.listener.len(),
+            counts.listener.len() + counts.tcp.len() + counts.udp.len(),
             counts.service.len(),
             counts.route.len(),
             if warnings.is_empty() { "" } else { "\n" },

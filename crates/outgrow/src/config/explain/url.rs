@@ -24,8 +24,8 @@ impl fmt::Display for UrlError {
         match self {
             Self::Scheme(scheme) => write!(
                 formatter,
-                "{scheme:?} is not a scheme that can be explained; write http://, https://, or \
-                 the path alone"
+                "{scheme:?} is not a scheme that can be explained; write http://, https://, tcp://, \
+                 tls://, or the path alone"
             ),
             Self::Host => formatter.write_str("the URL has no host; write http://HOST/PATH"),
             Self::Port => formatter.write_str("the port must be a number from 1 to 65535"),

@@ -12,6 +12,7 @@ mod resources;
 mod routes;
 mod rules;
 mod schema_validator;
+mod streams;
 
 use super::*;
 

@@ -1,0 +1,123 @@
+//! Both directions of a connection in one poll function, until both have ended or one side broke,
+//! or one of the times is over.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use outgrow_core::Ticks;
+use outgrow_net::{Stream, Timer};
+use outgrow_upstream::Endpoint;
+
+use super::flow::{Broken, Flow, Supply};
+use crate::end::End;
+use crate::metrics::Cells;
+use crate::plan::ListenerPlan;
+use crate::settings::EndpointDown;
+use crate::shared::Drain;
+use crate::worker::Worker;
+
+/// When memory is asked for again, after none was to be had.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// A connection under way.
+pub(super) struct Relay<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) plan: &'a ListenerPlan,
+    pub(super) endpoint: &'a Arc<Endpoint>,
+    pub(super) client: &'a mut Stream,
+    pub(super) upstream: &'a mut Stream,
+    pub(super) timer: &'a mut Timer,
+    pub(super) cells: &'a Cells,
+    /// From the client to the endpoint.
+    pub(super) up: Flow,
+    /// From the endpoint to the client.
+    pub(super) down: Flow,
+    /// When something moved last.
+    pub(super) last: Ticks,
+    /// When it has been open for as long as it may.
+    pub(super) until: Ticks,
+}
+
+impl Relay<'_> {
+    /// Moves bytes until it is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let now = self.worker.now();
+            if let Poll::Ready(end) = self.poll_once(cx, now) {
+                return Poll::Ready(end);
+            }
+            if let Some(end) = self.ordered(now) {
+                return Poll::Ready(end);
+            }
+            let mut wanted = self.deadline();
+            if self.up.is_short || self.down.is_short {
+                wanted = wanted.min(now + SHORT);
+            }
+            self.timer.set(wanted);
+            // Due: what it is due for is looked at anew.
+            if self.timer.poll(cx, now).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>, now: Ticks) -> Poll<End> {
+        let supply = Supply {
+            blocks: &self.worker.blocks,
+            pipes: &self.worker.pipes,
+        };
+        let before = (self.up.bytes, self.down.bytes, self.has_half_ended());
+        let up = self.up.poll(cx, self.client, self.upstream, supply);
+        let down = self.down.poll(cx, self.upstream, self.client, supply);
+        let after = (self.up.bytes, self.down.bytes, self.has_half_ended());
+        if after != before {
+            self.last = now;
+            self.cells.received_bytes.add(after.0 - before.0);
+            self.cells.sent_bytes.add(after.1 - before.1);
+        }
+        match (up, down) {
+            // What the endpoint said before it broke is with the client, as far as it could be.
+            (_, Poll::Ready(Err(_))) => Poll::Ready(End::EndpointReset),
+            (Poll::Ready(Err(Broken::Forged)), _) => Poll::Ready(End::ProxyUntrusted),
+            (Poll::Ready(Err(_)), _) => Poll::Ready(End::ClientReset),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                Poll::Ready(match (self.up.is_broken, self.down.is_broken) {
+                    (false, false) => End::Finished,
+                    (true, _) => End::EndpointReset,
+                    (_, true) => End::ClientReset,
+                })
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Whether one side has ended its direction.
+    fn has_half_ended(&self) -> bool {
+        self.up.has_ended() || self.down.has_ended()
+    }
+
+    fn deadline(&self) -> Ticks {
+        let timeouts = &self.plan.timeouts;
+        let idle = match timeouts.half_closed {
+            Some(half_closed) if self.has_half_ended() => half_closed,
+            _ => timeouts.idle,
+        };
+        self.until.min(self.last + idle)
+    }
+
+    /// Why it is to end now, if it is.
+    fn ordered(&self, now: Ticks) -> Option<End> {
+        if now >= self.until {
+            return Some(End::Lifetime);
+        }
+        if now >= self.deadline() {
+            return Some(End::IdleTimeout);
+        }
+        if self.worker.shared.drain() == Drain::Over {
+            return Some(End::Drained);
+        }
+        let resets = self.plan.endpoint_down == EndpointDown::Reset;
+        (resets && self.endpoint.is_down()).then_some(End::EndpointDown)
+    }
+}

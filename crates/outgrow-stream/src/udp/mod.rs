@@ -1,0 +1,9 @@
+//! Datagrams: those of one source are a session, with a connected socket towards one endpoint.
+
+mod listen;
+mod session;
+pub mod sessions;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use listen::run as listen;
