@@ -3,6 +3,7 @@
 //! reload and a drain go, what is said of endpoints, and what other boxes are told, is in their own
 //! files.
 
+mod apply;
 mod boxes;
 mod drain;
 mod events;
@@ -32,13 +33,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::acme::Acme;
 use super::certificates::Certificates;
 use super::discover::Discoveries;
-use super::floors::{self, Floors};
+use super::floors::Floors;
 use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
 use super::postgres_overlap::Overlap;
-use super::postgres_tls::Encryptions;
 use super::promotion::Promotions;
 use super::register::Registrations;
 use super::view::View;
@@ -322,55 +322,6 @@ impl Control {
                 "admin: http://{address}/ (metrics, state, reload, upgrade)"
             ));
         }
-    }
-
-    /// Brings the Postgres tier to the configuration.
-    async fn apply_postgres(
-        &mut self,
-        files: postgres_files::Files,
-        encryptions: &Encryptions,
-    ) -> Result<(), String> {
-        let shared = &self.parts.edge.shared;
-        let around = postgres::Surroundings {
-            registry: &self.parts.registry,
-            sockets: &self.parts.sockets,
-            ledger: &shared.ledger,
-            clock: shared.clock,
-            workers: shared.loads.len(),
-            secret: self.parts.cookie_secret,
-            floors: &self.parts.floors,
-            follows_requests: floors::follow_requests(&self.parts.config),
-            tells_requests: floors::tell_requests(&self.parts.config),
-        };
-        let config = &self.parts.config;
-        let tier = &mut self.postgres;
-        let overlap = &self.overlap;
-        tier.apply(config, files, encryptions, overlap, around)
-            .await?;
-        self.view.set_postgres(self.postgres.shared());
-        Ok(())
-    }
-
-    /// Has the certificates of an authority kept that the configuration in force wants.
-    fn apply_acme(&self, certificates: &mut Certificates) {
-        self.acme.apply(std::mem::take(&mut certificates.acme));
-        self.view.set_certificates(certificates.servers.clone());
-    }
-
-    /// Brings the stream tier to the configuration.
-    async fn apply_streams(&mut self) -> Result<(), String> {
-        let shared = &self.parts.edge.shared;
-        let around = streams::Surroundings {
-            registry: &self.parts.registry,
-            sockets: &self.parts.sockets,
-            ledger: &shared.ledger,
-            records: &self.parts.records,
-            clock: shared.clock,
-            workers: shared.loads.len(),
-        };
-        self.streams.apply(&self.parts.config, around).await?;
-        self.view.set_streams(self.streams.shared());
-        Ok(())
     }
 
     fn listener_plans(

@@ -1,0 +1,58 @@
+//! The tiers besides the edge, and the certificates of an authority, are brought to the configuration
+//! that is in force.
+
+use super::Control;
+use crate::assemble::certificates::Certificates;
+use crate::assemble::postgres_tls::Encryptions;
+use crate::assemble::{floors, postgres, postgres_files, streams};
+
+impl Control {
+    /// Brings the Postgres tier to the configuration.
+    pub(super) async fn apply_postgres(
+        &mut self,
+        files: postgres_files::Files,
+        encryptions: &Encryptions,
+    ) -> Result<(), String> {
+        let shared = &self.parts.edge.shared;
+        let around = postgres::Surroundings {
+            registry: &self.parts.registry,
+            sockets: &self.parts.sockets,
+            ledger: &shared.ledger,
+            clock: shared.clock,
+            workers: shared.loads.len(),
+            secret: self.parts.cookie_secret,
+            floors: &self.parts.floors,
+            follows_requests: floors::follow_requests(&self.parts.config),
+            tells_requests: floors::tell_requests(&self.parts.config),
+        };
+        let config = &self.parts.config;
+        let tier = &mut self.postgres;
+        let overlap = &self.overlap;
+        tier.apply(config, files, encryptions, overlap, around)
+            .await?;
+        self.view.set_postgres(self.postgres.shared());
+        Ok(())
+    }
+
+    /// Has the certificates of an authority kept that the configuration in force wants.
+    pub(super) fn apply_acme(&self, certificates: &mut Certificates) {
+        self.acme.apply(std::mem::take(&mut certificates.acme));
+        self.view.set_certificates(certificates.servers.clone());
+    }
+
+    /// Brings the stream tier to the configuration.
+    pub(super) async fn apply_streams(&mut self) -> Result<(), String> {
+        let shared = &self.parts.edge.shared;
+        let around = streams::Surroundings {
+            registry: &self.parts.registry,
+            sockets: &self.parts.sockets,
+            ledger: &shared.ledger,
+            records: &self.parts.records,
+            clock: shared.clock,
+            workers: shared.loads.len(),
+        };
+        self.streams.apply(&self.parts.config, around).await?;
+        self.view.set_streams(self.streams.shared());
+        Ok(())
+    }
+}
