@@ -152,8 +152,16 @@ impl Datagrams {
     /// # Errors
     /// Of kind `WouldBlock` when nothing has; else what the peer's machine has said.
     pub fn try_receive(&self, scratch: &mut Scratch) -> io::Result<Received> {
-        let heard = Interest::READABLE | Interest::ERROR;
-        self.socket.try_io(heard, || self.receive(scratch))
+        // The runtime knows one of them at a time only.
+        let came = self
+            .socket
+            .try_io(Interest::READABLE, || self.receive(scratch));
+        match came {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self
+                .socket
+                .try_io(Interest::ERROR, || self.receive(scratch)),
+            came => came,
+        }
     }
 
     fn receive(&self, scratch: &mut Scratch) -> io::Result<Received> {

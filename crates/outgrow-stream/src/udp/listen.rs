@@ -90,8 +90,9 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: UdpSlot) {
             std::task::Poll::Ready(())
         })
         .await;
-        // Others of the worker get their turn, however much comes.
-        tokio::task::consume_budget().await;
+        // Sessions that gave way let go of what they have, and others of the worker get their turn,
+        // however much comes.
+        tokio::task::yield_now().await;
     }
 }
 
