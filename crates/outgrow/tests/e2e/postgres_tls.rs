@@ -451,7 +451,7 @@ fn checks_are_encrypted_as_the_pool_is() {
         .unwrap();
     let server = format!("localhost:{}", database.address().port());
     let check_table = "\n[service.db.check]\nkind = \"postgres\"\nuser = \"bound\"\n\
-                       password = \"apple\"\ndatabase = \"postgres\"\nrole = \"primary\"\n\
+                       password = \"apple\"\ndatabase = \"postgres\"\n\
                        interval = \"50ms\"\nfast_interval = \"20ms\"\nrise = 1\nfall = 1\n";
     let with = |server_tls: &str| {
         let settings = format!("auth = \"trust\"\nserver_tls = {{ {server_tls} }}");
