@@ -51,6 +51,14 @@ pub(super) struct PoolUse<'u> {
     pub(super) open: &'u [usize],
 }
 
+impl PoolUse<'_> {
+    /// The clients of a worker's lane.
+    fn clients(&self, worker: usize) -> u32 {
+        let lane = self.lanes.iter().find(|lane| lane.worker == worker);
+        lane.map_or(0, |lane| lane.clients)
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -64,12 +72,14 @@ pub(super) enum Order {
 }
 
 /// What is remembered of a pool.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Heat {
     hot_since: Option<Ticks>,
     cool_since: Option<Ticks>,
     /// The last move, and for how long nothing follows.
     moved: Option<(Ticks, Duration)>,
+    /// Which clients of closed lanes were told to go, and have not gone yet: some cannot, or take long.
+    told: Option<Order>,
 }
 
 impl Heat {
@@ -84,8 +94,11 @@ impl Heat {
         match count {
             LaneCount::Auto => self.follow(now, workers, pool),
             LaneCount::Count(count) => {
-                *self = Self::default();
-                keep(usize::from(count), workers.len(), pool)
+                *self = Self {
+                    told: self.told.take(),
+                    ..Self::default()
+                };
+                self.keep(usize::from(count), workers.len(), pool)
             }
         }
     }
@@ -95,7 +108,7 @@ impl Heat {
             self.cool_since = None;
             return Some(Order::Open(vec![pool.home]));
         }
-        if let Some(stray) = stray(pool) {
+        if let Some(stray) = self.new_stray(pool) {
             return Some(stray);
         }
         let hottest = hottest(workers, pool);
@@ -122,6 +135,42 @@ impl Heat {
             from: hottest.worker,
             to: coolest,
             share,
+        })
+    }
+
+    /// Clients of a lane that is not open any more, unless they were told already: who cannot go keeps
+    /// nothing else from being looked at.
+    fn new_stray(&mut self, pool: PoolUse<'_>) -> Option<Order> {
+        let stray = stray(pool);
+        if stray == self.told {
+            return None;
+        }
+        self.told.clone_from(&stray);
+        stray
+    }
+
+    /// As many lanes as are wanted, with about as many clients each.
+    fn keep(&mut self, count: usize, workers: usize, pool: PoolUse<'_>) -> Option<Order> {
+        let count = count.clamp(1, workers.max(1));
+        let wanted: Vec<usize> = (0..count)
+            .map(|place| (pool.home + place) % workers)
+            .collect();
+        if pool.open != wanted {
+            return Some(Order::Open(wanted));
+        }
+        if let Some(stray) = self.new_stray(pool) {
+            return Some(stray);
+        }
+        let all = || wanted.iter().copied();
+        let most = all().max_by_key(|worker| pool.clients(*worker))?;
+        let fewest = all().min_by_key(|worker| pool.clients(*worker))?;
+        let (more, fewer) = (pool.clients(most), pool.clients(fewest));
+        // A small difference is not worth it: newcomers go to the fewest.
+        let is_uneven = more - fewer > (more / 4).max(1);
+        is_uneven.then_some(Order::Even {
+            from: most,
+            to: fewest,
+            count: (more - fewer) / 2,
         })
     }
 
@@ -159,53 +208,12 @@ fn hottest(workers: &[WorkerUse], pool: PoolUse<'_>) -> Option<LaneUse> {
 fn stray(pool: PoolUse<'_>) -> Option<Order> {
     let mut closed = pool.lanes.iter();
     let closed = closed.find(|lane| lane.clients > 0 && !pool.open.contains(&lane.worker))?;
-    let clients = |worker: usize| {
-        let lane = pool.lanes.iter().find(|lane| lane.worker == worker);
-        lane.map_or(0, |lane| lane.clients)
-    };
-    let to = pool
-        .open
-        .iter()
-        .copied()
-        .min_by_key(|worker| clients(*worker));
+    let open = pool.open.iter().copied();
+    let to = open.min_by_key(|worker| pool.clients(*worker));
     Some(Order::Even {
         from: closed.worker,
         to: to?,
         count: closed.clients,
-    })
-}
-
-/// As many lanes as are wanted, with about as many clients each.
-fn keep(count: usize, workers: usize, pool: PoolUse<'_>) -> Option<Order> {
-    let count = count.clamp(1, workers.max(1));
-    let wanted: Vec<usize> = (0..count)
-        .map(|place| (pool.home + place) % workers)
-        .collect();
-    if pool.open != wanted {
-        return Some(Order::Open(wanted));
-    }
-    if let Some(stray) = stray(pool) {
-        return Some(stray);
-    }
-    let clients = |worker: usize| {
-        let lane = pool.lanes.iter().find(|lane| lane.worker == worker);
-        lane.map_or(0, |lane| lane.clients)
-    };
-    let most = wanted
-        .iter()
-        .copied()
-        .max_by_key(|worker| clients(*worker))?;
-    let fewest = wanted
-        .iter()
-        .copied()
-        .min_by_key(|worker| clients(*worker))?;
-    let (more, fewer) = (clients(most), clients(fewest));
-    // A small difference is not worth it: newcomers go to the fewest.
-    let is_uneven = more - fewer > (more / 4).max(1);
-    is_uneven.then_some(Order::Even {
-        from: most,
-        to: fewest,
-        count: (more - fewer) / 2,
     })
 }
 
@@ -318,6 +326,23 @@ mod tests {
             count: 12,
         };
         assert_eq!(run(1, &[150, 200], &all, &[0]), [(1, expected)]);
+    }
+
+    #[test]
+    fn who_cannot_go_is_told_once_and_keeps_nothing_back() {
+        let all = [(0, 10, 50_000), (1, 1, 0)];
+        let told = run(8, &[900, 100], &all, &[0]);
+        let gone = Order::Even {
+            from: 1,
+            to: 0,
+            count: 1,
+        };
+        let split = Order::Move {
+            from: 0,
+            to: 1,
+            share: 444,
+        };
+        assert_eq!(told, [(1, gone), (5, split)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Looks at the pools about once a second and does what [`super::balance`] says: opens lanes, and has
 //! clients change theirs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -70,7 +70,8 @@ impl Shared {
                 self.follow(lanes, &order, now);
             }
         }
-        known.retain(|number, _| all.iter().any(|lanes| lanes.number == *number));
+        let there: HashSet<u64> = all.iter().map(|lanes| lanes.number).collect();
+        known.retain(|number, _| there.contains(number));
     }
 
     fn workers_use(&self) -> Vec<WorkerUse> {
