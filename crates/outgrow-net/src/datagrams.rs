@@ -6,8 +6,11 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv6DontFrag, UdpGroSegment};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::Interest;
@@ -80,7 +83,8 @@ impl Scratch {
 #[derive(Debug)]
 pub struct Datagrams {
     socket: UdpSocket,
-    state: UdpSocketState,
+    /// What the kernel can do; found out with sockets of its own, so only once.
+    state: Arc<UdpSocketState>,
     /// Where it is connected to.
     peer: Option<SocketAddr>,
 }
@@ -91,15 +95,15 @@ impl Datagrams {
         let socket = std::net::UdpSocket::from(socket);
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        // That forbids fragments, as QUIC wants it.
+        Self::with(socket, Arc::new(state))
+    }
+
+    fn with(socket: std::net::UdpSocket, state: Arc<UdpSocketState>) -> io::Result<Self> {
+        // The default of the kernel and of QUIC's library is to forbid fragments.
         let _ = sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT);
         if socket.local_addr()?.is_ipv6() {
             let _ = sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT);
-            let _ = nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::Ipv6DontFrag,
-                &false,
-            );
+            let _ = setsockopt(&socket, Ipv6DontFrag, &false);
         }
         let socket = UdpSocket::from_std(socket)?;
         let peer = socket.peer_addr().ok();
@@ -110,16 +114,19 @@ impl Datagrams {
         })
     }
 
-    /// A socket of its own that is connected to `address`: what comes from elsewhere is not
-    /// received, and what its machine says of datagrams is.
-    pub fn connected(address: SocketAddr) -> io::Result<Self> {
+    /// Another socket, connected to `address`: what comes from elsewhere is not received, and what its
+    /// machine says of datagrams is.
+    pub fn connected(&self, address: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.connect(address)?;
-        Self::new(socket.into())
+        socket.set_nonblocking(true)?;
+        // Where the kernel cannot, datagrams come one by one.
+        let _ = setsockopt(&socket, UdpGroSegment, &true);
+        Self::with(socket, Arc::clone(&self.state))
     }
 
     /// What has come.
@@ -235,14 +242,21 @@ impl Datagrams {
         }
         if bytes.len().div_ceil(stride) <= self.state.max_gso_segments() {
             match transmit(bytes, Some(stride)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Ok(()) => return Ok(()),
+                // What was said of datagrams before is told once only.
+                Err(error) if is_of_peer(&error) => return Err(error),
                 // Longer than the interface takes in one piece, or not at all: one by one.
                 Err(_) => {}
             }
         }
         bytes.chunks(stride).try_for_each(|one| transmit(one, None))
     }
+}
+
+/// Whether sending one by one would help nothing.
+fn is_of_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, WouldBlock};
+    matches!(error.kind(), WouldBlock | ConnectionRefused)
 }
 
 #[cfg(test)]
@@ -269,7 +283,7 @@ mod tests {
         let mut scratch = Scratch::default();
         // Of a machine with several addresses the one that was asked answers.
         let asked: SocketAddr = format!("127.0.0.7:{port}").parse().expect("one");
-        let client = Datagrams::connected(asked).expect("connected");
+        let client = any.connected(asked).expect("connected");
         client.send_on(b"hello", 5).expect("sent");
         let came = receive(&any, &mut scratch).await;
         assert_eq!(
@@ -292,7 +306,9 @@ mod tests {
     async fn large_ones_and_nobody() {
         let server = std::net::UdpSocket::bind("[::1]:0").expect("bound");
         let address = server.local_addr().expect("one");
-        let client = Datagrams::connected(address).expect("connected");
+        let other = std::net::UdpSocket::bind("[::1]:0").expect("bound");
+        let other = Datagrams::new(other.into()).expect("taken over");
+        let client = other.connected(address).expect("connected");
         let large = vec![7; 60_000];
         client.send_on(&large, large.len()).expect("sent");
         let mut bytes = vec![0; LONGEST];

@@ -156,7 +156,10 @@ fn begin(
     let target = plan.target.as_ref().ok_or("no_endpoint")?;
     let permit = choose(worker, target, group.source, now)?;
     let address = permit.endpoint().first_address().ok_or("no_address")?;
-    let socket = Datagrams::connected(address).map_err(|_| "no_socket")?;
+    let socket = listening
+        .socket
+        .connected(address)
+        .map_err(|_| "no_socket")?;
     let socket = Arc::new(socket);
     worker.shared.loads[worker.index].fetch_add(1, Ordering::Relaxed);
     plan.metrics.open.add(1);

@@ -60,20 +60,25 @@ impl Session {
         let socket = Arc::clone(&self.socket);
         loop {
             let now = self.worker.now();
-            for _ in 0..TURN {
+            let mut left = TURN;
+            while left > 0 {
                 match self.answer(now) {
                     Next::Over(end) => {
                         self.end = end;
                         return;
                     }
-                    Next::More => {}
+                    Next::More => left -= 1,
                     Next::Nothing => break,
                 }
             }
+            if left == 0 {
+                // What is heard is there at once as long as there is more.
+                tokio::task::yield_now().await;
+            }
             let mut heard = pin!(socket.heard());
-            let ended = poll_fn(|cx| match heard.as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => self.poll_time(cx, &mut timer).map(Some),
+            let ended = poll_fn(|cx| match self.poll_time(cx, &mut timer) {
+                Poll::Ready(end) => Poll::Ready(Some(end)),
+                Poll::Pending => heard.as_mut().poll(cx).map(|_| None),
             });
             if let Some(end) = ended.await {
                 self.end = end;
