@@ -9,7 +9,7 @@ use outgrow_edge::settings::AccessFormat;
 use outgrow_edge::{RecordSink, RecordWriter};
 use outgrow_message::Ledger;
 use outgrow_stream::hello::{Asked, Routes};
-use outgrow_stream::settings::{TcpSettings, UdpSettings};
+use outgrow_stream::settings::{EndpointDown, TcpSettings, UdpSettings};
 use outgrow_stream::udp::sessions::Limits;
 use outgrow_stream::{
     ListenerPlan, ListenerSlot, Record, Records, Shared, Streams, Target, UdpPlan,
@@ -25,6 +25,8 @@ pub(super) struct Tier {
     running: Option<Streams>,
     slots: BTreeMap<String, ListenerSlot>,
     lines: Option<Arc<Lines>>,
+    /// Whether connections end with their endpoint somewhere, or did: they keep their listener's plan.
+    resets: bool,
 }
 
 /// The records of connections, among those of requests.
@@ -72,6 +74,8 @@ impl Tier {
         let Some(running) = &self.running else {
             return Ok(());
         };
+        let mut listeners = config.tcp.values();
+        self.resets |= listeners.any(|one| one.endpoint_down == EndpointDown::Reset);
         let shared = &running.shared;
         let mut wanted = Vec::new();
         for (name, settings) in &config.tcp {
@@ -137,7 +141,9 @@ impl Tier {
 
     /// Has connections look whether their endpoint is down.
     pub(super) async fn look_at_endpoints(&self) {
-        if let Some(running) = &self.running {
+        if let Some(running) = &self.running
+            && self.resets
+        {
             running.look_at_endpoints().await;
         }
     }
