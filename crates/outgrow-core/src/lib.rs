@@ -7,6 +7,7 @@ pub mod base64;
 pub mod clock;
 pub mod context;
 pub mod fault;
+pub mod hex;
 pub mod metrics;
 pub mod random;
 pub mod serving;

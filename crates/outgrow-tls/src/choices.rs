@@ -2,70 +2,66 @@
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{
-    CipherSuite, CommonState, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion,
-    version,
+    CommonState, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 
 use crate::problem::TlsProblem;
 
-/// A version of TLS that is spoken here; there are no older ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
-}
-
-/// A cipher suite of TLS 1.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite13 {
-    /// `TLS_AES_256_GCM_SHA384`
-    Aes256Gcm,
-    /// `TLS_AES_128_GCM_SHA256`
-    Aes128Gcm,
-    /// `TLS_CHACHA20_POLY1305_SHA256`
-    ChaCha20Poly1305,
-}
-
-/// A cipher suite of TLS 1.2: all have forward secrecy and authenticated encryption.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite12 {
-    /// `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`
-    EcdsaAes256Gcm,
-    /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`
-    EcdsaAes128Gcm,
-    /// `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`
-    EcdsaChaCha20Poly1305,
-    /// `TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384`
-    RsaAes256Gcm,
-    /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`
-    RsaAes128Gcm,
-    /// `TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256`
-    RsaChaCha20Poly1305,
-}
-
-impl Suite13 {
-    fn of_library(self) -> CipherSuite {
-        match self {
-            Self::Aes256Gcm => CipherSuite::TLS13_AES_256_GCM_SHA384,
-            Self::Aes128Gcm => CipherSuite::TLS13_AES_128_GCM_SHA256,
-            Self::ChaCha20Poly1305 => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-        }
+outgrow_core::choice! {
+    /// A version of TLS that is spoken here; there are no older ones.
+    pub enum TlsVersion {
+        /// TLS 1.2.
+        V1_2 = "1.2",
+        /// TLS 1.3.
+        V1_3 = "1.3",
     }
 }
 
-impl Suite12 {
-    fn of_library(self) -> CipherSuite {
+outgrow_core::choice! {
+    /// A cipher suite, by its registered name: all have forward secrecy and authenticated encryption.
+    pub enum CipherSuite {
+        /// TLS 1.3, AES with 256 bits.
+        Aes256Gcm = "TLS_AES_256_GCM_SHA384",
+        /// TLS 1.3, AES with 128 bits.
+        Aes128Gcm = "TLS_AES_128_GCM_SHA256",
+        /// TLS 1.3, ChaCha20.
+        ChaCha20Poly1305 = "TLS_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2, for ECDSA and Ed25519 certificates.
+        EcdsaAes256Gcm = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2, for ECDSA and Ed25519 certificates.
+        EcdsaAes128Gcm = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2, for ECDSA and Ed25519 certificates.
+        EcdsaChaCha20Poly1305 = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2, for RSA certificates.
+        RsaAes256Gcm = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2, for RSA certificates.
+        RsaAes128Gcm = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2, for RSA certificates.
+        RsaChaCha20Poly1305 = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    }
+}
+
+impl CipherSuite {
+    /// Whether it is one of TLS 1.3.
+    pub fn is_1_3(self) -> bool {
+        matches!(
+            self,
+            Self::Aes256Gcm | Self::Aes128Gcm | Self::ChaCha20Poly1305
+        )
+    }
+
+    fn of_library(self) -> rustls::CipherSuite {
+        use rustls::CipherSuite as Known;
         match self {
-            Self::EcdsaAes256Gcm => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            Self::EcdsaAes128Gcm => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            Self::EcdsaChaCha20Poly1305 => {
-                CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-            }
-            Self::RsaAes256Gcm => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            Self::RsaAes128Gcm => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-            Self::RsaChaCha20Poly1305 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+            Self::Aes256Gcm => Known::TLS13_AES_256_GCM_SHA384,
+            Self::Aes128Gcm => Known::TLS13_AES_128_GCM_SHA256,
+            Self::ChaCha20Poly1305 => Known::TLS13_CHACHA20_POLY1305_SHA256,
+            Self::EcdsaAes256Gcm => Known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            Self::EcdsaAes128Gcm => Known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            Self::EcdsaChaCha20Poly1305 => Known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            Self::RsaAes256Gcm => Known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            Self::RsaAes128Gcm => Known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            Self::RsaChaCha20Poly1305 => Known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
         }
     }
 }
@@ -78,11 +74,9 @@ pub struct Choices {
     pub lowest: TlsVersion,
     /// The highest version.
     pub highest: TlsVersion,
-    /// The suites of TLS 1.3, the preferred one first (a server takes the client's preference);
-    /// empty: all.
-    pub suites: Vec<Suite13>,
-    /// The same for TLS 1.2.
-    pub suites_1_2: Vec<Suite12>,
+    /// The suites, the preferred one first (a server takes the client's preference); of a version
+    /// that none of them is of: all.
+    pub suites: Vec<CipherSuite>,
 }
 
 impl Default for Choices {
@@ -91,7 +85,6 @@ impl Default for Choices {
             lowest: TlsVersion::V1_2,
             highest: TlsVersion::V1_3,
             suites: Vec::new(),
-            suites_1_2: Vec::new(),
         }
     }
 }
@@ -103,10 +96,16 @@ impl Choices {
         let (newer, older): (Vec<_>, Vec<_>) = std::mem::take(&mut provider.cipher_suites)
             .into_iter()
             .partition(|suite| suite.tls13().is_some());
-        let newer_wanted = self.suites.iter().map(|suite| suite.of_library());
-        let older_wanted = self.suites_1_2.iter().map(|suite| suite.of_library());
-        provider.cipher_suites = chosen(newer, newer_wanted);
-        provider.cipher_suites.extend(chosen(older, older_wanted));
+        for (all, is_1_3) in [(newer, true), (older, false)] {
+            let wanted = self.suites.iter().filter(|suite| suite.is_1_3() == is_1_3);
+            let of = |wanted: &CipherSuite| {
+                let mut known = all.iter().copied();
+                known.find(|suite| suite.suite() == wanted.of_library())
+            };
+            let chosen: Vec<SupportedCipherSuite> = wanted.filter_map(of).collect();
+            let chosen = if chosen.is_empty() { all } else { chosen };
+            provider.cipher_suites.extend(chosen);
+        }
         provider
     }
 
@@ -127,18 +126,6 @@ impl Choices {
             false => Ok(chosen),
         }
     }
-}
-
-/// Those of `all` that are wanted, in the order in which they are; all when none is.
-fn chosen(
-    all: Vec<SupportedCipherSuite>,
-    wanted: impl ExactSizeIterator<Item = CipherSuite>,
-) -> Vec<SupportedCipherSuite> {
-    if wanted.len() == 0 {
-        return all;
-    }
-    let of = |wanted| all.iter().find(|suite| suite.suite() == wanted).copied();
-    wanted.filter_map(of).collect()
 }
 
 /// What was agreed on, by the names that OpenSSL has for it.

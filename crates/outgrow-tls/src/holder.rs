@@ -4,6 +4,8 @@
 //! A certificate comes here after TLS has verified it; what cannot be read has no names all the
 //! same, and nothing panics. Not here: whether it can be trusted.
 
+use outgrow_core::hex;
+
 use crate::der::{OBJECT_IDENTIFIER, SEQUENCE, element, expect};
 
 /// Most names that are taken from a certificate.
@@ -55,10 +57,7 @@ impl Holder {
 /// SHA-256 of a certificate in DER, in hexadecimal digits.
 pub fn fingerprint(certificate: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        hex.push_str(&format!("{byte:02x}"));
-        hex
-    })
+    hex::encode(digest.as_ref())
 }
 
 /// `TBSCertificate ::= SEQUENCE { [0] version, serialNumber, signature, issuer, validity, subject,

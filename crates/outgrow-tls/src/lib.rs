@@ -25,7 +25,7 @@ mod verify;
 mod x509;
 
 pub use certificate::{CertificateFacts, CertificateText};
-pub use choices::{Choices, Suite12, Suite13, TlsVersion};
+pub use choices::{Choices, CipherSuite, TlsVersion};
 pub use client::{ClientStream, ClientText, ClientTls};
 pub use endpoint::{EndpointStream, EndpointText, EndpointTls, Verification};
 pub use holder::{Holder, fingerprint};

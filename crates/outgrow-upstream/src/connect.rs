@@ -104,24 +104,20 @@ pub async fn connect(
 ) -> Result<Connection, Fault> {
     let began = Instant::now();
     let stream = dial(endpoint, opening).await?;
-    let link = match seal {
-        None => Link::Plain(stream),
-        Some(seal) => {
-            let left = opening.connect.saturating_sub(began.elapsed());
-            let sealed = seal.seal(stream, endpoint, Speaks::Http1);
-            let sealed = tokio::time::timeout(left, sealed).await;
-            let cause = match sealed {
-                Ok(Ok(sealed)) => {
-                    let link = Link::Sealed(sealed);
-                    return Ok(connection(link, seal.number(), endpoint, now));
-                }
-                Ok(Err(_)) => Cause::ConnectTls,
-                Err(_) => Cause::ConnectTimeout,
-            };
-            return Err(Fault::upstream(Phase::Connect, cause, Sent::None));
-        }
+    let Some(seal) = seal else {
+        return Ok(connection(Link::Plain(stream), 0, endpoint, now));
     };
-    Ok(connection(link, 0, endpoint, now))
+    let left = opening.connect.saturating_sub(began.elapsed());
+    let sealed = seal.seal(stream, endpoint, Speaks::Http1);
+    let cause = match tokio::time::timeout(left, sealed).await {
+        Ok(Ok(sealed)) => {
+            let link = Link::Sealed(sealed);
+            return Ok(connection(link, seal.number(), endpoint, now));
+        }
+        Ok(Err(_)) => Cause::ConnectTls,
+        Err(_) => Cause::ConnectTimeout,
+    };
+    Err(Fault::upstream(Phase::Connect, cause, Sent::None))
 }
 
 fn connection(link: Link, seal: u64, endpoint: &Endpoint, now: Ticks) -> Connection {

@@ -206,6 +206,18 @@ impl<'n, 'r> TableReader<'n, 'r> {
             .inside(key, |reader| reader.error_with_hint(span, message, hint));
     }
 
+    /// Tells of the one of two keys that is there without the other, of which neither is of use
+    /// alone. Each comes with whether it is there.
+    pub fn both_or_none(&mut self, (one, has_one): (&str, bool), (other, has_other): (&str, bool)) {
+        let (key, missing) = match (has_one, has_other) {
+            (true, false) => (one, other),
+            (false, true) => (other, one),
+            _ => return,
+        };
+        let message = format!("there is no `{missing}`, and one is of no use without the other");
+        self.problem(key, message, "write both, or none of them");
+    }
+
     /// Tells of every key that nobody asked for, with the nearest one that is known.
     pub fn finish(self) {
         for entry in self.entries {

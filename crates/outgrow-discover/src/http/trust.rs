@@ -38,13 +38,8 @@ outgrow_core::settings! {
 }
 
 fn check(tls: &RegistryTls, table: &mut TableReader<'_, '_>) {
-    let pair = [("certificate", &tls.certificate), ("key", &tls.key)];
-    for ((key, file), (other, missing)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-        if file.is_some() && missing.is_none() {
-            let message = format!("there is no `{other}`, and one is of no use without the other");
-            table.problem(key, message, "write both, or none of them");
-        }
-    }
+    let pair = ("certificate", tls.certificate.is_some());
+    table.both_or_none(pair, ("key", tls.key.is_some()));
     let name = tls.server_name.as_str();
     if !name.is_empty() && !is_name(name) && name.parse::<IpAddr>().is_err() {
         let hint = "write a name like \"etcd.internal\", or an IP address without a port";

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use outgrow_core::settings::{TableReader, address};
-
-use super::tls::MinVersion;
+use outgrow_tls::TlsVersion;
 
 outgrow_core::settings! {
     /// Present: endpoints are spoken to with TLS, checks too. Connections that were made by other
@@ -28,7 +27,7 @@ outgrow_core::settings! {
         /// an IP address. The `Host` field is what the client sent, whatever stands here.
         pub server_name: Option<String> = None, shown = "the host of the endpoint";
         /// The lowest version that is spoken.
-        pub min_version: MinVersion = MinVersion::V1_2;
+        pub min_version: TlsVersion = TlsVersion::V1_2;
     }
 }
 
@@ -59,13 +58,8 @@ impl EndpointTlsSettings {
 }
 
 fn check_endpoint_tls(tls: &EndpointTlsSettings, table: &mut TableReader<'_, '_>) {
-    let pair = [("certificate", &tls.certificate), ("key", &tls.key)];
-    for ((key, file), (other, missing)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-        if file.is_some() && missing.is_none() {
-            let message = format!("there is no `{other}`, and one is of no use without the other");
-            table.problem(key, message, "write both, or none of them");
-        }
-    }
+    let pair = ("certificate", tls.certificate.is_some());
+    table.both_or_none(pair, ("key", tls.key.is_some()));
     if tls.ca.is_some() && tls.mode == EndpointMode::Require {
         let hint = "write mode = \"verify-full\", or \"verify-ca\" for any name, or remove `ca`";
         table.problem("ca", "with mode \"require\" nobody is verified", hint);

@@ -45,6 +45,6 @@ pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
 pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};
 pub use template::{HostTemplate, PathTemplate, Piece, RedirectTarget, TemplateError};
 pub use tls::{
-    CertificateSettings, CipherSuite, ClientCertificateSettings, ClientFact, HstsSettings,
-    ListenerTls, MinVersion, UnknownName,
+    CertificateSettings, ClientCertificateSettings, ClientFact, HstsSettings, ListenerTls,
+    UnknownName,
 };

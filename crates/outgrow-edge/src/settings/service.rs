@@ -71,16 +71,22 @@ fn check_sticky(sticky: &StickySettings, table: &mut TableReader<'_, '_>) {
             "use letters, digits, - and _, 128 at most",
         );
     }
-    if sticky
-        .secret
-        .iter()
-        .any(|secret| secret.expose().len() < 16)
-    {
-        let message = "a secret has at least 16 bytes";
-        table.problem("secret", message, "make one with: openssl rand -hex 32");
+    check_secrets("secret", &sticky.secret, 16, table);
+}
+
+/// Secrets of a key are long enough, and no more than are tried.
+pub(super) fn check_secrets(
+    key: &str,
+    secrets: &OneOrMany<Secret>,
+    least_bytes: usize,
+    table: &mut TableReader<'_, '_>,
+) {
+    let is_short = |secret: &Secret| secret.expose().len() < least_bytes;
+    if secrets.iter().any(is_short) {
+        let message = format!("a secret has at least {least_bytes} bytes");
+        table.problem(key, message, "make one with: openssl rand -hex 32");
     }
-    if sticky.secret.len() > crate::sticky::SECRETS {
-        let message = "more than 4 secrets";
-        table.problem("secret", message, "keep the newest ones");
+    if secrets.len() > crate::sticky::SECRETS {
+        table.problem(key, "more than 4 secrets", "keep the newest ones");
     }
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use outgrow_acme::settings::AcmeCertificate;
 use outgrow_core::settings::{OneOrMany, Secret, TableReader};
+use outgrow_tls::{CipherSuite, TlsVersion};
+
+use super::service::check_secrets;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Shortest secret of session tickets, in bytes.
-const SECRET_LENGTH: usize = 32;
-/// Most of them at a listener.
-const SECRETS: usize = 4;
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 
 outgrow_core::settings! {
@@ -30,7 +29,7 @@ outgrow_core::settings! {
         /// none, or with `unknown_name = "refuse"`, their handshake is refused.
         pub acme: Vec<AcmeCertificate> = Vec::new();
         /// The lowest version that is spoken.
-        pub min_version: MinVersion = MinVersion::V1_2;
+        pub min_version: TlsVersion = TlsVersion::V1_2;
         /// The cipher suites that are spoken, the preferred one of ours first (the client's
         /// preference goes before); empty: all of these. All are held for safe: with forward
         /// secrecy and authenticated encryption.
@@ -98,40 +97,6 @@ outgrow_core::settings! {
 }
 
 outgrow_core::choice! {
-    /// A version of TLS.
-    pub enum MinVersion {
-        /// TLS 1.2.
-        V1_2 = "1.2",
-        /// TLS 1.3.
-        V1_3 = "1.3",
-    }
-}
-
-outgrow_core::choice! {
-    /// A cipher suite, by its registered name.
-    pub enum CipherSuite {
-        /// TLS 1.3, AES with 256 bits.
-        Aes256Gcm = "TLS_AES_256_GCM_SHA384",
-        /// TLS 1.3, AES with 128 bits.
-        Aes128Gcm = "TLS_AES_128_GCM_SHA256",
-        /// TLS 1.3, ChaCha20.
-        ChaCha20Poly1305 = "TLS_CHACHA20_POLY1305_SHA256",
-        /// TLS 1.2, for ECDSA and Ed25519 certificates.
-        EcdsaAes256Gcm = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-        /// TLS 1.2, for ECDSA and Ed25519 certificates.
-        EcdsaAes128Gcm = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        /// TLS 1.2, for ECDSA and Ed25519 certificates.
-        EcdsaChaCha20Poly1305 = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-        /// TLS 1.2, for RSA certificates.
-        RsaAes256Gcm = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-        /// TLS 1.2, for RSA certificates.
-        RsaAes128Gcm = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-        /// TLS 1.2, for RSA certificates.
-        RsaChaCha20Poly1305 = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-    }
-}
-
-outgrow_core::choice! {
     /// What becomes of a client whose server name no certificate has.
     pub enum UnknownName {
         /// It gets the first certificate.
@@ -156,22 +121,19 @@ outgrow_core::choice! {
     }
 }
 
-impl ClientCertificateSettings {
-    /// The files that it names, with their keys.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let revoked = self.revoked.iter();
-        let revoked = revoked.map(|path| ("revoked", path.as_path()));
-        std::iter::once(("ca", self.ca.as_path())).chain(revoked)
-    }
-}
-
-impl CipherSuite {
-    /// Whether it is one of TLS 1.3.
-    pub fn is_1_3(self) -> bool {
-        matches!(
-            self,
-            Self::Aes256Gcm | Self::Aes128Gcm | Self::ChaCha20Poly1305
-        )
+impl ListenerTls {
+    /// The files that it names, with the keys that lead to them.
+    pub fn files(&self) -> Vec<(&'static [&'static str], &Path)> {
+        let pairs = self.certificates.iter();
+        let pairs = pairs.flat_map(|pair| [pair.certificate.as_path(), &pair.key]);
+        let mut files: Vec<_> = pairs.map(|path| (&["certificates"][..], path)).collect();
+        if let Some(clients) = &self.clients {
+            files.push((&["clients", "ca"], &clients.ca));
+            for path in &clients.revoked {
+                files.push((&["clients", "revoked"], path));
+            }
+        }
+        files
     }
 }
 
@@ -195,19 +157,7 @@ fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
                     acme = [ { names = [\"shop.example\"] } ] with [acme]";
         table.problem("certificates", "TLS needs at least one certificate", hint);
     }
-    let is_short = |secret: &Secret| secret.expose().len() < SECRET_LENGTH;
-    if tls.ticket_secret.iter().any(is_short) {
-        let message = "a secret has at least 32 bytes";
-        table.problem(
-            "ticket_secret",
-            message,
-            "make one with: openssl rand -hex 32",
-        );
-    }
-    if tls.ticket_secret.len() > SECRETS {
-        let message = "more than 4 secrets";
-        table.problem("ticket_secret", message, "keep the newest ones");
-    }
+    check_secrets("ticket_secret", &tls.ticket_secret, 32, table);
     if tls.clients.is_some() && !tls.ticket_secret.is_empty() {
         let message = "where clients show certificates no session is resumed";
         table.problem("ticket_secret", message, "leave it out");
@@ -219,7 +169,7 @@ fn check_tls(tls: &ListenerTls, table: &mut TableReader<'_, '_>) {
         let hint = "add \"TLS_AES_128_GCM_SHA256\" or another one that begins with TLS_AES or TLS_CHACHA20";
         table.problem("cipher_suites", "there is none of TLS 1.3 among them", hint);
     }
-    if tls.min_version == MinVersion::V1_2 && tls.cipher_suites.iter().all(|suite| suite.is_1_3()) {
+    if tls.min_version == TlsVersion::V1_2 && tls.cipher_suites.iter().all(|suite| suite.is_1_3()) {
         let hint = "write min_version = \"1.3\", or add one that begins with TLS_ECDHE";
         table.problem("cipher_suites", "there is none of TLS 1.2 among them", hint);
     }

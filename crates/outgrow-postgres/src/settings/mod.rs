@@ -20,7 +20,6 @@ pub use promote::{PromotionMode, PromotionSettings};
 pub use replicas::{ReadsYourWrites, ReplicaSettings, TicketSettings};
 pub use tls::{
     BindingMode, ClientMode, PostgresCertificate, PostgresTls, ServerMode, ServerTlsSettings,
-    TlsVersion,
 };
 
 const MILLI: Duration = Duration::from_millis(1);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use outgrow_core::settings::{TableReader, address::is_name};
+use outgrow_tls::TlsVersion;
 
 outgrow_core::settings! {
     /// TLS for clients over TCP: on their request (`sslmode` of libpq), or at once
@@ -118,25 +119,6 @@ outgrow_core::choice! {
     }
 }
 
-outgrow_core::choice! {
-    /// A version of TLS.
-    pub enum TlsVersion {
-        /// TLS 1.2.
-        V1_2 = "1.2",
-        /// TLS 1.3.
-        V1_3 = "1.3",
-    }
-}
-
-impl From<TlsVersion> for outgrow_tls::TlsVersion {
-    fn from(version: TlsVersion) -> Self {
-        match version {
-            TlsVersion::V1_2 => Self::V1_2,
-            TlsVersion::V1_3 => Self::V1_3,
-        }
-    }
-}
-
 impl ClientMode {
     /// Whether clients must have a certificate.
     pub fn wants_certificate(self) -> bool {
@@ -195,13 +177,8 @@ fn check_clients(tls: &PostgresTls, table: &mut TableReader<'_, '_>) {
 }
 
 fn check_servers(tls: &ServerTlsSettings, table: &mut TableReader<'_, '_>) {
-    let pair = [("certificate", &tls.certificate), ("key", &tls.key)];
-    for ((key, file), (other, missing)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-        if file.is_some() && missing.is_none() {
-            let message = format!("there is no `{other}`, and one is of no use without the other");
-            table.problem(key, message, "write both, or none of them");
-        }
-    }
+    let pair = ("certificate", tls.certificate.is_some());
+    table.both_or_none(pair, ("key", tls.key.is_some()));
     if tls.ca.is_some() && !tls.mode.verifies() {
         let message = format!("with mode {:?} nobody is verified", tls.mode.as_str());
         let hint = "write mode = \"verify-full\", or \"verify-ca\" for any name, or remove `ca`";

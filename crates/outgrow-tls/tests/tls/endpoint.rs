@@ -7,7 +7,7 @@ use std::time::Duration;
 use outgrow_net::Stream;
 use outgrow_testkit::authority::{Authority, Issued};
 use outgrow_tls::{
-    CertificateText, Choices, EndpointStream, EndpointText, EndpointTls, Issuers, Suite13,
+    CertificateText, Choices, CipherSuite, EndpointStream, EndpointText, EndpointTls, Issuers,
     TlsProblem, TlsVersion, Verification,
 };
 use rcgen::{BasicConstraints, DnType, IsCa, SanType, date_time_ymd};
@@ -285,13 +285,13 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
         (
             TlsVersion::V1_3,
             TlsVersion::V1_3,
-            vec![Suite13::ChaCha20Poly1305],
+            vec![CipherSuite::ChaCha20Poly1305],
             "TLSv1.3/TLS_CHACHA20_POLY1305_SHA256",
         ),
         (
             TlsVersion::V1_2,
             TlsVersion::V1_3,
-            vec![Suite13::Aes128Gcm],
+            vec![CipherSuite::Aes128Gcm],
             "TLSv1.3/TLS_AES_128_GCM_SHA256",
         ),
     ] {
@@ -299,7 +299,6 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
             lowest,
             highest,
             suites,
-            suites_1_2: Vec::new(),
         };
         let tls = with(Some(&own), choices).unwrap();
         let (ours, theirs) = connect(&tls, "db.example", &config).await.unwrap();
@@ -311,7 +310,6 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
         lowest: TlsVersion::V1_3,
         highest: TlsVersion::V1_2,
         suites: Vec::new(),
-        suites_1_2: Vec::new(),
     };
     assert_eq!(with(None, none).unwrap_err(), TlsProblem::NoVersion);
     // In TLS 1.3 the server's word comes after our handshake.

@@ -4,8 +4,7 @@
 //! of the same name, must not write over each other, and every data process of one keeper must be
 //! taken for the same.
 
-use std::fmt::Write as _;
-
+use outgrow_core::hex;
 use outgrow_core::random::system_bytes;
 use outgrow_discover::BootTime;
 use outgrow_fleet::client::Sender;
@@ -55,11 +54,7 @@ pub(super) async fn name(
 pub(super) fn random_part() -> String {
     let mut bytes = [0; RANDOM];
     system_bytes(&mut bytes);
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(&bytes)
 }
 
 /// A host's name as it may stand in keys.

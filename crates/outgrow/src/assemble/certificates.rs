@@ -5,19 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_core::WallTime;
 use outgrow_core::settings::Name;
-use outgrow_edge::settings::{
-    CipherSuite, ListenerSettings, ListenerTls, MinVersion, Protocol, UnknownName,
-};
+use outgrow_core::{WallTime, hex};
+use outgrow_edge::settings::{ListenerSettings, ListenerTls, Protocol, UnknownName};
 use outgrow_tls::{
-    CertificateText, Choices, ClientCertificates, Issuers, Managed, RevocationText, ServerTls,
-    Suite12, Suite13, TicketKeys, TicketSecret, TlsProblem, TlsText, TlsVersion,
+    Choices, ClientCertificates, Managed, RevocationText, ServerTls, TicketKeys, TicketSecret,
+    TlsProblem, TlsText,
 };
 
 use super::acme::{self, Strictness};
-use super::postgres_tls::{Encryptions, Read};
+use super::postgres_tls::Encryptions;
 use super::seals::{self, Seals};
+use super::tls_files::{Read, issuers, pair_text, told};
 use crate::config::Config;
 
 /// How long a session may be resumed (RFC 8446 allows up to 7 days).
@@ -25,34 +24,14 @@ const TICKET_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
 /// The keys of session tickets, which outlive data processes.
 pub(super) fn ticket_keys(kept: Option<&str>) -> Result<(Arc<TicketKeys>, String), String> {
-    let secret = match kept.and_then(from_hex) {
+    let secret = match kept.and_then(hex::decode_exactly) {
         Some(bytes) => TicketSecret::new(bytes),
         None => TicketSecret::random().map_err(|problem| problem.to_string())?,
     };
-    let text = to_hex(secret.bytes());
+    let text = hex::encode(secret.bytes());
     let keys =
         TicketKeys::new(&[secret], TICKET_LIFETIME).map_err(|problem| problem.to_string())?;
     Ok((keys, text))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
-        .collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// What certificates and keys were read from, by path.
@@ -129,12 +108,7 @@ fn server(
     };
     let mut certificates = Vec::new();
     for pair in &tls.certificates {
-        certificates.push(CertificateText {
-            certificate: read(&pair.certificate)?,
-            key: read(&pair.key)?,
-            certificate_name: pair.certificate.display().to_string(),
-            key_name: pair.key.display().to_string(),
-        });
+        certificates.push(pair_text(&pair.certificate, &pair.key, read)?);
     }
     let mut alpn = Vec::new();
     if settings.protocols.contains(&Protocol::Http2) {
@@ -149,22 +123,27 @@ fn server(
         refuses_unknown_names: tls.unknown_name == UnknownName::Refuse,
         clients: clients(tls, read)?,
         revoked: revoked(tls, read)?,
-        choices: choices(tls),
+        choices: Choices {
+            lowest: tls.min_version,
+            suites: tls.cipher_suites.clone(),
+            ..Choices::default()
+        },
         managed,
     };
-    let own = own_tickets(tls).map_err(|problem| format!("[listener.{name}.tls] {problem}"))?;
+    let table = format!("listener.{name}.tls");
+    let own = own_tickets(tls).map_err(|problem| format!("[{table}] {problem}"))?;
     let tickets = own.as_ref().unwrap_or(tickets);
     match ServerTls::build(&text, Arc::clone(tickets), WallTime::now()) {
         Ok((tls, warnings)) => {
             for warning in warnings {
-                super::log::warn(&format!("[listener.{name}.tls] {warning}"));
+                super::log::warn(&format!("[{table}] {warning}"));
             }
             Ok(Some(tls))
         }
         Err(problems) => {
             let lines: Vec<String> = problems
                 .iter()
-                .map(|problem| format!("[listener.{name}.tls] {problem}\nhint: {}", problem.hint()))
+                .map(|problem| told(&table, problem))
                 .collect();
             Err(lines.join("\n"))
         }
@@ -176,10 +155,7 @@ fn clients(tls: &ListenerTls, read: Read<'_>) -> Result<ClientCertificates, Stri
     let Some(clients) = &tls.clients else {
         return Ok(ClientCertificates::NotAsked);
     };
-    let issuers = Issuers {
-        text: read(&clients.ca)?,
-        name: clients.ca.display().to_string(),
-    };
+    let issuers = issuers(&clients.ca, read)?;
     Ok(match clients.required {
         true => ClientCertificates::Required(issuers),
         false => ClientCertificates::Asked(issuers),
@@ -195,32 +171,6 @@ fn revoked(tls: &ListenerTls, read: Read<'_>) -> Result<Vec<RevocationText>, Str
         })
     };
     paths.map(one).collect()
-}
-
-fn choices(tls: &ListenerTls) -> Choices {
-    let lowest = match tls.min_version {
-        MinVersion::V1_2 => TlsVersion::V1_2,
-        MinVersion::V1_3 => TlsVersion::V1_3,
-    };
-    let mut choices = Choices {
-        lowest,
-        ..Choices::default()
-    };
-    for suite in &tls.cipher_suites {
-        let older = &mut choices.suites_1_2;
-        match suite {
-            CipherSuite::Aes256Gcm => choices.suites.push(Suite13::Aes256Gcm),
-            CipherSuite::Aes128Gcm => choices.suites.push(Suite13::Aes128Gcm),
-            CipherSuite::ChaCha20Poly1305 => choices.suites.push(Suite13::ChaCha20Poly1305),
-            CipherSuite::EcdsaAes256Gcm => older.push(Suite12::EcdsaAes256Gcm),
-            CipherSuite::EcdsaAes128Gcm => older.push(Suite12::EcdsaAes128Gcm),
-            CipherSuite::EcdsaChaCha20Poly1305 => older.push(Suite12::EcdsaChaCha20Poly1305),
-            CipherSuite::RsaAes256Gcm => older.push(Suite12::RsaAes256Gcm),
-            CipherSuite::RsaAes128Gcm => older.push(Suite12::RsaAes128Gcm),
-            CipherSuite::RsaChaCha20Poly1305 => older.push(Suite12::RsaChaCha20Poly1305),
-        }
-    }
-    choices
 }
 
 /// The ticket keys of a listener that does not take the process's.

@@ -32,6 +32,7 @@ mod seals;
 mod sources;
 mod start;
 mod streams;
+mod tls_files;
 mod view;
 mod watch;
 

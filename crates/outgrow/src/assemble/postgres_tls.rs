@@ -1,8 +1,6 @@
 //! The TLS of the Postgres tier, from settings and files: towards clients, and towards servers.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +12,12 @@ use outgrow_postgres::settings::{
     BindingMode, PostgresSettings, PostgresTls, ServerMode, ServerTlsSettings,
 };
 use outgrow_tls::{
-    CertificateText, Choices, ClientCertificates, EndpointText, EndpointTls, Issuers,
-    SYSTEM_ISSUERS, ServerTls, TicketKeys, TlsProblem, TlsText, Verification,
+    Choices, ClientCertificates, EndpointText, EndpointTls, ServerTls, TicketKeys, TlsProblem,
+    TlsText, Verification,
 };
 
 use super::log;
-
-/// Reads a file of certificates or keys.
-pub(super) type Read<'r> = &'r mut dyn FnMut(&Path) -> Result<Vec<u8>, String>;
+use super::tls_files::{Read, identity, issuers, pair_text, told, trusted};
 
 /// The TLS of the tier.
 #[derive(Debug, Default)]
@@ -88,7 +84,7 @@ fn clients(tls: &PostgresTls, read: Read<'_>) -> Result<Arc<ServerTls>, String> 
             Some(issuers) => ClientCertificates::Asked(issuers),
         },
         choices: Choices {
-            lowest: tls.min_version.into(),
+            lowest: tls.min_version,
             ..Choices::default()
         },
         ..TlsText::default()
@@ -120,25 +116,19 @@ fn servers(
         ServerMode::Prefer => Mode::Prefer,
         ServerMode::Require | ServerMode::VerifyCa | ServerMode::VerifyFull => Mode::Require,
     };
-    let mut trusted = || match &settings.ca {
-        Some(ca) => issuers(ca, read),
-        None => system().map_err(|problem| format!("[{table}] {problem}")),
-    };
+    let mut trusted = || trusted(settings.ca.as_deref(), table, read);
     let verification = match settings.mode {
         ServerMode::VerifyCa => Verification::Issuer(trusted()?),
         ServerMode::VerifyFull => Verification::IssuerAndName(trusted()?),
         _ => Verification::Nobody,
     };
-    let identity = match (&settings.certificate, &settings.key) {
-        (Some(certificate), Some(key)) => Some(pair_text(certificate, key, read)?),
-        _ => None,
-    };
+    let identity = identity(&settings.certificate, &settings.key, read)?;
     let text = EndpointText {
         verification,
         identity,
         alpn: vec![ALPN.to_vec()],
         choices: Choices {
-            lowest: settings.min_version.into(),
+            lowest: settings.min_version,
             ..Choices::default()
         },
         table: "server_tls",
@@ -155,48 +145,4 @@ fn servers(
             BindingMode::Require => ChannelBinding::Require,
         },
     }))
-}
-
-pub(super) fn told(table: &str, problem: &TlsProblem) -> String {
-    format!("[{table}] {problem}\nhint: {}", problem.hint())
-}
-
-pub(super) fn pair_text(
-    certificate: &Path,
-    key: &Path,
-    read: Read<'_>,
-) -> Result<CertificateText, String> {
-    Ok(CertificateText {
-        certificate: read(certificate)?,
-        key: read(key)?,
-        certificate_name: certificate.display().to_string(),
-        key_name: key.display().to_string(),
-    })
-}
-
-pub(super) fn issuers(path: &Path, read: Read<'_>) -> Result<Issuers, String> {
-    Ok(Issuers {
-        text: read(path)?,
-        name: path.display().to_string(),
-    })
-}
-
-/// The issuers that the system trusts. They are not kept for a later process, which has the same.
-pub(super) fn system() -> Result<Issuers, String> {
-    for path in SYSTEM_ISSUERS {
-        match std::fs::read(path) {
-            Ok(text) => {
-                return Ok(Issuers {
-                    text,
-                    name: "the system".to_owned(),
-                });
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{path}: {error}")),
-        }
-    }
-    Err(format!(
-        "the system has no issuers that it trusts in {}\nhint: install ca-certificates, or set ca",
-        SYSTEM_ISSUERS.join(", ")
-    ))
 }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use outgrow_core::settings::{Address, Name};
-use outgrow_edge::settings::{EndpointMode, EndpointTlsSettings, MinVersion};
+use outgrow_edge::settings::{EndpointMode, EndpointTlsSettings};
 use outgrow_net::Stream;
 use outgrow_net::link::Sealed;
-use outgrow_tls::{Choices, EndpointText, EndpointTls, TlsVersion, Verification};
+use outgrow_tls::{Choices, EndpointText, EndpointTls, Verification};
 use outgrow_upstream::{Endpoint, Registry, Seal, Sealing, Speaks};
 
 use super::log;
-use super::postgres_tls::{Read, issuers, pair_text, system, told};
+use super::tls_files::{Read, identity, told, trusted};
 use crate::config::Config;
 
 /// How often it is said why endpoints of a service cannot be spoken to.
@@ -122,29 +122,19 @@ pub(super) fn build(config: &Config, read: Read<'_>) -> Result<Seals, String> {
 
 fn seal(service: &str, tls: &EndpointTlsSettings, read: Read<'_>) -> Result<ServiceSeal, String> {
     let table = format!("service.{service}.tls");
-    let mut trusted = || match &tls.ca {
-        Some(ca) => issuers(ca, read),
-        None => system().map_err(|problem| format!("[{table}] {problem}")),
-    };
+    let mut trusted = || trusted(tls.ca.as_deref(), &table, read);
     let verification = match tls.mode {
         EndpointMode::Require => Verification::Nobody,
         EndpointMode::VerifyCa => Verification::Issuer(trusted()?),
         EndpointMode::VerifyFull => Verification::IssuerAndName(trusted()?),
     };
-    let identity = match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => Some(pair_text(certificate, key, read)?),
-        _ => None,
-    };
-    let lowest = match tls.min_version {
-        MinVersion::V1_2 => TlsVersion::V1_2,
-        MinVersion::V1_3 => TlsVersion::V1_3,
-    };
+    let identity = identity(&tls.certificate, &tls.key, read)?;
     let text = |protocol: &[u8]| EndpointText {
         verification: verification.clone(),
         identity: identity.clone(),
         alpn: vec![protocol.to_vec()],
         choices: Choices {
-            lowest,
+            lowest: tls.min_version,
             ..Choices::default()
         },
         table: "service.NAME.tls",

@@ -4,9 +4,6 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use outgrow_edge::settings::{ClientCertificateSettings, EndpointTlsSettings};
-use outgrow_postgres::settings::PostgresSettings;
-
 use crate::config::Config;
 
 /// What tells one state of a file from another.
@@ -38,26 +35,9 @@ impl Watch {
 
     /// Watches the certificates of a configuration as well. To be called before they are read.
     pub(super) fn with_certificates(mut self, config: &Config) -> Self {
-        let tables = config
-            .listener
-            .values()
-            .filter_map(|listener| listener.tls.as_ref());
-        let pairs = tables.flat_map(|tls| &tls.certificates);
-        let certificates = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
-        self.files.extend(certificates.map(|path| File::new(path)));
-        let clients = config.listener.values().filter_map(|listener| {
-            let tls = listener.tls.as_ref()?;
-            tls.clients.as_ref()
-        });
-        let clients = clients.flat_map(ClientCertificateSettings::files);
-        self.files.extend(clients.map(|(_, path)| File::new(path)));
-        let services = config.service.values();
-        let services = services.filter_map(|service| service.tls.as_ref());
-        let services = services.flat_map(EndpointTlsSettings::files);
-        self.files.extend(services.map(|(_, path)| File::new(path)));
-        let postgres = config.postgres.iter();
-        let postgres = postgres.flat_map(PostgresSettings::certificate_files);
-        self.files.extend(postgres.map(|(_, path)| File::new(path)));
+        let files = config.certificate_files();
+        let files = files.into_iter().map(|(_, path)| File::new(path));
+        self.files.extend(files);
         self
     }
 

@@ -13,8 +13,8 @@ use outgrow_postgres::encryption::{Encryption, Mode};
 use outgrow_postgres::login::CertificateDemand;
 use outgrow_postgres::pgbouncer::ini::{AuthType, Settings, Tls13Suite, TlsMode, TlsVersions};
 use outgrow_tls::{
-    CertificateText, Choices, ClientCertificates, EndpointText, EndpointTls, Issuers, ServerTls,
-    Suite13, TicketKeys, TlsText, TlsVersion, Verification,
+    CertificateText, Choices, CipherSuite, ClientCertificates, EndpointText, EndpointTls, Issuers,
+    ServerTls, TicketKeys, TlsText, TlsVersion, Verification,
 };
 /// The table that messages of the TLS room speak of.
 const TABLE: &str = "[pgbouncer]";
@@ -188,9 +188,9 @@ fn choices(versions: TlsVersions, suites: Option<&str>) -> Result<Option<Choices
     let wanted = Tls13Suite::read(suites.unwrap_or_default())
         .ok_or("TLS setup failed: failed to set the TLSv1.3 cipher suites")?;
     let suites = wanted.into_iter().filter_map(|suite| match suite {
-        Tls13Suite::Aes256Gcm => Some(Suite13::Aes256Gcm),
-        Tls13Suite::Aes128Gcm => Some(Suite13::Aes128Gcm),
-        Tls13Suite::ChaCha20Poly1305 => Some(Suite13::ChaCha20Poly1305),
+        Tls13Suite::Aes256Gcm => Some(CipherSuite::Aes256Gcm),
+        Tls13Suite::Aes128Gcm => Some(CipherSuite::Aes128Gcm),
+        Tls13Suite::ChaCha20Poly1305 => Some(CipherSuite::ChaCha20Poly1305),
         // Not spoken here.
         Tls13Suite::Aes128Ccm | Tls13Suite::Aes128Ccm8 => None,
     });
@@ -198,7 +198,6 @@ fn choices(versions: TlsVersions, suites: Option<&str>) -> Result<Option<Choices
         lowest,
         highest,
         suites: suites.collect(),
-        suites_1_2: Vec::new(),
     }))
 }
 

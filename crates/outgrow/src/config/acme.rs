@@ -6,6 +6,7 @@ use outgrow_core::settings::{
     Kind, Node, Reader, Setting, Table, TableDescription, TableReader, read_table,
 };
 
+use super::joined;
 use crate::settings::AcmeCommands;
 
 /// The authority that certificates are got from.
@@ -19,12 +20,7 @@ pub struct Acme {
 
 impl Table for Acme {
     fn describe() -> TableDescription {
-        let mut description = AcmeSettings::describe();
-        description.name = "Acme";
-        let commands = AcmeCommands::describe();
-        description.doc = format!("{} {}", description.doc, commands.doc);
-        description.fields.extend(commands.fields);
-        description
+        joined::described("Acme", AcmeSettings::describe(), AcmeCommands::describe())
     }
 
     fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
@@ -45,12 +41,6 @@ impl Setting for Acme {
     }
 
     fn text(&self) -> Option<String> {
-        let strip = |text: String| {
-            let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
-            Some(inner.to_owned())
-        };
-        let parts = [self.settings.text(), self.commands.text()];
-        let parts: Vec<String> = parts.into_iter().flatten().filter_map(strip).collect();
-        Some(format!("{{ {} }}", parts.join(", ")))
+        joined::text([self.settings.text(), self.commands.text()])
     }
 }

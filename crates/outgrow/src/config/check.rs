@@ -12,7 +12,6 @@ use std::path::Path;
 use outgrow_core::settings::{Address, Entry, Name, Node, Problem, Reader, Span, Value, nearest};
 use outgrow_edge::router::{Rule, same_rank};
 use outgrow_edge::settings::RouteSettings;
-use outgrow_postgres::settings::PostgresSettings;
 use outgrow_upstream::settings::CheckKind;
 
 use super::{Config, Surroundings};
@@ -264,36 +263,7 @@ impl Check<'_> {
     }
 
     fn certificates(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
-        for (name, listener) in &config.listener {
-            let Some(tls) = &listener.tls else { continue };
-            for certificate in &tls.certificates {
-                for file in [&certificate.certificate, &certificate.key] {
-                    if let Err(reason) = (surroundings.readable)(file) {
-                        let path = ["listener", name.as_str(), "tls", "certificates"];
-                        self.unreadable(&path, file, &reason);
-                    }
-                }
-            }
-        }
-        for (name, listener) in &config.listener {
-            let clients = listener.tls.as_ref().and_then(|tls| tls.clients.as_ref());
-            for (key, file) in clients.iter().flat_map(|clients| clients.files()) {
-                if let Err(reason) = (surroundings.readable)(file) {
-                    let path = ["listener", name.as_str(), "tls", "clients", key];
-                    self.unreadable(&path, file, &reason);
-                }
-            }
-        }
-        for (name, service) in &config.service {
-            for (key, file) in service.tls.iter().flat_map(|tls| tls.files()) {
-                if let Err(reason) = (surroundings.readable)(file) {
-                    let path = ["service", name.as_str(), "tls", key];
-                    self.unreadable(&path, file, &reason);
-                }
-            }
-        }
-        let postgres = config.postgres.iter();
-        for (path, file) in postgres.flat_map(PostgresSettings::certificate_files) {
+        for (path, file) in config.certificate_files() {
             if let Err(reason) = (surroundings.readable)(file) {
                 self.unreadable(&path, file, &reason);
             }

@@ -6,6 +6,7 @@ use outgrow_core::settings::{
 };
 use outgrow_discover::lease::LeaseSettings;
 
+use super::joined;
 use crate::settings::LeaderCommands;
 
 /// A lease that one of several boxes holds, and what follows from holding it.
@@ -19,12 +20,11 @@ pub struct Leader {
 
 impl Table for Leader {
     fn describe() -> TableDescription {
-        let mut description = LeaseSettings::describe();
-        description.name = "Leader";
-        let commands = LeaderCommands::describe();
-        description.doc = format!("{} {}", description.doc, commands.doc);
-        description.fields.extend(commands.fields);
-        description
+        joined::described(
+            "Leader",
+            LeaseSettings::describe(),
+            LeaderCommands::describe(),
+        )
     }
 
     fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
@@ -45,12 +45,6 @@ impl Setting for Leader {
     }
 
     fn text(&self) -> Option<String> {
-        let strip = |text: String| {
-            let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
-            Some(inner.to_owned())
-        };
-        let parts = [self.lease.text(), self.commands.text()];
-        let parts: Vec<String> = parts.into_iter().flatten().filter_map(strip).collect();
-        Some(format!("{{ {} }}", parts.join(", ")))
+        joined::text([self.lease.text(), self.commands.text()])
     }
 }

@@ -12,6 +12,7 @@ mod check;
 mod command_line;
 mod explain;
 mod interpolate;
+mod joined;
 mod leader;
 mod print;
 mod promote;
@@ -76,6 +77,27 @@ outgrow_core::settings! {
         pub udp: BTreeMap<Name, UdpSettings> = BTreeMap::new();
         /// The pool of connections to Postgres.
         pub postgres: Option<PostgresSettings> = None;
+    }
+}
+
+impl Config {
+    /// The files of certificates, keys and issuers, each with the keys that lead to it.
+    pub fn certificate_files(&self) -> Vec<(Vec<&str>, &Path)> {
+        let mut files = Vec::new();
+        for (name, listener) in &self.listener {
+            for (keys, file) in listener.tls.iter().flat_map(|tls| tls.files()) {
+                let path = [&["listener", name.as_str(), "tls"], keys].concat();
+                files.push((path, file));
+            }
+        }
+        for (name, service) in &self.service {
+            for (key, file) in service.tls.iter().flat_map(|tls| tls.files()) {
+                files.push((vec!["service", name.as_str(), "tls", key], file));
+            }
+        }
+        let postgres = self.postgres.iter();
+        files.extend(postgres.flat_map(PostgresSettings::certificate_files));
+        files
     }
 }
 

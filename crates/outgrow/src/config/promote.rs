@@ -6,6 +6,7 @@ use outgrow_core::settings::{
 };
 use outgrow_postgres::settings::{PromotionMode, PromotionSettings};
 
+use super::joined;
 use crate::settings::PromoteCommands;
 
 /// How a replica takes the primary's place.
@@ -19,12 +20,11 @@ pub struct Promote {
 
 impl Table for Promote {
     fn describe() -> TableDescription {
-        let mut description = PromotionSettings::describe();
-        description.name = "Promote";
-        let commands = PromoteCommands::describe();
-        description.doc = format!("{} {}", description.doc, commands.doc);
-        description.fields.extend(commands.fields);
-        description
+        joined::described(
+            "Promote",
+            PromotionSettings::describe(),
+            PromoteCommands::describe(),
+        )
     }
 
     fn read_fields(table: &mut TableReader<'_, '_>) -> Self {
@@ -54,12 +54,6 @@ impl Setting for Promote {
     }
 
     fn text(&self) -> Option<String> {
-        let strip = |text: String| {
-            let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
-            Some(inner.to_owned())
-        };
-        let parts = [self.terms.text(), self.commands.text()];
-        let parts: Vec<String> = parts.into_iter().flatten().filter_map(strip).collect();
-        Some(format!("{{ {} }}", parts.join(", ")))
+        joined::text([self.terms.text(), self.commands.text()])
     }
 }

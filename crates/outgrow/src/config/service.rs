@@ -9,7 +9,7 @@ use outgrow_edge::settings::{AffinitySettings, EndpointTlsSettings};
 use outgrow_fleet::settings::{InstanceListen, InstanceSettings};
 use outgrow_upstream::settings::ServiceSettings;
 
-use super::Promote;
+use super::{Promote, joined};
 
 /// A service: where it answers, and the instances that are run for it.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -157,31 +157,20 @@ impl Setting for Service {
     }
 
     fn text(&self) -> Option<String> {
-        let strip = |text: String| {
-            let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
-            Some(inner.to_owned())
-        };
-        let upstream = self.upstream.text().and_then(strip);
-        let affinity = self.affinity.text().and_then(strip);
-        let discover = self.discover.as_ref().and_then(Setting::text);
-        let discover = discover.map(|text| format!("discover = {text}"));
-        let register = self.register.as_ref().and_then(Setting::text);
-        let register = register.map(|text| format!("register = {text}"));
-        let tls = self.tls.as_ref().and_then(Setting::text);
-        let tls = tls.map(|text| format!("tls = {text}"));
-        let promote = self.promote.as_ref().and_then(Setting::text);
-        let promote = promote.map(|text| format!("promote = {text}"));
-        let instances = self
-            .instances
-            .as_ref()
-            .and_then(Setting::text)
-            .and_then(strip);
-        let parts: Vec<String> = [
-            upstream, discover, register, tls, promote, affinity, instances,
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        Some(format!("{{ {} }}", parts.join(", ")))
+        joined::text([
+            self.upstream.text(),
+            within("discover", self.discover.as_ref()),
+            within("register", self.register.as_ref()),
+            within("tls", self.tls.as_ref()),
+            within("promote", self.promote.as_ref()),
+            self.affinity.text(),
+            self.instances.as_ref().and_then(Setting::text),
+        ])
     }
+}
+
+/// A table that has nothing but this one.
+fn within<T: Setting>(key: &str, table: Option<&T>) -> Option<String> {
+    let text = table.and_then(Setting::text)?;
+    Some(format!("{{ {key} = {text} }}"))
 }
