@@ -97,6 +97,10 @@ pub struct Context {
     pub request_bytes: u64,
     /// Bytes of the response body given to the client, without framing.
     pub response_bytes: u64,
+    /// How the response was compressed by us; empty: not at all.
+    pub coding: &'static str,
+    /// Bytes of the response body before it was compressed; 0 where it was not.
+    pub plain_bytes: u64,
     /// Times that it was sent to another endpoint.
     pub retries: u8,
     /// Whether a pooled connection served it.
@@ -119,6 +123,8 @@ impl Context {
             status: 0,
             request_bytes: 0,
             response_bytes: 0,
+            coding: "",
+            plain_bytes: 0,
             retries: 0,
             reused: false,
             fault: None,

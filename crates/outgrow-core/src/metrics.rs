@@ -64,6 +64,14 @@ pub mod names {
     pub const RETRIES: &str = "outgrow_retries_total";
     /// Responses that were cut off after their head was sent, by service.
     pub const TRUNCATED: &str = "outgrow_truncated_responses_total";
+    /// Responses compressed, by route and coding.
+    pub const COMPRESSED: &str = "outgrow_compressed_responses_total";
+    /// Bytes of responses before they were compressed, by route and coding.
+    pub const COMPRESSED_PLAIN_BYTES: &str = "outgrow_compressed_plain_bytes_total";
+    /// Bytes of responses after they were compressed, by route and coding.
+    pub const COMPRESSED_BYTES: &str = "outgrow_compressed_bytes_total";
+    /// Responses not compressed for want of memory, by route.
+    pub const UNCOMPRESSED: &str = "outgrow_uncompressed_responses_total";
     /// Copies of requests sent to a mirror's service and answered, by route.
     pub const MIRRORED: &str = "outgrow_mirrored_requests_total";
     /// Copies sent and not answered, by route.

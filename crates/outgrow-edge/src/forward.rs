@@ -17,6 +17,7 @@ use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
 use outgrow_net::{Link, Timer};
 use outgrow_upstream::Endpoint;
 
+use crate::compress::Compressing;
 use crate::floors::Passage;
 use crate::mirror::Copy;
 use crate::plan::{ListenerPlan, RoutePlan};
@@ -81,6 +82,8 @@ pub(crate) struct Attempt<'a, D> {
     pub(crate) reporter: Option<&'a Endpoint>,
     /// What is known of the user's writes.
     pub(crate) passage: &'a mut Option<Box<Passage>>,
+    /// How the response is compressed.
+    pub(crate) compressing: &'a mut Compressing,
     /// A `Set-Cookie` of ours; empty is none.
     pub(crate) set_cookie: &'a [u8],
     pub(crate) stream: &'a mut Link,
@@ -396,8 +399,12 @@ impl<D: Downstream> Attempt<'_, D> {
             // The rest of the request may never be read: the client is told not to send another.
             self.down.close_after();
         }
-        self.down
-            .respond(self.response, self.response.length, self.request.method)?;
+        let (compress, method) = (self.around.route.compress.as_ref(), self.request.method);
+        let worker = self.around.worker;
+        let length = self
+            .compressing
+            .begin(compress, self.response, method, worker);
+        self.down.respond(self.response, length, method)?;
         self.progress.answering = true;
         Ok(())
     }
@@ -409,8 +416,8 @@ impl<D: Downstream> Attempt<'_, D> {
         while !self.progress.response_ended {
             match self.side.incoming.poll_data(cx, self.stream, blocks) {
                 Poll::Ready(Ok(true)) => {
-                    let Poll::Ready(taken) = self.down.poll_push(cx, self.side.incoming.data())
-                    else {
+                    let data = self.side.incoming.data();
+                    let Poll::Ready(taken) = self.compressing.poll_push(cx, self.down, data) else {
                         self.side.incoming.buffer.settle(blocks);
                         return Poll::Pending;
                     };
@@ -420,12 +427,14 @@ impl<D: Downstream> Attempt<'_, D> {
                     self.progress.last = self.progress.now;
                 }
                 Poll::Ready(Ok(false)) => {
+                    ready!(self.compressing.poll_finish(cx, self.down))?;
                     self.progress.response_ended = true;
                     self.down
                         .finish(self.side.incoming.trailers().map(|fields| &*fields))?;
                 }
                 Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
                 Poll::Pending => {
+                    ready!(self.compressing.poll_pause(cx, self.down))?;
                     ready!(self.down.poll_flush(cx))?;
                     self.progress.client_behind = false;
                     return Poll::Pending;

@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod backend;
+mod compress;
 mod connection;
 pub mod floors;
 mod forward;
@@ -15,6 +16,7 @@ mod matched;
 pub mod metrics;
 pub mod mirror;
 pub mod plan;
+mod pool;
 mod proxied;
 pub mod record;
 mod request_key;

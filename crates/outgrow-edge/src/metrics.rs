@@ -11,6 +11,17 @@ use outgrow_core::metrics::{Counter, Gauge, Histogram, HistogramTotal};
 /// Status classes counted: none (0), 1xx to 5xx.
 pub const CLASSES: usize = 6;
 
+/// Responses of a route that were compressed in one way.
+#[derive(Debug, Default)]
+pub struct CompressedCells {
+    /// Responses, those to HEAD included.
+    pub responses: Counter,
+    /// Bytes that they had before.
+    pub plain_bytes: Counter,
+    /// Bytes that clients got.
+    pub coded_bytes: Counter,
+}
+
 /// One worker's cells of a route, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -25,6 +36,10 @@ pub struct RouteCells {
     pub retries: Counter,
     /// Responses cut off.
     pub truncated: Counter,
+    /// Compressed responses, by the number of their [`crate::settings::ContentCoding`].
+    pub compressed: [CompressedCells; 3],
+    /// Responses not compressed for want of memory.
+    pub uncompressed: Counter,
     /// Copies sent to the mirror's service and answered.
     pub mirrored: Counter,
     /// Copies sent and not answered.

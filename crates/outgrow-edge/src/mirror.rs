@@ -19,6 +19,7 @@ use outgrow_net::{Link, Timer};
 use outgrow_upstream::{Freshness, Opening, Outcome, Wish};
 
 use crate::backend::{Backend, Chooser};
+use crate::compress::Compressing;
 use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundings, UpstreamSide};
 use crate::metrics::RouteCells;
 use crate::plan::{self, RoutePlan};
@@ -299,6 +300,7 @@ impl Copy {
             copy: &mut None,
             reporter: None,
             passage: &mut None,
+            compressing: &mut Compressing::default(),
             set_cookie: &[],
             progress: &mut progress,
         };

@@ -19,7 +19,7 @@ use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
 use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Routers;
-use crate::settings::{ClientFact, HeaderEdits, ListenerTimeouts};
+use crate::settings::{ClientFact, CompressSettings, HeaderEdits, ListenerTimeouts};
 
 const HSTS: &[u8] = b"Strict-Transport-Security";
 
@@ -51,6 +51,8 @@ pub struct RoutePlan {
     pub idempotency_key: bool,
     /// The largest request body in bytes, none for no limit.
     pub body_limit: Option<u64>,
+    /// How responses are compressed, if at all.
+    pub compress: Option<CompressSettings>,
     /// Its metric cells.
     pub cells: Arc<PerWorker<RouteCells>>,
 }

@@ -81,6 +81,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
+        self.exchange.compressing.clear();
     }
 
     /// Answers bytes that are no acceptable request, and records them.
@@ -209,6 +210,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let deadline = plan::deadline(context.stages.start, target.timeouts.request);
         destination.asked = Some(self.exchange.request.authority);
         let asked = self.asked(target);
+        let exchange = &mut *self.exchange;
+        let compress = target.route.compress.as_ref();
+        exchange.compressing.ask(compress, &mut exchange.request);
         self.exchange.shape = target.picking.shapes.as_ref().map(|shapes| {
             let Exchange {
                 request, matched, ..

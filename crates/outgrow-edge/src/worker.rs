@@ -10,6 +10,7 @@ use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
 use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
+use crate::compress::{Compressing, Shelf};
 use crate::floors::Passage;
 use crate::forward::{Progress, Replay, UpstreamSide};
 use crate::matched::Matched;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub ledger: Arc<Ledger>,
     /// What is answered to a certificate authority, before all routes.
     pub answers: HttpAnswers,
+    /// Compressors, and the threads that they run on.
+    pub(crate) compressors: Arc<Shelf>,
     /// Metric cells.
     pub metrics: Arc<EdgeMetrics>,
     /// Connections of each worker.
@@ -57,6 +60,7 @@ impl Shared {
         Arc::new(Self {
             clock,
             plan: Snapshot::new(Plan::default()),
+            compressors: Shelf::new(Arc::clone(&ledger), workers),
             ledger,
             answers: HttpAnswers::default(),
             metrics: EdgeMetrics::new(workers),
@@ -109,6 +113,8 @@ pub(crate) struct Exchange {
     pub(crate) matched: Matched,
     /// The copy for a mirror while the request is being sent.
     pub(crate) copy: Option<Box<Copy>>,
+    /// How the response is compressed.
+    pub(crate) compressing: Compressing,
     /// A `Set-Cookie` of ours that the response is to carry; empty is none.
     pub(crate) set_cookie: Vec<u8>,
     /// What is known of its user's writes, where reads go to replicas.
@@ -294,6 +300,7 @@ impl Worker {
         exchange.side = UpstreamSide::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
+        exchange.compressing.clear();
         exchange.passage = None;
         exchange.in_flight = None;
         exchange.shape = None;

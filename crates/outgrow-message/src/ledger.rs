@@ -83,6 +83,25 @@ impl Ledger {
         }
     }
 
+    /// The limit in bytes.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that lie in no block, such as those of a library; none when there is no room.
+    pub fn charge(self: &Arc<Self>, bytes: u64) -> Option<Charge> {
+        let before = self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let charge = Charge {
+            ledger: Arc::clone(self),
+            bytes,
+        };
+        if before + bytes > self.limit_for(Need::Usual) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(charge)
+    }
+
     /// Whether more than half of the limit is handed out.
     fn is_tight(&self) -> bool {
         let limit = self.limit_bytes.load(Ordering::Relaxed);
@@ -265,9 +284,32 @@ impl Drop for Block {
     }
 }
 
+/// Bytes that are counted although they lie in no block, until this is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.ledger.take_back(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_in_no_block_is_counted_too() {
+        let ledger = Ledger::new(1 << 20);
+        let charge = ledger.charge(1 << 19).expect("half of it");
+        assert!(ledger.charge(1 << 19).is_none(), "the reserve is for heads");
+        assert_eq!((ledger.used_bytes(), ledger.refused()), (1 << 19, 1));
+        drop(charge);
+        assert_eq!(ledger.used_bytes(), 0);
+    }
 
     #[test]
     fn the_limit_holds_and_blocks_come_back() {

@@ -40,7 +40,7 @@ impl Line<'_> {
         (from != Ticks::ZERO && to >= from && to != Ticks::ZERO).then(|| to.micros_since(from))
     }
 
-    /// `time client "METHOD host path PROTOCOL" status bytes duration_us route service endpoint
+    /// `time client "METHOD host path PROTOCOL" status bytes coding plain duration_us route service endpoint
     /// first_byte_us retries reason id`
     fn write_text(&self, out: &mut Vec<u8>) {
         let context = self.context;
@@ -65,6 +65,12 @@ impl Line<'_> {
         put_number(out, context.request_bytes);
         out.extend_from_slice(b" out=");
         put_number(out, context.response_bytes);
+        if !context.coding.is_empty() {
+            out.extend_from_slice(b" coding=");
+            out.extend_from_slice(context.coding.as_bytes());
+            out.extend_from_slice(b" plain=");
+            put_number(out, context.plain_bytes);
+        }
         out.extend_from_slice(b" us=");
         put_number(out, stages.end.micros_since(stages.start));
         if let Some(micros) = Self::micros(stages.sent, stages.first_byte) {
@@ -127,6 +133,7 @@ impl Line<'_> {
             ("route", self.route.as_bytes()),
             ("service", self.service.as_bytes()),
             ("endpoint", self.endpoint.as_bytes()),
+            ("coding", context.coding.as_bytes()),
             ("user_agent", self.user_agent),
             (
                 "reason",
@@ -144,6 +151,10 @@ impl Line<'_> {
             ("status", Some(u64::from(context.status))),
             ("request_bytes", Some(context.request_bytes)),
             ("response_bytes", Some(context.response_bytes)),
+            (
+                "plain_bytes",
+                (!context.coding.is_empty()).then_some(context.plain_bytes),
+            ),
             ("duration_us", Some(stages.end.micros_since(stages.start))),
             ("admitted_us", Self::micros(stages.start, stages.admitted)),
             (

@@ -5,6 +5,7 @@
 //! exists, no two listeners at one address) are checked in the binary, which knows all tables.
 
 mod access;
+mod compress;
 mod condition;
 mod endpoint_tls;
 mod header;
@@ -27,6 +28,7 @@ mod token;
 mod tests;
 
 pub use access::{AccessDestination, AccessFormat, AccessSettings};
+pub use compress::{CompressSettings, ContentCoding, TypePattern, TypePatternError};
 pub use condition::{
     CONDITION_LIMIT, FieldName, KeyName, MethodName, MethodNameError, RouteConditions,
     ValuePattern, ValuePatternError,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use outgrow_core::settings::{ByteSize, OneOrMany, TableReader};
 
 use super::{
-    FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName, ListenerName, MethodName,
-    MirrorSettings, PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions,
-    RouteTimeouts, ServiceName, ShareSettings, SplitBy, ValuePattern, rules,
+    CompressSettings, FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName,
+    ListenerName, MethodName, MirrorSettings, PathPattern, PathTemplate, RedirectSettings,
+    RewriteSettings, RouteConditions, RouteTimeouts, ServiceName, ShareSettings, SplitBy,
+    ValuePattern, rules,
 };
 
 outgrow_core::settings! {
@@ -70,6 +71,8 @@ outgrow_core::settings! {
         pub request_headers: HeaderEdits = HeaderEdits::default();
         /// What is changed in the response's header fields before they are sent to the client.
         pub response_headers: HeaderEdits = HeaderEdits::default();
+        /// Which responses are compressed. Left out: none.
+        pub compress: Option<CompressSettings> = None;
         /// Whether a request that carries `Idempotency-Key` may be sent again to another endpoint
         /// when the first one failed before any byte of the response, as is done with idempotent
         /// methods. Only for services that keep the key's promise.

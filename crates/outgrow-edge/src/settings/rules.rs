@@ -74,6 +74,7 @@ fn forwarding(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
             ("rewrite", route.rewrite.is_some()),
             ("strip_prefix", route.strip_prefix),
             ("mirror", route.mirror.is_some()),
+            ("compress", route.compress.is_some()),
             ("timeouts", route.timeouts != RouteTimeouts::default()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, is)| *is) {

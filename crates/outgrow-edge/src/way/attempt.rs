@@ -153,6 +153,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             side: &mut exchange.side,
             reporter,
             passage: &mut exchange.passage,
+            compressing: &mut exchange.compressing,
             set_cookie: &exchange.set_cookie,
             stream: &mut connection.link,
             down: self.down,
@@ -170,6 +171,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.stages.first_byte = progress.first_byte_at;
         context.request_bytes = context.request_bytes.max(progress.request_bytes);
         context.response_bytes = progress.response_bytes;
+        let compressing = &self.exchange.compressing;
+        context.coding = compressing.told.coding.map_or("", |coding| coding.as_str());
+        if let Some((plain, coded)) = compressing.bytes() {
+            context.plain_bytes = plain;
+            context.response_bytes = coded;
+        }
         if self.down.has_responded() || progress.first_byte_at != Ticks::ZERO {
             context.status = self.exchange.response.status;
         }

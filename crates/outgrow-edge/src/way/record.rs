@@ -17,6 +17,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         listener.received_bytes.add(context.request_bytes);
         listener.sent_bytes.add(context.response_bytes);
         count(context, destination, worker.index);
+        self.count_compressed(context, destination);
         if !worker.records.is_on() {
             return;
         }
@@ -49,6 +50,21 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             user_agent: request.fields.get(Known::UserAgent).unwrap_or_default(),
             given_id: identity::given_id(&request.fields, self.peer),
         });
+    }
+
+    fn count_compressed(&self, context: &Context, destination: &Destination) {
+        let told = self.exchange.compressing.told;
+        let Some(route) = destination.route.as_deref() else {
+            return;
+        };
+        let cells = route.cells.of(self.worker.index);
+        cells.uncompressed.add(u64::from(told.lacked_memory));
+        if let Some(coding) = told.coding {
+            let cells = &cells.compressed[coding as usize];
+            cells.responses.add(1);
+            cells.plain_bytes.add(context.plain_bytes);
+            cells.coded_bytes.add(context.response_bytes);
+        }
     }
 }
 

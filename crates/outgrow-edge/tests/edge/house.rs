@@ -137,6 +137,7 @@ impl House {
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
             body_limit: options.body_limit,
+            compress: None,
             cells: shared.metrics.route("app"),
         };
         let plan = Plan {

@@ -27,7 +27,6 @@ impl Keeper {
         match message {
             DataMessage::Bind {
                 key,
-                name,
                 address,
                 sockets,
                 private,
@@ -35,7 +34,6 @@ impl Keeper {
                 index,
                 &Wanted {
                     key: &key,
-                    name: &name,
                     address: &address,
                     sockets,
                     private,
@@ -46,15 +44,6 @@ impl Keeper {
                 self.data[index].deadline = Some(Moment::now().after(EXIT_LIMIT));
             }
             DataMessage::Fatal { message } => self.is_fatal(index, &message),
-            DataMessage::Reloaded {
-                number,
-                ok,
-                message,
-            } => {
-                if role == Role::Active {
-                    self.reloaded(number, ok, message);
-                }
-            }
             DataMessage::InFlight { instances } => {
                 self.data[index].in_flight = instances;
                 self.tell_in_flight();
@@ -129,7 +118,6 @@ impl Keeper {
             | DataMessage::Drained {}
             | DataMessage::Fatal { .. }
             | DataMessage::InFlight { .. }
-            | DataMessage::Reloaded { .. }
             | DataMessage::Unknown => {}
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-use super::reload::Reloading;
 use crate::cgroup::House;
 use crate::moment::Moment;
 use crate::processes::Processes;
@@ -50,15 +49,6 @@ pub(super) struct Facts {
     /// The control groups, once an instance had a limit.
     #[serde(default)]
     pub(super) house: Option<House>,
-    /// Counts reloads that were asked for by signal.
-    #[serde(default)]
-    pub(super) reloads: u64,
-    /// The one under way.
-    #[serde(default)]
-    pub(super) reload: Option<Reloading>,
-    /// Why the last reload was refused, if it was.
-    #[serde(default)]
-    pub(super) refused: Option<String>,
 }
 
 impl Facts {
@@ -74,9 +64,6 @@ impl Facts {
             kept: BTreeMap::new(),
             limits: Limits::default(),
             house: None,
-            reloads: 0,
-            reload: None,
-            refused: None,
         }
     }
 }

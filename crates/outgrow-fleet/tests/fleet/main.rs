@@ -7,5 +7,4 @@ mod chaos;
 mod house;
 mod instances;
 mod keeper;
-mod surroundings;
 mod upgrades;

@@ -127,6 +127,7 @@ fn route_plan(
         response_edits: Edits::new(&route.response_headers),
         idempotency_key: route.idempotency_key,
         body_limit: limit(route.body_limit),
+        compress: route.compress.clone(),
         cells: shared.metrics.route(name),
     }
 }

@@ -132,10 +132,8 @@ pub(super) struct Control {
     in_flight: Vec<InstanceId>,
     watch: Watch,
     reloading: bool,
-    /// The number of the keeper's request for a reload that is being done; 0: somebody else's.
-    reload_number: u64,
-    /// The keeper asked for a reload during one.
-    reload_again: Option<u64>,
+    /// Somebody asked for a reload during one.
+    reload_again: bool,
     view: Arc<View>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::Receiver<Event>,
@@ -231,8 +229,7 @@ impl Control {
             in_flight: Vec::new(),
             watch,
             reloading: false,
-            reload_number: 0,
-            reload_again: None,
+            reload_again: false,
             view,
             requests,
             events,
@@ -380,8 +377,7 @@ impl Control {
                 _ = looks.tick() => self.look_at_files(&mut receiver).await,
                 _ = steps.tick() => {}
             }
-            if let Some(number) = self.reload_again.take() {
-                self.reload_number = number;
+            if std::mem::take(&mut self.reload_again) {
                 let _ = self.reload("SIGHUP", &mut receiver).await;
             }
             self.step().await;
@@ -423,11 +419,8 @@ impl Control {
                 self.is_health_new = true;
             }
             // One that has read the file already would put an older text over the newer one.
-            KeeperMessage::Reload { number } if self.reloading => {
-                self.reload_again = Some(number);
-            }
-            KeeperMessage::Reload { number } => {
-                self.reload_number = number;
+            KeeperMessage::Reload {} if self.reloading => self.reload_again = true,
+            KeeperMessage::Reload {} => {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),

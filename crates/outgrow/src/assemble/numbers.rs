@@ -2,6 +2,7 @@
 
 mod boxes;
 mod certificates;
+mod compressed;
 pub(super) mod datagrams;
 mod diagnosis;
 pub(super) mod failovers;
@@ -32,6 +33,7 @@ type Numbers = Vec<Sample<Number>>;
 /// All metrics now.
 pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     let mut families = route_families(view);
+    families.extend(compressed::families(view));
     families.extend(listener_families(view));
     families.extend(streams::families(view.streams().as_deref()));
     families.extend(datagrams::families(view.streams().as_deref()));

@@ -4,6 +4,7 @@
 //! processes (`survive`).
 
 mod bodies;
+mod compress;
 mod exchanges;
 mod records;
 mod retries;

@@ -1,0 +1,331 @@
+//! One response being compressed: bytes go in as the source gives them, and out to the client as it
+//! takes them.
+//!
+//! A little work is done at once on the worker's thread, more by the threads of the pool, so that
+//! no other connection waits for long. At any time the compressor is in one place: here, or there.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_http::Downstream;
+use outgrow_message::{Block, Blocks, Need};
+
+use super::codec::{Codec, CodecError, Manner, Operation};
+use super::shelf::{Held, Shelf};
+use crate::pool::Ticket;
+
+/// How long the worker's thread may be at it in one go, by [`Manner::nanos_per_byte`].
+const BUDGET_NANOS: u64 = 150_000;
+/// The most that is given to a thread at a time: a block of this class, 64 KiB.
+const PIECE_CLASS: usize = 1;
+/// Where less room than this is left for output, what is there goes out first.
+const LEAST_ROOM_BYTES: usize = 4 * 1_024;
+/// What is worked on at a time here when there is no memory to have it done elsewhere.
+const SLICE_BYTES: usize = 4 * 1_024;
+
+/// Compresses one response.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    shelf: Arc<Shelf>,
+    blocks: Arc<Blocks>,
+    manner: Manner,
+    /// None while a thread has it.
+    work: Option<Box<Work>>,
+    ticket: Option<Ticket<Box<Work>>>,
+    /// Bytes that the compressor has taken and may not have worked on.
+    gathered: usize,
+    /// What this thread has done since it last waited for something.
+    spent_nanos: u64,
+    /// Too much was done here at once: others have their turn before there is more of it.
+    yields: bool,
+    /// Bytes were taken that no flush has followed.
+    dirty: bool,
+    /// Whether a pause of the source is a reason to flush.
+    flushes_pauses: bool,
+    taken_bytes: u64,
+    given_bytes: u64,
+}
+
+/// A compressor with what it works on.
+#[derive(Debug)]
+struct Work {
+    codec: Codec,
+    /// What it counts for.
+    held: Held,
+    input: Option<Block>,
+    pending: std::ops::Range<usize>,
+    output: Block,
+    ready: std::ops::Range<usize>,
+    operation: Operation,
+    outcome: Result<bool, CodecError>,
+}
+
+impl Work {
+    fn new(codec: Codec, held: Held, output: Block) -> Self {
+        Self {
+            codec,
+            held,
+            input: None,
+            pending: 0..0,
+            output,
+            ready: 0..0,
+            operation: Operation::Process,
+            outcome: Ok(true),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.outcome == Ok(true)
+    }
+
+    /// Goes on with what it has until that is done, or there is no room for more output.
+    fn run(&mut self) {
+        while self.outcome == Ok(false) && self.ready.end < self.output.len() {
+            let input = self.input.as_deref().unwrap_or_default();
+            let room = &mut self.output[self.ready.end..];
+            let step = self
+                .codec
+                .step(&input[self.pending.clone()], room, self.operation);
+            self.outcome = step.map(|step| {
+                self.pending.start += step.taken;
+                self.ready.end += step.given;
+                step.done
+            });
+        }
+    }
+
+    /// Takes a copy of `data`, as much as `input` holds, to work on it; how much.
+    fn load(&mut self, mut input: Block, data: &[u8]) -> usize {
+        let count = data.len().min(input.len());
+        input[..count].copy_from_slice(&data[..count]);
+        self.input = Some(input);
+        self.pending = 0..count;
+        self.outcome = Ok(false);
+        count
+    }
+
+    /// Takes of `data` as it lies there; how much.
+    fn take(&mut self, data: &[u8]) -> Result<usize, CodecError> {
+        let mut taken = 0;
+        while taken < data.len() && self.ready.end < self.output.len() {
+            let room = &mut self.output[self.ready.end..];
+            let step = self.codec.step(&data[taken..], room, Operation::Process)?;
+            taken += step.taken;
+            self.ready.end += step.given;
+        }
+        Ok(taken)
+    }
+}
+
+impl Encoder {
+    /// For a response of `length` bytes where that is known; none where there is no memory for it.
+    pub(super) fn new(
+        shelf: &Arc<Shelf>,
+        blocks: &Arc<Blocks>,
+        manner: Manner,
+        length: Option<u64>,
+    ) -> Option<Box<Self>> {
+        let output = blocks.take()?;
+        let (codec, held) = shelf.take(manner, length)?;
+        Some(Box::new(Self {
+            shelf: Arc::clone(shelf),
+            blocks: Arc::clone(blocks),
+            manner,
+            work: Some(Box::new(Work::new(codec, held, output))),
+            ticket: None,
+            gathered: 0,
+            spent_nanos: 0,
+            yields: false,
+            dirty: false,
+            // Who says a length has all of it; who does not may be making it.
+            flushes_pauses: length.is_none(),
+            taken_bytes: 0,
+            given_bytes: 0,
+        }))
+    }
+
+    /// Bytes taken from the source, and given to the client.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.taken_bytes, self.given_bytes)
+    }
+
+    /// Takes some of `data`, which is not empty; how much.
+    pub(super) fn poll_push<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        data: &[u8],
+    ) -> Poll<Result<usize, Fault>> {
+        loop {
+            ready!(self.poll_settle(cx, down, false))?;
+            let Some(work) = &mut self.work else {
+                return Poll::Ready(Err(broken()));
+            };
+            work.operation = Operation::Process;
+            let gathered = self.gathered + data.len();
+            let nanos = match gathered < self.manner.block_bytes() {
+                true => 0,
+                false => gathered as u64 * self.manner.nanos_per_byte(),
+            };
+            let taken = if self.spent_nanos + nanos <= BUDGET_NANOS {
+                self.spent_nanos += nanos;
+                work.take(data).map_err(|_| broken())?
+            } else if let Some(input) = self.blocks.take_up_to(PIECE_CLASS, Need::Usual) {
+                let taken = work.load(input, data);
+                self.hand_over();
+                taken
+            } else {
+                self.yields = true;
+                let data = &data[..data.len().min(SLICE_BYTES)];
+                work.take(data).map_err(|_| broken())?
+            };
+            if taken > 0 {
+                self.note(taken);
+                return Poll::Ready(Ok(taken));
+            }
+        }
+    }
+
+    fn note(&mut self, taken: usize) {
+        self.dirty = true;
+        self.taken_bytes += taken as u64;
+        self.gathered += taken;
+        if self.gathered >= self.manner.block_bytes() {
+            self.gathered = 0;
+        }
+    }
+
+    /// The source pauses: what it gave is to reach the client where that matters.
+    pub(super) fn poll_pause<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        if self.flushes_pauses && self.dirty {
+            ready!(self.poll_operation(cx, down, Operation::Flush))?;
+            self.dirty = false;
+        } else {
+            ready!(self.poll_settle(cx, down, true))?;
+        }
+        self.spent_nanos = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The source has ended: so does what the client gets.
+    pub(super) fn poll_finish<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        self.poll_operation(cx, down, Operation::Finish)
+    }
+
+    /// Begins an operation when what is before it is over, and brings it to its end.
+    fn poll_operation<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        operation: Operation,
+    ) -> Poll<Result<(), Fault>> {
+        ready!(self.poll_settle(cx, down, true))?;
+        let Some(work) = &mut self.work else {
+            return Poll::Ready(Err(broken()));
+        };
+        if work.operation != operation {
+            work.operation = operation;
+            work.input = None;
+            work.pending = 0..0;
+            work.outcome = Ok(false);
+            let nanos = self.gathered as u64 * self.manner.nanos_per_byte();
+            self.gathered = 0;
+            if self.spent_nanos + nanos > BUDGET_NANOS {
+                self.hand_over();
+            } else {
+                self.spent_nanos += nanos;
+                work.run();
+            }
+            ready!(self.poll_settle(cx, down, true))?;
+        }
+        if let Some(work) = &mut self.work
+            && operation == Operation::Flush
+        {
+            // The next flush is another one.
+            work.operation = Operation::Process;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until what was begun is over and its output is with the client, or, unless `all` of it
+    /// has to be, until there is room for more.
+    fn poll_settle<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        all: bool,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            if std::mem::take(&mut self.yields) {
+                self.spent_nanos = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(ticket) = &self.ticket {
+                self.work = ready!(ticket.poll(cx));
+                self.ticket = None;
+                self.spent_nanos = 0;
+            }
+            let Some(work) = &mut self.work else {
+                return Poll::Ready(Err(broken()));
+            };
+            if work.outcome.is_err() {
+                return Poll::Ready(Err(broken()));
+            }
+            let has_room = work.output.len() - work.ready.end >= LEAST_ROOM_BYTES;
+            if !(work.is_done() && has_room && !all) {
+                while !work.ready.is_empty() {
+                    let bytes = &work.output[work.ready.clone()];
+                    let taken = ready!(down.poll_push(cx, bytes))?;
+                    work.ready.start += taken;
+                    self.given_bytes += taken as u64;
+                }
+                work.ready = 0..0;
+            }
+            if work.is_done() {
+                work.input = None;
+                return Poll::Ready(Ok(()));
+            }
+            self.hand_over();
+        }
+    }
+
+    /// Lets a thread go on with what is begun; where none has time it is done here.
+    fn hand_over(&mut self) {
+        let Some(mut work) = self.work.take() else {
+            return;
+        };
+        let run = move || {
+            work.run();
+            work
+        };
+        match self.shelf.pool.submit(run) {
+            Ok(ticket) => self.ticket = Some(ticket),
+            Err(run) => {
+                self.work = Some(run());
+                self.yields = true;
+            }
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.shelf.give(self.manner, work.codec, work.held);
+        }
+    }
+}
+
+fn broken() -> Fault {
+    Fault::outgrow(Phase::ResponseBody, Cause::Internal)
+}

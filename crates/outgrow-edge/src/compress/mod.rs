@@ -1,0 +1,180 @@
+//! Compression of responses: who gets which coding, what may be compressed, and the work itself.
+//!
+//! Deliberately not here: decompression (of requests, or of what an endpoint compressed), and our
+//! own short answers, which are smaller than what is worth it.
+
+mod accept;
+mod codec;
+mod eligible;
+mod encoder;
+mod shelf;
+mod tags;
+
+#[cfg(test)]
+mod tests;
+
+use std::task::{Context, Poll};
+
+use outgrow_core::Fault;
+use outgrow_http::Downstream;
+use outgrow_message::{BodyLength, Known, Method, RequestHead, ResponseHead};
+
+use self::codec::Manner;
+use self::encoder::Encoder;
+use crate::settings::{CompressSettings, ContentCoding};
+use crate::worker::Worker;
+
+pub(crate) use self::accept::negotiate;
+pub(crate) use self::shelf::Shelf;
+
+/// What the compression of one response is about: from its request to its record.
+#[derive(Debug, Default)]
+pub(crate) struct Compressing {
+    /// What the request asks for; none where nothing is compressed.
+    ask: Option<Ask>,
+    encoder: Option<Box<Encoder>>,
+    /// What came of it.
+    pub(crate) told: Told,
+}
+
+/// What a request says about compression.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    coding: Option<ContentCoding>,
+    /// Whether the endpoint is asked about its own tag instead of ours.
+    restored: bool,
+}
+
+/// What is told of a compressed response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// How it was compressed; none when it was not.
+    pub(crate) coding: Option<ContentCoding>,
+    /// Whether it was not for want of memory.
+    pub(crate) lacked_memory: bool,
+}
+
+impl Compressing {
+    /// Forgets the last exchange.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Reads what a request asks for, and gives the endpoint its own tags back. To be called before
+    /// anything else is changed in it.
+    pub(crate) fn ask(&mut self, settings: Option<&CompressSettings>, request: &mut RequestHead) {
+        self.clear();
+        let Some(settings) = settings else {
+            return;
+        };
+        if eligible::is_grpc(&request.fields) {
+            return;
+        }
+        let accepted = request.fields.values(Known::AcceptEncoding);
+        let coding = negotiate(accepted, &settings.codings)
+            .filter(|_| !eligible::says_no_transform(&request.fields));
+        let restored = tags::restore(&mut request.fields);
+        self.ask = Some(Ask { coding, restored });
+    }
+
+    /// Looks at the head of a response that is about to be sent to a request of `method`, and
+    /// changes it if the response is to be compressed; what its length is then.
+    pub(crate) fn begin(
+        &mut self,
+        settings: Option<&CompressSettings>,
+        head: &mut ResponseHead,
+        method: Method,
+        worker: &Worker,
+    ) -> BodyLength {
+        if let (Some(settings), Some(ask)) = (settings, self.ask) {
+            self.decide(settings, ask, head, method, worker);
+        }
+        match self.encoder {
+            Some(_) => BodyLength::Unknown,
+            None => head.length,
+        }
+    }
+
+    fn decide(
+        &mut self,
+        settings: &CompressSettings,
+        ask: Ask,
+        head: &mut ResponseHead,
+        method: Method,
+        worker: &Worker,
+    ) {
+        if head.status == 304 && ask.restored {
+            // What it confirms is what we made of it.
+            tags::weaken(&mut head.fields);
+            eligible::put_vary(&mut head.fields);
+            return;
+        }
+        if !eligible::is_eligible(settings, head, method) {
+            return;
+        }
+        eligible::put_vary(&mut head.fields);
+        let Some(coding) = ask.coding else {
+            return;
+        };
+        if method != Method::Head {
+            let length = match head.length {
+                BodyLength::Known(bytes) => Some(bytes),
+                BodyLength::Empty | BodyLength::Unknown => None,
+            };
+            let manner = Manner::new(coding, settings);
+            let shelf = &worker.shared.compressors;
+            self.encoder = Encoder::new(shelf, &worker.blocks, manner, length);
+            if self.encoder.is_none() {
+                self.told.lacked_memory = true;
+                return;
+            }
+        }
+        self.told.coding = Some(coding);
+        eligible::rewrite(head, coding);
+    }
+
+    /// Bytes that the compressor took and gave; none when nothing was compressed.
+    pub(crate) fn bytes(&self) -> Option<(u64, u64)> {
+        self.encoder.as_ref().map(|encoder| encoder.totals())
+    }
+
+    /// Takes some of `data`, which is not empty, for the client; how much.
+    #[inline]
+    pub(crate) fn poll_push<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        data: &[u8],
+    ) -> Poll<Result<usize, Fault>> {
+        match &mut self.encoder {
+            None => down.poll_push(cx, data),
+            Some(encoder) => encoder.poll_push(cx, down, data),
+        }
+    }
+
+    /// The source pauses: readies what it gave so far to be flushed to the client.
+    #[inline]
+    pub(crate) fn poll_pause<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        match &mut self.encoder {
+            None => Poll::Ready(Ok(())),
+            Some(encoder) => encoder.poll_pause(cx, down),
+        }
+    }
+
+    /// The source has ended: gives the client what is left. Then the response can be finished.
+    #[inline]
+    pub(crate) fn poll_finish<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        match &mut self.encoder {
+            None => Poll::Ready(Ok(())),
+            Some(encoder) => encoder.poll_finish(cx, down),
+        }
+    }
+}

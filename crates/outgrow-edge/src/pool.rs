@@ -1,0 +1,251 @@
+//! Threads for work that would keep a worker from its other connections for too long: compressing
+//! more than a little, reading files.
+//!
+//! Bounded in threads and in what waits; who finds no room does the work itself or goes without.
+//! Threads start with the first work, so that who needs none has none. They are not waited for at
+//! the end: one of them may hang in a file system that does not answer.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that share a queue.
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: &'static str,
+    threads: usize,
+    waiting: usize,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    started: usize,
+    idle: usize,
+    ended: bool,
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        while !state.ended {
+            let Some(job) = state.queue.pop_front() else {
+                state.idle += 1;
+                state = self
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                continue;
+            };
+            drop(state);
+            // Whoever waits for it learns that there is no result.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            state = self.state();
+        }
+    }
+}
+
+impl Pool {
+    /// At most `threads` of them, and at most `waiting` jobs that none has begun.
+    pub(crate) fn new(name: &'static str, threads: usize, waiting: usize) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                threads: threads.max(1),
+                waiting,
+                state: Mutex::default(),
+                wake: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Has `work` done; gives it back when there is no room for it.
+    pub(crate) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let mut state = self.inner.state();
+        if state.queue.len() >= self.inner.waiting || !self.has_thread(&mut state) {
+            return Err(work);
+        }
+        let slot: Arc<Slot<T>> = Arc::default();
+        let promise = Promise(Arc::clone(&slot));
+        state.queue.push_back(Box::new(move || promise.keep(work)));
+        drop(state);
+        self.inner.wake.notify_one();
+        Ok(Ticket(slot))
+    }
+
+    /// Makes sure that a thread will come to one more job.
+    fn has_thread(&self, state: &mut State) -> bool {
+        if state.idle > state.queue.len() || state.started == self.inner.threads {
+            return true;
+        }
+        let inner = Arc::clone(&self.inner);
+        let thread = std::thread::Builder::new().name(self.inner.name.to_owned());
+        if thread.spawn(move || inner.work()).is_ok() {
+            state.started += 1;
+        }
+        state.started > 0
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        state.ended = true;
+        state.queue.clear();
+        drop(state);
+        self.inner.wake.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Pool")
+            .field(&self.inner.name)
+            .finish()
+    }
+}
+
+struct Slot<T>(Mutex<Outcome<T>>);
+
+struct Outcome<T> {
+    result: Option<T>,
+    over: bool,
+    waiting: Option<Waker>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Outcome {
+            result: None,
+            over: false,
+            waiting: None,
+        }))
+    }
+}
+
+/// What fills a slot, or says that it stays empty.
+struct Promise<T>(Arc<Slot<T>>);
+
+impl<T> Promise<T> {
+    fn keep(self, work: impl FnOnce() -> T) {
+        let result = work();
+        let mut outcome = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.result = Some(result);
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        let mut outcome = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.over = true;
+        let waiting = outcome.waiting.take();
+        drop(outcome);
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// Work that is being done. Who drops it does not want the result any more.
+pub(crate) struct Ticket<T>(Arc<Slot<T>>);
+
+impl<T> Ticket<T> {
+    /// Waits for the result; none when the work panicked, or the pool ended.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
+        let mut outcome = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if outcome.over {
+            return Poll::Ready(outcome.result.take());
+        }
+        match &mut outcome.waiting {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> fmt::Debug for Ticket<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ticket")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn wait<T>(ticket: &Ticket<T>) -> Option<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        runtime.block_on(poll_fn(|cx| ticket.poll(cx)))
+    }
+
+    #[test]
+    fn results_come_and_panics_are_told() {
+        let pool = Pool::new("test", 2, 8);
+        let first = pool.submit(|| 1).ok().expect("room");
+        let second: Ticket<u32> = pool.submit(|| panic!("on purpose")).ok().expect("room");
+        let third = pool.submit(|| 3).ok().expect("room");
+        assert_eq!(
+            (wait(&first), wait(&second), wait(&third)),
+            (Some(1), None, Some(3))
+        );
+    }
+
+    #[test]
+    fn what_finds_no_room_comes_back() {
+        let pool = Pool::new("test", 1, 1);
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let first = pool.submit(move || {
+            begun.send(()).expect("the test waits");
+            held.recv().is_ok()
+        });
+        let first = first.ok().expect("room");
+        begins.recv().expect("the thread begins");
+        let second = pool.submit(|| 2).ok().expect("one may wait");
+        let refused = pool.submit(|| 3);
+        assert_eq!(refused.err().map(|work| work()), Some(3));
+        release.send(()).expect("the thread waits");
+        assert_eq!((wait(&first), wait(&second)), (Some(true), Some(2)));
+    }
+
+    #[test]
+    fn who_waits_at_the_end_is_told() {
+        let pool = Pool::new("test", 1, 8);
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let first = pool.submit(move || {
+            begun.send(()).expect("the test waits");
+            held.recv().is_ok()
+        });
+        begins.recv().expect("the thread begins");
+        let second = pool.submit(|| 2).ok().expect("room");
+        drop(pool);
+        assert_eq!(wait(&second), None);
+        drop(release);
+        assert_eq!(wait(&first.ok().expect("room")), Some(false));
+    }
+}
