@@ -15,6 +15,7 @@ mod conform;
 mod deny;
 mod docs;
 mod fuzz;
+mod package;
 mod postgres;
 mod setup;
 mod soak;
@@ -69,6 +70,9 @@ cargo xtask COMMAND
   soak edge|discover [--for T] [--binary PATH]
       edge: reloads, upgrades and killed processes under load, again and again for that time.
       discover: all registries are away for that time (5m).
+  package deb [--binary PATH] [--output DIR] [--try]
+      The Debian package. --try installs it in a copy of this machine (needs root), runs what it
+      brings, and removes it; the unit is read by systemd-analyze, the package by lintian if there is one.
 ";
 
 fn main() -> ExitCode {
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Some("conform") => conform::run(arguments),
         Some("fuzz") => fuzz::run(arguments),
         Some("soak") => soak::run(arguments),
+        Some("package") => package::run(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -28,7 +28,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 19] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -93,6 +93,16 @@ const NEEDS: [Need; 17] = [
         program: "arping",
         how: How::Debian("iputils-arping"),
         why: "end-to-end tests with an address that floats between boxes",
+    },
+    Need {
+        program: "dpkg-deb",
+        how: How::Debian("dpkg"),
+        why: "building and trying the Debian package",
+    },
+    Need {
+        program: "strip",
+        how: How::Debian("binutils"),
+        why: "building the Debian package",
     },
     Need {
         program: "strace",

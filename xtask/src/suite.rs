@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::arguments::Arguments;
 use crate::workspace::Workspace;
-use crate::{binary, command, setup, tidy};
+use crate::{binary, command, package, setup, tidy};
 
 /// Set when `--allow-missing` was given: a test may then skip what the machine lacks.
 const ALLOW_MISSING_VARIABLE: &str = "OUTGROW_ALLOW_MISSING";
@@ -78,6 +78,10 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let built = steps.run("end-to-end binary", || binary::build(&workspace))?;
     if !built {
         return Ok(ExitCode::FAILURE);
+    }
+    if filters.is_empty() && !allow_missing {
+        let binary = binary::path(&workspace);
+        steps.run("package", || package::check(&workspace, &binary))?;
     }
     let mut nextest = cargo();
     tests(&mut nextest, &workspace, &filters, allow_missing);

@@ -257,13 +257,13 @@ mod tests {
             assert_eq!(record.bytes, br#"{"type":"drained"}"#);
             let (one, _other) = UnixStream::pair().unwrap();
             keeper
-                .send(&KeeperMessage::Reload {}, &[one.as_fd()])
+                .send(&KeeperMessage::Reload { number: 0 }, &[one.as_fd()])
                 .unwrap();
             keeper
                 .send(&serde_json::json!({"type": "sing"}), &[])
                 .unwrap();
             let first = receiver.receive().await.unwrap();
-            let FromKeeper::Message(KeeperMessage::Reload {}, descriptors) = first else {
+            let FromKeeper::Message(KeeperMessage::Reload { .. }, descriptors) = first else {
                 panic!("{first:?}");
             };
             assert_eq!(descriptors.len(), 1);
@@ -309,7 +309,9 @@ mod tests {
     fn the_watch_sees_the_end_and_takes_no_packet() {
         let (near, far) = pair().unwrap();
         let mut keeper = Channel::new(near);
-        keeper.send(&KeeperMessage::Reload {}, &[]).unwrap();
+        keeper
+            .send(&KeeperMessage::Reload { number: 0 }, &[])
+            .unwrap();
         let watched = far.try_clone().unwrap();
         let watch = std::thread::spawn(move || wait_for_hangup(watched.as_fd(), None));
         drop(keeper);

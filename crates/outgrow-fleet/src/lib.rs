@@ -6,6 +6,7 @@
 //! - `keeper`: what `outgrow run` starts; single-threaded, no runtime.
 //! - `shim`: what `outgrow shim` starts, one per instance.
 //! - `protocol`: the words they use, and how packets carry them.
+//! - `privileges`: whose rights the processes have.
 //! - `client`: the data process's end (the only place with tokio).
 //! - `cgroup`: the limits of instances, and what outgrow itself is allowed.
 //! - `supervise`: which instances should be started and stopped, and when again
@@ -24,6 +25,7 @@ pub mod keeper;
 pub mod machine;
 pub mod moment;
 mod orphans;
+pub mod privileges;
 mod processes;
 pub mod protocol;
 pub mod resources;

@@ -27,6 +27,7 @@ impl Keeper {
         match message {
             DataMessage::Bind {
                 key,
+                name,
                 address,
                 sockets,
                 private,
@@ -34,6 +35,7 @@ impl Keeper {
                 index,
                 &Wanted {
                     key: &key,
+                    name: &name,
                     address: &address,
                     sockets,
                     private,
@@ -44,6 +46,15 @@ impl Keeper {
                 self.data[index].deadline = Some(Moment::now().after(EXIT_LIMIT));
             }
             DataMessage::Fatal { message } => self.is_fatal(index, &message),
+            DataMessage::Reloaded {
+                number,
+                ok,
+                message,
+            } => {
+                if role == Role::Active {
+                    self.reloaded(number, ok, message);
+                }
+            }
             DataMessage::InFlight { instances } => {
                 self.data[index].in_flight = instances;
                 self.tell_in_flight();
@@ -118,6 +129,7 @@ impl Keeper {
             | DataMessage::Drained {}
             | DataMessage::Fatal { .. }
             | DataMessage::InFlight { .. }
+            | DataMessage::Reloaded { .. }
             | DataMessage::Unknown => {}
         }
     }

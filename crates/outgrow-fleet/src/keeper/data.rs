@@ -254,6 +254,7 @@ impl Keeper {
         self.log.info(&format!(
             "data process {generation} serves (pid {pid}, after {took} ms)"
         ));
+        self.serves(index);
         match self.data[index].role {
             Role::Candidate => self.promote(generation, keeper_state),
             // In place of one that died, to which others were handing clients.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
+use super::reload::Reloading;
 use crate::cgroup::House;
 use crate::moment::Moment;
 use crate::processes::Processes;
@@ -49,6 +50,15 @@ pub(super) struct Facts {
     /// The control groups, once an instance had a limit.
     #[serde(default)]
     pub(super) house: Option<House>,
+    /// Counts reloads that were asked for by signal.
+    #[serde(default)]
+    pub(super) reloads: u64,
+    /// The one under way.
+    #[serde(default)]
+    pub(super) reload: Option<Reloading>,
+    /// Why the last reload was refused, if it was.
+    #[serde(default)]
+    pub(super) refused: Option<String>,
 }
 
 impl Facts {
@@ -64,6 +74,9 @@ impl Facts {
             kept: BTreeMap::new(),
             limits: Limits::default(),
             house: None,
+            reloads: 0,
+            reload: None,
+            refused: None,
         }
     }
 }

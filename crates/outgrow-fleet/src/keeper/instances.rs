@@ -127,6 +127,19 @@ impl Instances {
         self.entries.len()
     }
 
+    /// How long the end of all of them takes at most.
+    pub(super) fn longest_end(&self) -> Duration {
+        let graces = self.entries.values();
+        let longest = graces.map(|entry| entry.record.spec.stop_grace()).max();
+        longest.unwrap_or_default() + SHIM_MARGIN * 2
+    }
+
+    /// How many run, of how many.
+    pub(super) fn running(&self) -> (usize, usize) {
+        let runs = |entry: &&Entry| matches!(entry.record.phase, Phase::Running);
+        (self.entries.values().filter(runs).count(), self.len())
+    }
+
     /// What changed since the last call.
     pub(super) fn take_reports(&mut self) -> Vec<InstanceReport> {
         std::mem::take(&mut self.reports)

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::notify;
 use super::ports::Ports;
 use super::resume::RESUME_VARIABLE;
 use crate::LogFormat;
@@ -162,7 +163,11 @@ fn shim_spec(
 /// process group of its own: Ctrl-C in a terminal is for the keeper only.
 pub(super) fn spawn(program: &Path, arguments: &[OsString]) -> io::Result<Spawned> {
     let (near, far) = channel::pair()?;
-    let child = Process::new(program)
+    let mut process = Process::new(program);
+    for name in notify::VARIABLES {
+        process.env_remove(name);
+    }
+    let child = process
         .args(arguments)
         .env_remove(RESUME_VARIABLE)
         .stdin(Stdio::from(far))
@@ -192,6 +197,13 @@ pub(super) fn running_program(program: &Path) -> PathBuf {
     }
 }
 
+/// Whether it is a directory of this user; `sudo` and `--user` may leave another
+/// one's in the environment.
+fn is_ours(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own)
+}
+
 /// A directory for the instances' sockets that only this user can enter. Made
 /// when it is first needed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -207,7 +219,7 @@ impl RuntimeDirectory {
         }
         let parent = std::env::var_os("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
-            .filter(|path| path.is_dir())
+            .filter(|path| is_ours(path))
             .unwrap_or_else(|| PathBuf::from("/tmp"));
         let token = super::token()?;
         let name = format!("outgrow-{}-{}", std::process::id(), &token[..8]);

@@ -4,56 +4,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::SocketType;
 use serde::{Deserialize, Serialize};
 
+use super::binding::{BindError, explain, listen, overlap, parse, socket, tcp};
+use super::passed::{PassedSockets, SavedPassed};
 use crate::protocol::ListenerEntry;
 
-/// How many connections may wait in the queue of one socket.
-const BACKLOG: i32 = 4096;
 /// What stands before an address for datagrams.
-const UDP: &str = "udp:";
+pub(super) const UDP: &str = "udp:";
 /// The most sockets of one listener.
 pub(super) const SOCKETS_LIMIT: u32 = 256;
-
-/// Why an address could not be bound.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BindError {
-    #[error(
-        "`{0}` is not an address to listen on: use IP:PORT such as 0.0.0.0:8080, localhost:PORT, \
-         *:PORT, [::1]:PORT, unix:/path, or udp: before the first three"
-    )]
-    Address(String),
-    #[error("{address} is taken by another process{hint}: stop it, or choose another address")]
-    Taken { address: String, hint: &'static str },
-    #[error(
-        "{0} may not be bound by this user: ports below 1024 need root, CAP_NET_BIND_SERVICE or \
-         a higher port"
-    )]
-    Permission(String),
-    #[error("{0} is no address of this machine: use one that `ip address` shows, or 0.0.0.0")]
-    NotHere(String),
-    #[error("the file {0} exists and is not a socket: remove it, or choose another path")]
-    NotASocket(String),
-    #[error("the listener {key} is bound to {bound} already: release it before it gets {wanted}")]
-    OtherAddress {
-        key: String,
-        bound: String,
-        wanted: String,
-    },
-    #[error("{sockets} sockets were asked for: 1 to {SOCKETS_LIMIT} are possible")]
-    Count { sockets: u32 },
-    #[error("{address} could not be bound: {source}")]
-    Io { address: String, source: io::Error },
-}
 
 /// One bound listener.
 #[derive(Debug)]
@@ -64,6 +32,8 @@ pub(super) struct Bound {
     pub(super) address: String,
     pub(super) sockets: Vec<OwnedFd>,
     path: Option<PathBuf>,
+    /// Which of the passed sockets these are; empty for our own.
+    passed: Vec<u32>,
 }
 
 impl Bound {
@@ -79,6 +49,7 @@ impl Bound {
             address: self.address.clone(),
             sockets: sockets.collect::<io::Result<_>>()?,
             path: None,
+            passed: self.passed.clone(),
         })
     }
 }
@@ -87,6 +58,8 @@ impl Bound {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) key: &'a str,
+    /// What the listener is called, for sockets that were passed; may be empty.
+    pub(super) name: &'a str,
     pub(super) address: &'a str,
     pub(super) sockets: u32,
     /// A Unix path is for this user only.
@@ -101,15 +74,32 @@ pub(super) struct SavedListener {
     address: String,
     sockets: usize,
     path: Option<PathBuf>,
+    #[serde(default)]
+    passed: Vec<u32>,
 }
 
 /// All bound listeners by key.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     entries: BTreeMap<String, Bound>,
+    passed: PassedSockets,
 }
 
 impl Listeners {
+    /// With sockets that the keeper was started with.
+    pub(super) fn with_passed(passed: PassedSockets) -> Self {
+        Self {
+            passed,
+            ..Self::default()
+        }
+    }
+
+    /// The passed sockets that no listener has, for people.
+    pub(super) fn unused(&self) -> Vec<String> {
+        let used = self.entries.values().flat_map(|bound| &bound.passed);
+        self.passed.unused(&used.copied().collect::<Vec<u32>>())
+    }
+
     /// Whether the key is bound.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
@@ -150,6 +140,9 @@ impl Listeners {
     /// The first socket of a key; all of another key at the same address.
     fn first(&self, wanted: &Wanted<'_>) -> Result<Bound, BindError> {
         let address = wanted.address;
+        if let Some(bound) = self.first_passed(wanted)? {
+            return Ok(bound);
+        }
         if let Some(path) = address.strip_prefix("unix:") {
             return bind_path(address, Path::new(path), wanted.private);
         }
@@ -187,7 +180,31 @@ impl Listeners {
             address: actual.to_string(),
             sockets: vec![socket],
             path: None,
+            passed: Vec::new(),
         })
+    }
+
+    /// The sockets that were passed for a listener.
+    fn first_passed(&self, wanted: &Wanted<'_>) -> Result<Option<Bound>, BindError> {
+        let address = wanted.address;
+        let parsed = parse(address.strip_prefix(UDP).unwrap_or(address)).ok();
+        let numbers = self.passed.of(wanted.name, address, parsed);
+        let mut bound: Option<Bound> = None;
+        for number in &numbers {
+            let (actual, socket) = self.passed.copy(*number).map_err(|source| BindError::Io {
+                address: address.to_owned(),
+                source,
+            })?;
+            let bound = bound.get_or_insert_with(|| Bound {
+                asked: address.to_owned(),
+                address: actual.to_owned(),
+                sockets: Vec::new(),
+                path: None,
+                passed: numbers.clone(),
+            });
+            bound.sockets.push(socket);
+        }
+        Ok(bound)
     }
 
     /// The first socket for datagrams, as [`Self::first`].
@@ -220,6 +237,7 @@ impl Listeners {
             address: format!("{UDP}{actual}"),
             sockets: vec![socket],
             path: None,
+            passed: Vec::new(),
         })
     }
 
@@ -243,6 +261,7 @@ impl Listeners {
     /// Closes our sockets; what data processes hold of them goes on. The file of
     /// a Unix socket stays until it is released: who drains is still found by it.
     pub(super) fn close_sockets(&mut self) {
+        self.passed.close();
         self.entries.retain(|_, bound| {
             bound.sockets.clear();
             bound.path.is_some()
@@ -251,6 +270,7 @@ impl Listeners {
 
     /// Closes everything; what data processes hold of it goes on.
     pub(super) fn close_all(&mut self) {
+        self.passed.close();
         for bound in std::mem::take(&mut self.entries).into_values() {
             remove_path(&bound);
         }
@@ -282,8 +302,23 @@ impl Listeners {
                 address: bound.address.clone(),
                 sockets: bound.sockets.len(),
                 path: bound.path.clone(),
+                passed: bound.passed.clone(),
             })
             .collect()
+    }
+
+    /// For the successor, too; in the order of [`Self::passed_descriptors`].
+    pub(super) fn save_passed(&self) -> Vec<SavedPassed> {
+        self.passed.save()
+    }
+
+    pub(super) fn passed_descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.passed.descriptors().collect()
+    }
+
+    /// Takes the sockets over that were passed to a predecessor.
+    pub(super) fn set_passed(&mut self, passed: PassedSockets) {
+        self.passed = passed;
     }
 
     /// Takes over what a predecessor saved; `None` if descriptors are missing.
@@ -298,6 +333,7 @@ impl Listeners {
             address,
             sockets,
             path,
+            passed,
         } in saved
         {
             let taken: Vec<OwnedFd> = descriptors.by_ref().take(sockets).collect();
@@ -311,10 +347,14 @@ impl Listeners {
                     address,
                     sockets: taken,
                     path,
+                    passed,
                 },
             );
         }
-        Some(Self { entries })
+        Some(Self {
+            entries,
+            ..Self::default()
+        })
     }
 }
 
@@ -325,18 +365,9 @@ fn remove_path(bound: &Bound) {
     }
 }
 
-/// Whether one socket at both would be refused as taken.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    // [::] takes the addresses of IPv4 as well.
-    let covers = |wide: SocketAddr, other: SocketAddr| {
-        wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4())
-    };
-    one.port() == other.port()
-        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
-}
-
 fn grow(bound: &mut Bound, sockets: usize) -> Result<(), BindError> {
-    if bound.path.is_some() {
+    // One is all there can be of a path, and of what was passed.
+    if bound.path.is_some() || !bound.passed.is_empty() {
         return Ok(());
     }
     if let Some(address) = bound.address.strip_prefix(UDP) {
@@ -358,50 +389,6 @@ fn grow(bound: &mut Bound, sockets: usize) -> Result<(), BindError> {
     }
     bound.sockets.append(&mut added);
     Ok(())
-}
-
-/// Names are not resolved: that could block, and what a name means could change.
-fn parse(address: &str) -> Result<SocketAddr, BindError> {
-    if let Ok(parsed) = address.parse() {
-        return Ok(parsed);
-    }
-    let wrong = || BindError::Address(address.to_owned());
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    let host = match host {
-        "" | "*" => Ipv4Addr::UNSPECIFIED,
-        "localhost" => Ipv4Addr::LOCALHOST,
-        _ => return Err(wrong()),
-    };
-    Ok(SocketAddr::new(IpAddr::V4(host), port))
-}
-
-fn tcp(address: SocketAddr, share: bool) -> Result<OwnedFd, Errno> {
-    socket(address, SocketType::STREAM, share)
-}
-
-/// A bound socket.
-fn socket(address: SocketAddr, kind: SocketType, share: bool) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv6() {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, kind, flags, None)?;
-    // For datagrams it would let another user's socket share the port.
-    sockopt::set_socket_reuseaddr(&socket, kind == SocketType::STREAM)?;
-    sockopt::set_socket_reuseport(&socket, share)?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        // [::] means every address, whatever the machine's default is.
-        sockopt::set_ipv6_v6only(&socket, false)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    Ok(socket)
-}
-
-fn listen(socket: &OwnedFd) -> Result<(), Errno> {
-    rustix::net::listen(socket, BACKLOG)
 }
 
 fn bind_path(address: &str, path: &Path, private: bool) -> Result<Bound, BindError> {
@@ -441,23 +428,8 @@ fn bind_path(address: &str, path: &Path, private: bool) -> Result<Bound, BindErr
         address: address.to_owned(),
         sockets: vec![socket],
         path: Some(std::path::absolute(path).map_err(io_error)?),
+        passed: Vec::new(),
     })
-}
-
-fn explain(address: &str, error: Errno) -> BindError {
-    let name = address.to_owned();
-    match error {
-        Errno::ADDRINUSE => BindError::Taken {
-            address: name,
-            hint: " (`ss -ltnp` shows which)",
-        },
-        Errno::ACCESS | Errno::PERM => BindError::Permission(name),
-        Errno::ADDRNOTAVAIL => BindError::NotHere(name),
-        other => BindError::Io {
-            address: name,
-            source: other.into(),
-        },
-    }
 }
 
 #[cfg(test)]

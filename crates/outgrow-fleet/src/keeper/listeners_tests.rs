@@ -7,6 +7,7 @@ use super::*;
 fn wanted<'a>(key: &'a str, address: &'a str, sockets: u32) -> Wanted<'a> {
     Wanted {
         key,
+        name: "",
         address,
         sockets,
         private: false,

@@ -6,6 +6,7 @@
 //! It is a subreaper and may be pid 1: whatever is orphaned below it becomes
 //! its child and is reaped.
 
+mod binding;
 mod commands;
 mod data;
 mod facts;
@@ -15,7 +16,10 @@ mod launch;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod notify;
+mod passed;
 mod ports;
+mod reload;
 mod resume;
 mod run;
 mod signals;
@@ -78,6 +82,9 @@ pub enum KeeperError {
     /// A system call that must work did not.
     #[error("the keeper cannot be set up: {0}")]
     Setup(#[from] io::Error),
+    /// The sockets that the keeper was started with cannot be used.
+    #[error("{0}")]
+    Passed(String),
     /// The state of the keeper before the upgrade is unreadable.
     #[error("the state of the keeper before the upgrade cannot be taken over: {0}")]
     Resume(String),

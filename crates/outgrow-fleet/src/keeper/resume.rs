@@ -23,7 +23,10 @@ use super::instance::Record;
 use super::instances::Instances;
 use super::launch::RuntimeDirectory;
 use super::listeners::{Listeners, SavedListener};
+use super::notify;
+use super::passed::{PassedSockets, SavedPassed};
 use super::run::Keeper;
+use crate::privileges;
 use crate::protocol::KEEPER_STATE_VERSION;
 use crate::protocol::channel::{self, Channel, Received, take_stdin};
 
@@ -41,6 +44,7 @@ struct Saving<'a> {
     data: Vec<SavedData>,
     runs: u64,
     instances: Vec<(&'a Record, Option<u32>)>,
+    passed: Vec<SavedPassed>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +58,8 @@ struct Saved {
     data: Vec<SavedData>,
     runs: u64,
     instances: Vec<(Record, Option<u32>)>,
+    #[serde(default)]
+    passed: Vec<SavedPassed>,
 }
 
 /// Everything that a keeper has.
@@ -68,12 +74,12 @@ pub(super) struct Possessions {
 }
 
 impl Possessions {
-    pub(super) fn of_a_first_keeper() -> io::Result<Self> {
+    pub(super) fn of_a_first_keeper(passed: PassedSockets) -> io::Result<Self> {
         Ok(Self {
             token: super::token()?,
             directory: RuntimeDirectory::default(),
             facts: Facts::of_a_first_keeper(),
-            listeners: Listeners::default(),
+            listeners: Listeners::with_passed(passed),
             data: Vec::new(),
             instances: Instances::default(),
         })
@@ -98,9 +104,13 @@ impl Keeper {
         let reason = if self.signals.any_waits() {
             None
         } else {
-            match self.hand_over().map(|far| execute(program, &far)) {
-                Ok(Ok(never)) => match never {},
-                Ok(Err(error)) => failed(&error),
+            let executed = privileges::pass_low_ports_on()
+                .map_err(|error| error.to_string())
+                .and_then(|()| self.hand_over().map_err(|error| error.to_string()))
+                .and_then(|far| execute(program, &far).map_err(|error| error.to_string()));
+            privileges::keep_low_ports_to_ourselves();
+            match executed {
+                Ok(never) => match never {},
                 Err(error) => failed(&error),
             }
         };
@@ -128,6 +138,7 @@ impl Keeper {
             data: self.data.iter().map(DataProcess::save).collect(),
             runs,
             instances,
+            passed: self.listeners.save_passed(),
         };
         let mut descriptors: Vec<BorrowedFd<'_>> = self.listeners.descriptors();
         descriptors.extend(self.data.iter().map(|data| data.channel.as_fd()));
@@ -136,6 +147,8 @@ impl Keeper {
                 .channels()
                 .map(|(_, channel)| channel.as_fd()),
         );
+        // Last: a binary that knows nothing of them closes them.
+        descriptors.extend(self.listeners.passed_descriptors());
         let mut channel = Channel::new(near);
         channel.send(&saving, &descriptors)?;
         if channel.has_outgoing() {
@@ -156,7 +169,14 @@ fn execute(program: &Path, stdin: &OwnedFd) -> io::Result<Infallible> {
         arguments.push(text(argument)?);
     }
     let mut environment = vec![text(format!("{RESUME_VARIABLE}=1").into())?];
-    for (name, value) in std::env::vars_os().filter(|(name, _)| name != RESUME_VARIABLE) {
+    for (name, value) in std::env::vars_os() {
+        // What was passed is in the channel.
+        let is_passed = name.as_encoded_bytes().starts_with(b"LISTEN_");
+        if name == RESUME_VARIABLE
+            || (is_passed && notify::VARIABLES.iter().any(|one| name == *one))
+        {
+            continue;
+        }
         let mut entry = name;
         entry.push("=");
         entry.push(value);
@@ -191,12 +211,13 @@ pub(super) fn take_over() -> Result<Option<Possessions>, KeeperError> {
 }
 
 fn restore(saved: Saved, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Option<Possessions> {
-    let listeners = Listeners::restore(saved.listeners, descriptors)?;
+    let mut listeners = Listeners::restore(saved.listeners, descriptors)?;
     let mut data = Vec::new();
     for one in saved.data {
         data.push(DataProcess::restore(one, descriptors.next()?));
     }
     let instances = Instances::restore(saved.runs, saved.instances, descriptors)?;
+    listeners.set_passed(PassedSockets::restore(saved.passed, descriptors)?);
     let Saved {
         token,
         directory,

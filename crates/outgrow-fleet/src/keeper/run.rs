@@ -9,11 +9,13 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::data::{DataProcess, Role};
+use super::data::DataProcess;
 use super::facts::{self, Facts};
 use super::instances::{Context, Instances};
 use super::launch::Launcher;
 use super::listeners::Listeners;
+use super::notify::Notifier;
+use super::passed::PassedSockets;
 use super::ports::Ports;
 use super::resume::Possessions;
 use super::signals::Signals;
@@ -23,6 +25,7 @@ use crate::cgroup::leftovers;
 use crate::events::{drain, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
+use crate::privileges;
 use crate::protocol::{InstanceId, KeeperMessage};
 
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub(super) struct Keeper {
     pub(super) signals: Signals,
     pub(super) launcher: Launcher,
     pub(super) listeners: Listeners,
+    pub(super) notifier: Notifier,
     pub(super) instances: Instances,
     pub(super) data: Vec<DataProcess>,
     pub(super) facts: Facts,
@@ -55,7 +59,14 @@ enum Source {
 
 impl Keeper {
     pub(super) fn begin(options: KeeperOptions) -> Result<Self, KeeperError> {
-        // First of all: a signal before this would end the process.
+        // Before anything is opened: they are known by their numbers.
+        let passed = if super::is_resuming() {
+            PassedSockets::default()
+        } else {
+            PassedSockets::take().map_err(|error| KeeperError::Passed(error.to_string()))?
+        };
+        privileges::keep_low_ports_to_ourselves();
+        // A signal before this would end the process.
         let signals = Signals::register()?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(std::io::Error::from)?;
@@ -84,7 +95,7 @@ impl Keeper {
                         "{removed} control groups that an outgrow which is gone had left are removed"
                     ));
                 }
-                Possessions::of_a_first_keeper()?
+                Possessions::of_a_first_keeper(passed)?
             }
         };
         facts::raise_open_files();
@@ -104,6 +115,7 @@ impl Keeper {
             signals,
             launcher,
             listeners,
+            notifier: Notifier::from_environment(),
             instances,
             data,
             facts,
@@ -130,6 +142,7 @@ impl Keeper {
             }
             self.tell_reports();
             self.flush();
+            self.notify();
             self.become_new();
             for source in self.wait()? {
                 match source {
@@ -203,6 +216,8 @@ impl Keeper {
         data.chain(self.instances.deadline())
             .chain(start)
             .chain(become_new)
+            .chain(self.notifier.deadline(Moment::now()))
+            .chain(self.facts.reload.map(|reload| reload.until))
             .chain(self.stage.deadline())
             .min()
     }
@@ -221,21 +236,6 @@ impl Keeper {
             if pipe > 0 {
                 self.stop_signal(signal);
             }
-        }
-    }
-
-    fn reload(&mut self) {
-        // A candidate may have read the old configuration already.
-        let mut told = false;
-        for index in 0..self.data.len() {
-            if self.data[index].role != Role::Draining {
-                self.tell(index, &KeeperMessage::Reload {}, &[]);
-                told = true;
-            }
-        }
-        if !told {
-            self.log
-                .warn("SIGHUP: there is no data process to reload for now");
         }
     }
 

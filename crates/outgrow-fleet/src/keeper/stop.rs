@@ -65,6 +65,7 @@ impl Keeper {
         }
         self.stage = Stage::Draining { code: 0 };
         self.become_program = None;
+        self.tell_stopping();
         // What the data processes hold of the sockets goes on until they close
         // it; ours would only collect connections that nobody takes.
         self.listeners.close_sockets();
@@ -92,6 +93,7 @@ impl Keeper {
         for data in &self.data {
             data.kill();
         }
+        self.notifier.stopping(AT_ONCE_LIMIT * 2);
         self.stage = Stage::Draining { code: 1 };
     }
 
@@ -103,6 +105,7 @@ impl Keeper {
         self.with_instances(|instances, context| {
             instances.stop_all(Some(Duration::ZERO), context);
         });
+        self.notifier.stopping(AT_ONCE_LIMIT * 2);
         let kill_shims_at = Some(Moment::now().after(AT_ONCE_LIMIT));
         self.stage = Stage::Stopping {
             code,
@@ -121,6 +124,7 @@ impl Keeper {
                 self.listeners.close_all();
                 let count = self.instances.len();
                 if count > 0 {
+                    self.notifier.more_time(self.instances.longest_end());
                     self.log.info(&format!("stopping {count} instances"));
                 }
                 self.with_instances(|instances, context| instances.stop_all(None, context));

@@ -48,6 +48,10 @@ pub enum DataMessage {
     Bind {
         /// Chosen by the data process, such as the listener's name and address.
         key: String,
+        /// The listener's name: sockets that were passed to the keeper and bear it are
+        /// its, where none is bound to the address.
+        #[serde(default)]
+        name: String,
         /// `host:port` (an IP address, `localhost` or `*`), `udp:host:port` for
         /// datagrams, or `unix:/path`.
         address: String,
@@ -128,6 +132,15 @@ pub enum DataMessage {
         key: String,
         /// Any JSON.
         value: serde_json::Value,
+    },
+    /// A reload that the keeper asked for is over.
+    Reloaded {
+        /// As in `Reload`; the highest where several were done at once.
+        number: u64,
+        /// Whether it was taken over.
+        ok: bool,
+        /// What happened, for people.
+        message: String,
     },
     /// On which instances a data process that drains after an upgrade still has
     /// requests. Sent at each change; the keeper tells the active one.
@@ -242,8 +255,12 @@ pub enum KeeperMessage {
     /// For the one that serves: one that drains after an upgrade is at the
     /// other end of the attached socket pair.
     Predecessor {},
-    /// SIGHUP: read the configuration again.
-    Reload {},
+    /// SIGHUP: read the configuration again. Answered by `Reloaded`.
+    Reload {
+        /// Counts them.
+        #[serde(default)]
+        number: u64,
+    },
     /// Finish what is in flight, take nothing new, then exit.
     Drain {
         /// Why.

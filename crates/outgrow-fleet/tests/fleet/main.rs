@@ -7,4 +7,5 @@ mod chaos;
 mod house;
 mod instances;
 mod keeper;
+mod surroundings;
 mod upgrades;

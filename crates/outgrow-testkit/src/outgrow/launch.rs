@@ -4,9 +4,10 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio, id},
     sync::atomic::{AtomicU64, Ordering},
@@ -37,6 +38,7 @@ pub struct Launch {
     addresses: BTreeMap<String, SocketAddr>,
     binary: Option<PathBuf>,
     ready_limit: Duration,
+    is_open: bool,
 }
 
 impl Launch {
@@ -58,6 +60,7 @@ impl Launch {
             addresses: BTreeMap::new(),
             binary: None,
             ready_limit: Duration::from_secs(30),
+            is_open: false,
         }
     }
 
@@ -79,6 +82,20 @@ impl Launch {
     #[must_use]
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
+        self
+    }
+
+    /// Other arguments, beside the configuration.
+    #[must_use]
+    pub fn words(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|one| (*one).to_owned()).collect();
+        self
+    }
+
+    /// Lets every user write in the test's folder.
+    #[must_use]
+    pub fn open_folder(mut self) -> Self {
+        self.is_open = true;
         self
     }
 
@@ -132,6 +149,9 @@ impl Launch {
 
     fn spawn(self, program: PathBuf) -> io::Result<Outgrow> {
         let folder = Folder::new("run")?;
+        if self.is_open {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+        }
         let mut addresses = self.addresses;
         if let Some(config) = &self.config {
             let mut config = fill(config, &mut addresses)?;

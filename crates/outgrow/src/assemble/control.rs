@@ -132,8 +132,10 @@ pub(super) struct Control {
     in_flight: Vec<InstanceId>,
     watch: Watch,
     reloading: bool,
-    /// Somebody asked for a reload during one.
-    reload_again: bool,
+    /// The number of the keeper's request for a reload that is being done; 0: somebody else's.
+    reload_number: u64,
+    /// The keeper asked for a reload during one.
+    reload_again: Option<u64>,
     view: Arc<View>,
     requests: mpsc::Receiver<Request>,
     events: mpsc::Receiver<Event>,
@@ -229,7 +231,8 @@ impl Control {
             in_flight: Vec::new(),
             watch,
             reloading: false,
-            reload_again: false,
+            reload_number: 0,
+            reload_again: None,
             view,
             requests,
             events,
@@ -377,7 +380,8 @@ impl Control {
                 _ = looks.tick() => self.look_at_files(&mut receiver).await,
                 _ = steps.tick() => {}
             }
-            if std::mem::take(&mut self.reload_again) {
+            if let Some(number) = self.reload_again.take() {
+                self.reload_number = number;
                 let _ = self.reload("SIGHUP", &mut receiver).await;
             }
             self.step().await;
@@ -419,8 +423,11 @@ impl Control {
                 self.is_health_new = true;
             }
             // One that has read the file already would put an older text over the newer one.
-            KeeperMessage::Reload {} if self.reloading => self.reload_again = true,
-            KeeperMessage::Reload {} => {
+            KeeperMessage::Reload { number } if self.reloading => {
+                self.reload_again = Some(number);
+            }
+            KeeperMessage::Reload { number } => {
+                self.reload_number = number;
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),

@@ -172,6 +172,8 @@ pub(super) fn workers(config: &Config, cores: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(super) struct Bind {
     pub(super) key: String,
+    /// The listener's name, by which it gets sockets that were passed to the keeper.
+    name: String,
     address: String,
     sockets: u32,
     is_admin: bool,
@@ -182,6 +184,7 @@ impl Bind {
     pub(super) fn message(&self) -> DataMessage {
         DataMessage::Bind {
             key: self.key.clone(),
+            name: self.name.clone(),
             address: self.address.clone(),
             sockets: self.sockets,
             // Whoever may connect to it may act.
@@ -206,53 +209,38 @@ impl Bind {
 /// Every address of the configuration.
 pub(super) fn addresses(config: &Config, workers: usize) -> Vec<Bind> {
     let workers = u32::try_from(workers).unwrap_or(1);
-    let mut wanted: Vec<Bind> = config
-        .listener
-        .values()
-        .map(|listener| {
-            let address = listener.address.to_string();
-            Bind {
-                key: listeners::key(&address),
-                address,
-                sockets: workers,
-                is_admin: false,
-            }
-        })
-        .collect();
-    wanted.extend(config.tcp.values().map(|listener| {
+    let bind = |name: &str, key: String, address: String| Bind {
+        key,
+        name: name.to_owned(),
+        address,
+        sockets: workers,
+        is_admin: false,
+    };
+    let mut wanted: Vec<Bind> = Vec::new();
+    for (name, listener) in &config.listener {
         let address = listener.address.to_string();
-        Bind {
-            key: listeners::tcp_key(&address),
-            address,
-            sockets: workers,
-            is_admin: false,
-        }
-    }));
-    wanted.extend(config.udp.values().map(|listener| {
+        wanted.push(bind(name.as_str(), listeners::key(&address), address));
+    }
+    for (name, listener) in &config.tcp {
         let address = listener.address.to_string();
-        Bind {
-            key: listeners::udp_key(&address),
-            address: format!("udp:{address}"),
-            sockets: workers,
-            is_admin: false,
-        }
-    }));
+        wanted.push(bind(name.as_str(), listeners::tcp_key(&address), address));
+    }
+    for (name, listener) in &config.udp {
+        let address = listener.address.to_string();
+        let key = listeners::udp_key(&address);
+        wanted.push(bind(name.as_str(), key, format!("udp:{address}")));
+    }
     for address in config.postgres.iter().flat_map(|postgres| &postgres.listen) {
         let address = address.to_string();
-        wanted.push(Bind {
-            key: listeners::postgres_key(&address),
-            address,
-            sockets: workers,
-            is_admin: false,
-        });
+        wanted.push(bind("postgres", listeners::postgres_key(&address), address));
     }
     if let Some(address) = config.admin.listen.address() {
         let address = address.to_string();
+        let admin = bind("admin", listeners::admin_key(&address), address);
         wanted.push(Bind {
-            key: listeners::admin_key(&address),
-            address,
             sockets: 1,
             is_admin: true,
+            ..admin
         });
     }
     wanted

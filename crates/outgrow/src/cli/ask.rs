@@ -50,6 +50,11 @@ pub fn stop(args: &AdminArgs) -> ExitCode {
     ask(args, Verb::Post, "/stop", b"")
 }
 
+/// `outgrow ready`.
+pub fn ready(args: &AdminArgs) -> ExitCode {
+    ask(args, Verb::Get, "/readyz", b"")
+}
+
 /// `outgrow state`.
 pub fn state(args: &AdminArgs) -> ExitCode {
     ask(args, Verb::Get, "/state", b"")

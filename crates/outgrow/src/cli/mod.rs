@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use outgrow_fleet::privileges;
 
 pub use source::ConfigSource;
 
@@ -54,6 +55,9 @@ enum Command {
     Deploy(deploy::DeployArgs),
     /// Stop a running outgrow: it finishes what is in flight first.
     Stop(ask::AdminArgs),
+    /// Tell whether a running outgrow is ready: exit code 0, or 1 with what is missing. For the
+    /// health check of a container.
+    Ready(ask::AdminArgs),
     /// Show the state of a running outgrow as JSON.
     State(ask::AdminArgs),
     /// Show what instances may use and use, and what the machine has left.
@@ -103,6 +107,13 @@ pub struct RunArgs {
     /// The path that says whether an instance is ready [default: connecting is enough].
     #[arg(long, value_name = "PATH", requires = "command")]
     check: Option<String>,
+    /// Run as this user (a name or a number) when started as root. Only the right to bind ports
+    /// below 1024 is kept, and only by the process that binds.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Run with this group instead of the user's own.
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    group: Option<String>,
     /// The command to run, with its arguments. PORT is set for it; {port} in an argument is
     /// replaced.
     #[arg(last = true, value_name = "COMMAND")]
@@ -114,8 +125,14 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Run(args) => run::run(args),
-        Command::Data(args) => crate::assemble::data(ConfigSource::new(&args)),
-        Command::Shim => ExitCode::from(u8::try_from(outgrow_fleet::shim::run()).unwrap_or(1)),
+        Command::Data(args) => {
+            privileges::give_low_ports_up();
+            crate::assemble::data(ConfigSource::new(&args))
+        }
+        Command::Shim => {
+            privileges::give_low_ports_up();
+            ExitCode::from(u8::try_from(outgrow_fleet::shim::run()).unwrap_or(1))
+        }
         Command::Shop => run::shop(),
         Command::Pgbouncer(args) => crate::bouncer::main(args),
         Command::Reference => {
@@ -133,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => ask::upgrade(&args),
         Command::Deploy(args) => deploy::deploy(&args),
         Command::Stop(args) => ask::stop(&args),
+        Command::Ready(args) => ask::ready(&args),
         Command::State(args) => ask::state(&args),
         Command::Resources(args) => resources::resources(&args),
         Command::Certificates(args) => certificates::certificates(&args),

@@ -1,9 +1,10 @@
-//! `outgrow run`: checks the configuration, then becomes the keeper.
+//! `outgrow run`: gives the rights of root up, checks the configuration, then becomes the keeper.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use outgrow_fleet::keeper::{self, KeeperOptions};
+use outgrow_fleet::privileges;
 
 use super::source::look;
 use super::{ConfigSource, RunArgs, complain};
@@ -12,6 +13,12 @@ use super::{ConfigSource, RunArgs, complain};
 /// that was upgraded comes by here again, with everything that runs in its hands: whatever the file
 /// says by now, it goes on.
 pub fn run(args: RunArgs) -> ExitCode {
+    // Before anything is read: what cannot be read as that user is found now.
+    if let Some(user) = args.user.as_deref().filter(|_| !keeper::is_resuming())
+        && let Err(problem) = privileges::become_user(user, args.group.as_deref())
+    {
+        return complain(&problem.to_string());
+    }
     if !keeper::is_resuming()
         && let Err(problems) = ConfigSource::new(&args).load(look(false))
     {

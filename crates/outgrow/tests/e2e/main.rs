@@ -26,6 +26,7 @@ mod postgres_tls;
 mod promotion;
 mod replica_retries;
 mod replicas;
+mod rights;
 mod shop;
 mod soak;
 mod streams;

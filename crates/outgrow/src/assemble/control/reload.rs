@@ -30,6 +30,14 @@ impl Control {
         let result = self.try_reload(receiver).await;
         self.reloading = false;
         self.view.count_reload(result.is_ok());
+        let (Ok(message) | Err(message)) = result.clone();
+        let number = std::mem::take(&mut self.reload_number);
+        self.tell(&DataMessage::Reloaded {
+            number,
+            ok: result.is_ok(),
+            message,
+        })
+        .await;
         match &result {
             Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
             Err(problem) => {

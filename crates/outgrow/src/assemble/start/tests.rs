@@ -149,13 +149,13 @@ async fn a_reload_during_a_reload_comes_after_it() {
                 DataMessage::Bind { key, address, .. } => {
                     if key == "listener 127.0.0.1:98" {
                         write(&third);
-                        keeper.say(&KeeperMessage::Reload {});
+                        keeper.say(&KeeperMessage::Reload { number: 0 });
                     }
                     keeper.bind(key, address);
                 }
                 DataMessage::Ready { .. } => {
                     write(&second);
-                    keeper.say(&KeeperMessage::Reload {});
+                    keeper.say(&KeeperMessage::Reload { number: 0 });
                 }
                 DataMessage::Keep { key, value } if key == CONFIGURATION => {
                     kept.push(value.as_str().unwrap_or_default().to_owned());
