@@ -8,6 +8,7 @@ mod accept;
 pub mod backend;
 mod compress;
 mod connection;
+mod files;
 pub mod floors;
 mod forward;
 mod http2;
@@ -36,6 +37,7 @@ pub mod worker;
 
 pub use accept::ListenerSlot;
 pub use backend::Picking;
+pub use files::FilePlan;
 pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};
 pub use record::{Outlet, RecordSink, RecordWriter};
 pub use run::Edge;

@@ -108,6 +108,10 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::ProxyHeader,
     Cause::NoRoute,
     Cause::MethodNotAllowed,
+    Cause::NoFile,
+    Cause::FileForbidden,
+    Cause::FileFailed,
+    Cause::FileChanged,
     Cause::NoEndpoint,
     Cause::QueueFull,
     Cause::QueueTimeout,
@@ -126,7 +130,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 35;
+const FAULTS: usize = 39;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -15,6 +15,7 @@ use outgrow_upstream::Service;
 use outgrow_upstream::settings::ServiceTimeouts;
 
 use crate::backend::{Backend, Backends, Picking};
+use crate::files::FilePlan;
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
 use crate::rewrite::{Redirect, Rewrite};
@@ -64,6 +65,8 @@ pub enum Action {
     Forward(Backends),
     /// Sends the client elsewhere.
     Redirect(Redirect),
+    /// Sends a file.
+    Files(FilePlan),
     /// Answers it itself.
     Respond {
         /// The status.

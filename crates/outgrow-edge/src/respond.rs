@@ -86,7 +86,7 @@ fn poll_send<D: Downstream>(
 
 /// Passes over what is at hand of a request body that nobody will read; when more is to come, the
 /// connection ends after the answer.
-async fn abandon_request_body<D: Downstream>(down: &mut D) {
+pub(crate) async fn abandon_request_body<D: Downstream>(down: &mut D) {
     let complete = poll_fn(|cx| {
         loop {
             match down.poll_data(cx) {

@@ -28,6 +28,7 @@ use self::retry::{Failure, Retries};
 mod admit;
 mod attempt;
 mod choose;
+mod files;
 mod record;
 mod retry;
 
@@ -130,6 +131,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 fields,
             } => self.respond(context, *status, body, fields).await,
             Action::Redirect(redirect) => self.redirect(context, &route, redirect).await,
+            // Boxed: rare, and large.
+            Action::Files(files) => Box::pin(self.send_file(context, &route, files)).await,
             Action::Forward(backends) => {
                 destination.backend = self.choose_backend(context, backends);
                 let Some(backend) = backends.at(destination.backend) else {

@@ -11,12 +11,14 @@ use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::compress::{Compressing, Shelf};
+use crate::files;
 use crate::floors::Passage;
 use crate::forward::{Progress, Replay, UpstreamSide};
 use crate::matched::Matched;
 use crate::metrics::{EdgeMetrics, WorkerCells};
 use crate::mirror::Copy;
 use crate::plan::{Plan, RoutePlan};
+use crate::pool::Pool;
 use crate::record::RecordSink;
 
 /// What all workers share.
@@ -32,6 +34,8 @@ pub struct Shared {
     pub answers: HttpAnswers,
     /// Compressors, and the threads that they run on.
     pub(crate) compressors: Arc<Shelf>,
+    /// Threads that read files.
+    pub(crate) files: Pool,
     /// Metric cells.
     pub metrics: Arc<EdgeMetrics>,
     /// Connections of each worker.
@@ -60,6 +64,7 @@ impl Shared {
         Arc::new(Self {
             clock,
             plan: Snapshot::new(Plan::default()),
+            files: Pool::new("files", files::THREADS, files::WAITING),
             compressors: Shelf::new(Arc::clone(&ledger), workers),
             ledger,
             answers: HttpAnswers::default(),

@@ -42,7 +42,8 @@ pub fn of(fault: Fault) -> Option<u16> {
         Cause::HeadTimeout | Cause::BodyTimeout => 408,
         // The client is the one that was waited for.
         Cause::RequestTimeout if fault.side == Side::Client => 408,
-        Cause::NoRoute => 404,
+        Cause::NoRoute | Cause::NoFile => 404,
+        Cause::FileForbidden => 403,
         Cause::MethodNotAllowed => 405,
         Cause::NoEndpoint
         | Cause::QueueFull
@@ -60,6 +61,6 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::FirstByteTimeout
         | Cause::StreamIdleTimeout
         | Cause::RequestTimeout => 504,
-        Cause::Internal => 500,
+        Cause::Internal | Cause::FileFailed | Cause::FileChanged => 500,
     })
 }

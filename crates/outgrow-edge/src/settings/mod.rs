@@ -8,6 +8,7 @@ mod access;
 mod compress;
 mod condition;
 mod endpoint_tls;
+mod files;
 mod header;
 mod host;
 mod listener;
@@ -34,6 +35,7 @@ pub use condition::{
     ValuePattern, ValuePatternError,
 };
 pub use endpoint_tls::{EndpointMode, EndpointTlsSettings};
+pub use files::{Extension, FilePath, FilePathError, FilesSettings, Symlinks};
 pub use header::{HeaderEdits, HeaderName, HeaderNameError, HeaderText, HeaderTextError};
 pub use host::{HostPattern, HostPatternError};
 pub use listener::{ListenerSettings, ListenerTimeouts, Protocol};

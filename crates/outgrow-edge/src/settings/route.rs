@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use outgrow_core::settings::{ByteSize, OneOrMany, TableReader};
 
 use super::{
-    CompressSettings, FieldName, HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName,
-    ListenerName, MethodName, MirrorSettings, PathPattern, PathTemplate, RedirectSettings,
+    CompressSettings, FieldName, FilesSettings, HeaderEdits, HeaderName, HeaderText, HostPattern,
+    KeyName, ListenerName, MethodName, MirrorSettings, PathPattern, PathTemplate, RedirectSettings,
     RewriteSettings, RouteConditions, RouteTimeouts, ServiceName, ShareSettings, SplitBy,
     ValuePattern, rules,
 };
 
 outgrow_core::settings! {
     /// A match and what is done with the requests that it matches: it has one of `service`, `split`,
-    /// `redirect` and `respond`. When several routes match a request, these decide one after the
+    /// `redirect`, `files` and `respond`. When several routes match a request, these decide one after the
     /// other: an exact host before a wildcard, a longer wildcard before a shorter one, any of them
     /// before no host; the path, segment by segment: a literal before a parameter before the end of
     /// a prefix, and an exact path before a prefix; `priority`; whether there is a `method`; the
@@ -57,11 +57,13 @@ outgrow_core::settings! {
         pub split_by: SplitBy = SplitBy::Random;
         /// Sends the client elsewhere.
         pub redirect: Option<RedirectSettings> = None;
+        /// Sends files of a directory.
+        pub files: Option<FilesSettings> = None;
         /// A fixed answer.
         pub respond: Option<RespondSettings> = None;
-        /// The path and the host that are sent to the service.
+        /// The path and the host that are sent to the service, or the path of the file.
         pub rewrite: Option<RewriteSettings> = None;
-        /// Sends only what follows the path's prefix: short for `rewrite.path = "/{rest}"`.
+        /// Sends only what follows the path's prefix, or looks only for that among the files: short for `rewrite.path = "/{rest}"`.
         pub strip_prefix: bool = false;
         /// A copy of the requests for another service.
         pub mirror: Option<MirrorSettings> = None;

@@ -42,6 +42,7 @@ fn actions(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
         ("service", route.service.is_some()),
         ("split", !route.split.is_empty()),
         ("redirect", route.redirect.is_some()),
+        ("files", route.files.is_some()),
         ("respond", route.respond.is_some()),
     ];
     let mut written = actions
@@ -51,7 +52,7 @@ fn actions(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
     match (written.next(), written.next()) {
         (None, _) => {
             let span = table.span();
-            let message = "a route needs `service`, `split`, `redirect` or `respond`";
+            let message = "a route needs `service`, `split`, `redirect`, `files` or `respond`";
             let hint = "add service = \"NAME\" or respond = { status = 404, body = \"\" }";
             table.reader().error_with_hint(span, message, hint);
         }
@@ -61,8 +62,16 @@ fn actions(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
         }
         (Some(_), None) => {}
     }
-    if route.respond.is_some() && route.request_headers != HeaderEdits::default() {
-        let message = "a fixed answer sends no request on, so there are no request headers";
+    let sends_none = match (&route.respond, &route.files) {
+        (Some(_), _) => Some("a fixed answer sends no request on, so there are no request headers"),
+        (None, Some(_)) => {
+            Some("files are sent by outgrow itself, so there are no request headers")
+        }
+        (None, None) => None,
+    };
+    if let Some(message) = sends_none
+        && route.request_headers != HeaderEdits::default()
+    {
         table.problem("request_headers", message, "remove request_headers");
     }
 }
@@ -70,17 +79,27 @@ fn actions(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
 /// What only means something when a request is sent on.
 fn forwarding(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
     if route.services().next().is_none() {
+        let has_files = route.files.is_some();
         let keys = [
-            ("rewrite", route.rewrite.is_some()),
-            ("strip_prefix", route.strip_prefix),
+            ("rewrite", route.rewrite.is_some() && !has_files),
+            ("strip_prefix", route.strip_prefix && !has_files),
+            ("compress", route.compress.is_some() && !has_files),
             ("mirror", route.mirror.is_some()),
-            ("compress", route.compress.is_some()),
             ("timeouts", route.timeouts != RouteTimeouts::default()),
         ];
         for (key, _) in keys.into_iter().filter(|(_, is)| *is) {
             let message = format!("`{key}` means nothing where no request is sent on");
             table.problem(key, message, format!("remove {key}"));
         }
+    }
+    if route.files.is_some()
+        && route
+            .rewrite
+            .as_ref()
+            .is_some_and(|rewrite| rewrite.host.is_some())
+    {
+        let message = "files have no host";
+        table.problem("rewrite", message, "remove host from rewrite");
     }
     if let Some(mirror) = &route.mirror
         && route

@@ -16,7 +16,7 @@ use outgrow_edge::settings::{
 };
 use outgrow_edge::shapes::Shapes;
 use outgrow_edge::split::Split;
-use outgrow_edge::{Action, Edits, ListenerPlan, Picking, Plan, RoutePlan, Shared};
+use outgrow_edge::{Action, Edits, FilePlan, ListenerPlan, Picking, Plan, RoutePlan, Shared};
 use outgrow_http::h1::Limits;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Registry;
@@ -133,6 +133,9 @@ fn route_plan(
 }
 
 fn action(route: &RouteSettings, backend: impl Fn(&ServiceName) -> Option<Backend>) -> Action {
+    if let Some(files) = &route.files {
+        return Action::Files(FilePlan::new(files));
+    }
     if let Some(redirect) = &route.redirect {
         return Action::Redirect(Redirect::new(redirect, &route.path));
     }

@@ -28,6 +28,7 @@ pub(super) fn check(
     check.addresses(config);
     check.datagram_addresses(config);
     check.certificates(config, surroundings);
+    check.directories(config, surroundings);
     check.ordered(config, surroundings);
     check.services(config);
     check.databases(config);
@@ -266,6 +267,20 @@ impl Check<'_> {
         for (path, file) in config.certificate_files() {
             if let Err(reason) = (surroundings.readable)(file) {
                 self.unreadable(&path, file, &reason);
+            }
+        }
+    }
+
+    /// A directory that is not there may come: it is the place of releases.
+    fn directories(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
+        for (name, route) in &config.route {
+            if let Some(files) = &route.files
+                && let Err(reason) = (surroundings.readable)(&files.dir)
+            {
+                let message = format!("{} cannot be read: {reason}", files.dir.display());
+                let hint = "until it is there every file is a 404; the path is relative to the \
+                            directory in which outgrow was started";
+                self.warning(&["route", name.as_str(), "files", "dir"], message, hint);
             }
         }
     }

@@ -83,6 +83,13 @@ pub enum Outcome {
         /// To this URL.
         to: String,
     },
+    /// It gets a file of this directory, or 404.
+    Files {
+        /// The directory.
+        directory: String,
+        /// The path that is looked for in it, as it stands in a URL.
+        path: String,
+    },
     /// It gets a fixed answer with this status.
     Respond(u16),
     /// No route matches: 404.
@@ -272,6 +279,18 @@ fn outcome(
         return Outcome::Respond(respond.status);
     }
     let mut text = Vec::new();
+    if let Some(files) = &route.files {
+        if let Some(rewrite) = Rewrite::new(route)
+            && rewrite.apply(&mut request, captures, &mut text).is_err()
+        {
+            return Outcome::BadRequest;
+        }
+        let path = request.forward_path();
+        return Outcome::Files {
+            directory: files.dir.display().to_string(),
+            path: String::from_utf8_lossy(path).into_owned(),
+        };
+    }
     if let Some(redirect) = &route.redirect {
         let redirect = Redirect::new(redirect, &route.path);
         return match redirect.location(&request, captures, &mut text) {

@@ -19,6 +19,7 @@ impl fmt::Display for Explanation {
         match &self.outcome {
             Outcome::Service { .. } => self.write_service(out),
             Outcome::Redirect { status, to } => writeln!(out, "→ {status}: to {to}"),
+            Outcome::Files { directory, path } => writeln!(out, "→ the file {path} of {directory}"),
             Outcome::Respond(status) => writeln!(out, "→ a fixed answer with status {status}"),
             Outcome::NotFound => writeln!(out, "→ 404: no route matches"),
             Outcome::MethodNotAllowed(methods) => {
@@ -149,6 +150,7 @@ impl Explanation {
                 })
             }
             Outcome::Redirect { status, to } => json!({ "redirect": status, "to": to }),
+            Outcome::Files { directory, path } => json!({ "files": directory, "path": path }),
             Outcome::Respond(status) => json!({ "respond": status }),
             Outcome::NotFound => json!({ "respond": 404 }),
             Outcome::MethodNotAllowed(methods) => json!({ "respond": 405, "allow": methods }),

@@ -6,6 +6,7 @@
 mod bodies;
 mod compress;
 mod exchanges;
+mod files;
 mod records;
 mod retries;
 mod routing;

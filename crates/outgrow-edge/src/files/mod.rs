@@ -1,0 +1,165 @@
+//! Static files: which file a request means, whether the client has it already, and sending it.
+//!
+//! Everything that touches a file system is done by threads of a pool: a disk or a network file
+//! system that hangs holds a request, and no worker. Deliberately not here: lists of directories,
+//! `multipart/byteranges`, uploads, and `sendfile`, which TLS, HTTP/2 and compression have no use for.
+
+mod body;
+mod cache;
+mod conditions;
+mod head;
+mod lookup;
+mod media;
+mod open;
+mod place;
+mod range;
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::{Known, RequestHead, ResponseHead};
+use outgrow_net::Timer;
+
+use self::cache::Cache;
+use self::lookup::{Content, Folder, Found, Wanted};
+use self::open::Missing;
+use self::place::Place;
+use crate::compress::negotiate;
+use crate::settings::{ContentCoding, FilesSettings};
+use crate::worker::Worker;
+
+pub(crate) use self::body::FileBody;
+pub(crate) use self::head::{Answer, with_slash};
+
+/// Threads that read files. They mostly wait.
+pub(crate) const THREADS: usize = 8;
+/// Requests that wait for one of them; above it they get 503.
+pub(crate) const WAITING: usize = 1_024;
+/// How long a file system may take to say whether there is a file.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The methods that files know.
+pub(crate) const METHODS: &[u8] = b"GET, HEAD";
+
+/// A directory whose files are sent, compiled.
+#[derive(Debug)]
+pub struct FilePlan {
+    settings: FilesSettings,
+    folder: Arc<Folder>,
+    cache: Cache,
+}
+
+impl FilePlan {
+    /// Compiles what a route says.
+    pub fn new(settings: &FilesSettings) -> Self {
+        let bytes = |path: &crate::settings::FilePath| path.as_str().as_bytes().to_vec();
+        Self {
+            folder: Arc::new(Folder {
+                path: settings.dir.clone(),
+                symlinks: settings.symlinks,
+                index: settings.index.iter().map(bytes).collect(),
+                fallback: settings.fallback.as_ref().map(bytes),
+            }),
+            settings: settings.clone(),
+            cache: Cache::default(),
+        }
+    }
+
+    /// What a request wants, whose path may have been rewritten; none when it can be no file.
+    fn wanted(&self, request: &RequestHead) -> Option<Wanted> {
+        let path = match request.rewritten_path {
+            Some(path) => request.text(path),
+            None => request.path(),
+        };
+        let place = Place::of(path, self.settings.hidden)?;
+        let or_fallback =
+            self.folder.fallback.is_some() && (!place.has_extension() || accepts_html(request));
+        Some(Wanted {
+            codings: self.codings(request),
+            or_fallback,
+            place,
+        })
+    }
+
+    /// The codings that may lie beside a file, the one first that the client likes best.
+    fn codings(&self, request: &RequestHead) -> Vec<ContentCoding> {
+        let mut offered = self.settings.precompressed.clone();
+        let mut wanted = Vec::new();
+        while !offered.is_empty() {
+            let values = request.fields.values(Known::AcceptEncoding);
+            let Some(coding) = negotiate(values, &offered) else {
+                break;
+            };
+            offered.retain(|other| *other != coding);
+            wanted.push(coding);
+        }
+        wanted
+    }
+
+    /// Finds what a request asks for.
+    ///
+    /// # Errors
+    /// What there is no file for, with its reason.
+    pub(crate) async fn find(
+        &self,
+        request: &RequestHead,
+        worker: &Worker,
+        timer: &mut Timer,
+    ) -> Result<Answer, Fault> {
+        let fault = |cause| Fault::outgrow(Phase::Route, cause);
+        let Some(wanted) = self.wanted(request) else {
+            return Err(fault(Cause::NoFile));
+        };
+        let now = worker.now();
+        if let Some(content) = self.cache.get(&wanted, now) {
+            return Ok(Answer::File(content));
+        }
+        let folder = Arc::clone(&self.folder);
+        let job = wanted.clone();
+        let submitted = worker.shared.files.submit(move || folder.find(&job));
+        let Ok(ticket) = submitted else {
+            return Err(fault(Cause::Overload));
+        };
+        timer.set(now + PATIENCE);
+        let found = poll_fn(|cx| match ticket.poll(cx) {
+            Poll::Ready(found) => Poll::Ready(found),
+            Poll::Pending => timer.poll(cx, worker.now()).map(|()| None),
+        });
+        let found = found.await.ok_or(fault(Cause::FileFailed))?;
+        self.cache.put(&wanted, &found, now, &worker.shared.ledger);
+        match found {
+            Found::File(content) => Ok(Answer::File(content)),
+            Found::LacksSlash => Ok(Answer::LacksSlash),
+            Found::Missing(missing) => Err(fault(match missing {
+                Missing::Absent | Missing::Directory => Cause::NoFile,
+                Missing::Forbidden => Cause::FileForbidden,
+                Missing::Overload => Cause::Overload,
+                Missing::Failed => Cause::FileFailed,
+            })),
+        }
+    }
+
+    /// Writes the head of an answer with a file; which bytes follow.
+    pub(crate) fn write_head(
+        &self,
+        content: &Content,
+        request: &RequestHead,
+        head: &mut ResponseHead,
+    ) -> Range<u64> {
+        head::write(&self.settings, content, request, head)
+    }
+}
+
+/// Whether a browser asks for a page: not just for anything.
+fn accepts_html(request: &RequestHead) -> bool {
+    let mut values = request.fields.values(Known::Accept);
+    values.any(|value| {
+        value
+            .windows(9)
+            .any(|part| part.eq_ignore_ascii_case(b"text/html"))
+    })
+}
