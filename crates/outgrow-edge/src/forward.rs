@@ -27,6 +27,7 @@ pub(crate) use self::replay::Replay;
 pub(crate) use self::waits::Patience;
 use self::waits::Waits;
 
+mod replace;
 mod replay;
 mod reports;
 mod waits;
@@ -52,6 +53,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) enum Done {
     /// The response is with the client; the endpoint's connection can be used again or not.
     Answered { reusable: bool },
+    /// Its answer is an error in whose place a page goes: nothing of it went to the client.
+    Replaced { reusable: bool },
     /// The endpoint answered 101: both sides are plain bytes now.
     Switched,
 }
@@ -109,6 +112,8 @@ pub(crate) struct Progress {
     response_ended: bool,
     /// When the attempt began: its connection was there.
     pub(crate) began: Ticks,
+    /// A page goes in the place of the answer.
+    pub(crate) replaced: bool,
     /// When something moved last.
     last: Ticks,
     /// The client has not taken all that it was given.
@@ -274,6 +279,9 @@ impl<D: Downstream> Attempt<'_, D> {
                     if let Some(passage) = self.passage {
                         let cells = &self.around.worker.cells().floors;
                         ready!(passage.poll_head(cx, &mut self.response.fields, cells));
+                    }
+                    if self.is_replaced() {
+                        return Poll::Ready(Ok(self.replace(cx)));
                     }
                     self.begin_answer()?;
                 }

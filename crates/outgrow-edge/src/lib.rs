@@ -16,6 +16,7 @@ mod identity;
 mod matched;
 pub mod metrics;
 pub mod mirror;
+pub mod pages;
 pub mod plan;
 mod pool;
 mod proxied;

@@ -305,7 +305,7 @@ impl Copy {
             progress: &mut progress,
         };
         match poll_fn(|cx| attempt.poll(cx)).await? {
-            Done::Answered { reusable } => Ok(reusable),
+            Done::Answered { reusable } | Done::Replaced { reusable } => Ok(reusable),
             Done::Switched => Ok(false),
         }
     }

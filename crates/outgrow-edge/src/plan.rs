@@ -18,6 +18,7 @@ use crate::backend::{Backend, Backends, Picking};
 use crate::files::FilePlan;
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
 use crate::mirror::Mirror;
+use crate::pages::{Page, Pages};
 use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Routers;
 use crate::settings::{ClientFact, CompressSettings, HeaderEdits, ListenerTimeouts};
@@ -52,6 +53,8 @@ pub struct RoutePlan {
     pub idempotency_key: bool,
     /// The largest request body in bytes, none for no limit.
     pub body_limit: Option<u64>,
+    /// What clients see of errors, before the listener's pages.
+    pub error_pages: Pages,
     /// How responses are compressed, if at all.
     pub compress: Option<CompressSettings>,
     /// Its metric cells.
@@ -174,6 +177,8 @@ pub struct ListenerPlan {
     pub hsts: Option<Box<str>>,
     /// The port to which every client is sent with `https://`.
     pub https_port: Option<u16>,
+    /// What clients see of errors, where the route has no page.
+    pub error_pages: Pages,
     /// Its metric cells.
     pub metrics: Arc<ListenerMetrics>,
 }
@@ -187,6 +192,26 @@ impl ListenerPlan {
         {
             fields.push(HSTS, hsts.as_bytes());
         }
+    }
+
+    /// The page for an error of ours.
+    pub(crate) fn page<'p>(
+        &'p self,
+        status: u16,
+        route: Option<&'p RoutePlan>,
+    ) -> Option<&'p Page> {
+        let own = route.and_then(|route| route.error_pages.of(status));
+        own.or_else(|| self.error_pages.of(status))
+    }
+
+    /// The page instead of an endpoint's answer.
+    pub(crate) fn page_instead<'p>(
+        &'p self,
+        status: u16,
+        route: &'p RoutePlan,
+    ) -> Option<&'p Page> {
+        let own = route.error_pages.instead_of(status);
+        own.or_else(|| self.error_pages.instead_of(status))
     }
 
     /// Whether what `peer` says about the client is believed.

@@ -29,6 +29,7 @@ mod admit;
 mod attempt;
 mod choose;
 mod files;
+mod page;
 mod record;
 mod retry;
 
@@ -75,7 +76,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         };
         let outcome = self.answer(&mut context, &mut destination).await;
         if let Err(fault) = outcome {
-            self.fail(&mut context, fault).await;
+            let route = destination.route.as_deref();
+            self.fail(&mut context, fault, route).await;
         }
         self.exchange.passage = None;
         self.exchange.in_flight = None;
@@ -92,7 +94,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.exchange.request.clear();
         self.detail = detail;
         self.down.close_after();
-        self.fail(&mut context, fault).await;
+        self.fail(&mut context, fault, None).await;
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &Destination::default());
@@ -240,7 +242,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             context.stages.admitted = admitted;
             let attempt = self.attempt(context, target, &permit, &retries).await;
             let Err((fault, reused)) = attempt else {
-                return Ok(());
+                return match self.exchange.progress.replaced {
+                    true => self.answer_instead(context, target.route).await,
+                    false => Ok(()),
+                };
             };
             let progress = &self.exchange.progress;
             now = self.worker.now();
@@ -312,7 +317,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     }
 
     /// Answers a fault, or ends the response visibly early when it has begun.
-    async fn fail(&mut self, context: &mut Context, fault: Fault) {
+    async fn fail(&mut self, context: &mut Context, fault: Fault, route: Option<&RoutePlan>) {
         context.fault = Some(fault);
         self.worker.cells().count_fault(fault.cause);
         if self.down.has_responded() {
@@ -331,6 +336,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if !respond::error(fault, self.detail, context, head, &mut body) {
             self.down.abort();
             return;
+        }
+        if let Some(page) = self.listener.page(head.status, route) {
+            page.write(context.id, head, &mut body);
         }
         if fault.cause == Cause::MethodNotAllowed {
             head.fields.push(b"Allow", &self.exchange.matched.text);

@@ -25,6 +25,7 @@ use crate::settings::{CompressSettings, ContentCoding};
 use crate::worker::Worker;
 
 pub(crate) use self::accept::negotiate;
+pub(crate) use self::eligible::is_grpc;
 pub(crate) use self::shelf::Shelf;
 
 /// What the compression of one response is about: from its request to its record.
@@ -67,7 +68,7 @@ impl Compressing {
         let Some(settings) = settings else {
             return;
         };
-        if eligible::is_grpc(&request.fields) {
+        if is_grpc(&request.fields) {
             return;
         }
         let accepted = request.fields.values(Known::AcceptEncoding);

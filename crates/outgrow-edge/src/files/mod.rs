@@ -35,6 +35,13 @@ use crate::worker::Worker;
 pub(crate) use self::body::FileBody;
 pub(crate) use self::head::{Answer, with_slash};
 
+/// The type of a file with this name.
+pub(crate) fn type_of_name(name: &[u8]) -> &'static str {
+    let extension = media::extension(name);
+    let known = extension.and_then(|extension| media::type_of(&extension));
+    known.unwrap_or(media::UNKNOWN)
+}
+
 /// Threads that read files. They mostly wait.
 pub(crate) const THREADS: usize = 8;
 /// Requests that wait for one of them; above it they get 503.

@@ -1,11 +1,13 @@
 //! `[listener.NAME]`: an address that accepts connections, with its limits and timeouts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outgrow_core::settings::{Address, ByteSize, Network, TableReader};
 use outgrow_net::proxy_header::AcceptProxy;
 
 use super::tls::ListenerTls;
+use super::{ErrorPageSettings, ErrorStatus};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -45,6 +47,9 @@ outgrow_core::settings! {
         pub body_limit: ByteSize = ByteSize(0);
         /// How long a client may take.
         pub timeouts: ListenerTimeouts = ListenerTimeouts::default();
+        /// Pages for errors by status, instead of our short texts: `"404"`, or `"4xx"` and `"5xx"` for
+        /// all others of a kind. Routes may have their own.
+        pub error_pages: BTreeMap<ErrorStatus, ErrorPageSettings> = BTreeMap::new();
         /// Present: only TLS is spoken here.
         pub tls: Option<ListenerTls> = None;
         /// Answers every request with 308 to the same URL with `https://`, before routing. For the

@@ -8,6 +8,7 @@ mod access;
 mod compress;
 mod condition;
 mod endpoint_tls;
+mod error_page;
 mod files;
 mod header;
 mod host;
@@ -35,6 +36,7 @@ pub use condition::{
     ValuePattern, ValuePatternError,
 };
 pub use endpoint_tls::{EndpointMode, EndpointTlsSettings};
+pub use error_page::{ErrorPageSettings, ErrorStatus};
 pub use files::{Extension, FilePath, FilePathError, FilesSettings, Symlinks};
 pub use header::{HeaderEdits, HeaderName, HeaderNameError, HeaderText, HeaderTextError};
 pub use host::{HostPattern, HostPatternError};

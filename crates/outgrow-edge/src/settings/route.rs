@@ -1,14 +1,15 @@
 //! `[route.NAME]`: which requests go where, and what is changed on the way.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use outgrow_core::settings::{ByteSize, OneOrMany, TableReader};
 
 use super::{
-    CompressSettings, FieldName, FilesSettings, HeaderEdits, HeaderName, HeaderText, HostPattern,
-    KeyName, ListenerName, MethodName, MirrorSettings, PathPattern, PathTemplate, RedirectSettings,
-    RewriteSettings, RouteConditions, RouteTimeouts, ServiceName, ShareSettings, SplitBy,
-    ValuePattern, rules,
+    CompressSettings, ErrorPageSettings, ErrorStatus, FieldName, FilesSettings, HeaderEdits,
+    HeaderName, HeaderText, HostPattern, KeyName, ListenerName, MethodName, MirrorSettings,
+    PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions, RouteTimeouts,
+    ServiceName, ShareSettings, SplitBy, ValuePattern, rules,
 };
 
 outgrow_core::settings! {
@@ -73,6 +74,9 @@ outgrow_core::settings! {
         pub request_headers: HeaderEdits = HeaderEdits::default();
         /// What is changed in the response's header fields before they are sent to the client.
         pub response_headers: HeaderEdits = HeaderEdits::default();
+        /// Pages for errors by status, instead of our short texts: `"404"`, or `"4xx"` and `"5xx"` for
+        /// all others of a kind. They are looked for before those of the listener.
+        pub error_pages: BTreeMap<ErrorStatus, ErrorPageSettings> = BTreeMap::new();
         /// Which responses are compressed. Left out: none.
         pub compress: Option<CompressSettings> = None;
         /// Whether a request that carries `Idempotency-Key` may be sent again to another endpoint
@@ -132,14 +136,26 @@ outgrow_core::settings! {
         pub status: u16 = 200, in 200..=599;
         /// The body; `text/plain; charset=utf-8` unless `headers` says otherwise.
         pub body: String = String::new();
+        /// The body in a file, at most 256 KiB of UTF-8, instead of `body`; its type is by its name.
+        pub file: Option<PathBuf> = None;
         /// Header fields of the answer.
         pub headers: BTreeMap<HeaderName, HeaderText> = BTreeMap::new();
     }
 }
 
 fn check_respond(respond: &RespondSettings, table: &mut TableReader<'_, '_>) {
-    if matches!(respond.status, 204 | 205 | 304) && !respond.body.is_empty() {
+    if respond.file.is_some() && !respond.body.is_empty() {
+        let message = "the body is a text or a file, not both";
+        table.problem("file", message, "remove one of them");
+    }
+    let has_body = !respond.body.is_empty() || respond.file.is_some();
+    if matches!(respond.status, 204 | 205 | 304) && has_body {
         let message = format!("a response with status {} has no body", respond.status);
-        table.problem("body", message, "remove the body or use another status");
+        let key = if respond.file.is_some() {
+            "file"
+        } else {
+            "body"
+        };
+        table.problem(key, message, "remove the body or use another status");
     }
 }

@@ -77,7 +77,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         self.note_progress(context);
         match done {
-            Ok(Done::Answered { reusable }) => {
+            Ok(Done::Answered { reusable } | Done::Replaced { reusable }) => {
                 self.finish_attempt(context, target, permit, connection, reusable);
                 Ok(())
             }

@@ -137,6 +137,7 @@ impl House {
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
             body_limit: options.body_limit,
+            error_pages: outgrow_edge::pages::Pages::default(),
             compress: None,
             cells: shared.metrics.route("app"),
         };
@@ -299,6 +300,7 @@ fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
         client_facts: Vec::new(),
         hsts: None,
         https_port: None,
+        error_pages: outgrow_edge::pages::Pages::default(),
         metrics: shared.metrics.listener("main"),
     }
 }

@@ -24,6 +24,7 @@ use outgrow_upstream::settings::ServiceSettings;
 
 use super::discover::Discoveries;
 use super::floors::Floors;
+use super::pages::{self, PageTexts};
 use crate::config::Config;
 
 /// Brings the registry's services to what the configuration says.
@@ -64,6 +65,7 @@ pub(super) fn plan(
     shared: &Shared,
     cookie_secret: &[u8; 32],
     floors: &Floors,
+    pages: &PageTexts,
 ) -> Plan {
     let shapes = floors.shapes(config, shared.loads.len());
     let floors = floors.plan(config, cookie_secret);
@@ -79,6 +81,7 @@ pub(super) fn plan(
                 registry,
                 shared,
                 (cookie_secret, floors.as_ref(), shapes.as_ref()),
+                pages,
             ))
         })
         .collect();
@@ -99,6 +102,7 @@ fn route_plan(
     registry: &Registry,
     shared: &Shared,
     (cookie_secret, floors, shapes): OfAll<'_>,
+    pages: &PageTexts,
 ) -> RoutePlan {
     let workers = shared.loads.len();
     let backend = |service: &ServiceName, own: &RouteTimeouts| {
@@ -116,7 +120,7 @@ fn route_plan(
     };
     RoutePlan {
         name: name.into(),
-        action: action(route, |service| backend(service, &route.timeouts)),
+        action: action(route, pages, |service| backend(service, &route.timeouts)),
         rewrite: Rewrite::new(route),
         mirror: route.mirror.as_ref().and_then(|mirror| {
             // The route's own timeouts are for those who wait.
@@ -127,12 +131,17 @@ fn route_plan(
         response_edits: Edits::new(&route.response_headers),
         idempotency_key: route.idempotency_key,
         body_limit: limit(route.body_limit),
+        error_pages: pages.compile(&route.error_pages),
         compress: route.compress.clone(),
         cells: shared.metrics.route(name),
     }
 }
 
-fn action(route: &RouteSettings, backend: impl Fn(&ServiceName) -> Option<Backend>) -> Action {
+fn action(
+    route: &RouteSettings,
+    pages: &PageTexts,
+    backend: impl Fn(&ServiceName) -> Option<Backend>,
+) -> Action {
     if let Some(files) = &route.files {
         return Action::Files(FilePlan::new(files));
     }
@@ -149,12 +158,8 @@ fn action(route: &RouteSettings, backend: impl Fn(&ServiceName) -> Option<Backen
     match &route.respond {
         Some(respond) => Action::Respond {
             status: respond.status,
-            body: respond.body.clone().into_bytes(),
-            fields: respond
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
-                .collect(),
+            body: pages.body_of(respond),
+            fields: pages::fields_of(respond),
         },
         // The configuration's check lets no such route through.
         None => Action::Respond {
@@ -183,6 +188,7 @@ pub(super) fn listener(
     settings: &ListenerSettings,
     tls: Option<Arc<ServerTls>>,
     shared: &Shared,
+    pages: &PageTexts,
 ) -> ListenerPlan {
     let of_tls = settings.tls.as_ref();
     let clients = of_tls.and_then(|tls| tls.clients.as_ref());
@@ -205,6 +211,7 @@ pub(super) fn listener(
         client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
         hsts: hsts.map(|hsts| hsts.value().into()),
         https_port: settings.redirect_to_https.then_some(settings.https_port),
+        error_pages: pages.compile(&settings.error_pages),
         metrics: shared.metrics.listener(name),
     }
 }

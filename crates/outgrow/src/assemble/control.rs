@@ -38,6 +38,7 @@ use super::handover::Handover;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
+use super::pages::PageTexts;
 use super::postgres_overlap::Overlap;
 use super::promotion::Promotions;
 use super::register::Registrations;
@@ -68,6 +69,8 @@ pub(super) struct Parts {
     /// What the configuration was read from.
     pub(super) text: String,
     pub(super) certificates: Certificates,
+    /// The texts of pages for errors.
+    pub(super) pages: PageTexts,
     pub(super) cores: usize,
     pub(super) sockets: Sockets,
     pub(super) registry: Arc<Registry>,
@@ -250,7 +253,11 @@ impl Control {
 
     async fn serve(&mut self) -> Result<(), String> {
         let clock = self.parts.edge.shared.clock;
-        let plans = self.listener_plans(&self.parts.config, &self.parts.certificates);
+        let plans = self.listener_plans(
+            &self.parts.config,
+            &self.parts.certificates,
+            &self.parts.pages,
+        );
         let seals = &self.parts.certificates.seals;
         self.seals.apply(seals, &self.parts.registry);
         let shared = &self.parts.edge.shared;
@@ -260,6 +267,7 @@ impl Control {
             shared,
             &self.parts.cookie_secret,
             &self.parts.floors,
+            &self.parts.pages,
         );
         shared.plan.publish(Arc::new(plan));
         tokio::spawn(outgrow_upstream::registry::run(
@@ -331,11 +339,12 @@ impl Control {
         &self,
         config: &Config,
         certificates: &Certificates,
+        pages: &PageTexts,
     ) -> BTreeMap<String, outgrow_edge::ListenerPlan> {
         let plan = |(name, settings): (&Name, &ListenerSettings)| {
             let tls = certificates.servers.get(name).cloned();
             let shared = &self.parts.edge.shared;
-            let plan = compile::listener(name.as_str(), settings, tls, shared);
+            let plan = compile::listener(name.as_str(), settings, tls, shared, pages);
             (listeners::key(&settings.address.to_string()), plan)
         };
         config.listener.iter().map(plan).collect()

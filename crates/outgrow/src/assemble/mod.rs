@@ -18,6 +18,7 @@ mod listeners;
 mod log;
 mod measure;
 mod numbers;
+mod pages;
 mod postgres;
 mod postgres_files;
 mod postgres_overlap;

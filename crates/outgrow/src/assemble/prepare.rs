@@ -15,6 +15,7 @@ use outgrow_tls::TicketKeys;
 use super::acme::{self, Strictness};
 use super::certificates::{self, Certificates, Texts};
 use super::listeners::Sockets;
+use super::pages::PageTexts;
 use super::watch::Watch;
 use super::{access, listeners, log};
 use crate::cli::ConfigSource;
@@ -34,6 +35,8 @@ pub(super) struct Prepared {
     /// What it was read from.
     pub(super) text: String,
     pub(super) certificates: Certificates,
+    /// The texts of pages for errors.
+    pub(super) pages: PageTexts,
     pub(super) access: Option<access::Target>,
     /// The files that it was read from.
     pub(super) watch: Watch,
@@ -99,6 +102,11 @@ impl Preparation<'_> {
         };
         let acme = acme::Prepared::new(&config, None, strictness)?;
         let certificates = certificates::build(&config, self.tickets, kept, acme)?;
+        let pages = match kept.is_empty() {
+            true => PageTexts::read(&config)?,
+            // What ran before goes on, whatever became of its pages.
+            false => PageTexts::read_what_there_is(&config),
+        };
         let access = access::open(&config.access)?;
         self.bind_missing(&config).await?;
         Ok(Prepared {
@@ -106,6 +114,7 @@ impl Preparation<'_> {
             warnings,
             text,
             certificates,
+            pages,
             access,
             watch,
         })

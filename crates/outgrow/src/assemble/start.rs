@@ -113,6 +113,7 @@ async fn start(
         watch: prepared.watch,
         text: prepared.text,
         certificates: prepared.certificates,
+        pages: prepared.pages,
         cores,
         sockets,
         registry,

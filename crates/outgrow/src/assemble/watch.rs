@@ -33,8 +33,10 @@ impl Watch {
         }
     }
 
-    /// Watches the certificates of a configuration as well. To be called before they are read.
+    /// Watches the certificates and pages of a configuration as well. To be called before they are read.
     pub(super) fn with_certificates(mut self, config: &Config) -> Self {
+        let pages = config.page_files().into_iter();
+        self.files.extend(pages.map(|(_, path)| File::new(path)));
         let files = config.certificate_files();
         let files = files.into_iter().map(|(_, path)| File::new(path));
         self.files.extend(files);

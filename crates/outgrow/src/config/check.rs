@@ -264,7 +264,8 @@ impl Check<'_> {
     }
 
     fn certificates(&mut self, config: &Config, surroundings: &Surroundings<'_>) {
-        for (path, file) in config.certificate_files() {
+        let files = config.certificate_files().into_iter();
+        for (path, file) in files.chain(config.page_files()) {
             if let Err(reason) = (surroundings.readable)(file) {
                 self.unreadable(&path, file, &reason);
             }

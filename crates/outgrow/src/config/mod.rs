@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use outgrow_admin::settings::AdminSettings;
-use outgrow_core::settings::{Name, Problem, Reader, Severity, read_table};
+use outgrow_core::settings::{MapKey, Name, Problem, Reader, Severity, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
 use outgrow_postgres::settings::PostgresSettings;
@@ -81,6 +81,29 @@ outgrow_core::settings! {
 }
 
 impl Config {
+    /// The files of pages for errors and of fixed answers, each with the keys that lead to it.
+    pub fn page_files(&self) -> Vec<(Vec<&str>, &Path)> {
+        let listeners = self.listener.iter().flat_map(|(name, listener)| {
+            let pages = listener.error_pages.iter();
+            pages.map(move |(status, page)| ("listener", name, status, page))
+        });
+        let routes = self.route.iter().flat_map(|(name, route)| {
+            let pages = route.error_pages.iter();
+            pages.map(move |(status, page)| ("route", name, status, page))
+        });
+        let pages = listeners
+            .chain(routes)
+            .filter_map(|(kind, name, status, page)| {
+                let path = vec![kind, name.as_str(), "error_pages", status.as_key(), "file"];
+                Some((path, page.file.as_deref()?))
+            });
+        let answers = self.route.iter().filter_map(|(name, route)| {
+            let file = route.respond.as_ref()?.file.as_deref()?;
+            Some((vec!["route", name.as_str(), "respond", "file"], file))
+        });
+        pages.chain(answers).collect()
+    }
+
     /// The files of certificates, keys and issuers, each with the keys that lead to it.
     pub fn certificate_files(&self) -> Vec<(Vec<&str>, &Path)> {
         let mut files = Vec::new();

@@ -11,6 +11,7 @@ use outgrow_fleet::client::{FromKeeper, Receiver};
 use outgrow_fleet::protocol::DataMessage;
 
 use super::super::acme::{Prepared, Strictness};
+use super::super::pages::PageTexts;
 use super::super::watch::Watch;
 use super::super::{access, certificates, compile, log, postgres_files, prepare, start};
 use super::Control;
@@ -65,11 +66,12 @@ impl Control {
         let acme = Prepared::new(&config, Some(self.acme.challenges()), Strictness::Strict)?;
         let none = certificates::Texts::new();
         let mut certificates = certificates::build(&config, &self.parts.tickets, &none, acme)?;
+        let pages = PageTexts::read(&config)?;
         let access = access::open(&config.access)?;
         let postgres = postgres_files::Files::read(config.postgres.as_ref())?;
         // Last, for what is bound must be given back if the reload is refused.
         let bound = self.bind_new(&config, receiver).await?;
-        let plans = self.listener_plans(&config, &certificates);
+        let plans = self.listener_plans(&config, &certificates, &pages);
         self.parts.records.direct(access, config.access.format);
         for (key, sockets) in bound {
             self.parts.sockets.put(key, sockets);
@@ -90,6 +92,7 @@ impl Control {
             &shared,
             &self.parts.cookie_secret,
             &self.parts.floors,
+            &pages,
         );
         shared.ledger.set_limit(config.process.memory.0);
         shared.plan.publish(Arc::new(plan));
@@ -102,6 +105,7 @@ impl Control {
         self.instances.configure(&config, self.parts.cores);
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
+        self.parts.pages = pages;
         self.apply_postgres(postgres, &certificates.postgres)
             .await?;
         self.apply_acme(&mut certificates);

@@ -482,7 +482,9 @@ fn an_unknown_service_is_told_beside_other_mistakes() {
 fn rules_inside_of_routes_are_told() {
     check(
         "[route.x]\n",
-        &["1:route.x: a route needs `service`, `split`, `redirect` or `respond` | add service"],
+        &[
+            "1:route.x: a route needs `service`, `split`, `redirect`, `files` or `respond` | add service",
+        ],
     );
     check(
         "[route.x]\nservice = \"web\"\nrespond = {}\n",
@@ -579,6 +581,47 @@ fn rules_inside_of_routes_are_told() {
         &format!("{respond}{{ }}\nrequest_headers = {{ remove = [\"A\"] }}\n"),
         &["4:route.x.request_headers: a fixed answer sends no request on"],
     );
+}
+
+#[test]
+fn rules_of_files_pages_and_compression_are_told() {
+    let table = [
+        (
+            "files = { dir = \"d\" }\nrequest_headers = { remove = [\"A\"] }",
+            "3:route.x.request_headers: files are sent by outgrow itself",
+        ),
+        (
+            "files = { dir = \"d\", index = [\"../a\"] }",
+            "2:route.x.files.index.0: \"../a\" is not the path of a file",
+        ),
+        (
+            "files = { dir = \"d\" }\nrewrite = { host = \"a\" }",
+            "3:route.x.rewrite: files have no host",
+        ),
+        (
+            "respond = {}\ncompress = {}",
+            "3:route.x.compress: `compress` means nothing",
+        ),
+        (
+            "respond = { file = \"a\", body = \"b\" }",
+            "2:route.x.respond.file: the body is a text or a file",
+        ),
+        (
+            "service = \"web\"\ncompress = { codings = [] }",
+            "3:route.x.compress.codings: without a coding",
+        ),
+        (
+            "service = \"web\"\nerror_pages = { \"404\" = {} }",
+            "3:route.x.error_pages.404: this page has neither",
+        ),
+        (
+            "service = \"web\"\nerror_pages = { \"2xx\" = { text = \"a\" } }",
+            "3:route.x.error_pages.2xx: \"2xx\" is no status",
+        ),
+    ];
+    for (text, expected) in table {
+        check(&format!("[route.x]\n{text}\n"), &[expected]);
+    }
 }
 
 #[test]

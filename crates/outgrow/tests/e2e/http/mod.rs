@@ -5,6 +5,7 @@
 
 mod bodies;
 mod compress;
+mod error_pages;
 mod exchanges;
 mod files;
 mod records;

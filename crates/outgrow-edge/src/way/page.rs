@@ -1,0 +1,38 @@
+//! Answers with a page of ours instead of the endpoint's error.
+
+use outgrow_core::Fault;
+use outgrow_core::context::Context;
+use outgrow_http::{Downstream, Tunnel};
+
+use super::Way;
+use crate::pages;
+use crate::plan::RoutePlan;
+use crate::worker::Exchange;
+
+impl<D: Downstream + Tunnel> Way<'_, D> {
+    /// Answers with a page instead of the endpoint's error.
+    pub(super) async fn answer_instead(
+        &mut self,
+        context: &mut Context,
+        route: &RoutePlan,
+    ) -> Result<(), Fault> {
+        let listener = self.listener;
+        let Exchange {
+            response: head,
+            set_cookie,
+            ..
+        } = &mut *self.exchange;
+        let mut body = Vec::new();
+        head.fields.remove_hop_by_hop();
+        pages::forget_body(&mut head.fields);
+        if let Some(page) = listener.page_instead(head.status, route) {
+            page.write(context.id, head, &mut body);
+        }
+        route.edit_response(&mut head.fields);
+        if !set_cookie.is_empty() {
+            head.fields.push(b"Set-Cookie", set_cookie);
+        }
+        let status = head.status;
+        self.answer_with(context, status, &body).await
+    }
+}
