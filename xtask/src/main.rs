@@ -41,7 +41,8 @@ cargo xtask COMMAND
       Licences, advisories and sources of everything we depend on, by cargo-deny.
   bench edge [--peers nginx,haproxy,envoy,traefik] [--rounds 5] [--seconds 3]
              [--scenarios a,b] [--cores one|split] [--binary PATH] [--json]
-      Ours and the peers' CPU time per request, interleaved in one run.
+      Ours and the peers' CPU time per request, interleaved in one run. `bench tls`, `bench h2` (with
+      Debian's h2load) and `bench l4` are the same for handshakes, streams and connections.
   bench balance [--rounds 5] [--seconds 3] [--scenarios a,b] [--binary PATH] [--json]
       Our ways of choosing an endpoint beside power of two choices, in the same way.
   bench postgres [--peers pgbouncer,pgpool] [--pgbouncer EXE] [--rounds 5] [--for 3s]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -34,10 +35,12 @@ pub(crate) fn client(trusted: &Path) -> anyhow::Result<Arc<ClientConfig>> {
         .with_context(|| format!("cannot read {}", trusted.display()))?;
     let mut roots = RootCertStore::empty();
     roots.add(certificate)?;
-    let config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Every handshake is a whole one.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

@@ -137,7 +137,7 @@ impl Contestant {
             running.wait_for(address)?;
         } else {
             let body = running.wait_for_answer(plain, "/probe")?;
-            if surroundings.layer == Layer::Seven && body != "forwarded" {
+            if surroundings.layer != Layer::Four && body != "forwarded" {
                 bail!(
                     "{} does not add X-Forwarded-For; see bench/edge/{}",
                     self.name,
@@ -250,6 +250,16 @@ impl Contestant {
             let path = surroundings.directory.join(file);
             words.push((name.to_owned(), path.display().to_string()));
         }
+        let (alpn, codec, protocols) = match scenario.streams {
+            0 => ("http/1.1", "HTTP1", ""),
+            _ => ("h2", "AUTO", " http2"),
+        };
+        let texts = [
+            ("alpn", alpn),
+            ("codec", codec),
+            ("nginx_protocols", protocols),
+        ];
+        words.extend(texts.map(|(name, text)| (name.to_owned(), text.to_owned())));
         let service = way(&self.name).unwrap_or_default();
         words.push(("service".to_owned(), service.to_owned()));
         for (name, value) in buffers(&self.name, scenario.exchange) {

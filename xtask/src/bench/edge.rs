@@ -1,4 +1,4 @@
-//! `cargo xtask bench edge` and `l4`: the proxies side by side.
+//! `cargo xtask bench edge`, `tls`, `h2` and `l4`: the proxies side by side.
 //!
 //! For each scenario all contestants are started, then the rounds go over them one after the other,
 //! each round beginning with another, so that a disturbance of the machine meets all alike. Measured
@@ -20,6 +20,7 @@ use super::options::{Cores, Layer, Options};
 use super::process::Running;
 use super::report::{self, Measure, Row};
 use super::scenario::{self, Scenario};
+use super::streams;
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -50,6 +51,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.layer == Layer::Four && options.peers.iter().any(|peer| peer == "nginx") {
         stream_module()?;
     }
+    if options.layer == Layer::Http2 {
+        streams::install()?;
+    }
     let (binary, load) = build(&workspace, &options)?;
     let contestants = std::iter::once(&options.ours)
         .chain(&options.peers)
@@ -74,7 +78,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (_backend, backends) = start_backend(&load, &directory, options.cores)?;
     let bench = Bench {
         load,
-        templates: workspace.root.join("bench").join(options.layer.name()),
+        templates: workspace.root.join("bench").join(options.layer.templates()),
         directory,
         backends,
         contestants,
@@ -234,6 +238,20 @@ impl Bench<'_> {
         cores: &str,
     ) -> anyhow::Result<Measure> {
         let seconds = self.options.seconds;
+        if scenario.streams > 0 {
+            let round = streams::Round {
+                address: contestant.address,
+                process: contestant.running.id(),
+                cores,
+                seconds,
+                directory: &self.directory,
+            };
+            let measure = streams::measure(scenario, &round)?;
+            if let Some(access) = &contestant.access {
+                check_access_log(access, self.options.layer)?;
+            }
+            return Ok(measure);
+        }
         let mut command = Command::new("timeout");
         command.arg(format!("{}", WARM_UP_SECONDS + seconds + GRACE_SECONDS));
         command.args(["taskset", "-c", cores]).arg(&self.load);
@@ -331,7 +349,7 @@ fn read_summary(summary: &str, cpu_micros: u64) -> anyhow::Result<Measure> {
 
 /// The log must have been written; it is emptied, because a bench writes gigabytes of it.
 fn check_access_log(path: &Path, layer: Layer) -> anyhow::Result<()> {
-    let needs_lines = layer == Layer::Seven;
+    let needs_lines = layer != Layer::Four;
     let bytes = fs::metadata(path)
         .with_context(|| format!("there is no access log at {}", path.display()))?
         .len();

@@ -53,14 +53,28 @@ pub(crate) enum Layer {
     Seven,
     /// Nobody: TCP.
     Four,
+    /// The HTTP proxies, for what TLS costs.
+    Tls,
+    /// The HTTP proxies, by HTTP/2.
+    Http2,
 }
 
 impl Layer {
-    /// Name of its bench, and of the folder with its configurations.
+    /// Name of its bench.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Seven => "edge",
             Self::Four => "l4",
+            Self::Tls => "tls",
+            Self::Http2 => "h2",
+        }
+    }
+
+    /// The folder with its configurations.
+    pub(crate) fn templates(self) -> &'static str {
+        match self {
+            Self::Four => "l4",
+            Self::Seven | Self::Tls | Self::Http2 => "edge",
         }
     }
 
@@ -68,6 +82,8 @@ impl Layer {
         match self {
             Self::Seven => &scenario::ALL,
             Self::Four => &scenario::LAYER_FOUR,
+            Self::Tls => &scenario::TLS,
+            Self::Http2 => &scenario::HTTP2,
         }
     }
 
@@ -75,6 +91,7 @@ impl Layer {
     pub(crate) fn peers(self) -> &'static [&'static str] {
         match self {
             Self::Seven => &peers::NAMES,
+            Self::Tls | Self::Http2 => &["nginx", "haproxy", "envoy"],
             Self::Four => &["nginx", "haproxy"],
         }
     }
@@ -129,9 +146,11 @@ impl Options {
                 .map(|name| (*name).to_owned())
                 .collect(),
         };
-        // The floor is in every table.
+        // The floor is in every table, but it speaks no HTTP/2.
         peers.retain(|name| name != FLOOR);
-        peers.push(FLOOR.to_owned());
+        if layer != Layer::Http2 {
+            peers.push(FLOOR.to_owned());
+        }
         let scenarios = match arguments.value("--scenarios")? {
             None => layer.scenarios().iter().collect(),
             Some(value) => names(&value)

@@ -1,4 +1,4 @@
-//! What is measured: the scenarios of the edge bench and of the one of layer 4, by the names that `--scenarios` takes.
+//! What is measured: the scenarios of the edge bench and of those of layer 4, TLS and HTTP/2, by the names that `--scenarios` takes.
 //!
 //! The bytes of an exchange are the load generator's (`bench/load`). Deliberately not here: how it is
 //! measured.
@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) closes: bool,
     /// TLS 1.3 to the client.
     pub(crate) is_secure: bool,
+    /// Streams of HTTP/2 on each connection, each with one request under way; 0: HTTP/1.1.
+    pub(crate) streams: usize,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -27,6 +29,7 @@ const PLAIN: Scenario = Scenario {
     workers: 1,
     closes: false,
     is_secure: false,
+    streams: 0,
 };
 
 /// All of them; the list.
@@ -105,6 +108,40 @@ pub(crate) const LAYER_FOUR: [Scenario; 5] = [
     Scenario {
         name: "tcp-new-connection",
         closes: true,
+        ..PLAIN
+    },
+];
+
+/// Those of TLS: every connection with a handshake of its own, which nothing is resumed of, and
+/// requests on connections that stay.
+pub(crate) const TLS: [Scenario; 2] = [
+    Scenario {
+        name: "tls-handshake",
+        closes: true,
+        is_secure: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-keepalive",
+        is_secure: true,
+        ..PLAIN
+    },
+];
+
+/// Those of HTTP/2.
+pub(crate) const HTTP2: [Scenario; 2] = [
+    Scenario {
+        name: "h2-1k-100",
+        connections: 4,
+        is_secure: true,
+        streams: 100,
+        ..PLAIN
+    },
+    Scenario {
+        name: "h2-1k-1",
+        connections: 64,
+        is_secure: true,
+        streams: 1,
         ..PLAIN
     },
 ];
