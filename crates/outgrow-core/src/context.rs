@@ -93,6 +93,8 @@ pub struct Context {
     pub protocol: Protocol,
     /// The final status sent to the client; 0 when none was.
     pub status: u16,
+    /// The status of a gRPC call, as it was told to the client.
+    pub grpc_status: Option<u8>,
     /// Bytes of the request body taken from the client, without framing.
     pub request_bytes: u64,
     /// Bytes of the response body given to the client, without framing.
@@ -121,6 +123,7 @@ impl Context {
             },
             protocol: Protocol::Http11,
             status: 0,
+            grpc_status: None,
             request_bytes: 0,
             response_bytes: 0,
             coding: "",

@@ -85,6 +85,7 @@ pub enum Cause {
     UpstreamClosed,
     UpstreamBadResponse,
     UpstreamTruncated,
+    UpstreamUnavailable,
     FirstByteTimeout,
     StreamIdleTimeout,
     RequestTimeout,
@@ -130,6 +131,7 @@ impl Cause {
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamTruncated => "upstream_truncated",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::StreamIdleTimeout => "stream_idle_timeout",
             Self::RequestTimeout => "request_timeout",
@@ -176,6 +178,7 @@ impl Cause {
             }
             Self::UpstreamBadResponse => "The service sent a malformed response.",
             Self::UpstreamTruncated => "The service's response ended early.",
+            Self::UpstreamUnavailable => "The service says that it is unavailable.",
             Self::FirstByteTimeout => "The service did not answer in time.",
             Self::StreamIdleTimeout => "The service stopped sending.",
             Self::RequestTimeout => "The request took too long.",

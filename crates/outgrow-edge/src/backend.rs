@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use outgrow_core::Random;
-use outgrow_upstream::settings::{Balance, ServiceSettings, ServiceTimeouts, Weights};
+use outgrow_upstream::settings::{Balance, HttpVersion, ServiceSettings, ServiceTimeouts, Weights};
 use outgrow_upstream::{Seal, Service, ServiceView};
 
 use crate::floors::FloorPlan;
@@ -29,6 +29,8 @@ pub struct Picking {
     pub shapes: Option<Arc<Shapes>>,
     /// How connections are encrypted.
     pub seal: Option<Arc<dyn Seal>>,
+    /// Whether the endpoints are spoken to by HTTP/2.
+    pub http2: bool,
 }
 
 impl Picking {
@@ -56,6 +58,7 @@ impl Picking {
             floors: None,
             shapes: None,
             seal: None,
+            http2: service.http_version == HttpVersion::Two,
         }
     }
 }

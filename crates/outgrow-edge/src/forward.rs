@@ -8,13 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
-use outgrow_http::Downstream;
-use outgrow_http::conn::{Incoming, Outgoing, Problem};
-use outgrow_http::h1::scan::Scan;
-use outgrow_http::h1::{self, Limits, Parsed};
+use outgrow_http::{Downstream, Upstream, grpc, h1};
 use outgrow_message::fields::list_members;
 use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
-use outgrow_net::{Link, Timer};
+use outgrow_net::Timer;
 use outgrow_upstream::Endpoint;
 
 use crate::compress::Compressing;
@@ -59,50 +56,42 @@ pub(crate) enum Done {
     Switched,
 }
 
-/// The endpoint's side of an exchange.
-#[derive(Debug)]
-pub(crate) struct UpstreamSide {
-    pub(crate) incoming: Incoming,
-    pub(crate) outgoing: Outgoing,
-}
-
-impl Default for UpstreamSide {
-    fn default() -> Self {
-        Self {
-            incoming: Incoming::for_passing_on(),
-            outgoing: Outgoing::default(),
-        }
-    }
-}
-
-/// One attempt under way.
-pub(crate) struct Attempt<'a, D> {
-    pub(crate) around: Surroundings<'a>,
+/// What an attempt works with of the exchange's state.
+pub(crate) struct Rest<'a> {
     pub(crate) request: &'a RequestHead,
+    /// Whether it is a gRPC call, whose status stands in the response's trailers.
+    pub(crate) is_grpc: bool,
     pub(crate) response: &'a mut ResponseHead,
-    pub(crate) side: &'a mut UpstreamSide,
-    /// Whose reports of load are taken from the answers, where that is wanted.
-    pub(crate) reporter: Option<&'a Endpoint>,
+    pub(crate) replay: &'a mut Replay,
+    pub(crate) progress: &'a mut Progress,
+    /// The copy for a mirror, until the request has ended.
+    pub(crate) copy: &'a mut Option<Box<Copy>>,
+    /// A `Set-Cookie` of ours; empty is none.
+    pub(crate) set_cookie: &'a [u8],
     /// What is known of the user's writes.
     pub(crate) passage: &'a mut Option<Box<Passage>>,
     /// How the response is compressed.
     pub(crate) compressing: &'a mut Compressing,
-    /// A `Set-Cookie` of ours; empty is none.
-    pub(crate) set_cookie: &'a [u8],
-    pub(crate) stream: &'a mut Link,
+}
+
+/// One attempt under way.
+pub(crate) struct Attempt<'a, D, U> {
+    pub(crate) around: Surroundings<'a>,
+    pub(crate) rest: Rest<'a>,
+    /// Whose reports of load are taken from the answers, where that is wanted.
+    pub(crate) reporter: Option<&'a Endpoint>,
+    /// The endpoint's side, on which the request's head is on its way.
+    pub(crate) up: &'a mut U,
     pub(crate) down: &'a mut D,
-    pub(crate) replay: &'a mut Replay,
-    /// Whether the request may be repeated, so that its body is worth keeping.
+    /// Whether the request may be sent again, so that its body is worth keeping.
     pub(crate) keep_body: bool,
-    /// The copy for a mirror, until the request has ended.
-    pub(crate) copy: &'a mut Option<Box<Copy>>,
-    pub(crate) progress: &'a mut Progress,
+    /// Whether a gRPC call that was answered UNAVAILABLE, and nothing else, may be sent again.
+    pub(crate) may_repeat: bool,
 }
 
 /// What happened in an attempt, for the record and for what follows from a fault.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    scan: Scan,
     replayed: usize,
     request_ended: bool,
     request_sent: bool,
@@ -134,6 +123,8 @@ pub(crate) struct Progress {
     pub(crate) first_byte_at: Ticks,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
+    /// The status of a gRPC call.
+    pub(crate) grpc_status: Option<u8>,
     /// How long the endpoint says it keeps the connection.
     pub(crate) keep_alive: Option<Duration>,
 }
@@ -147,14 +138,19 @@ impl Progress {
             ..Self::default()
         };
     }
+
+    /// An interim answer of ours waits to be handed over.
+    pub(crate) fn note_interim(&mut self) {
+        self.interim += 1;
+    }
 }
 
-impl<D: Downstream> Attempt<'_, D> {
+impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     /// Drives both directions until the response is with the client, or something fails.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
         // The first poll follows at once upon the moment at which the attempt began.
-        self.progress.now = match self.progress.now {
-            Ticks::ZERO => self.progress.began,
+        self.rest.progress.now = match self.rest.progress.now {
+            Ticks::ZERO => self.rest.progress.began,
             _ => self.around.worker.now(),
         };
         let waits_for_request = match self.poll_request(cx) {
@@ -167,7 +163,7 @@ impl<D: Downstream> Attempt<'_, D> {
             Poll::Ready(result) => return Poll::Ready(result),
             Poll::Pending => self.response_waits(),
         };
-        if self.progress.request_ended
+        if self.rest.progress.request_ended
             && let Poll::Ready(fault) = self.down.poll_gone(cx)
         {
             return Poll::Ready(Err(fault));
@@ -177,7 +173,7 @@ impl<D: Downstream> Attempt<'_, D> {
 
     /// Moves the request: what is kept of its body, then what comes from the client.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if self.progress.request_sent || self.progress.send_broken {
+        if self.rest.progress.request_sent || self.rest.progress.send_broken {
             return Poll::Ready(Ok(()));
         }
         let moved = self.poll_request_body(cx);
@@ -185,100 +181,93 @@ impl<D: Downstream> Attempt<'_, D> {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(fault)) if fault.side == outgrow_core::Side::Upstream => {
                 // The endpoint may have answered before it closed: its answer is read first.
-                self.progress.send_broken = true;
+                self.rest.progress.send_broken = true;
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
             Poll::Pending => return Poll::Pending,
         }
-        self.progress.request_sent = true;
-        self.progress.sent_at = self.progress.now;
-        self.progress.last = self.progress.now;
+        self.rest.progress.request_sent = true;
+        self.rest.progress.sent_at = self.rest.progress.now;
+        self.rest.progress.last = self.rest.progress.now;
         Poll::Ready(Ok(()))
     }
 
     fn poll_request_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let blocks = self.around.blocks;
-        while self.progress.replayed < self.replay.bytes().len() {
-            let rest = &self.replay.bytes()[self.progress.replayed..];
-            let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, rest))
-                .map_err(send_fault)?;
-            self.progress.replayed += taken;
+        while self.rest.progress.replayed < self.rest.replay.bytes().len() {
+            let rest = &self.rest.replay.bytes()[self.rest.progress.replayed..];
+            let taken = ready!(self.up.poll_push(cx, rest))?;
+            self.rest.progress.replayed += taken;
         }
-        while !self.progress.request_ended {
+        while !self.rest.progress.request_ended {
             match self.down.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
                     let data = self.down.data();
-                    let so_far = self.progress.request_bytes + data.len() as u64;
+                    let so_far = self.rest.progress.request_bytes + data.len() as u64;
                     if self.around.body_limit.is_some_and(|limit| so_far > limit) {
                         let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
                         return Poll::Ready(Err(fault));
                     }
-                    let taken = ready!(self.side.outgoing.poll_push(cx, self.stream, blocks, data))
-                        .map_err(send_fault)?;
-                    self.replay.keep(&data[..taken], self.keep_body, blocks);
-                    if let Some(copy) = self.copy
+                    let taken = ready!(self.up.poll_push(cx, data))?;
+                    self.rest
+                        .replay
+                        .keep(&data[..taken], self.keep_body, blocks);
+                    if let Some(copy) = self.rest.copy
                         && !copy.keep(&data[..taken])
                     {
-                        *self.copy = None;
+                        *self.rest.copy = None;
                     }
-                    self.progress.replayed = self.replay.bytes().len();
-                    self.progress.request_bytes += taken as u64;
-                    self.progress.last = self.progress.now;
+                    self.rest.progress.replayed = self.rest.replay.bytes().len();
+                    self.rest.progress.request_bytes += taken as u64;
+                    self.rest.progress.last = self.rest.progress.now;
                     self.down.consume(taken);
                 }
                 Poll::Ready(Ok(false)) => {
-                    self.progress.request_ended = true;
-                    if let Some(copy) = self.copy.take() {
+                    self.rest.progress.request_ended = true;
+                    if let Some(copy) = self.rest.copy.take() {
                         copy.send();
                     }
-                    if !self
-                        .side
-                        .outgoing
-                        .finish(blocks, self.down.trailers().map(|t| &*t))
-                    {
-                        return Poll::Ready(Err(memory_fault(Phase::Send)));
-                    }
+                    self.up
+                        .finish(self.down.trailers().map(|fields| &*fields))?;
                 }
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Pending => {
-                    ready!(self.poll_send(cx))?;
+                    ready!(self.up.poll_flush(cx))?;
                     return Poll::Pending;
                 }
             }
         }
-        self.poll_send(cx)
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.side
-            .outgoing
-            .poll_flush(cx, self.stream)
-            .map_err(send_fault)
+        self.up.poll_flush(cx)
     }
 
     /// Moves the response: its heads, then its body.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Done, Fault>> {
-        while !self.progress.answering {
-            if self.progress.interim > 0 {
+        while !self.rest.progress.answering {
+            if self.rest.progress.interim > 0 {
                 // The client may wait for it (100 Continue) before it sends its body.
                 ready!(self.down.poll_flush(cx))?;
             }
-            if !self.progress.has_head {
-                ready!(self.poll_head(cx))?;
-                self.progress.has_head = true;
-                self.progress.last = self.progress.now;
+            if !self.rest.progress.has_head {
+                let head = self.up.poll_head(cx, self.rest.request, self.rest.response);
+                self.rest.progress.any_received |= self.up.any_received();
+                ready!(head)?;
+                self.rest.progress.has_head = true;
+                self.rest.progress.last = self.rest.progress.now;
             }
-            match self.response.status {
+            match self.rest.response.status {
                 101 => return Poll::Ready(self.switch()),
                 100..=199 => {
-                    self.progress.has_head = false;
+                    self.rest.progress.has_head = false;
                     self.forward_interim()?;
                 }
                 _ => {
-                    if let Some(passage) = self.passage {
+                    if self.rest.is_grpc {
+                        self.note_status()?;
+                    }
+                    if let Some(passage) = self.rest.passage {
                         let cells = &self.around.worker.cells().floors;
-                        ready!(passage.poll_head(cx, &mut self.response.fields, cells));
+                        ready!(passage.poll_head(cx, &mut self.rest.response.fields, cells));
                     }
                     if self.is_replaced() {
                         return Poll::Ready(Ok(self.replace(cx)));
@@ -288,88 +277,26 @@ impl<D: Downstream> Attempt<'_, D> {
             }
         }
         ready!(self.poll_body(cx))?;
-        let reusable = self.response.keep_alive
-            && self.progress.request_sent
-            && self.side.incoming.buffer.is_empty();
+        let reusable =
+            self.rest.response.keep_alive && self.rest.progress.request_sent && self.up.is_clean();
         Poll::Ready(Ok(Done::Answered { reusable }))
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        /// What an endpoint may send as a head: more than clients may, since it is trusted more.
-        const LIMITS: Limits = Limits {
-            head_bytes: 64 * 1024,
-            fields: 256,
-            target_bytes: 16 * 1024,
-        };
-        loop {
-            let bytes = self.side.incoming.buffer.bytes();
-            if !bytes.is_empty() {
-                let scan = &mut self.progress.scan;
-                let method = self.request.method;
-                match h1::response::parse(bytes, scan, &LIMITS, method, self.response) {
-                    Ok(Parsed::Complete(length)) => {
-                        self.side.incoming.buffer.consume(length);
-                        *scan = Scan::default();
-                        return Poll::Ready(Ok(()));
-                    }
-                    Ok(Parsed::Incomplete) => {}
-                    Err(_) => return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse))),
-                }
-            }
-            let some = !bytes.is_empty();
-            let filled = ready!(self.side.incoming.buffer.poll_fill(
-                cx,
-                self.stream,
-                self.around.blocks
-            ));
-            match filled {
-                // Not of this request: what came before it is no answer to it.
-                Ok(1..) if self.side.outgoing.buffer.written() == 0 => {
-                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamClosed)));
-                }
-                Ok(1..) => self.progress.any_received = true,
-                Ok(0) | Err(Problem::Closed) if some => {
-                    return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse)));
-                }
-                Ok(0) | Err(Problem::Closed) => {
-                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamClosed)));
-                }
-                Err(Problem::Reset) => {
-                    return Poll::Ready(Err(self.no_answer(Cause::UpstreamReset)));
-                }
-                Err(Problem::Full | Problem::Reject(_)) => {
-                    return Poll::Ready(Err(head_fault(Cause::UpstreamBadResponse)));
-                }
-                Err(Problem::Memory) => {
-                    return Poll::Ready(Err(memory_fault(Phase::ResponseHead)));
-                }
-            }
-        }
-    }
-
-    fn no_answer(&self, cause: Cause) -> Fault {
-        let sent = if self.side.outgoing.buffer.written() > 0 {
-            Sent::Maybe
-        } else {
-            Sent::None
-        };
-        Fault::upstream(Phase::ResponseHead, cause, sent)
-    }
-
     fn forward_interim(&mut self) -> Result<(), Fault> {
-        if self.progress.interim == INTERIM_LIMIT {
+        if self.rest.progress.interim == INTERIM_LIMIT {
             return Err(head_fault(Cause::UpstreamBadResponse));
         }
-        self.progress.interim += 1;
-        self.response.fields.remove_hop_by_hop();
-        self.down.interim(self.response)?;
-        self.progress.interim_forwarded = true;
+        self.rest.progress.interim += 1;
+        self.rest.response.fields.remove_hop_by_hop();
+        self.down.interim(self.rest.response)?;
+        self.rest.progress.interim_forwarded = true;
         Ok(())
     }
 
     fn switch(&mut self) -> Result<Done, Fault> {
-        if self.request.wants_upgrade && self.progress.request_sent && self.is_asked_for() {
-            self.progress.first_byte_at = self.progress.last;
+        if self.rest.request.wants_upgrade && self.rest.progress.request_sent && self.is_asked_for()
+        {
+            self.rest.progress.first_byte_at = self.rest.progress.last;
             return Ok(Done::Switched);
         }
         Err(head_fault(Cause::UpstreamBadResponse))
@@ -377,110 +304,123 @@ impl<D: Downstream> Attempt<'_, D> {
 
     /// Whether a 101 names a protocol, and none but those that were asked for.
     fn is_asked_for(&self) -> bool {
-        let asked = self.request.text(self.request.upgrade_to);
-        let mut named = list_members(self.response.fields.values(Known::Upgrade)).peekable();
+        let asked = self.rest.request.text(self.rest.request.upgrade_to);
+        let mut named = list_members(self.rest.response.fields.values(Known::Upgrade)).peekable();
         named.peek().is_some()
             && named.all(|one| {
                 list_members(std::iter::once(asked)).any(|other| other.eq_ignore_ascii_case(one))
             })
     }
 
+    /// Takes note of the status of a call that ended with its head.
+    fn note_status(&mut self) -> Result<(), Fault> {
+        let response = &self.rest.response;
+        if !response.length.is_empty() {
+            return Ok(());
+        }
+        let status = grpc::status(&response.fields);
+        self.rest.progress.grpc_status = status;
+        let progress = &self.rest.progress;
+        let may_repeat = self.may_repeat
+            && !self.rest.replay.is_lost()
+            && !progress.interim_forwarded
+            && progress.now < self.around.patience.request_deadline;
+        if may_repeat && status == Some(grpc::UNAVAILABLE) {
+            return Err(head_fault(Cause::UpstreamUnavailable));
+        }
+        Ok(())
+    }
+
     fn begin_answer(&mut self) -> Result<(), Fault> {
-        self.progress.first_byte_at = self.progress.last;
-        self.progress.keep_alive = h1::response::keep_alive_timeout(&self.response.fields);
-        self.response.fields.remove_hop_by_hop();
+        self.rest.progress.first_byte_at = self.rest.progress.last;
+        self.rest.progress.keep_alive =
+            h1::response::keep_alive_timeout(&self.rest.response.fields);
+        self.rest.response.fields.remove_hop_by_hop();
         if let Some(endpoint) = self.reporter {
-            reports::take(&mut self.response.fields, endpoint);
+            reports::take(&mut self.rest.response.fields, endpoint);
         }
-        self.around.worker.put_date(&mut self.response.fields);
+        self.around.worker.put_date(&mut self.rest.response.fields);
         if let Some(listener) = self.around.listener {
-            listener.put_own(&mut self.response.fields);
+            listener.put_own(&mut self.rest.response.fields);
         }
-        self.around.route.edit_response(&mut self.response.fields);
-        if !self.set_cookie.is_empty() {
-            self.response.fields.push(b"Set-Cookie", self.set_cookie);
+        self.around
+            .route
+            .edit_response(&mut self.rest.response.fields);
+        if !self.rest.set_cookie.is_empty() {
+            self.rest
+                .response
+                .fields
+                .push(b"Set-Cookie", self.rest.set_cookie);
         }
-        self.side
-            .incoming
-            .begin(self.response.length, self.response.until_close);
-        if !self.progress.request_ended {
+        self.up.begin_body(self.rest.response);
+        if !self.rest.progress.request_ended {
             // The rest of the request may never be read: the client is told not to send another.
             self.down.close_after();
         }
-        let (compress, method) = (self.around.route.compress.as_ref(), self.request.method);
+        let method = self.rest.request.method;
+        let compress = self.around.route.compress.as_ref();
         let worker = self.around.worker;
+        let response = &mut *self.rest.response;
         let length = self
+            .rest
             .compressing
-            .begin(compress, self.response, method, worker);
-        self.down.respond(self.response, length, method)?;
-        self.progress.answering = true;
+            .begin(compress, response, method, worker);
+        self.down.respond(response, length, method)?;
+        self.rest.progress.answering = true;
+        if self.rest.progress.replayed == self.rest.replay.bytes().len() {
+            // It is not sent again any more.
+            self.rest.replay.give_up();
+        }
         Ok(())
     }
 
     /// Moves the body as far as it goes; then it is known who is waited for.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let blocks = self.around.blocks;
-        self.progress.client_behind = true;
-        while !self.progress.response_ended {
-            match self.side.incoming.poll_data(cx, self.stream, blocks) {
+        self.rest.progress.client_behind = true;
+        while !self.rest.progress.response_ended {
+            match self.up.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
-                    let data = self.side.incoming.data();
-                    let Poll::Ready(taken) = self.compressing.poll_push(cx, self.down, data) else {
-                        self.side.incoming.buffer.settle(blocks);
+                    let data = self.up.data();
+                    let compressing = &mut *self.rest.compressing;
+                    let Poll::Ready(taken) = compressing.poll_push(cx, self.down, data) else {
+                        self.up.settle();
                         return Poll::Pending;
                     };
                     let taken = taken?;
-                    self.side.incoming.consume(taken);
-                    self.progress.response_bytes += taken as u64;
-                    self.progress.last = self.progress.now;
+                    self.up.consume(taken);
+                    self.rest.progress.response_bytes += taken as u64;
+                    self.rest.progress.last = self.rest.progress.now;
                 }
                 Poll::Ready(Ok(false)) => {
-                    ready!(self.compressing.poll_finish(cx, self.down))?;
-                    self.progress.response_ended = true;
+                    ready!(self.rest.compressing.poll_finish(cx, self.down))?;
+                    self.rest.progress.response_ended = true;
+                    if self.rest.is_grpc
+                        && let Some(trailers) = self.up.trailers()
+                    {
+                        self.rest.progress.grpc_status = grpc::status(trailers);
+                    }
                     self.down
-                        .finish(self.side.incoming.trailers().map(|fields| &*fields))?;
+                        .finish(self.up.trailers().map(|fields| &*fields))?;
                 }
-                Poll::Ready(Err(problem)) => return self.poll_cut_off(cx, problem),
-                Poll::Pending => {
-                    ready!(self.compressing.poll_pause(cx, self.down))?;
+                Poll::Ready(Err(fault)) => {
+                    // What came of it still goes out, then the end is told.
                     ready!(self.down.poll_flush(cx))?;
-                    self.progress.client_behind = false;
+                    return Poll::Ready(Err(fault));
+                }
+                Poll::Pending => {
+                    ready!(self.rest.compressing.poll_pause(cx, self.down))?;
+                    ready!(self.down.poll_flush(cx))?;
+                    self.rest.progress.client_behind = false;
                     return Poll::Pending;
                 }
             }
         }
         self.down.poll_flush(cx)
     }
-
-    /// The endpoint's body ended early: what came of it still goes out, then the end is told.
-    fn poll_cut_off(&mut self, cx: &mut Context<'_>, problem: Problem) -> Poll<Result<(), Fault>> {
-        ready!(self.down.poll_flush(cx))?;
-        let cause = match problem {
-            Problem::Memory => return Poll::Ready(Err(memory_fault(Phase::ResponseBody))),
-            Problem::Closed | Problem::Reset => Cause::UpstreamTruncated,
-            Problem::Reject(_) | Problem::Full => Cause::UpstreamBadResponse,
-        };
-        Poll::Ready(Err(Fault::upstream(
-            Phase::ResponseBody,
-            cause,
-            Sent::Maybe,
-        )))
-    }
-}
-
-fn send_fault(error: std::io::Error) -> Fault {
-    if error.kind() == std::io::ErrorKind::OutOfMemory {
-        return memory_fault(Phase::Send);
-    }
-    Fault::upstream(Phase::Send, Cause::UpstreamReset, Sent::Maybe)
 }
 
 fn head_fault(cause: Cause) -> Fault {
     Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe)
-}
-
-fn memory_fault(phase: Phase) -> Fault {
-    Fault::outgrow(phase, Cause::MemoryLimit)
 }
 
 /// Longest body of a request that an endpoint's machine takes before its application reads: less
@@ -495,21 +435,4 @@ pub(crate) fn is_long(body: BodyLength) -> bool {
         BodyLength::Known(length) => length > UNREAD,
         BodyLength::Unknown => true,
     }
-}
-
-/// Writes the request's head into the endpoint's side; false when there is no buffer for it.
-pub(crate) fn begin(
-    request: &RequestHead,
-    host_if_none: &[u8],
-    upgrade: Option<&[u8]>,
-    side: &mut UpstreamSide,
-    blocks: &Arc<Blocks>,
-) -> bool {
-    let size = request.fields.bytes().len() + 4 * request.fields.len() + 512;
-    if !side.outgoing.buffer.reserve(size, blocks) {
-        return false;
-    }
-    h1::encode::request(request, host_if_none, upgrade, &mut side.outgoing.buffer);
-    side.outgoing.begin(request.length == BodyLength::Unknown);
-    true
 }

@@ -123,6 +123,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::UpstreamClosed,
     Cause::UpstreamBadResponse,
     Cause::UpstreamTruncated,
+    Cause::UpstreamUnavailable,
     Cause::FirstByteTimeout,
     Cause::StreamIdleTimeout,
     Cause::RequestTimeout,
@@ -130,7 +131,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 39;
+const FAULTS: usize = 40;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -10,19 +10,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Fault, Phase};
-use outgrow_http::Downstream;
+use outgrow_http::conn::{ClientExchange, ClientSide};
+use outgrow_http::{Downstream, Upstream};
 use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{
     Block, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
 };
-use outgrow_net::{Link, Timer};
-use outgrow_upstream::{Freshness, Opening, Outcome, Wish};
+use outgrow_net::Timer;
+use outgrow_upstream::{Endpoint, Freshness, Opening, Outcome, Speaks, Wish};
 
 use crate::backend::{Backend, Chooser};
 use crate::compress::Compressing;
-use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Surroundings, UpstreamSide};
+use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Rest, Surroundings};
 use crate::metrics::RouteCells;
 use crate::plan::{self, RoutePlan};
+use crate::session::{Making, host_of, silence};
 use crate::settings::{MirrorSettings, Share};
 use crate::worker::Worker;
 
@@ -198,46 +200,19 @@ impl Copy {
         };
         self.place.sent = true;
         let endpoint = permit.endpoint();
-        let pooled = endpoint.checkout(worker.index, now, Freshness::UsedWithin(FRESH));
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => {
-                let opening = Opening {
-                    connect: backend.timeouts.connect,
-                    unacknowledged: backend.timeouts.unacknowledged,
-                };
-                let seal = backend.picking.seal.as_deref();
-                match outgrow_upstream::connect(endpoint, opening, seal, now).await {
-                    Ok(connection) => connection,
-                    Err(fault) => {
-                        endpoint.report(Outcome::Fault(fault), worker.now());
-                        return Some(Err(fault));
-                    }
-                }
-            }
-        };
         let mut response = ResponseHead::default();
-        let host = endpoint.label().as_bytes();
-        let is_long = forward::is_long(self.head.length);
-        if is_long {
-            connection.limit_silence(Duration::ZERO);
-        }
-        let attempt = self.attempt(route, backend, host, &mut response, &mut connection.link);
-        let done = attempt.await;
-        if is_long {
-            connection.limit_silence(backend.timeouts.unacknowledged);
-        }
+        let done = match backend.picking.http2 {
+            true => self.share(route, backend, endpoint, &mut response).await,
+            false => self.take(route, backend, endpoint, &mut response).await,
+        };
         let now = worker.now();
         match done {
-            Ok(reusable) => {
+            Ok(()) => {
                 let outcome = match response.status {
                     502..=504 => Outcome::ServerError,
                     _ => Outcome::Success,
                 };
                 endpoint.report(outcome, now);
-                if reusable {
-                    endpoint.release(worker.index, connection, now, None);
-                }
                 Some(Ok(()))
             }
             // It answered more than anybody wants to read: its answer, not its failure.
@@ -249,21 +224,81 @@ impl Copy {
         }
     }
 
-    /// The exchange on a connection; whether that can be used again.
+    /// The exchange on a connection that requests share.
+    async fn share(
+        &mut self,
+        route: &RoutePlan,
+        backend: &Backend,
+        endpoint: &Arc<Endpoint>,
+        response: &mut ResponseHead,
+    ) -> Result<(), Fault> {
+        let worker = Arc::clone(&self.place.worker);
+        let making = Making {
+            worker: &worker,
+            endpoint,
+            opening: opening(backend),
+            silence: silence(&backend.timeouts),
+            seal: backend.picking.seal.as_ref(),
+        };
+        let (session, _) = making.session(making.opening.connect).await?;
+        let host = host_of(endpoint).as_bytes();
+        let mut stream = session.begin(&self.head, host, &worker.blocks)?;
+        let done = self.attempt(route, backend, response, &mut stream).await;
+        done.map(drop)
+    }
+
+    /// The exchange on a connection of its own.
+    async fn take(
+        &mut self,
+        route: &RoutePlan,
+        backend: &Backend,
+        endpoint: &Arc<Endpoint>,
+        response: &mut ResponseHead,
+    ) -> Result<(), Fault> {
+        let worker = Arc::clone(&self.place.worker);
+        let now = worker.now();
+        let pooled = endpoint.checkout(worker.index, now, Freshness::UsedWithin(FRESH));
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => {
+                let how = (backend.picking.seal.as_deref(), Speaks::Http1);
+                outgrow_upstream::connect(endpoint, opening(backend), how, now).await?
+            }
+        };
+        let is_long = forward::is_long(self.head.length);
+        if is_long {
+            connection.limit_silence(Duration::ZERO);
+        }
+        let mut side = ClientSide::default();
+        let host = host_of(endpoint).as_bytes();
+        if !side.begin(&self.head, host, None, &worker.blocks) {
+            return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
+        }
+        let mut up = ClientExchange {
+            side: &mut side,
+            io: &mut connection.link,
+            blocks: &worker.blocks,
+        };
+        let done = self.attempt(route, backend, response, &mut up).await;
+        if is_long {
+            connection.limit_silence(backend.timeouts.unacknowledged);
+        }
+        if done? {
+            endpoint.release(worker.index, connection, worker.now(), None);
+        }
+        Ok(())
+    }
+
+    /// The exchange; whether its connection can be used again.
     async fn attempt(
         &mut self,
         route: &RoutePlan,
         backend: &Backend,
-        host_if_none: &[u8],
         response: &mut ResponseHead,
-        stream: &mut Link,
+        up: &mut impl Upstream,
     ) -> Result<bool, Fault> {
         let worker = Arc::clone(&self.place.worker);
         let now = worker.now();
-        let mut side = UpstreamSide::default();
-        if !forward::begin(&self.head, host_if_none, None, &mut side, &worker.blocks) {
-            return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
-        }
         let timeouts = &backend.timeouts;
         let request_deadline = plan::deadline(now, timeouts.request).min(now + TIME_LIMIT);
         let mut timer = Timer::new(&worker.wheel);
@@ -285,29 +320,40 @@ impl Copy {
                     stream_idle: timeouts.stream_idle,
                     send_idle: timeouts.stream_idle,
                     request_deadline,
+                    is_clients: false,
                 },
                 route,
                 listener: None,
                 body_limit: None,
             },
-            request: &self.head,
-            response,
-            side: &mut side,
-            stream,
-            down: &mut nobody,
-            replay: &mut Replay::default(),
-            keep_body: false,
-            copy: &mut None,
+            rest: Rest {
+                request: &self.head,
+                is_grpc: false,
+                response,
+                replay: &mut Replay::default(),
+                progress: &mut progress,
+                copy: &mut None,
+                set_cookie: &[],
+                passage: &mut None,
+                compressing: &mut Compressing::default(),
+            },
             reporter: None,
-            passage: &mut None,
-            compressing: &mut Compressing::default(),
-            set_cookie: &[],
-            progress: &mut progress,
+            up,
+            down: &mut nobody,
+            keep_body: false,
+            may_repeat: false,
         };
         match poll_fn(|cx| attempt.poll(cx)).await? {
             Done::Answered { reusable } | Done::Replaced { reusable } => Ok(reusable),
             Done::Switched => Ok(false),
         }
+    }
+}
+
+fn opening(backend: &Backend) -> Opening {
+    Opening {
+        connect: backend.timeouts.connect,
+        unacknowledged: backend.timeouts.unacknowledged,
     }
 }
 

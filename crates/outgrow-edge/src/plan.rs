@@ -51,6 +51,8 @@ pub struct RoutePlan {
     pub response_edits: Edits,
     /// Whether an Idempotency-Key makes a request repeatable.
     pub idempotency_key: bool,
+    /// Whether gRPC-Web is made gRPC.
+    pub grpc_web: bool,
     /// The largest request body in bytes, none for no limit.
     pub body_limit: Option<u64>,
     /// What clients see of errors, before the listener's pages.

@@ -8,8 +8,8 @@ use outgrow_core::context::Context;
 use outgrow_core::{Cause, Clock, Fault, Phase};
 use outgrow_http::Downstream;
 use outgrow_http::h1::encode::reason_of;
-use outgrow_http::status;
-use outgrow_message::{BodyLength, Method, ResponseHead};
+use outgrow_http::{grpc, status};
+use outgrow_message::{BodyLength, Method, ResponseHead, Version};
 use outgrow_net::Timer;
 
 /// Answers with a body that is at hand. The client may take `patience` between two pieces.
@@ -23,7 +23,9 @@ pub(crate) async fn answer<D: Downstream>(
     patience: Duration,
 ) -> Result<u64, Fault> {
     let bodyless = ResponseHead::never_has_body(head.status, method);
-    let length = if bodyless {
+    // An answer that ends with its head says so by that, where the protocol can.
+    let ends = body.is_empty() && head.version == Version::Http2;
+    let length = if bodyless || ends {
         BodyLength::Empty
     } else {
         BodyLength::Known(body.len() as u64)
@@ -145,4 +147,52 @@ pub(crate) fn error(
     body.extend_from_slice(&context.id.hex());
     body.push(b'\n');
     true
+}
+
+/// The same for a gRPC call of this content type: an answer that ends with its head ("Trailers-Only").
+pub(crate) fn grpc_error(
+    fault: Fault,
+    detail: &str,
+    context: &mut Context,
+    content_type: &[u8],
+    head: &mut ResponseHead,
+) -> bool {
+    let Some(status) = grpc::status_of(fault) else {
+        return false;
+    };
+    context.grpc_status = Some(status);
+    head.clear();
+    head.status = 200;
+    head.version = Version::Http2;
+    head.fields.push(b"Content-Type", content_type);
+    head.fields.push(b"X-Request-Id", &context.id.hex());
+    head.fields
+        .push(b"grpc-status", status.to_string().as_bytes());
+    let cause = fault.cause;
+    let mut message = format!("{} (outgrow: {}", cause.text(), cause.reason());
+    if !detail.is_empty() {
+        message.push_str(": ");
+        message.push_str(detail);
+    }
+    message.push(')');
+    head.fields
+        .push(b"grpc-message", &percent_encoded(message.as_bytes()));
+    true
+}
+
+/// What a `grpc-message` may hold: visible ASCII without the percent sign, the rest escaped.
+fn percent_encoded(text: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte),
+            _ => out.extend([
+                b'%',
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]),
+        }
+    }
+    out
 }

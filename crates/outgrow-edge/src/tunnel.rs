@@ -5,12 +5,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
-use outgrow_http::conn::Problem;
+use outgrow_http::conn::{ClientSide, Problem};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
 use outgrow_net::{Link, Timer, Transport};
-
-use crate::forward::UpstreamSide;
 
 /// Silence on both sides after which a tunnel ends: longer than any heartbeat in use.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -20,7 +18,7 @@ const HALF_OPEN_IDLE: Duration = Duration::from_secs(30);
 /// A tunnel under way.
 pub(crate) struct Relay<'a, D> {
     pub(crate) down: &'a mut D,
-    pub(crate) side: &'a mut UpstreamSide,
+    pub(crate) side: &'a mut ClientSide,
     pub(crate) stream: &'a mut Link,
     pub(crate) blocks: &'a Arc<Blocks>,
     pub(crate) timer: &'a mut Timer,

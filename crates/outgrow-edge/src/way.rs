@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use outgrow_core::context::Context;
 use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::h1::framing;
-use outgrow_http::{Downstream, Tunnel};
+use outgrow_http::{Downstream, Tunnel, grpc};
+use outgrow_message::fields::list_members;
 use outgrow_message::{BodyLength, Known, Method, RequestHead, Span};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
@@ -17,11 +18,12 @@ use outgrow_upstream::{Endpoint, Outcome, Service};
 
 use crate::backend::{Chooser, Picking};
 use crate::floors::Passage;
+use crate::grpc_web::{self, Decoder};
 use crate::identity::{self, Peer};
 use crate::mirror::Copy;
 use crate::plan::{self, Action, ListenerPlan, RoutePlan};
 use crate::respond;
-use crate::worker::{Drain, Exchange, Worker};
+use crate::worker::{Call, Drain, Exchange, Worker};
 
 use self::retry::{Failure, Retries};
 
@@ -67,6 +69,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             routed.then(|| matched.route(plan, &self.listener.name, request))?
         });
         context.protocol = protocol_of(request.version);
+        self.exchange.call = Call::default();
         if self.worker.shared.drain() != Drain::No {
             self.down.close_after();
         }
@@ -92,6 +95,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let (mut context, _) = self.worker.begin(start, |_| None);
         // What was read of a head that is refused is not to be relied on.
         self.exchange.request.clear();
+        self.exchange.call = Call::default();
         self.detail = detail;
         self.down.close_after();
         self.fail(&mut context, fault, None).await;
@@ -212,7 +216,27 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         target: &Target<'_>,
         destination: &mut Destination,
     ) -> Result<(), Fault> {
-        let deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        let mut is_clients = false;
+        let mut deadline = plan::deadline(context.stages.start, target.timeouts.request);
+        let request = &mut self.exchange.request;
+        let web = match target.route.grpc_web {
+            true => grpc_web::take(request),
+            false => None,
+        };
+        let is_grpc = is_call(request);
+        if target.picking.http2 && (web.is_some() || !asks_for_websocket(request)) {
+            // Nothing else is known to be there; what cannot be had may be ignored (RFC 9110 section 7.8).
+            request.wants_upgrade = false;
+        }
+        self.exchange.call = Call { is_grpc, web };
+        self.exchange.decoder = Decoder::default();
+        if self.exchange.call.is_grpc
+            && let Some(patience) = grpc::timeout(&self.exchange.request.fields)
+        {
+            let clients = context.stages.start + patience;
+            is_clients = clients < deadline;
+            deadline = deadline.min(clients);
+        }
         destination.asked = Some(self.exchange.request.authority);
         let asked = self.asked(target);
         let exchange = &mut *self.exchange;
@@ -233,7 +257,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.prepare_request(context, target.route)?;
         let request = &self.exchange.request;
         let repeatable = request.may_repeat(target.route.idempotency_key);
-        let mut retries = Retries::new(repeatable, asked.stays(), deadline);
+        let mut retries = Retries::new(repeatable, asked.stays(), (deadline, is_clients));
         let mut now = context.stages.start;
         loop {
             let (permit, admitted) = self.admit(target, asked, &retries, now).await?;
@@ -252,7 +276,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let failure = Failure {
                 fault,
                 reused,
-                silent: !progress.any_received && !progress.interim_forwarded,
+                // An answer that only says so is as good as none, unless it is all that there is.
+                silent: (!progress.any_received || fault.cause == Cause::UpstreamUnavailable)
+                    && !progress.interim_forwarded,
                 took: now.since(progress.began),
             };
             if !failure.is_stale() {
@@ -267,11 +293,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 }
             }
             let whole = self.keep_unsent_body();
-            let again = retries.again(&failure, endpoint.id(), context.retries, now);
+            let again = retries.again(&failure, endpoint.id(), now);
             if !(again && whole && !self.down.has_responded()) {
                 return Err(fault);
             }
-            context.retries += 1;
+            context.retries = retries.sent_again;
             target.route.cells.of(self.worker.index).retries.add(1);
         }
     }
@@ -294,6 +320,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             copy,
             ..
         } = &mut *self.exchange;
+        request.takes_trailers |= {
+            let options = list_members(request.fields.values(Known::Te));
+            let mut names = options.map(|option| option.split(|&byte| byte == b';').next());
+            names.any(|name| name.is_some_and(|name| name.eq_ignore_ascii_case(b"trailers")))
+        };
         if request.wants_upgrade {
             // Kept aside before hop-by-hop fields go: the protocols that were asked for.
             let joined = request.fields.get(Known::Upgrade).map(<[u8]>::to_vec);
@@ -333,7 +364,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if fault.side == Side::Client && fault.phase == Phase::RequestBody {
             self.down.close_after();
         }
-        if !respond::error(fault, self.detail, context, head, &mut body) {
+        let content_type = content_type_of_call(&self.exchange.request, self.exchange.call);
+        let told = match content_type {
+            Some(kind) => respond::grpc_error(fault, self.detail, context, kind, head),
+            None => respond::error(fault, self.detail, context, head, &mut body),
+        };
+        if !told {
             self.down.abort();
             return;
         }
@@ -368,6 +404,27 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Err(_) => self.down.abort(),
         }
     }
+}
+
+fn asks_for_websocket(request: &RequestHead) -> bool {
+    let mut asked = list_members(request.fields.values(Known::Upgrade));
+    asked.any(|one| one.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether a request is a gRPC call. Nearly all requests that are none have another method.
+fn is_call(request: &RequestHead) -> bool {
+    request.method == Method::Post
+        && matches!(grpc::kind(&request.fields), Some((grpc::Kind::Grpc, _)))
+}
+
+/// The content type of an answer to a call; none when the request is none.
+fn content_type_of_call(request: &RequestHead, call: Call) -> Option<&'static [u8]> {
+    let kind = call.web.or_else(|| {
+        let kind = grpc::kind(&request.fields);
+        kind.map(|(kind, _)| kind)
+            .filter(|_| request.method == Method::Post)
+    })?;
+    Some(kind.content_type())
 }
 
 /// Where a route sends requests, and with which patience.

@@ -7,13 +7,16 @@ use outgrow_acme::HttpAnswers;
 use outgrow_core::context::{Context, RequestId};
 use outgrow_core::serving::{InFlight, Route};
 use outgrow_core::{Clock, Random, Snapshot, Ticks, View, WallTime};
+use outgrow_http::conn::ClientSide;
+use outgrow_http::grpc;
 use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::compress::{Compressing, Shelf};
 use crate::files;
 use crate::floors::Passage;
-use crate::forward::{Progress, Replay, UpstreamSide};
+use crate::forward::{Progress, Replay, Rest};
+use crate::grpc_web::Decoder;
 use crate::matched::Matched;
 use crate::metrics::{EdgeMetrics, WorkerCells};
 use crate::mirror::Copy;
@@ -112,7 +115,7 @@ impl Shared {
 pub(crate) struct Exchange {
     pub(crate) request: RequestHead,
     pub(crate) response: ResponseHead,
-    pub(crate) side: UpstreamSide,
+    pub(crate) side: ClientSide,
     pub(crate) replay: Replay,
     pub(crate) progress: Progress,
     pub(crate) matched: Matched,
@@ -128,8 +131,21 @@ pub(crate) struct Exchange {
     pub(crate) shape: Option<Arc<Route>>,
     /// Where it is in flight, where only that matters.
     pub(crate) in_flight: Option<InFlight>,
+    /// What it is of gRPC.
+    pub(crate) call: Call,
+    /// How far the body of a call of gRPC-Web is decoded.
+    pub(crate) decoder: Decoder,
     /// When it ended.
     pub(crate) ended: Ticks,
+}
+
+/// What a request is of gRPC.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Call {
+    /// It is a call.
+    pub(crate) is_grpc: bool,
+    /// It came as gRPC-Web of this kind and goes on as gRPC.
+    pub(crate) web: Option<grpc::Kind>,
 }
 
 /// Exchanges kept for reuse by a worker.
@@ -204,6 +220,23 @@ struct Local {
 }
 
 impl Exchange {
+    /// The side of an HTTP/1.1 endpoint, the rest of what an attempt works with, and what gRPC-Web does.
+    #[inline]
+    pub(crate) fn split(&mut self) -> (&mut ClientSide, Rest<'_>, &mut Decoder) {
+        let rest = Rest {
+            request: &self.request,
+            is_grpc: self.call.is_grpc,
+            response: &mut self.response,
+            replay: &mut self.replay,
+            progress: &mut self.progress,
+            copy: &mut self.copy,
+            set_cookie: &self.set_cookie,
+            passage: &mut self.passage,
+            compressing: &mut self.compressing,
+        };
+        (&mut self.side, rest, &mut self.decoder)
+    }
+
     fn memory(&self) -> usize {
         let heads = self.request.memory() + self.response.fields.memory();
         size_of::<Self>() + heads + self.matched.memory()
@@ -302,7 +335,8 @@ impl Worker {
     }
 
     pub(crate) fn give_exchange(&self, mut exchange: Box<Exchange>) {
-        exchange.side = UpstreamSide::default();
+        exchange.side = ClientSide::default();
+        exchange.decoder = Decoder::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
         exchange.compressing.clear();

@@ -1,12 +1,15 @@
 //! HTTP: the strict HTTP/1.1 core ([`h1`], no I/O), its driver over a transport ([`conn`]), the
-//! HTTP/2 adapter ([`h2`]), and the table from faults to statuses.
+//! HTTP/2 adapter ([`h2`]), and the tables from faults to statuses.
 //!
 //! Routes, endpoints and records are not known here.
 
 pub mod conn;
 pub mod downstream;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod status;
+pub mod upstream;
 
 pub use downstream::{Downstream, Tunnel};
+pub use upstream::Upstream;

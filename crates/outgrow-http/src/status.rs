@@ -49,6 +49,7 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::QueueFull
         | Cause::QueueTimeout
         | Cause::Overload
+        | Cause::UpstreamUnavailable
         | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
         | Cause::ConnectFailed

@@ -112,6 +112,9 @@ pub struct RequestHead {
     pub wants_upgrade: bool,
     /// The protocols that an upgrade asks for, kept aside when hop-by-hop fields are removed.
     pub upgrade_to: Span,
+    /// Whether who asks takes a trailer section (`TE: trailers`), kept aside when hop-by-hop fields are
+    /// removed.
+    pub takes_trailers: bool,
     /// The path to send on instead of the request's own.
     pub rewritten_path: Option<Span>,
     normal_path: Vec<u8>,
@@ -135,6 +138,7 @@ impl RequestHead {
         self.expects_continue = false;
         self.wants_upgrade = false;
         self.upgrade_to = Span::default();
+        self.takes_trailers = false;
         self.rewritten_path = None;
         self.normal_path.clear();
         self.raw_is_normal = true;

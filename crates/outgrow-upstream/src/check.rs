@@ -9,6 +9,7 @@ mod encrypt;
 mod failure;
 mod grpc;
 mod http;
+mod http2;
 mod postgres;
 mod probe;
 mod redis;
@@ -31,7 +32,7 @@ use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
 use crate::registry::Registry;
 use crate::service::{Health, Service};
-use crate::settings::{CheckSettings, StatusSet};
+use crate::settings::{CheckSettings, HttpVersion, StatusSet};
 pub(crate) use advice::{Finding, Times, find};
 pub use encrypt::{Encrypt, Encrypting};
 use probe::Question;
@@ -221,11 +222,12 @@ impl Asker {
         let slot = self.slots.acquire().await;
         let began = self.clock.now();
         let (encrypt, seal) = (self.service.check_encryption(), self.service.seal());
-        let proxy = self.service.endpoints().load().settings.proxy_protocol;
+        let set = self.service.endpoints().load();
         let cover = probe::Cover {
             postgres: encrypt.as_deref(),
             others: seal.as_deref(),
-            proxy: proxy.version(),
+            proxy: set.settings.proxy_protocol.version(),
+            http2: set.settings.http_version == HttpVersion::Two,
         };
         let result = probe::ask(&self.endpoint, question, cover, timeout).await;
         drop(slot);

@@ -90,8 +90,8 @@ pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault
     Err(Fault::upstream(Phase::Connect, cause, Sent::None))
 }
 
-/// Makes a connection that can be pooled, encrypted where there is a `seal`; the time for connecting is
-/// for both.
+/// Makes a connection that can be pooled, encrypted where there is a `seal`, for what is spoken then; the
+/// time for connecting is for both.
 ///
 /// # Errors
 /// As of [`dial`]; [`Cause::ConnectTls`] when the handshake failed. What exactly was wrong the `seal`
@@ -99,7 +99,7 @@ pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault
 pub async fn connect(
     endpoint: &Endpoint,
     opening: Opening,
-    seal: Option<&dyn Seal>,
+    (seal, speaks): (Option<&dyn Seal>, Speaks),
     now: Ticks,
 ) -> Result<Connection, Fault> {
     let began = Instant::now();
@@ -108,7 +108,7 @@ pub async fn connect(
         return Ok(connection(Link::Plain(stream), 0, endpoint, now));
     };
     let left = opening.connect.saturating_sub(began.elapsed());
-    let sealed = seal.seal(stream, endpoint, Speaks::Http1);
+    let sealed = seal.seal(stream, endpoint, speaks);
     let cause = match tokio::time::timeout(left, sealed).await {
         Ok(Ok(sealed)) => {
             let link = Link::Sealed(sealed);
@@ -328,7 +328,7 @@ mod tests {
             connect: Duration::from_secs(1),
             unacknowledged: Duration::ZERO,
         };
-        let connected = connect(&endpoint, opening, None, Ticks(1)).await;
+        let connected = connect(&endpoint, opening, (None, Speaks::Http1), Ticks(1)).await;
         connected.expect("the other address is tried");
         assert_eq!(endpoint.socket_addresses(), [good, hole], "and preferred");
         // The resolver tells them in its own order, again and again.

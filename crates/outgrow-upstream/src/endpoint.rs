@@ -22,6 +22,7 @@ use crate::pool::{Connection, Freshness, Pool};
 use crate::queue::{Queue, Wait};
 use crate::sample::Sample;
 use crate::service::Service;
+use crate::sessions::{Opened, Session};
 use crate::settings::ServiceSettings;
 
 mod addresses;
@@ -262,7 +263,7 @@ impl Endpoint {
         self.connects.get()
     }
 
-    /// Idle connections of all workers.
+    /// Idle connections, and those that requests share, of all workers.
     pub fn idle(&self) -> usize {
         self.pool.count()
     }
@@ -360,6 +361,28 @@ impl Endpoint {
     /// Closes `worker`'s idle connections that are too old or dead. To be called each second.
     pub fn sweep(&self, worker: usize, now: Ticks) {
         self.pool.sweep(worker, now);
+    }
+
+    /// A session of `worker` on which a request can begin.
+    pub fn session(&self, worker: usize) -> Option<Arc<dyn Session>> {
+        self.pool.sessions.find(worker)
+    }
+
+    /// Keeps a session for the requests of `worker`, on whose runtime it is. `seal`: the number of what
+    /// encrypted it ([`Connection::seal`]).
+    pub fn add_session(&self, worker: usize, session: Arc<dyn Session>, seal: u64) {
+        self.pool.sessions.add(worker, session, seal);
+    }
+
+    /// The opening of a session for `worker` that is under way, or else the one that `begin` begins.
+    /// `seal`: the number of what is to encrypt it.
+    pub fn opening(&self, worker: usize, seal: u64, begin: impl FnOnce() -> Opened) -> Opened {
+        self.pool.sessions.opening(worker, seal, begin)
+    }
+
+    /// Uses this session of `worker` no more, since nobody answers there. What is under way goes on.
+    pub fn drop_session(&self, worker: usize, session: &Arc<dyn Session>) {
+        self.pool.sessions.remove(worker, session);
     }
 
     /// Takes note of how a request ended. A success costs one relaxed load; failures in a row

@@ -6,7 +6,7 @@
 //! - [`Service`] is chosen from: [`Service::choose`] picks an endpoint and takes a [`Permit`],
 //!   [`Service::wait`] stands in line when all are full.
 //! - [`Endpoint`] keeps idle connections for each worker; [`connect()`] makes a new one,
-//!   encrypted by a [`Seal`] where there is one.
+//!   encrypted by a [`Seal`] where there is one. A [`Session`] is one that many requests share.
 //! - [`check`] asks the endpoints all the time; [`Event`] and [`state`] tell what became of them.
 //!
 //! The algorithms and the rules of ejection are in `outgrow-balance`. What a response means, when
@@ -24,6 +24,7 @@ pub mod resolve;
 pub mod sample;
 pub mod scram;
 pub mod service;
+pub mod sessions;
 pub mod settings;
 pub mod state;
 
@@ -38,4 +39,5 @@ pub use service::{
     EndpointOptions, EndpointSet, Health, Recollection, Service, ServiceView, Stay, Unavailable,
     Wish,
 };
+pub use sessions::{Opened, Session, opened};
 pub use state::{EndpointState, ServiceState};

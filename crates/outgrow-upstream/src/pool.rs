@@ -16,6 +16,7 @@ use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
 use crate::endpoint::EndpointId;
+use crate::sessions::Sessions;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,11 @@ impl Connection {
     /// The endpoint that it leads to.
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
+    }
+
+    /// The number of the seal that encrypted it; 0 for none.
+    pub fn seal(&self) -> u64 {
+        self.seal
     }
 
     /// How long what is sent from now on may stay unacknowledged; zero: as long as the system tries.
@@ -91,6 +97,8 @@ pub(crate) struct Pool {
     idle_timeout_nanos: AtomicU64,
     /// The number of the seal whose connections are taken back; 0: those without one.
     seal: AtomicU64,
+    /// Those that requests share.
+    pub(crate) sessions: Sessions,
 }
 
 impl Pool {
@@ -101,6 +109,7 @@ impl Pool {
             limit: AtomicUsize::new(0),
             idle_timeout_nanos: AtomicU64::new(0),
             seal: AtomicU64::new(0),
+            sessions: Sessions::new(workers),
         }
     }
 
@@ -108,20 +117,24 @@ impl Pool {
         self.limit.store(limit, Ordering::Relaxed);
         let nanos = u64::try_from(idle_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.idle_timeout_nanos.store(nanos, Ordering::Relaxed);
+        self.sessions.configure(idle_timeout);
     }
 
     /// Takes connections back again.
     pub(crate) fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
+        self.sessions.open();
     }
 
     /// Takes no connection back from now on.
     pub(crate) fn shut(&self) {
         self.open.store(false, Ordering::SeqCst);
+        self.sessions.shut();
     }
 
     /// From now on only connections of this seal are taken back; the others are closed.
     pub(crate) fn set_seal(&self, number: u64) {
+        self.sessions.set_seal(number);
         if self.seal.swap(number, Ordering::SeqCst) != number {
             self.clear();
         }
@@ -133,6 +146,7 @@ impl Pool {
             let idle = std::mem::take(&mut *list.lock());
             drop(idle);
         }
+        self.sessions.clear();
     }
 
     /// An open connection, of `worker`'s own list or else of another worker's.
@@ -238,11 +252,13 @@ impl Pool {
         }
         drop(list);
         drop(closed);
+        self.sessions.sweep(worker, now);
     }
 
-    /// Idle connections of all workers.
+    /// Idle connections, and those that requests share, of all workers.
     pub(crate) fn count(&self) -> usize {
-        self.lists.iter().map(|list| list.lock().len()).sum()
+        let idle: usize = self.lists.iter().map(|list| list.lock().len()).sum();
+        idle + self.sessions.count()
     }
 }
 

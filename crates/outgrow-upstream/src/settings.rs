@@ -35,6 +35,9 @@ outgrow_core::settings! {
         /// endpoint that stays in the list keeps its health, its connections and its counters
         /// across reloads.
         pub endpoints: Vec<Endpoint> = Vec::new();
+        /// The version of HTTP that is spoken to the endpoints: for routes, mirrors and checks of kind
+        /// `"http"`. What cannot go over HTTP/2, an upgrade to WebSocket, is still sent by HTTP/1.1.
+        pub http_version: HttpVersion = HttpVersion::One;
         /// How an endpoint is picked.
         pub balance: Balance = Balance::PowerOfTwo;
         /// How the hashing ways of `balance` keep requests together.
@@ -79,6 +82,18 @@ outgrow_core::settings! {
         pub proxy_protocol: SendProxy = SendProxy::Off;
         /// When an endpoint that fails requests is left out for a while.
         pub outlier: OutlierSettings = OutlierSettings::default();
+    }
+}
+
+outgrow_core::choice! {
+    /// The version of HTTP that endpoints are spoken to with.
+    pub enum HttpVersion {
+        /// HTTP/1.1: one request after the other on a connection.
+        One = "1.1",
+        /// HTTP/2: many requests at a time on a connection, as gRPC needs. Without TLS the endpoints
+        /// must know it beforehand (h2c with prior knowledge); with TLS they must agree to it (ALPN
+        /// `h2`).
+        Two = "2",
     }
 }
 

@@ -39,9 +39,14 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
             connect: Duration::from_secs(5),
             unacknowledged: Duration::ZERO,
         };
-        let connection = connect(endpoint, opening, None, Ticks(1))
-            .await
-            .expect("it listens");
+        let connection = connect(
+            endpoint,
+            opening,
+            (None, outgrow_upstream::Speaks::Http1),
+            Ticks(1),
+        )
+        .await
+        .expect("it listens");
         endpoint.release(0, connection, Ticks(1), None);
     }
     let mut view = service.view(0);

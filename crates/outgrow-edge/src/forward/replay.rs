@@ -62,6 +62,21 @@ impl Replay {
         }
     }
 
+    /// Whether something is missing that was sent.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn give_up(&mut self) {
+        if self.block.is_some() {
+            *self = Self {
+                lost: true,
+                ..Self::default()
+            };
+        }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         self.block
             .as_ref()

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
-use outgrow_http::Downstream;
+use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
+use outgrow_http::{Downstream, Upstream};
 
 use super::{Attempt, Done};
 
@@ -21,6 +21,8 @@ pub(crate) struct Patience {
     pub(crate) send_idle: Duration,
     /// When the whole exchange must be over.
     pub(crate) request_deadline: Ticks,
+    /// Whether the client has said so: then nobody is to blame.
+    pub(crate) is_clients: bool,
 }
 
 /// What a poll waits for, which decides how long it may.
@@ -33,18 +35,18 @@ pub(super) enum Waits {
     ClientWrite,
 }
 
-impl<D: Downstream> Attempt<'_, D> {
+impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     pub(super) fn request_waits_for_client(&self) -> bool {
-        !self.progress.request_ended && self.side.outgoing.buffer.is_empty()
+        !self.rest.progress.request_ended && self.up.is_flushed()
     }
 
     pub(super) fn response_waits(&self) -> Waits {
-        if !self.progress.answering && self.progress.has_head {
+        if !self.rest.progress.answering && self.rest.progress.has_head {
             // What is waited for ends by itself, and the endpoint has nothing to do with it.
             Waits::UpstreamBody
-        } else if !self.progress.answering {
+        } else if !self.rest.progress.answering {
             Waits::UpstreamHead
-        } else if self.progress.client_behind {
+        } else if self.rest.progress.client_behind {
             Waits::ClientWrite
         } else {
             Waits::UpstreamBody
@@ -59,15 +61,20 @@ impl<D: Downstream> Attempt<'_, D> {
         response: Waits,
     ) -> Poll<Result<Done, Fault>> {
         let took = self.down.written();
-        if response == Waits::ClientWrite && took != self.progress.client_took {
-            self.progress.client_took = took;
-            self.progress.last = self.progress.now;
+        if response == Waits::ClientWrite && took != self.rest.progress.client_took {
+            self.rest.progress.client_took = took;
+            self.rest.progress.last = self.rest.progress.now;
         }
         let patience = &self.around.patience;
         let (idle, fault) = match (response, request) {
             (Waits::ClientWrite, _) => (
                 patience.send_idle,
                 Fault::client(Phase::ResponseBody, Cause::SendTimeout),
+            ),
+            // Both sides of a call may have nothing to say for a while, and none owes anything.
+            (Waits::UpstreamBody, Some(Waits::ClientBody)) if self.rest.is_grpc => (
+                patience.body_idle.max(patience.stream_idle),
+                Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
             ),
             // An endpoint that waits for the client is not to blame for its silence.
             (_, Some(Waits::ClientBody)) => (
@@ -87,15 +94,22 @@ impl<D: Downstream> Attempt<'_, D> {
                 Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
             ),
         };
-        let deadline = (self.progress.last + idle).min(patience.request_deadline);
+        let deadline = (self.rest.progress.last + idle).min(patience.request_deadline);
         self.around.timer.set(deadline);
-        let now = self.progress.now;
+        let now = self.rest.progress.now;
         if self.around.timer.poll(cx, now).is_pending() {
             return Poll::Pending;
         }
         if now >= patience.request_deadline {
-            // Whoever is waited for is the one to blame.
+            // Whoever is waited for is the one to blame, unless the client gave too little time.
             let cause = Cause::RequestTimeout;
+            if patience.is_clients {
+                return Poll::Ready(Err(Fault {
+                    side: Side::Outgrow,
+                    cause,
+                    ..fault
+                }));
+            }
             return Poll::Ready(Err(Fault { cause, ..fault }));
         }
         Poll::Ready(Err(fault))

@@ -61,6 +61,10 @@ impl Line<'_> {
         out.extend_from_slice(context.protocol.name().as_bytes());
         out.extend_from_slice(b"\" ");
         put_number(out, u64::from(context.status));
+        if let Some(status) = context.grpc_status {
+            out.extend_from_slice(b" grpc_status=");
+            put_number(out, u64::from(status));
+        }
         out.extend_from_slice(b" in=");
         put_number(out, context.request_bytes);
         out.extend_from_slice(b" out=");
@@ -149,6 +153,7 @@ impl Line<'_> {
         }
         for (name, value) in [
             ("status", Some(u64::from(context.status))),
+            ("grpc_status", context.grpc_status.map(u64::from)),
             ("request_bytes", Some(context.request_bytes)),
             ("response_bytes", Some(context.response_bytes)),
             (

@@ -83,6 +83,10 @@ outgrow_core::settings! {
         /// when the first one failed before any byte of the response, as is done with idempotent
         /// methods. Only for services that keep the key's promise.
         pub idempotency_key: bool = false;
+        /// Whether calls of gRPC-Web, which browsers make, are sent to the service as gRPC: it needs
+        /// `http_version = "2"`. Pages of another origin need CORS headers as well
+        /// (`response_headers`), and an answer to OPTIONS.
+        pub grpc_web: bool = false;
         /// Size of a request's body; 0 is no limit but the listener's. Above it: 413.
         pub body_limit: ByteSize = ByteSize(0);
     }

@@ -1,19 +1,25 @@
 //! One attempt of a request: a connection to the endpoint, the exchange on it, or a tunnel.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::context::Context;
 use outgrow_core::serving::Floors;
-use outgrow_core::settings::Address;
-use outgrow_core::{Cause, Fault, Phase, Ticks};
-use outgrow_http::{Downstream, Tunnel};
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_http::conn::{ClientExchange, ClientSide};
+use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::Known;
-use outgrow_upstream::{Connection, Endpoint, Freshness, Opening, Outcome, Permit};
+use outgrow_upstream::{
+    Connection, Endpoint, Freshness, Opening, Outcome, Permit, Session, Speaks,
+};
 
 use super::retry::Retries;
 use super::{Target, Way};
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
+use crate::grpc_web::Web;
+use crate::plan::ListenerPlan;
+use crate::session::{Http2, Making, host_of, silence};
 use crate::tunnel::{Relay, RelayState};
 use crate::worker::Exchange;
 
@@ -34,6 +40,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let now = context.stages.admitted;
         self.exchange.progress.begin(now);
         self.enter(target, endpoint, now);
+        if target.picking.http2 && !self.exchange.request.wants_upgrade {
+            return Box::pin(self.attempt_shared(context, target, permit, retries)).await;
+        }
         let freshness = if retries.repeatable {
             Freshness::Any
         } else {
@@ -50,7 +59,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             None => {
                 let connected = connect(endpoint, target, now, retries.deadline);
                 // Boxed, as is all that is rare: the state of every request is moved as it begins.
-                Box::pin(connected).await.map_err(|fault| (fault, false))?
+                let connected = Box::pin(connected).await;
+                connected.map_err(|fault| (blamed(fault, target), false))?
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
@@ -59,11 +69,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             // Nobody waits for it any more: it is not executed either.
             return Err((too_late(Phase::Connect), reused));
         }
-        // A path is no host; most servers take this one from whoever reaches their socket.
-        let label = match endpoint.address() {
-            Address::Unix(_) => "localhost",
-            Address::Tcp { .. } => endpoint.label(),
-        };
+        let label = host_of(endpoint);
         let reporter = target.picking.takes_reports.then_some(&**endpoint);
         let is_long = forward::is_long(self.exchange.request.length);
         if is_long {
@@ -78,21 +84,137 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.note_progress(context);
         match done {
             Ok(Done::Answered { reusable } | Done::Replaced { reusable }) => {
-                self.finish_attempt(context, target, permit, connection, reusable);
+                self.finish_attempt(context, target, permit);
+                if reusable {
+                    let progress = &self.exchange.progress;
+                    let (now, keep) = (progress.now, progress.keep_alive);
+                    endpoint.release(self.worker.index, connection, now, keep);
+                }
                 Ok(())
             }
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
-                let timeouts = target.timeouts;
-                if !timeouts.unacknowledged.is_zero() {
-                    connection.limit_silence(timeouts.unacknowledged.max(timeouts.stream_idle));
-                }
+                connection.limit_silence(silence(target.timeouts));
                 Box::pin(self.tunnel(context, connection))
                     .await
                     .map_err(|fault| (fault, reused))
             }
-            Err(fault) => Err((fault, reused)),
+            Err(fault) => Err((blamed(fault, target), reused)),
         }
+    }
+
+    /// The same on a connection that requests share (HTTP/2).
+    async fn attempt_shared(
+        &mut self,
+        context: &mut Context,
+        target: &Target<'_>,
+        permit: &Permit,
+        retries: &Retries,
+    ) -> Result<(), (Fault, bool)> {
+        let endpoint = permit.endpoint();
+        let now = context.stages.admitted;
+        let time = target.timeouts.connect.min(retries.deadline.since(now));
+        let making = Making {
+            worker: self.worker,
+            endpoint,
+            opening: Opening {
+                connect: target.timeouts.connect,
+                unacknowledged: target.timeouts.unacknowledged,
+            },
+            silence: silence(target.timeouts),
+            seal: target.picking.seal.as_ref(),
+        };
+        let made = making.session(time).await.map_err(|fault| {
+            let cut_short = time < target.timeouts.connect;
+            (in_time(fault, cut_short), false)
+        });
+        let (session, reused) = made?;
+        context.reused = reused;
+        context.stages.connected = if reused { now } else { self.worker.now() };
+        self.exchange.progress.begin(context.stages.connected);
+        if context.stages.connected >= retries.deadline {
+            return Err((too_late(Phase::Connect), reused));
+        }
+        let received = session.received();
+        let done = self.exchange_on(&session, endpoint, target, retries).await;
+        self.note_progress(context);
+        match done {
+            Ok(_) => {
+                self.finish_attempt(context, target, permit);
+                Ok(())
+            }
+            Err(fault) => {
+                let is_silence = matches!(
+                    fault.cause,
+                    Cause::FirstByteTimeout | Cause::StreamIdleTimeout
+                );
+                if is_silence && session.received() == received {
+                    // Not one byte for anybody: the next request finds out on another one.
+                    let session: Arc<dyn Session> = session;
+                    endpoint.drop_session(self.worker.index, &session);
+                }
+                Err((fault, reused))
+            }
+        }
+    }
+
+    async fn exchange_on(
+        &mut self,
+        session: &Http2,
+        endpoint: &Endpoint,
+        target: &Target<'_>,
+        retries: &Retries,
+    ) -> Result<Done, Fault> {
+        let request = &self.exchange.request;
+        if request.expects_continue && retries.sent_again == 0 {
+            // Few servers of HTTP/2 answer it: the body is taken here in any case.
+            let head = &mut self.exchange.response;
+            head.clear();
+            head.status = 100;
+            self.down.interim(head)?;
+            self.exchange.progress.note_interim();
+        }
+        let request = &self.exchange.request;
+        let host = host_of(endpoint).as_bytes();
+        let mut stream = session.begin(request, host, &self.worker.blocks)?;
+        let reporter = target.picking.takes_reports.then_some(endpoint);
+        let around = Surroundings {
+            worker: self.worker,
+            blocks: &self.worker.blocks,
+            timer: self.timer,
+            patience: patience(self.listener, target, retries),
+            route: target.route,
+            listener: Some(self.listener),
+            body_limit: target.body_limit,
+        };
+        let web = self.exchange.call.web;
+        let (_, rest, decoder) = self.exchange.split();
+        // What an endpoint has not looked at it says, and that goes elsewhere with its body.
+        let (keep_body, may_repeat) = (true, retries.may_repeat());
+        let up = &mut stream;
+        let Some(kind) = web else {
+            let down = &mut *self.down;
+            let mut attempt = Attempt {
+                around,
+                rest,
+                reporter,
+                up,
+                down,
+                keep_body,
+                may_repeat,
+            };
+            return poll_fn(|cx| attempt.poll(cx)).await;
+        };
+        let mut attempt = Attempt {
+            around,
+            rest,
+            reporter,
+            up,
+            down: &mut Web::new(self.down, kind, decoder),
+            keep_body,
+            may_repeat,
+        };
+        poll_fn(|cx| attempt.poll(cx)).await
     }
 
     /// The request is in flight at an endpoint from now on, for who wants to know.
@@ -120,47 +242,38 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         target: &Target<'_>,
         retries: &Retries,
     ) -> Result<Done, Fault> {
-        let exchange = &mut *self.exchange;
-        exchange.side = forward::UpstreamSide::default();
-        let request = &exchange.request;
+        let (side, rest, _) = self.exchange.split();
+        *side = ClientSide::default();
+        let request = rest.request;
         let upgrade = request
             .wants_upgrade
             .then(|| request.text(request.upgrade_to));
         let blocks = &self.worker.blocks;
-        let host = host_if_none.as_bytes();
-        if !forward::begin(request, host, upgrade, &mut exchange.side, blocks) {
+        if !side.begin(request, host_if_none.as_bytes(), upgrade, blocks) {
             return Err(Fault::outgrow(Phase::Send, Cause::MemoryLimit));
         }
-        let patience = Patience {
-            body_idle: self.listener.timeouts.body_idle,
-            first_byte: target.timeouts.first_byte,
-            stream_idle: target.timeouts.stream_idle,
-            send_idle: self.listener.timeouts.send_idle,
-            request_deadline: retries.deadline,
+        let mut up = ClientExchange {
+            side,
+            io: &mut connection.link,
+            blocks,
+        };
+        let around = Surroundings {
+            worker: self.worker,
+            blocks,
+            timer: self.timer,
+            patience: patience(self.listener, target, retries),
+            route: target.route,
+            listener: Some(self.listener),
+            body_limit: target.body_limit,
         };
         let mut attempt = Attempt {
-            around: Surroundings {
-                worker: self.worker,
-                blocks,
-                timer: self.timer,
-                patience,
-                route: target.route,
-                listener: Some(self.listener),
-                body_limit: target.body_limit,
-            },
-            request,
-            response: &mut exchange.response,
-            side: &mut exchange.side,
+            around,
+            rest,
             reporter,
-            passage: &mut exchange.passage,
-            compressing: &mut exchange.compressing,
-            set_cookie: &exchange.set_cookie,
-            stream: &mut connection.link,
+            up: &mut up,
             down: self.down,
-            replay: &mut exchange.replay,
             keep_body: retries.repeatable,
-            copy: &mut exchange.copy,
-            progress: &mut exchange.progress,
+            may_repeat: retries.may_repeat(),
         };
         poll_fn(|cx| attempt.poll(cx)).await
     }
@@ -177,25 +290,22 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             context.plain_bytes = plain;
             context.response_bytes = coded;
         }
+        context.grpc_status = progress.grpc_status;
         if self.down.has_responded() || progress.first_byte_at != Ticks::ZERO {
             context.status = self.exchange.response.status;
         }
     }
 
-    fn finish_attempt(
-        &mut self,
-        context: &Context,
-        target: &Target<'_>,
-        permit: &Permit,
-        connection: Connection,
-        reusable: bool,
-    ) {
+    fn finish_attempt(&mut self, context: &Context, target: &Target<'_>, permit: &Permit) {
         let now = self.exchange.progress.now;
         let endpoint = permit.endpoint();
         let outcome = match context.status {
             502..=504 => Outcome::ServerError,
+            _ if context.grpc_status == Some(grpc::UNAVAILABLE) => Outcome::ServerError,
             _ => Outcome::Success,
         };
+        let failed =
+            context.status >= 500 || context.grpc_status.is_some_and(grpc::is_server_error);
         endpoint.report(outcome, now);
         if target.picking.measures {
             let elapsed = context.stages.first_byte.since(context.stages.admitted);
@@ -203,11 +313,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         if endpoint.sample().is_on() {
             let elapsed = context.stages.first_byte.since(context.stages.admitted);
-            endpoint.sample().add(context.status >= 500, elapsed);
-        }
-        if reusable {
-            let keep = self.exchange.progress.keep_alive;
-            endpoint.release(self.worker.index, connection, now, keep);
+            endpoint.sample().add(failed, elapsed);
         }
     }
 
@@ -252,19 +358,48 @@ async fn connect(
     now: Ticks,
     deadline: Ticks,
 ) -> Result<Connection, Fault> {
-    let timeouts = target.timeouts;
-    let left = deadline.since(now);
-    let opening = Opening {
-        connect: timeouts.connect.min(left),
-        unacknowledged: timeouts.unacknowledged,
-    };
-    let seal = target.picking.seal.as_deref();
-    let connected = outgrow_upstream::connect(endpoint, opening, seal, now).await;
-    match connected {
-        Err(fault) if fault.cause == Cause::ConnectTimeout && left < timeouts.connect => {
-            Err(too_late(Phase::Connect))
-        }
-        connected => connected,
+    let opening = opening(target, now, deadline);
+    let cut_short = opening.connect < target.timeouts.connect;
+    let how = (target.picking.seal.as_deref(), Speaks::Http1);
+    let connected = outgrow_upstream::connect(endpoint, opening, how, now).await;
+    connected.map_err(|fault| in_time(fault, cut_short))
+}
+
+fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> Patience {
+    Patience {
+        body_idle: listener.timeouts.body_idle,
+        first_byte: target.timeouts.first_byte,
+        stream_idle: target.timeouts.stream_idle,
+        send_idle: listener.timeouts.send_idle,
+        request_deadline: retries.deadline,
+        is_clients: retries.is_clients,
+    }
+}
+
+fn opening(target: &Target<'_>, now: Ticks, deadline: Ticks) -> Opening {
+    Opening {
+        connect: target.timeouts.connect.min(deadline.since(now)),
+        unacknowledged: target.timeouts.unacknowledged,
+    }
+}
+
+/// Whom a fault of HTTP/1.1 is held against: not an endpoint that is known to speak HTTP/2, to which a
+/// client's wish for an upgrade goes in another version.
+fn blamed(fault: Fault, target: &Target<'_>) -> Fault {
+    match (target.picking.http2, fault.side) {
+        (true, Side::Upstream) => Fault {
+            side: Side::Outgrow,
+            ..fault
+        },
+        _ => fault,
+    }
+}
+
+/// The fault of a connection that was not made, whose time the request's own cut short.
+fn in_time(fault: Fault, cut_short: bool) -> Fault {
+    match fault.cause {
+        Cause::ConnectTimeout if cut_short => too_late(Phase::Connect),
+        _ => fault,
     }
 }
 

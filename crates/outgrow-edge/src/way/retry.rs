@@ -47,41 +47,49 @@ pub(super) struct Retries {
     stays: bool,
     /// A failed attempt may have been executed: there is one more at most.
     repeated: bool,
+    /// Times that it was sent again.
+    pub(super) sent_again: u8,
     /// The next attempt takes no connection of the pool: what closed one may have closed all.
     pub(super) new_connection: bool,
     /// Endpoints at which it failed; empty, and without memory, for nearly all requests.
     pub(super) avoid: Vec<EndpointId>,
     pub(super) deadline: Ticks,
+    /// Whether the client has said when.
+    pub(super) is_clients: bool,
 }
 
 impl Retries {
-    pub(super) fn new(repeatable: bool, stays: bool, deadline: Ticks) -> Self {
+    pub(super) fn new(
+        repeatable: bool,
+        stays: bool,
+        (deadline, is_clients): (Ticks, bool),
+    ) -> Self {
         Self {
             repeatable,
             stays,
             repeated: false,
+            sent_again: 0,
             new_connection: false,
             avoid: Vec::new(),
             deadline,
+            is_clients,
         }
     }
 
-    /// Whether the request may be sent again after `failure` at `endpoint`, having been sent again
-    /// `retries` times before. That its body is at hand, and that nothing of a response went to
-    /// the client, is the caller's to know.
-    pub(super) fn again(
-        &mut self,
-        failure: &Failure,
-        endpoint: EndpointId,
-        retries: u8,
-        now: Ticks,
-    ) -> bool {
+    /// Whether it may be executed once more.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.repeatable && !self.repeated && self.sent_again + 1 < ATTEMPTS
+    }
+
+    /// Whether the request may be sent again after `failure` at `endpoint`. That its body is at hand, and
+    /// that nothing of a response went to the client, is the caller's to know.
+    pub(super) fn again(&mut self, failure: &Failure, endpoint: EndpointId, now: Ticks) -> bool {
         let fault = failure.fault;
         let untouched = fault.sent == Sent::None;
         let again = (untouched || (self.repeatable && !self.repeated))
             && failure.silent
             && fault.another_may_help()
-            && retries + 1 < ATTEMPTS
+            && self.sent_again + 1 < ATTEMPTS
             && now < self.deadline;
         self.repeated |= !untouched;
         let stale = failure.is_stale();
@@ -91,6 +99,7 @@ impl Retries {
         if !(stale && self.stays) {
             self.avoid.push(endpoint);
         }
+        self.sent_again += u8::from(again);
         again
     }
 }

@@ -136,6 +136,7 @@ impl House {
             request_edits: options.edits(),
             response_edits: Edits::default(),
             idempotency_key: options.idempotency_key,
+            grpc_web: false,
             body_limit: options.body_limit,
             error_pages: outgrow_edge::pages::Pages::default(),
             compress: None,

@@ -67,6 +67,8 @@ impl<T: Transport> AsyncRead for Bridge<T> {
         let room = buffer.remaining().min(READ_BYTES);
         let count = ready!(self.io.poll_read(cx, buffer.initialize_unfilled_to(room)))?;
         buffer.advance(count);
+        let received = &self.shared.received;
+        received.fetch_add(count as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -27,10 +27,12 @@ const RESETS_BEFORE_ACCEPT: usize = 20;
 pub(super) struct Shared {
     /// Streams that are at work.
     pub(super) open: AtomicUsize,
-    /// Streams that the client reset before they were answered.
+    /// Streams that a client reset before they were answered.
     pub(super) resets: AtomicU64,
-    /// Bytes of responses that are held until they are written.
+    /// Bytes of bodies that are held until they are written.
     pub(super) held: AtomicUsize,
+    /// Bytes that came from the transport.
+    pub(super) received: AtomicU64,
     /// Bytes that the transport took.
     pub(super) written: AtomicU64,
     /// Whether the transport took nothing when it was last given something.

@@ -1,4 +1,7 @@
-//! HTTP/2, server side: the adapter between the `h2` crate and the message model (RFC 9113).
+//! HTTP/2, both sides: the adapter between the `h2` crate and the message model (RFC 9113).
+//!
+//! A client's connection is [`serve`]d, and streams come out of it; a connection to an endpoint is
+//! [`open`]ed, and exchanges [begin](Session::begin) on it.
 //!
 //! Frames, HPACK and flow control are the crate's. What is ours: the same strictness as in
 //! [`crate::h1`] for what it leaves open, bounds on what a connection may hold, and streams that
@@ -6,14 +9,20 @@
 //! HTTP/2 yet.
 
 mod bridge;
+mod client_request;
+mod client_stream;
 mod connection;
 mod piece;
 mod request;
 mod response;
+mod send;
+mod session;
 mod stream;
 
+pub use client_stream::ClientStream;
 pub use connection::{Connection, serve};
 pub use request::RequestParts;
+pub use session::{Driver, Session, SessionSettings, open};
 pub use stream::H2Stream;
 
 /// What a client that speaks HTTP/2 sends first (RFC 9113 section 3.4).

@@ -1,5 +1,5 @@
 //! Body bytes on their way out: in a block that the ledger counts, or, when they are few, in
-//! memory of their own. Each knows its stream, which learns by that what the client took.
+//! memory of their own. Each knows its stream, which learns by that what the peer took.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -106,7 +106,7 @@ enum Data {
     },
 }
 
-/// Some bytes of a response's body.
+/// Some bytes of a body.
 #[derive(Debug)]
 pub(super) struct Piece {
     data: Data,

@@ -1,4 +1,4 @@
-//! Response heads and trailers on their way out, as the `h2` crate wants them.
+//! Response heads and trailers on their way out to clients, as the `h2` crate wants them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use outgrow_core::{Cause, Fault, Phase};
@@ -27,7 +27,8 @@ pub(super) fn trailers(fields: &Fields) -> Option<HeaderMap> {
     map(fields, is_forbidden_trailer)
 }
 
-fn map(fields: &Fields, skip: impl Fn(Known) -> bool) -> Option<HeaderMap> {
+/// The fields as the crate has them, without those that are to be skipped; none when one cannot be sent.
+pub(super) fn map(fields: &Fields, skip: impl Fn(Known) -> bool) -> Option<HeaderMap> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for (known, name, value) in fields.iter() {
         if skip(known) {

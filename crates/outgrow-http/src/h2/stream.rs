@@ -9,12 +9,15 @@ use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use outgrow_core::{Cause, Fault, Phase};
-use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead};
+use outgrow_message::{
+    Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
+};
 
 use super::connection::Shared;
-use super::piece::{PIECE_BYTES, Piece, Unsent};
+use super::piece::{Piece, Unsent};
 use super::request::check_field;
 use super::response;
+use super::send::{self, NotSent};
 use crate::downstream::{Downstream, Tunnel};
 use crate::h1::chunk::is_forbidden_trailer;
 use crate::h1::framing::parse_length;
@@ -211,6 +214,10 @@ impl Downstream for H2Stream {
             BodyLength::Empty if bodiless => {
                 head.fields.get(Known::ContentLength).and_then(parse_length)
             }
+            // A response of HTTP/2 may end with its head, and say so by that alone (gRPC's are such).
+            BodyLength::Empty if head.version == Version::Http2 => {
+                head.fields.get(Known::ContentLength).and_then(parse_length)
+            }
             BodyLength::Empty => Some(0),
             BodyLength::Known(bytes) => Some(bytes),
             BodyLength::Unknown => None,
@@ -233,33 +240,19 @@ impl Downstream for H2Stream {
         let Sending::Body(stream) = &mut self.sending else {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
         };
-        ready!(self.unsent.poll_room(cx, self.held_bytes));
-        stream.reserve_capacity(data.len().min(PIECE_BYTES));
-        while stream.capacity() == 0 {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(gone(Phase::ResponseBody))),
-            }
-        }
-        let count = stream.capacity().min(data.len()).min(PIECE_BYTES);
-        let Some(piece) = Piece::copy(&data[..count], &self.blocks, &self.unsent) else {
-            let fault = Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit);
-            return Poll::Ready(Err(fault));
-        };
-        let sent = stream.send_data(piece, false);
-        Poll::Ready(sent.map(|()| count).map_err(|_| gone(Phase::ResponseBody)))
+        let room = (&self.unsent, self.held_bytes);
+        let pushed = send::poll_push(stream, room, &self.blocks, data, cx);
+        Poll::Ready(ready!(pushed).map_err(|problem| match problem {
+            NotSent::Ended(_) => gone(Phase::ResponseBody),
+            NotSent::Memory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
+        }))
     }
 
     fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {
         let Sending::Body(stream) = &mut self.sending else {
             return Ok(());
         };
-        let map = trailers.and_then(response::trailers).unwrap_or_default();
-        let sent = if map.is_empty() {
-            stream.send_data(Piece::empty(), true)
-        } else {
-            stream.send_trailers(map)
-        };
+        let sent = send::finish(stream, trailers);
         self.sending = Sending::Ended;
         sent.map_err(|_| gone(Phase::ResponseBody))
     }

@@ -5,4 +5,5 @@ mod bodies;
 mod endings;
 mod frames;
 mod heads;
+mod sessions;
 mod support;

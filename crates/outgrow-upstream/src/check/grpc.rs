@@ -1,5 +1,5 @@
 //! A check by the protocol that gRPC servers have for it: `grpc.health.v1.Health/Check`, over
-//! HTTP/2 without TLS. The two messages are small enough to be written and read by hand.
+//! HTTP/2. The two messages are small enough to be written and read by hand.
 
 use bytes::Bytes;
 use h2::client;
@@ -142,7 +142,7 @@ fn judge(message: &[u8]) -> Result<(), Failure> {
     Err(Failure::Answer(status.to_owned()))
 }
 
-fn failure(error: h2::Error) -> Failure {
+pub(super) fn failure(error: h2::Error) -> Failure {
     if error.is_io() {
         match error.into_io() {
             Some(error) => error.into(),

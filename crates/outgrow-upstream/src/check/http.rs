@@ -13,48 +13,65 @@ const LINE_LIMIT: usize = 1024;
 const HEAD_LIMIT: usize = 16 * 1024;
 
 /// How much of a body is looked at, with what frames its chunks.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 const NOT_HTTP: Failure = Failure::Not("HTTP/1");
 
 /// What is asked, and what is a healthy answer. Its fields may be secret: it is never printed.
 pub(super) struct Question<'a> {
-    /// The whole request.
-    request: String,
-    status: &'a StatusSet,
+    pub(super) method: CheckMethod,
+    pub(super) path: &'a str,
+    pub(super) host: &'a str,
+    /// Further fields.
+    pub(super) headers: Vec<(&'a str, &'a str)>,
+    pub(super) status: &'a StatusSet,
     /// What the body must hold.
-    body: &'a str,
+    pub(super) body: &'a str,
 }
 
 impl<'a> Question<'a> {
     /// GET for the path, for any answer of these statuses.
-    pub(super) fn get(path: &str, host: &str, status: &'a StatusSet) -> Self {
+    pub(super) fn get(path: &'a str, host: &'a str, status: &'a StatusSet) -> Self {
         Self {
-            request: request(CheckMethod::Get, path, host, ""),
+            method: CheckMethod::Get,
+            path,
+            host,
+            headers: Vec::new(),
             status,
             body: "",
         }
     }
 
     /// As the settings say.
-    pub(super) fn new(check: &'a CheckSettings, host: &str) -> Self {
-        let field = |(name, value): (&String, &outgrow_core::settings::Secret)| {
-            format!("{name}: {}\r\n", value.expose())
-        };
-        let fields: String = check.headers.iter().map(field).collect();
+    pub(super) fn new(check: &'a CheckSettings, host: &'a str) -> Self {
+        let headers = check.headers.iter();
         Self {
-            request: request(check.method, check.path(), host, &fields),
+            method: check.method,
+            path: check.path(),
+            host,
+            headers: headers
+                .map(|(name, value)| (name.as_str(), value.expose()))
+                .collect(),
             status: &check.status,
             body: &check.body,
         }
     }
+
+    /// The whole request.
+    fn request(&self) -> String {
+        let field = |(name, value): &(&str, &str)| format!("{name}: {value}\r\n");
+        let fields: String = self.headers.iter().map(field).collect();
+        let (method, path, host) = (self.method, self.path, self.host);
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: outgrow-check\r\nAccept: \
+             */*\r\n{fields}Connection: close\r\n\r\n"
+        )
+    }
 }
 
-fn request(method: CheckMethod, path: &str, host: &str, fields: &str) -> String {
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: outgrow-check\r\nAccept: */*\r\n\
-         {fields}Connection: close\r\n\r\n"
-    )
+/// What is wrong when the text that was looked for is not there.
+pub(super) fn missing(status: u16, text: &str) -> Failure {
+    Failure::Answer(format!("status {status}, but {text:?} is not in the body"))
 }
 
 /// Asks, and says what is wrong with the answer.
@@ -62,7 +79,7 @@ pub(super) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     question: &Question<'_>,
 ) -> Result<(), Failure> {
-    stream.write_all(question.request.as_bytes()).await?;
+    stream.write_all(question.request().as_bytes()).await?;
     let mut answer = Vec::with_capacity(LINE_LIMIT);
     let end = read_until(stream, &mut answer, 0, b"\n", LINE_LIMIT).await?;
     let status = status_of(&answer[..end]).ok_or(NOT_HTTP)?;
@@ -81,11 +98,7 @@ pub(super) async fn ask(
             return Ok(());
         }
         if body.len() >= BODY_LIMIT || !read_more(stream, &mut body, BODY_LIMIT).await? {
-            let message = format!(
-                "status {status}, but {:?} is not in the body",
-                question.body
-            );
-            return Err(Failure::Answer(message));
+            return Err(missing(status, question.body));
         }
     }
 }
@@ -153,7 +166,7 @@ fn join(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-fn contains(bytes: &[u8], text: &[u8]) -> bool {
+pub(super) fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
@@ -232,7 +245,7 @@ mod tests {
             result
         };
         let (result, request) = tokio::join!(ask, serve);
-        assert_eq!(request, question.request);
+        assert_eq!(request, question.request());
         result.map_or_else(|failure| failure.to_string(), |()| "healthy".to_owned())
     }
 
@@ -290,12 +303,12 @@ mod tests {
         };
         assert!(
             Question::new(&check, "a")
-                .request
+                .request()
                 .starts_with("HEAD /ready HTTP/1.1\r\nHost: a\r\n")
         );
         assert!(
             Question::new(&check, "a")
-                .request
+                .request()
                 .contains("\r\nX-Check: 1\r\n")
         );
         assert_eq!(

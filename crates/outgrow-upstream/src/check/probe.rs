@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::encrypt::{Duplex, Encrypt};
 use super::failure::Failure;
-use super::{grpc, http, postgres, redis, tcp};
+use super::{grpc, http, http2, postgres, redis, tcp};
 use crate::connect::{self, Seal, Speaks};
 use crate::endpoint::Endpoint;
 use crate::scram;
@@ -59,9 +59,11 @@ impl<'a> Question<'a> {
     pub(super) async fn ask(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        (http2, scheme): (bool, &str),
     ) -> Result<(), Failure> {
         match self {
             Self::Tcp { send, expect } => tcp::ask(stream, send, expect).await,
+            Self::Http(question) if http2 => http2::ask(stream, question, scheme).await,
             Self::Http(question) => http::ask(stream, question).await,
             Self::Grpc { authority, service } => grpc::ask(stream, authority, service).await,
             Self::Postgres(check, keys) => postgres::ask(stream, check, keys).await,
@@ -79,6 +81,8 @@ pub(super) struct Cover<'a> {
     pub(super) others: Option<&'a dyn Seal>,
     /// The version of the header; none for no header.
     pub(super) proxy: Option<Version>,
+    /// Whether what is asked over HTTP is asked by HTTP/2.
+    pub(super) http2: bool,
 }
 
 /// Asks once; what went wrong is a text for people.
@@ -128,12 +132,18 @@ async fn attempt(
             sealed.map_err(Failure::Answer)?
         }
         (Question::Tcp { .. } | Question::Http(_), _, Some(seal)) => {
-            let sealed = seal.seal(stream, endpoint, Speaks::Http1).await;
+            let speaks = match cover.http2 {
+                true => Speaks::Http2,
+                false => Speaks::Http1,
+            };
+            let sealed = seal.seal(stream, endpoint, speaks).await;
             sealed.map_err(Failure::Answer)?
         }
-        _ => return question.ask(&mut stream).await,
+        _ => return question.ask(&mut stream, (cover.http2, "http")).await,
     };
-    question.ask(&mut Duplex(encrypted)).await
+    question
+        .ask(&mut Duplex(encrypted), (cover.http2, "https"))
+        .await
 }
 
 /// Whether what went wrong is an answer, if not the right one.

@@ -491,7 +491,7 @@ async fn what_a_server_sends_never_ends_but_in_a_result() {
             theirs.write_all(&answer).await.unwrap();
             theirs.shutdown().await.unwrap();
             let question = Question::new(check, "a");
-            let asked = tokio::time::timeout(LONG, question.ask(&mut ours)).await;
+            let asked = tokio::time::timeout(LONG, question.ask(&mut ours, (false, "http"))).await;
             let result = asked.unwrap_or_else(|_| panic!("seed {seed}: it waits for ever"));
             assert!(check.kind() != CheckKind::Tcp || result.is_err(), "{seed}");
         }

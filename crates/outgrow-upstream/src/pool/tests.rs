@@ -50,9 +50,14 @@ async fn listening() -> (Registry, Arc<Endpoint>, TcpListener) {
 
 /// A connection and the server's end of it.
 async fn connected(endpoint: &Endpoint, listener: &TcpListener) -> (Connection, TcpStream) {
-    let connection = crate::connect(endpoint, within(Duration::from_secs(5)), None, at(1))
-        .await
-        .unwrap();
+    let connection = crate::connect(
+        endpoint,
+        within(Duration::from_secs(5)),
+        (None, crate::Speaks::Http1),
+        at(1),
+    )
+    .await
+    .unwrap();
     let (server, _) = listener.accept().await.unwrap();
     (connection, server)
 }
@@ -226,8 +231,12 @@ fn take_over_between_threads(address: Address, may_be_late: bool, accept: impl F
         scope.spawn(move || {
             runtime().block_on(async {
                 for number in 1..=2 {
-                    let connecting =
-                        crate::connect(first, within(Duration::from_secs(5)), None, at(number));
+                    let connecting = crate::connect(
+                        first,
+                        within(Duration::from_secs(5)),
+                        (None, crate::Speaks::Http1),
+                        at(number),
+                    );
                     first.release(0, connecting.await.unwrap(), at(number), None);
                 }
                 released.send(()).unwrap();
@@ -308,9 +317,14 @@ async fn failures_to_connect_have_their_cause() {
 
     async fn failure(address: Address, timeout: Duration) -> Cause {
         let (_registry, endpoint) = endpoint(address, 1);
-        let fault = crate::connect(&endpoint, within(timeout), None, at(1))
-            .await
-            .unwrap_err();
+        let fault = crate::connect(
+            &endpoint,
+            within(timeout),
+            (None, crate::Speaks::Http1),
+            at(1),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(fault.side, Side::Upstream);
         assert_eq!((fault.phase, fault.sent), (Phase::Connect, Sent::None));
         assert!(fault.another_may_help() && fault.blames_endpoint());
@@ -334,7 +348,14 @@ async fn failures_to_connect_have_their_cause() {
     let mut waiting = Vec::new();
     let cause = loop {
         let (registry, endpoint) = endpoint(socket.clone(), 1);
-        match crate::connect(&endpoint, within(Duration::from_millis(50)), None, at(1)).await {
+        match crate::connect(
+            &endpoint,
+            within(Duration::from_millis(50)),
+            (None, crate::Speaks::Http1),
+            at(1),
+        )
+        .await
+        {
             Ok(connection) => waiting.push((registry, connection)),
             Err(fault) => break fault.cause,
         }

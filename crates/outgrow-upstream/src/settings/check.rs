@@ -85,7 +85,7 @@ outgrow_core::choice! {
         Http = "http",
         /// Connects; with `expect` it reads as well.
         Tcp = "tcp",
-        /// Asks `grpc.health.v1.Health/Check` over HTTP/2 without TLS; only SERVING is healthy.
+        /// Asks `grpc.health.v1.Health/Check` over HTTP/2; only SERVING is healthy.
         Grpc = "grpc",
         /// Begins the start-up of a session with a Postgres server: any answer but that it starts or
         /// stops is healthy. With a `role` or a password it logs in. With TLS as `server_tls` says of

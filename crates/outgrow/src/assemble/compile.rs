@@ -130,6 +130,7 @@ fn route_plan(
         request_edits: Edits::new(&route.request_headers),
         response_edits: Edits::new(&route.response_headers),
         idempotency_key: route.idempotency_key,
+        grpc_web: route.grpc_web,
         body_limit: limit(route.body_limit),
         error_pages: pages.compile(&route.error_pages),
         compress: route.compress.clone(),

@@ -4,6 +4,7 @@ mod acme;
 mod limits;
 mod promotions;
 mod streams;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ pub(super) fn check(
     check.promotions(config);
     check.proxied(config);
     check.connections(config);
+    check.calls(config);
     check.matches(config);
     check.overcommitted(config, surroundings.machine);
 }

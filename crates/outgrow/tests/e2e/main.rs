@@ -14,6 +14,7 @@ mod deploy;
 mod diagnosed;
 mod discover;
 mod floors;
+mod grpc;
 mod http;
 mod limits;
 mod machines;

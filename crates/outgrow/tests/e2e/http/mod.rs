@@ -8,6 +8,7 @@ mod compress;
 mod error_pages;
 mod exchanges;
 mod files;
+mod http2_endpoints;
 mod records;
 mod retries;
 mod routing;
