@@ -22,6 +22,12 @@ pub mod names {
     pub const CONNECTIONS: &str = "outgrow_connections_total";
     /// Connections open now, by listener.
     pub const CONNECTIONS_OPEN: &str = "outgrow_connections_open";
+    /// Upgraded connections that are open, by route.
+    pub const TUNNELS_OPEN: &str = "outgrow_upgraded_connections_open";
+    /// Connections that were upgraded, by route.
+    pub const TUNNELS: &str = "outgrow_upgraded_connections_total";
+    /// WebSockets that were told their end, by route.
+    pub const WEBSOCKETS_TOLD: &str = "outgrow_websockets_told_total";
     /// Connections refused because of a limit, by listener.
     pub const CONNECTIONS_REFUSED: &str = "outgrow_connections_refused_total";
     /// TCP connections accepted, by listener of the stream tier.

@@ -13,6 +13,7 @@ use outgrow_net::{Timer, Transport};
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
 use crate::settings::ListenerTimeouts;
+use crate::tunnel;
 use crate::way::Way;
 use crate::worker::{Drain, Worker};
 
@@ -161,6 +162,8 @@ async fn one_request(
     let mut timer = Timer::new(&worker.wheel);
     let mut exchange = worker.take_exchange();
     let filled = parts.fill(&mut exchange.request);
+    let chance = || [worker.chance(), worker.chance()];
+    tunnel::handshake::put_key(&mut exchange.request, chance);
     let way = Way {
         worker: &worker,
         listener: &listener,

@@ -48,6 +48,19 @@ pub struct RouteCells {
     pub mirrors_dropped: Counter,
     /// Copies that are being made or under way.
     pub mirrors_open: Gauge,
+    /// Upgraded connections.
+    pub tunnels: TunnelCells,
+}
+
+/// One worker's cells of upgraded connections (WebSocket and its like) of a route.
+#[derive(Debug, Default)]
+pub struct TunnelCells {
+    /// Those that are open.
+    pub open: Gauge,
+    /// All that there were.
+    pub begun: Counter,
+    /// WebSockets that were told their end by a Close frame of ours.
+    pub told: Counter,
 }
 
 /// One worker's cells of a listener.

@@ -57,9 +57,9 @@ impl Edge {
         self.workers.unlisten(key).await;
     }
 
-    /// Accepts no more at all; connections end as `drain` says.
-    pub async fn drain(&self, drain: Drain) {
-        self.shared.set_drain(drain);
+    /// Accepts no more at all; connections end as `drain` says, and at `until` whatever they do.
+    pub async fn drain(&self, drain: Drain, until: Ticks) {
+        self.shared.set_drain(drain, until);
         self.workers.stop_listening().await;
     }
 

@@ -1,4 +1,11 @@
-//! After a 101: plain bytes both ways until both sides have ended (WebSocket and its like).
+//! After a 101: bytes both ways until both sides have ended (WebSocket and its like).
+//!
+//! Of a WebSocket the borders of frames are followed, so that it can be told its end (`websocket`);
+//! what its frames hold is nobody's business here. Other protocols are bytes.
+
+pub(crate) mod handshake;
+pub(crate) mod leaving;
+mod websocket;
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,8 +17,11 @@ use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
 use outgrow_net::{Link, Timer, Transport};
 
-/// Silence on both sides after which a tunnel ends: longer than any heartbeat in use.
-const IDLE: Duration = Duration::from_secs(3_600);
+use crate::metrics::TunnelCells;
+use crate::worker::Shared;
+
+pub(crate) use websocket::WebSocket;
+
 /// One side has ended and the other is silent: it is given this long.
 const HALF_OPEN_IDLE: Duration = Duration::from_secs(30);
 
@@ -23,6 +33,9 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) blocks: &'a Arc<Blocks>,
     pub(crate) timer: &'a mut Timer,
     pub(crate) clock: Clock,
+    pub(crate) shared: &'a Shared,
+    /// Silence on both sides after which it ends.
+    pub(crate) idle: Duration,
     pub(crate) state: RelayState,
 }
 
@@ -37,12 +50,26 @@ pub(crate) struct RelayState {
     last: Ticks,
     pub(crate) to_upstream: u64,
     pub(crate) to_client: u64,
+    /// What is known of it, if it is one.
+    pub(crate) websocket: Option<Box<WebSocket>>,
 }
 
 impl RelayState {
-    fn deadline(&self) -> Ticks {
+    /// Of a WebSocket, or of something that is not known.
+    pub(crate) fn new(websocket: Option<WebSocket>) -> Self {
+        Self {
+            websocket: websocket.map(Box::new),
+            ..Self::default()
+        }
+    }
+
+    fn deadline(&self, idle: Duration) -> Ticks {
         let half_open = self.client_ended || self.upstream_ended;
-        self.last + if half_open { HALF_OPEN_IDLE } else { IDLE }
+        let silence = self.last + if half_open { HALF_OPEN_IDLE } else { idle };
+        match &self.websocket {
+            Some(websocket) if !half_open => websocket.deadline(silence),
+            _ => silence,
+        }
     }
 
     fn client_ends(&mut self, now: Ticks) {
@@ -53,6 +80,29 @@ impl RelayState {
     fn upstream_ends(&mut self, now: Ticks) {
         self.upstream_ended = true;
         self.last = now;
+    }
+
+    /// Both sides are ended, whatever they still say.
+    fn both_end(&mut self, now: Ticks) {
+        self.client_ends(now);
+        self.upstream_ends(now);
+    }
+
+    /// Time has passed; whether something is to be done that was not before.
+    fn time_passes(&mut self, now: Ticks, idle: Duration) -> bool {
+        if self.client_ended || self.upstream_ended {
+            return false;
+        }
+        let is_idle = self.last + idle <= now;
+        let Some(websocket) = &mut self.websocket else {
+            return false;
+        };
+        if websocket.is_over(now) {
+            websocket.give_up();
+            self.both_end(now);
+            return true;
+        }
+        websocket.time_passes(now, is_idle)
     }
 }
 
@@ -65,15 +115,29 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
     }
 
     /// Moves bytes until both sides have ended, or one broke, or nothing moved for too long.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let up = self.poll_up(cx)?;
-        let down = self.poll_down(cx)?;
-        if up.is_ready() && down.is_ready() {
-            return Poll::Ready(Ok(()));
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        cells: &TunnelCells,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            let now = self.clock.now();
+            if let Some(websocket) = &mut self.state.websocket {
+                websocket.look(self.shared.draining(), now);
+            }
+            let up = self.poll_up(cx)?;
+            let down = self.poll_down(cx, cells)?;
+            if up.is_ready() && down.is_ready() {
+                let fault = self.state.websocket.as_ref().and_then(|one| one.fault());
+                return Poll::Ready(fault.map_or(Ok(()), Err));
+            }
+            self.timer.set(self.state.deadline(self.idle));
+            let now = self.clock.now();
+            ready!(self.timer.poll(cx, now));
+            if !self.state.time_passes(now, self.idle) {
+                return Poll::Ready(Err(idle_fault()));
+            }
         }
-        self.timer.set(self.state.deadline());
-        let timed = self.timer.poll(cx, self.clock.now());
-        timed.map(|()| Err(Fault::outgrow(Phase::Tunnel, Cause::StreamIdleTimeout)))
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -86,9 +150,13 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                         .outgoing
                         .poll_push(cx, self.stream, self.blocks, data);
                     let taken = ready!(pushed).map_err(|error| push_fault(&error))?;
+                    if let Some(websocket) = &mut self.state.websocket {
+                        websocket.from_client.pass(&data[..taken]);
+                    }
                     self.down.consume(taken);
                     self.state.to_upstream += taken as u64;
                     self.state.last = self.clock.now();
+                    self.end_if_answered();
                 }
                 Poll::Ready(false) => self.state.client_ends(self.clock.now()),
                 Poll::Pending => {
@@ -99,6 +167,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
             }
         }
         if !self.state.upstream_shut {
+            ready!(self.poll_close_upstream(cx))?;
             let flushed = self.side.outgoing.poll_flush(cx, self.stream);
             ready!(flushed).map_err(|_| upstream_gone())?;
             // A peer that is gone already cannot be told the end.
@@ -108,16 +177,53 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    /// A client that was told and has answered has nothing more to hear.
+    fn end_if_answered(&mut self) {
+        let websocket = self.state.websocket.as_ref();
+        if websocket.is_some_and(|one| one.is_answered()) {
+            self.state.both_end(self.clock.now());
+        }
+    }
+
+    /// The Close frame for an endpoint whose client has not sent one.
+    fn poll_close_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let close = self.state.websocket.as_mut();
+        let Some(close) = close.and_then(|one| one.to_endpoint.as_mut()) else {
+            return Poll::Ready(Ok(()));
+        };
+        while !close.rest().is_empty() {
+            let pushed = self
+                .side
+                .outgoing
+                .poll_push(cx, self.stream, self.blocks, close.rest());
+            let taken = ready!(pushed).map_err(|error| push_fault(&error))?;
+            close.take(taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>, cells: &TunnelCells) -> Poll<Result<(), Fault>> {
         while !self.state.upstream_ended {
+            ready!(self.poll_tell(cx, cells))?;
             match self.side.incoming.poll_data(cx, self.stream, self.blocks) {
                 Poll::Ready(Ok(true)) => {
-                    let Poll::Ready(taken) = self.down.poll_push(cx, self.side.incoming.data())
-                    else {
+                    let data = self.side.incoming.data();
+                    let websocket = self.state.websocket.as_ref();
+                    let count = websocket.map_or(data.len(), |one| one.how_many(data));
+                    if count == 0 {
+                        // It was told its end: nothing may follow.
+                        let count = data.len();
+                        self.side.incoming.consume(count);
+                        continue;
+                    }
+                    let Poll::Ready(taken) = self.down.poll_push(cx, &data[..count]) else {
                         self.side.incoming.buffer.settle(self.blocks);
                         return Poll::Pending;
                     };
                     let taken = taken?;
+                    if let Some(websocket) = &mut self.state.websocket {
+                        websocket.from_endpoint.pass(&data[..taken]);
+                    }
                     self.side.incoming.consume(taken);
                     self.state.to_client += taken as u64;
                     self.state.last = self.clock.now();
@@ -138,6 +244,28 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Tells the client its end, when that is due and a frame has just ended.
+    fn poll_tell(&mut self, cx: &mut Context<'_>, cells: &TunnelCells) -> Poll<Result<(), Fault>> {
+        let Some(websocket) = &mut self.state.websocket else {
+            return Poll::Ready(Ok(()));
+        };
+        let Some(close) = websocket.due_close() else {
+            return Poll::Ready(Ok(()));
+        };
+        while !close.rest().is_empty() {
+            let taken = ready!(self.down.poll_push(cx, close.rest()))?;
+            close.take(taken);
+        }
+        websocket.told();
+        cells.told.add(1);
+        let is_answered = websocket.is_answered();
+        ready!(self.down.poll_flush(cx))?;
+        if is_answered {
+            self.state.both_end(self.clock.now());
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 fn push_fault(error: &std::io::Error) -> Fault {
@@ -145,6 +273,10 @@ fn push_fault(error: &std::io::Error) -> Fault {
         std::io::ErrorKind::OutOfMemory => no_memory(),
         _ => upstream_gone(),
     }
+}
+
+fn idle_fault() -> Fault {
+    Fault::outgrow(Phase::Tunnel, Cause::StreamIdleTimeout)
 }
 
 fn no_memory() -> Fault {
@@ -159,14 +291,30 @@ fn upstream_gone() -> Fault {
 mod tests {
     use super::*;
 
+    const IDLE: Duration = Duration::from_secs(3_600);
+
     #[test]
     fn the_time_of_the_other_side_begins_when_one_ends() {
         let quiet = Ticks::ZERO + IDLE / 2;
         for ends in [RelayState::client_ends, RelayState::upstream_ends] {
             let mut state = RelayState::default();
-            assert_eq!(state.deadline(), Ticks::ZERO + IDLE);
+            assert_eq!(state.deadline(IDLE), Ticks::ZERO + IDLE);
             ends(&mut state, quiet);
-            assert_eq!(state.deadline(), quiet + HALF_OPEN_IDLE);
+            assert_eq!(state.deadline(IDLE), quiet + HALF_OPEN_IDLE);
+            assert!(!state.time_passes(quiet + HALF_OPEN_IDLE, IDLE));
         }
+    }
+
+    #[test]
+    fn an_idle_websocket_is_told_and_then_ended() {
+        let mut state = RelayState::new(Some(WebSocket::new(1)));
+        let idle = Ticks::ZERO + IDLE;
+        assert!(state.time_passes(idle, IDLE));
+        let websocket = state.websocket.as_mut().expect("it is one");
+        assert!(websocket.due_close().is_some() && websocket.fault().is_some());
+        websocket.told();
+        assert_eq!(state.deadline(IDLE), idle + Duration::from_secs(5));
+        assert!(state.time_passes(idle + Duration::from_secs(5), IDLE));
+        assert!(state.client_ended && state.upstream_ended);
     }
 }

@@ -407,6 +407,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 }
 
 fn asks_for_websocket(request: &RequestHead) -> bool {
+    // Over HTTP/2 it is the one thing that can be asked for, and no field says so.
+    if request.wants_upgrade && request.version == outgrow_message::Version::Http2 {
+        return true;
+    }
     let mut asked = list_members(request.fields.values(Known::Upgrade));
     asked.any(|one| one.eq_ignore_ascii_case(b"websocket"))
 }

@@ -46,6 +46,8 @@ pub struct Shared {
     /// The plan's epoch that each worker works with.
     pub epochs: Box<[AtomicU64]>,
     drain: AtomicU8,
+    /// When connections are closed, once there is a drain.
+    drain_until: AtomicU64,
 }
 
 /// What becomes of connections.
@@ -58,6 +60,15 @@ pub enum Drain {
     Gently,
     /// The service stops: idle connections end now, others after their response.
     Now,
+}
+
+/// A drain with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// What becomes of connections.
+    pub how: Drain,
+    /// When those that are still open are closed.
+    pub until: Ticks,
 }
 
 impl Shared {
@@ -75,6 +86,7 @@ impl Shared {
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             epochs: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             drain: AtomicU8::new(0),
+            drain_until: AtomicU64::new(0),
         })
     }
 
@@ -94,9 +106,18 @@ impl Shared {
             .all(|seen| seen.load(Ordering::Acquire) == epoch)
     }
 
-    /// Changes what becomes of connections.
-    pub fn set_drain(&self, drain: Drain) {
+    /// Changes what becomes of connections; those that are open at `until` are closed.
+    pub fn set_drain(&self, drain: Drain, until: Ticks) {
+        self.drain_until.store(until.0, Ordering::Relaxed);
         self.drain.store(drain as u8, Ordering::Release);
+    }
+
+    /// What becomes of connections, and until when.
+    #[inline]
+    pub fn draining(&self) -> Draining {
+        let how = self.drain();
+        let until = Ticks(self.drain_until.load(Ordering::Relaxed));
+        Draining { how, until }
     }
 
     /// What becomes of connections.
@@ -323,6 +344,12 @@ impl Worker {
         }
         let id = RequestId::new(&mut local.random);
         (Context::new(id, wall, start), find(local.plan.value()))
+    }
+
+    /// 64 uniform bits; not for keys.
+    pub(crate) fn chance(&self) -> u64 {
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        local.random.next_u64()
     }
 
     pub(crate) fn take_exchange(&self) -> Box<Exchange> {

@@ -10,6 +10,7 @@ pub mod h1;
 pub mod h2;
 pub mod status;
 pub mod upstream;
+pub mod websocket;
 
 pub use downstream::{Downstream, Tunnel};
 pub use upstream::Upstream;

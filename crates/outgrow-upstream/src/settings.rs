@@ -136,6 +136,10 @@ outgrow_core::settings! {
         /// The whole exchange; `"0s"`: no limit. After it: 504, or the response is cut off.
         /// Upgraded connections (WebSocket) are not counted.
         pub request: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
+        /// Silence of both sides of an upgraded connection after which it ends; longer than any
+        /// heartbeat in use. Of a WebSocket the client is told (a Close frame, 1001) and has 5 s to
+        /// answer; pings count as signs of life. One side that has ended gives the other 30 s.
+        pub tunnel_idle: Duration = Duration::from_secs(3_600), in MILLI..=DAY;
         /// How long what was sent to an endpoint may stay without an acknowledgement by its
         /// machine. After it the connection has failed, and a request that may be repeated goes to
         /// another endpoint: a machine that lost its power or its network says nothing at all. A

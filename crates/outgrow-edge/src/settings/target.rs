@@ -61,6 +61,9 @@ outgrow_core::settings! {
         /// The whole exchange; `"0s"`: no limit.
         pub request: Option<Duration> = None, in Some(Duration::ZERO)..=Some(DAY),
             shown = "the service's";
+        /// Silence of both sides of an upgraded connection (WebSocket).
+        pub tunnel_idle: Option<Duration> = None, in Some(MILLI)..=Some(DAY),
+            shown = "the service's";
     }
 }
 
@@ -73,6 +76,7 @@ impl RouteTimeouts {
             first_byte: self.first_byte.unwrap_or(service.first_byte),
             stream_idle: self.stream_idle.unwrap_or(service.stream_idle),
             request: self.request.unwrap_or(service.request),
+            tunnel_idle: self.tunnel_idle.unwrap_or(service.tunnel_idle),
             // Connections belong to no route.
             unacknowledged: service.unacknowledged,
         }

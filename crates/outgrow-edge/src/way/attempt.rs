@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outgrow_core::context::Context;
 use outgrow_core::serving::Floors;
-use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
 use outgrow_http::conn::{ClientExchange, ClientSide};
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::Known;
@@ -18,9 +18,10 @@ use super::retry::Retries;
 use super::{Target, Way};
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::grpc_web::Web;
+use crate::metrics::TunnelCells;
 use crate::plan::ListenerPlan;
 use crate::session::{Http2, Making, host_of, silence};
-use crate::tunnel::{Relay, RelayState};
+use crate::tunnel::{Relay, RelayState, WebSocket, handshake};
 use crate::worker::Exchange;
 
 /// A request that cannot be sent twice takes an idle connection only if it was used this recently:
@@ -95,7 +96,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
                 connection.limit_silence(silence(target.timeouts));
-                Box::pin(self.tunnel(context, connection))
+                Box::pin(self.tunnel(context, target, connection))
                     .await
                     .map_err(|fault| (fault, reused))
             }
@@ -320,9 +321,14 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     async fn tunnel(
         &mut self,
         context: &mut Context,
+        target: &Target<'_>,
         mut connection: Connection,
     ) -> Result<(), Fault> {
         let head = &mut self.exchange.response;
+        if !handshake::check_accept(&self.exchange.request, head) {
+            let cause = Cause::UpstreamBadResponse;
+            return Err(Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe));
+        }
         let protocol = head
             .fields
             .get(Known::Upgrade)
@@ -330,6 +336,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             .unwrap_or_default();
         head.fields.remove_hop_by_hop();
         self.down.switch(head, &protocol)?;
+        let cells = &target.route.cells.of(self.worker.index).tunnels;
+        let _open = Open::new(cells);
+        let websocket = protocol
+            .eq_ignore_ascii_case(b"websocket")
+            .then(|| WebSocket::new(self.worker.chance()));
         let mut relay = Relay {
             down: self.down,
             side: &mut self.exchange.side,
@@ -337,10 +348,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             blocks: &self.worker.blocks,
             timer: self.timer,
             clock: self.worker.shared.clock,
-            state: RelayState::default(),
+            shared: &self.worker.shared,
+            idle: target.timeouts.tunnel_idle,
+            state: RelayState::new(websocket),
         };
         relay.begin();
-        let result = poll_fn(|cx| relay.poll(cx)).await;
+        let result = poll_fn(|cx| relay.poll(cx, cells)).await;
         context.request_bytes = relay.state.to_upstream;
         context.response_bytes = relay.state.to_client;
         // A tunnel ends when somebody leaves: only its reason is of interest, nobody is to blame.
@@ -348,6 +361,23 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             context.fault = Some(fault);
         }
         Ok(())
+    }
+}
+
+/// Counts an upgraded connection for as long as it lives, panics included.
+struct Open<'a>(&'a TunnelCells);
+
+impl<'a> Open<'a> {
+    fn new(cells: &'a TunnelCells) -> Self {
+        cells.begun.add(1);
+        cells.open.add(1);
+        Self(cells)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.add(-1);
     }
 }
 

@@ -16,7 +16,7 @@ use outgrow_edge::router::Routers;
 use outgrow_edge::settings::{AccessFormat, HeaderEdits, ListenerTimeouts, RouteSettings, SplitBy};
 use outgrow_edge::split::Split;
 use outgrow_edge::{
-    Action, Edge, Edits, ListenerPlan, Picking, Plan, RecordWriter, RoutePlan, Shared,
+    Action, Drain, Edge, Edits, ListenerPlan, Picking, Plan, RecordWriter, RoutePlan, Shared,
 };
 use outgrow_http::h1::Limits;
 use outgrow_message::Ledger;
@@ -167,6 +167,21 @@ impl House {
             edge: Some(edge),
             control,
         })
+    }
+
+    /// Everything is to end within so long.
+    pub(crate) fn drain(&self, within: Duration) {
+        let until = self.shared.clock.now() + within;
+        if let Some(edge) = &self.edge {
+            self.control.block_on(edge.drain(Drain::Now, until));
+        }
+    }
+
+    /// Upgraded connections: open, all, told their end.
+    pub(crate) fn upgraded(&self) -> (i64, u64, u64) {
+        let cells = self.shared.metrics.route("app");
+        let cells = &cells.of(0).tunnels;
+        (cells.open.get(), cells.begun.get(), cells.told.get())
     }
 
     /// Bytes that are in buffers now.

@@ -106,7 +106,8 @@ fn builder(limits: &Limits, settings: &Settings) -> ::h2::server::Builder {
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .max_send_buffer_size(settings.send_buffer_bytes.min(WINDOW_BYTES as usize))
         .max_local_error_reset_streams(Some(MALFORMED_STREAMS))
-        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT);
+        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT)
+        .enable_connect_protocol();
     builder
 }
 
@@ -135,7 +136,10 @@ impl<T: Transport> Connection<T> {
                     let parts = RequestParts::new(parts, body.is_end_stream(), self.limits);
                     let (blocks, shared) = (Arc::clone(&self.blocks), Arc::clone(&self.shared));
                     let held = self.settings.held_bytes;
-                    let stream = H2Stream::new(body, respond, blocks, shared, held);
+                    let mut stream = H2Stream::new(body, respond, blocks, shared, held);
+                    if parts.is_tunnel() {
+                        stream.be_tunnel();
+                    }
                     return Poll::Ready(Some((parts, stream)));
                 }
             }

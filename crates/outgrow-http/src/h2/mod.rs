@@ -5,8 +5,8 @@
 //!
 //! Frames, HPACK and flow control are the crate's. What is ours: the same strictness as in
 //! [`crate::h1`] for what it leaves open, bounds on what a connection may hold, and streams that
-//! are a [`crate::Downstream`] like any other. No server push, no CONNECT, no WebSocket over
-//! HTTP/2 yet.
+//! are a [`crate::Downstream`] like any other. WebSockets come as extended CONNECT (RFC 8441) and are
+//! requests to change the protocol like those of HTTP/1.1. No server push, no other CONNECT.
 
 mod bridge;
 mod client_request;

@@ -43,20 +43,46 @@ impl RequestParts {
         head.method = Method::of(method);
         head.method_text = head.fields.push_bytes(method);
         if head.method == Method::Connect {
-            return Err(Reject::new(
-                Cause::NotImplemented,
-                "CONNECT is not implemented",
-            ));
+            self.websocket(head)?;
         }
         self.target(head)?;
         self.authority(head)?;
         put_fields(&self.parts.headers, head, &self.limits)?;
         head.length = match framing::declared(&head.fields, Version::Http2)? {
+            Some(_) if head.wants_upgrade => {
+                return Err(Reject::bad("a WebSocket has a Content-Length"));
+            }
+            // What follows is the tunnel's.
+            None if head.wants_upgrade => BodyLength::Empty,
             Some(length) => length,
             None if self.ends => BodyLength::Empty,
             None => BodyLength::Unknown,
         };
-        head.expects_continue = request::expectation(head)? && !self.ends;
+        head.expects_continue = request::expectation(head)? && !self.ends && !head.wants_upgrade;
+        Ok(())
+    }
+
+    /// Whether what follows the head is a tunnel's and no body.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.parts.method == http::Method::CONNECT
+    }
+
+    /// An extended CONNECT is what GET with `Upgrade` is in HTTP/1.1 (RFC 8441 section 5).
+    fn websocket(&self, head: &mut RequestHead) -> Result<(), Reject> {
+        let not_here = |detail| Err(Reject::new(Cause::NotImplemented, detail));
+        let Some(protocol) = self.parts.extensions.get::<::h2::ext::Protocol>() else {
+            return not_here("CONNECT is not implemented");
+        };
+        if !protocol.as_str().eq_ignore_ascii_case("websocket") {
+            return not_here("only websocket is known as :protocol of CONNECT");
+        }
+        if self.ends {
+            return Err(Reject::bad("the stream of a WebSocket ends with its head"));
+        }
+        head.method = Method::Get;
+        head.method_text = head.fields.push_bytes(b"GET");
+        head.wants_upgrade = true;
+        head.upgrade_to = head.fields.push_bytes(b"websocket");
         Ok(())
     }
 
@@ -120,6 +146,10 @@ fn put_fields(map: &HeaderMap, head: &mut RequestHead, limits: &Limits) -> Resul
     let mut has_cookie = false;
     for (name, value) in map {
         check_field(name, value)?;
+        if head.wants_upgrade && name == header::SEC_WEBSOCKET_KEY {
+            // HTTP/2 has none; the endpoint gets one of ours.
+            continue;
+        }
         if name != header::COOKIE {
             head.fields.push(name.as_str().as_bytes(), value.as_bytes());
         } else if !has_cookie {

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
-use outgrow_core::{Cause, Fault, Phase};
+use http::{HeaderMap, StatusCode};
+use outgrow_core::{Cause, Fault, Phase, Sent};
 use outgrow_message::{
     Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
 };
@@ -43,6 +43,8 @@ pub struct H2Stream {
     held_bytes: usize,
     /// The client reset the stream before it was answered.
     reset_early: bool,
+    /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
+    is_tunnel: bool,
     detail: &'static str,
 }
 
@@ -90,8 +92,14 @@ impl H2Stream {
             shared,
             held_bytes,
             reset_early: false,
+            is_tunnel: false,
             detail: "",
         }
+    }
+
+    /// It was opened by CONNECT.
+    pub(super) fn be_tunnel(&mut self) {
+        self.is_tunnel = true;
     }
 
     /// The number of the stream, for records.
@@ -131,21 +139,8 @@ impl H2Stream {
         Ok(())
     }
 
-    /// Whether the client has gone, by what is known now.
-    fn is_gone(&mut self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        self.poll_gone(&mut nobody).is_ready()
-    }
-
-    /// Gives the window back for data that was never taken.
-    fn release_data(&mut self) {
-        let left = self.data.len();
-        self.consume(left);
-    }
-}
-
-impl BodySource for H2Stream {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+    /// Waits for data of the stream, or its end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
         while self.data.is_empty() {
             match self.reading {
                 Reading::Done => return Poll::Ready(Ok(false)),
@@ -167,6 +162,29 @@ impl BodySource for H2Stream {
             }
         }
         Poll::Ready(Ok(true))
+    }
+
+    /// Whether the client has gone, by what is known now.
+    fn is_gone(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll_gone(&mut nobody).is_ready()
+    }
+
+    /// Gives the window back for data that was never taken.
+    fn release_data(&mut self) {
+        let left = self.data.len();
+        self.consume(left);
+    }
+}
+
+impl BodySource for H2Stream {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        // What follows the head of a CONNECT is no body, and stays where it is until it is asked
+        // for as what it is.
+        match self.is_tunnel {
+            true => Poll::Ready(Ok(false)),
+            false => self.poll_more(cx),
+        }
     }
 
     fn data(&self) -> &[u8] {
@@ -206,6 +224,14 @@ impl Downstream for H2Stream {
         length: BodyLength,
         method: Method,
     ) -> Result<(), Fault> {
+        if self.is_tunnel && (200..300).contains(&head.status) {
+            // To the client it would say that the tunnel is open.
+            return Err(Fault::upstream(
+                Phase::ResponseHead,
+                Cause::UpstreamBadResponse,
+                Sent::Maybe,
+            ));
+        }
         let bodiless = ResponseHead::never_has_body(head.status, method);
         let told = match length {
             // RFC 9110 section 8.6: no length for 204.
@@ -307,22 +333,34 @@ impl Downstream for H2Stream {
     }
 }
 
-/// A stream never leaves HTTP: extended CONNECT (RFC 8441) is not offered.
+/// Of an extended CONNECT (RFC 8441): the stream's data are the tunnel's, and 200 says what 101 says
+/// in HTTP/1.1.
 impl Tunnel for H2Stream {
-    fn switch(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
-        Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented))
+    fn switch(&mut self, head: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
+        if !self.is_tunnel {
+            return Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented));
+        }
+        let mut response = response::response(head, None)?;
+        *response.status_mut() = StatusCode::OK;
+        let stream = self
+            .respond
+            .send_response(response, false)
+            .map_err(|_| gone(Phase::Tunnel))?;
+        self.sending = Sending::Body(stream);
+        Ok(())
     }
 
-    fn poll_tunnel_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
-        Poll::Ready(Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented)))
+    fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        self.poll_more(cx)
     }
 
-    fn poll_tunnel_end(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        Poll::Ready(Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented)))
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.finish(None)?;
+        self.poll_flush(cx)
     }
 
     fn can_tunnel(&self) -> bool {
-        false
+        self.is_tunnel
     }
 }
 

@@ -7,3 +7,4 @@ mod frames;
 mod heads;
 mod sessions;
 mod support;
+mod websockets;

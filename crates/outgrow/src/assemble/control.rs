@@ -374,7 +374,8 @@ impl Control {
                         self.leave_boxes().await;
                         self.postgres.drain().await;
                         self.streams.drain().await;
-                        self.parts.edge.drain(Drain::Now).await;
+                        let now = self.parts.edge.shared.clock.now();
+                        self.parts.edge.drain(Drain::Now, now).await;
                         self.end().await;
                         return ExitCode::FAILURE;
                     }

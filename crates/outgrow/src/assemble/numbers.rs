@@ -12,6 +12,7 @@ pub(super) mod postgres;
 pub(super) mod promotions;
 mod seats;
 pub(super) mod streams;
+mod tunnels;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,7 @@ type Numbers = Vec<Sample<Number>>;
 pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     let mut families = route_families(view);
     families.extend(compressed::families(view));
+    families.extend(tunnels::families(view));
     families.extend(listener_families(view));
     families.extend(streams::families(view.streams().as_deref()));
     families.extend(datagrams::families(view.streams().as_deref()));
@@ -406,6 +408,8 @@ fn route(cells: &Arc<PerWorker<RouteCells>>) -> Value {
         "by_class": by_class,
         "retries": over(cells, |cells| &cells.retries),
         "truncated": over(cells, |cells| &cells.truncated),
+        "upgraded": over(cells, |cells| &cells.tunnels.begun),
+        "upgraded_open": all.iter().map(|cells| cells.tunnels.open.get()).sum::<i64>(),
         "p50_us": duration.quantile(0.5),
         "p99_us": duration.quantile(0.99),
     })

@@ -33,3 +33,4 @@ mod soak;
 mod streams;
 mod supervise;
 mod survive;
+mod websockets;

@@ -125,7 +125,8 @@ impl Control {
         if drain.ends_at.is_some() || now < drain.stops_at || !has_left {
             return;
         }
-        drain.ends_at = Some(now + drain.limit);
+        let until = now + drain.limit;
+        drain.ends_at = Some(until);
         let how = match drain.reason {
             DrainReason::Stop => Drain::Now,
             DrainReason::Upgrade => Drain::Gently,
@@ -134,7 +135,7 @@ impl Control {
         log::info(&format!("draining: {open} connections are open"));
         self.postgres.drain().await;
         self.streams.drain().await;
-        self.parts.edge.drain(how).await;
+        self.parts.edge.drain(how, until).await;
         match how {
             Drain::Gently => {
                 self.view.stop_serving();
