@@ -122,7 +122,11 @@ fn servers(
         ServerMode::VerifyFull => Verification::IssuerAndName(trusted()?),
         _ => Verification::Nobody,
     };
-    let identity = identity(&settings.certificate, &settings.key, read)?;
+    let identity = identity(
+        settings.certificate.as_deref(),
+        settings.key.as_deref(),
+        read,
+    )?;
     let text = EndpointText {
         verification,
         identity,

@@ -128,7 +128,7 @@ fn seal(service: &str, tls: &EndpointTlsSettings, read: Read<'_>) -> Result<Serv
         EndpointMode::VerifyCa => Verification::Issuer(trusted()?),
         EndpointMode::VerifyFull => Verification::IssuerAndName(trusted()?),
     };
-    let identity = identity(&tls.certificate, &tls.key, read)?;
+    let identity = identity(tls.certificate.as_deref(), tls.key.as_deref(), read)?;
     let text = |protocol: &[u8]| EndpointText {
         verification: verification.clone(),
         identity: identity.clone(),

@@ -1,7 +1,7 @@
 //! Files of certificates, keys and issuers, as the TLS room takes them.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use outgrow_tls::{CertificateText, Issuers, SYSTEM_ISSUERS, TlsProblem};
 
@@ -29,8 +29,8 @@ pub(super) fn pair_text(
 
 /// What we show to servers that ask who we are; the settings have both files or none.
 pub(super) fn identity(
-    certificate: &Option<PathBuf>,
-    key: &Option<PathBuf>,
+    certificate: Option<&Path>,
+    key: Option<&Path>,
     read: Read<'_>,
 ) -> Result<Option<CertificateText>, String> {
     match (certificate, key) {

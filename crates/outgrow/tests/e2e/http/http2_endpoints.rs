@@ -13,7 +13,7 @@ use super::{Front, field, records};
 use crate::shop::SOON;
 
 /// Says with each answer which connection it was, and how many requests were under way on it.
-const SERVER: &str = r#"
+const SERVER: &str = r"
 const http2 = require('node:http2'), fs = require('node:fs');
 const [port, streams, key, certificate] = process.argv.slice(2);
 const settings = { maxConcurrentStreams: Number(streams) };
@@ -58,7 +58,7 @@ server.on('stream', (stream, headers) => {
   }
 });
 server.listen(Number(port), '127.0.0.1');
-"#;
+";
 
 struct Server {
     child: Child,
