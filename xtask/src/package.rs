@@ -26,7 +26,8 @@ const FILES: [(&str, &str, u32); 12] = [
     (
         "packaging/systemd/outgrow.default",
         "etc/default/outgrow",
-        0o644,
+        // It may hold a token.
+        0o640,
     ),
     (
         "packaging/systemd/outgrow.socket",
