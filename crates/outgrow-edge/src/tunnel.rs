@@ -177,12 +177,32 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         Poll::Ready(Ok(()))
     }
 
-    /// A client that was told and has answered has nothing more to hear.
+    /// A client that was told and has answered says nothing more.
     fn end_if_answered(&mut self) {
-        let websocket = self.state.websocket.as_ref();
-        if websocket.is_some_and(|one| one.is_answered()) {
-            self.state.both_end(self.clock.now());
+        if self.is_answered() {
+            self.state.client_ends(self.clock.now());
         }
+    }
+
+    fn is_answered(&self) -> bool {
+        let websocket = self.state.websocket.as_ref();
+        websocket.is_some_and(|one| one.is_answered())
+    }
+
+    /// It has nothing more to hear either. The endpoint is read to its end all the same: closed with
+    /// something unread, the connection would be reset, and what the client said last be lost.
+    fn poll_shut_answered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.is_answered() && !self.state.client_shut {
+            ready!(self.down.poll_flush(cx))?;
+            let _ = ready!(self.down.poll_tunnel_end(cx));
+            self.state.client_shut = true;
+            if !self.state.client_ended {
+                self.state.client_ends(self.clock.now());
+                // The other direction has been looked at already.
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The Close frame for an endpoint whose client has not sent one.
@@ -205,6 +225,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
     fn poll_down(&mut self, cx: &mut Context<'_>, cells: &TunnelCells) -> Poll<Result<(), Fault>> {
         while !self.state.upstream_ended {
             ready!(self.poll_tell(cx, cells))?;
+            ready!(self.poll_shut_answered(cx))?;
             match self.side.incoming.poll_data(cx, self.stream, self.blocks) {
                 Poll::Ready(Ok(true)) => {
                     let data = self.side.incoming.data();
@@ -259,12 +280,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         }
         websocket.told();
         cells.told.add(1);
-        let is_answered = websocket.is_answered();
-        ready!(self.down.poll_flush(cx))?;
-        if is_answered {
-            self.state.both_end(self.clock.now());
-        }
-        Poll::Ready(Ok(()))
+        self.down.poll_flush(cx)
     }
 }
 

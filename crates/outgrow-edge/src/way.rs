@@ -281,7 +281,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     && !progress.interim_forwarded,
                 took: now.since(progress.began),
             };
-            if !failure.is_stale() {
+            // An upgrade goes by HTTP/1.1, which an endpoint that is spoken to by HTTP/2 need not know.
+            let is_its_own = !(target.picking.http2 && self.exchange.request.wants_upgrade);
+            if !failure.is_stale() && is_its_own {
                 endpoint.report(Outcome::Fault(fault), now);
                 if endpoint.sample().is_on() && fault.blames_endpoint() {
                     let elapsed = now.since(context.stages.admitted);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outgrow_core::context::Context;
 use outgrow_core::serving::Floors;
-use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
+use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::conn::{ClientExchange, ClientSide};
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::Known;
@@ -61,7 +61,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 let connected = connect(endpoint, target, now, retries.deadline);
                 // Boxed, as is all that is rare: the state of every request is moved as it begins.
                 let connected = Box::pin(connected).await;
-                connected.map_err(|fault| (blamed(fault, target), false))?
+                connected.map_err(|fault| (fault, false))?
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
@@ -100,7 +100,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     .await
                     .map_err(|fault| (fault, reused))
             }
-            Err(fault) => Err((blamed(fault, target), reused)),
+            Err(fault) => Err((fault, reused)),
         }
     }
 
@@ -335,6 +335,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             .map(<[u8]>::to_vec)
             .unwrap_or_default();
         head.fields.remove_hop_by_hop();
+        self.worker.put_date(&mut head.fields);
+        self.listener.put_own(&mut head.fields);
+        target.route.edit_response(&mut head.fields);
+        if !self.exchange.set_cookie.is_empty() {
+            head.fields.push(b"Set-Cookie", &self.exchange.set_cookie);
+        }
         self.down.switch(head, &protocol)?;
         let cells = &target.route.cells.of(self.worker.index).tunnels;
         let _open = Open::new(cells);
@@ -410,18 +416,6 @@ fn opening(target: &Target<'_>, now: Ticks, deadline: Ticks) -> Opening {
     Opening {
         connect: target.timeouts.connect.min(deadline.since(now)),
         unacknowledged: target.timeouts.unacknowledged,
-    }
-}
-
-/// Whom a fault of HTTP/1.1 is held against: not an endpoint that is known to speak HTTP/2, to which a
-/// client's wish for an upgrade goes in another version.
-fn blamed(fault: Fault, target: &Target<'_>) -> Fault {
-    match (target.picking.http2, fault.side) {
-        (true, Side::Upstream) => Fault {
-            side: Side::Outgrow,
-            ..fault
-        },
-        _ => fault,
     }
 }
 

@@ -8,7 +8,7 @@ use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
-use outgrow_core::{Cause, Fault, Phase, Sent};
+use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{
     Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
 };
@@ -225,11 +225,11 @@ impl Downstream for H2Stream {
         method: Method,
     ) -> Result<(), Fault> {
         if self.is_tunnel && (200..300).contains(&head.status) {
-            // To the client it would say that the tunnel is open.
-            return Err(Fault::upstream(
+            // To the client it would say that the tunnel is open. Nobody is to blame: who does not know
+            // the protocol that a client asks for answers as to any other request.
+            return Err(Fault::outgrow(
                 Phase::ResponseHead,
                 Cause::UpstreamBadResponse,
-                Sent::Maybe,
             ));
         }
         let bodiless = ResponseHead::never_has_body(head.status, method);
