@@ -14,7 +14,7 @@ use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
 use outgrow_net::Timer;
 use outgrow_upstream::Endpoint;
 
-use crate::compress::Compressing;
+use crate::compress::{self, Compressing};
 use crate::floors::Passage;
 use crate::mirror::Copy;
 use crate::plan::{ListenerPlan, RoutePlan};
@@ -399,8 +399,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                     {
                         self.rest.progress.grpc_status = grpc::status(trailers);
                     }
-                    self.down
-                        .finish(self.up.trailers().map(|fields| &*fields))?;
+                    let mut trailers = self.up.trailers();
+                    if let (Some(trailers), true) =
+                        (&mut trailers, self.rest.compressing.told.coding.is_some())
+                    {
+                        compress::remove_digests(trailers);
+                    }
+                    self.down.finish(trailers.map(|fields| &*fields))?;
                 }
                 Poll::Ready(Err(fault)) => {
                     // What came of it still goes out, then the end is told.

@@ -78,6 +78,13 @@ fn has_any(fields: &Fields) -> bool {
     DIGESTS.iter().any(named) || fields.get_named(b"Content-Range").is_some()
 }
 
+/// Removes what says something of other bytes than those that are sent.
+pub(crate) fn remove_digests(trailers: &mut Fields) {
+    for name in DIGESTS {
+        trailers.remove_named(name);
+    }
+}
+
 /// Says that the response depends on `Accept-Encoding`.
 pub(crate) fn put_vary(fields: &mut Fields) {
     let said = list_members(fields.values(Known::Vary))

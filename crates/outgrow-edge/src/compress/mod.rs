@@ -25,7 +25,7 @@ use crate::settings::{CompressSettings, ContentCoding};
 use crate::worker::Worker;
 
 pub(crate) use self::accept::negotiate;
-pub(crate) use self::eligible::is_grpc;
+pub(crate) use self::eligible::{is_grpc, remove_digests};
 pub(crate) use self::shelf::Shelf;
 
 /// What the compression of one response is about: from its request to its record.
@@ -108,6 +108,8 @@ impl Compressing {
             // What it confirms is what we made of it.
             tags::weaken(&mut head.fields);
             eligible::put_vary(&mut head.fields);
+            // The length of other bytes (RFC 9110 section 8.6).
+            head.fields.remove(Known::ContentLength);
             return;
         }
         if !eligible::is_eligible(settings, head, method) {

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use outgrow_http::{Downstream, Upstream, h1};
 
-use super::{Attempt, Done};
+use super::{Attempt, Done, reports};
 use crate::compress;
 
 /// Longer error bodies are not passed over: a new connection costs less.
@@ -19,6 +19,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                 .around
                 .listener
                 .is_some_and(|listener| listener.page_instead(status, self.around.route).is_some())
+            && !self.rest.is_grpc
             && !compress::is_grpc(&self.rest.response.fields)
     }
 
@@ -28,6 +29,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         self.rest.progress.first_byte_at = self.rest.progress.last;
         self.rest.progress.keep_alive =
             h1::response::keep_alive_timeout(&self.rest.response.fields);
+        if let Some(endpoint) = self.reporter {
+            reports::take(&mut self.rest.response.fields, endpoint);
+        }
         self.up.begin_body(self.rest.response);
         let (mut is_over, mut passed) = (false, 0);
         while passed < WORTH_KEEPING {

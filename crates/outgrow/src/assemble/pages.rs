@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use outgrow_edge::pages::{PAGE_BYTES, Pages, type_of_file};
 use outgrow_edge::settings::{ErrorPageSettings, ErrorStatus, RespondSettings};
+use rustix::fs::OFlags;
 
 use super::log;
 use crate::config::Config;
@@ -74,7 +76,12 @@ pub(super) fn fields_of(respond: &RespondSettings) -> Vec<(String, String)> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    // A pipe that nobody writes to is not waited for.
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(|error| error.to_string())?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if !is_file {
         return Err("it is no regular file".to_owned());
