@@ -10,6 +10,7 @@ use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::conn::{ClientExchange, ClientSide};
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::Known;
+use outgrow_net::Timer;
 use outgrow_upstream::{
     Connection, Endpoint, Freshness, Opening, Outcome, Permit, Session, Speaks,
 };
@@ -22,7 +23,7 @@ use crate::metrics::TunnelCells;
 use crate::plan::ListenerPlan;
 use crate::session::{Http2, Making, host_of, silence};
 use crate::tunnel::{Relay, RelayState, WebSocket, handshake};
-use crate::worker::Exchange;
+use crate::worker::{Exchange, Worker};
 
 /// A request that cannot be sent twice takes an idle connection only if it was used this recently:
 /// servers close idle connections without a word, and then nobody knows what was executed.
@@ -179,15 +180,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let host = host_of(endpoint).as_bytes();
         let mut stream = session.begin(request, host, &self.worker.blocks)?;
         let reporter = target.picking.takes_reports.then_some(endpoint);
-        let around = Surroundings {
-            worker: self.worker,
-            blocks: &self.worker.blocks,
-            timer: self.timer,
-            patience: patience(self.listener, target, retries),
-            route: target.route,
-            listener: Some(self.listener),
-            body_limit: target.body_limit,
-        };
+        let around = surroundings(self.worker, self.timer, self.listener, (target, retries));
         let web = self.exchange.call.web;
         let (_, rest, decoder) = self.exchange.split();
         // What an endpoint has not looked at it says, and that goes elsewhere with its body.
@@ -258,15 +251,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             io: &mut connection.link,
             blocks,
         };
-        let around = Surroundings {
-            worker: self.worker,
-            blocks,
-            timer: self.timer,
-            patience: patience(self.listener, target, retries),
-            route: target.route,
-            listener: Some(self.listener),
-            body_limit: target.body_limit,
-        };
+        let around = surroundings(self.worker, self.timer, self.listener, (target, retries));
         let mut attempt = Attempt {
             around,
             rest,
@@ -399,6 +384,23 @@ async fn connect(
     let how = (target.picking.seal.as_deref(), Speaks::Http1);
     let connected = outgrow_upstream::connect(endpoint, opening, how, now).await;
     connected.map_err(|fault| in_time(fault, cut_short))
+}
+
+fn surroundings<'a>(
+    worker: &'a Worker,
+    timer: &'a mut Timer,
+    listener: &'a ListenerPlan,
+    (target, retries): (&'a Target<'_>, &Retries),
+) -> Surroundings<'a> {
+    Surroundings {
+        worker,
+        blocks: &worker.blocks,
+        timer,
+        patience: patience(listener, target, retries),
+        route: target.route,
+        listener: Some(listener),
+        body_limit: target.body_limit,
+    }
 }
 
 fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> Patience {

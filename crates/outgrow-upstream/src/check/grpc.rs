@@ -7,9 +7,7 @@ use http::{HeaderMap, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failure::{Failure, printable};
-
-/// Longest head of the answer.
-const HEAD_LIMIT: u32 = 16 * 1024;
+use super::http2::{self, failure};
 
 /// Longest message.
 const BODY_LIMIT: usize = 1024;
@@ -20,24 +18,7 @@ pub(super) async fn ask(
     authority: &str,
     service: &str,
 ) -> Result<(), Failure> {
-    let (sender, connection) = client::Builder::new()
-        .max_header_list_size(HEAD_LIMIT)
-        .enable_push(false)
-        .handshake(stream)
-        .await
-        .map_err(failure)?;
-    let exchange = exchange(sender, authority, service);
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        result = &mut exchange => result,
-        ended = &mut connection => {
-            // What came before the end may be the answer.
-            match exchange.await {
-                Err(Failure::Closed) => Err(ended.map_or_else(failure, |()| Failure::Closed)),
-                result => result,
-            }
-        }
-    }
+    http2::connected(stream, |sender| exchange(sender, authority, service)).await
 }
 
 async fn exchange(
@@ -140,19 +121,6 @@ fn judge(message: &[u8]) -> Result<(), Failure> {
         _ => return Err(Failure::Not("one to a health check")),
     };
     Err(Failure::Answer(status.to_owned()))
-}
-
-pub(super) fn failure(error: h2::Error) -> Failure {
-    if error.is_io() {
-        match error.into_io() {
-            Some(error) => error.into(),
-            None => Failure::Closed,
-        }
-    } else if error.is_go_away() || error.is_reset() {
-        Failure::Closed
-    } else {
-        Failure::Not("HTTP/2")
-    }
 }
 
 #[cfg(test)]

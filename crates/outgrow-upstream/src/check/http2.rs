@@ -1,4 +1,5 @@
-//! The question of [`http`](super::http) by HTTP/2, for endpoints that are spoken to so.
+//! The question of [`http`](super::http) by HTTP/2, for endpoints that are spoken to so, and the
+//! connection on which all checks by HTTP/2 ask.
 
 use bytes::Bytes;
 use h2::client;
@@ -6,7 +7,6 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failure::Failure;
-use super::grpc::failure;
 use super::http::{BODY_LIMIT, Question, contains, missing};
 use crate::settings::CheckMethod;
 
@@ -19,13 +19,24 @@ pub(super) async fn ask(
     question: &Question<'_>,
     scheme: &str,
 ) -> Result<(), Failure> {
+    connected(stream, |sender| exchange(sender, question, scheme)).await
+}
+
+/// Does an exchange over a connection that stands, which is driven meanwhile.
+pub(super) async fn connected<E>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    exchange: impl FnOnce(client::SendRequest<Bytes>) -> E,
+) -> Result<(), Failure>
+where
+    E: Future<Output = Result<(), Failure>>,
+{
     let (sender, connection) = client::Builder::new()
         .max_header_list_size(HEAD_LIMIT)
         .enable_push(false)
         .handshake(stream)
         .await
         .map_err(failure)?;
-    let exchange = exchange(sender, question, scheme);
+    let exchange = exchange(sender);
     tokio::pin!(connection, exchange);
     tokio::select! {
         result = &mut exchange => result,
@@ -96,4 +107,18 @@ fn request(question: &Question<'_>, scheme: &str) -> Option<Request<()>> {
         fields.append(name, HeaderValue::from_str(value).ok()?);
     }
     Some(request)
+}
+
+/// What an error of the protocol means.
+pub(super) fn failure(error: h2::Error) -> Failure {
+    if error.is_io() {
+        match error.into_io() {
+            Some(error) => error.into(),
+            None => Failure::Closed,
+        }
+    } else if error.is_go_away() || error.is_reset() {
+        Failure::Closed
+    } else {
+        Failure::Not("HTTP/2")
+    }
 }
