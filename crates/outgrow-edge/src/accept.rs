@@ -41,14 +41,19 @@ pub(crate) struct Moved {
 
 /// Counts a connection for as long as it lives, at its worker and its listener.
 #[derive(Debug)]
-struct OpenConnection {
+pub(crate) struct OpenConnection {
     shared: Arc<Shared>,
     metrics: Arc<ListenerMetrics>,
     worker: usize,
 }
 
 impl OpenConnection {
-    fn new(shared: &Arc<Shared>, metrics: &Arc<ListenerMetrics>, worker: usize) -> Self {
+    /// Counts one that its listener has counted already.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        metrics: &Arc<ListenerMetrics>,
+        worker: usize,
+    ) -> Self {
         shared.loads[worker].fetch_add(1, Ordering::Relaxed);
         Self {
             shared: Arc::clone(shared),

@@ -129,6 +129,7 @@ fn add_via(head: &mut RequestHead) {
         outgrow_message::Version::Http10 => b"1.0 outgrow",
         outgrow_message::Version::Http11 => b"1.1 outgrow",
         outgrow_message::Version::Http2 => b"2 outgrow",
+        outgrow_message::Version::Http3 => b"3 outgrow",
     };
     head.fields.append_to_list(Known::Via, b"Via", via);
 }

@@ -13,6 +13,8 @@ pub mod floors;
 mod forward;
 mod grpc_web;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod identity;
 mod matched;
 pub mod metrics;
@@ -41,6 +43,8 @@ pub mod worker;
 pub use accept::ListenerSlot;
 pub use backend::Picking;
 pub use files::FilePlan;
+#[cfg(feature = "http3")]
+pub use http3::Http3Plan;
 pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};
 pub use record::{Outlet, RecordSink, RecordWriter};
 pub use run::Edge;

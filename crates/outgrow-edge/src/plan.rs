@@ -24,6 +24,7 @@ use crate::router::Routers;
 use crate::settings::{ClientFact, CompressSettings, HeaderEdits, ListenerTimeouts};
 
 const HSTS: &[u8] = b"Strict-Transport-Security";
+const ALT_SVC: &[u8] = b"Alt-Svc";
 
 /// Everything that requests are handled by.
 #[derive(Debug, Default)]
@@ -177,6 +178,11 @@ pub struct ListenerPlan {
     pub client_facts: Vec<ClientFact>,
     /// The `Strict-Transport-Security` of answers that have none.
     pub hsts: Option<Box<str>>,
+    /// The `Alt-Svc` of answers that have none.
+    pub alt_svc: Option<Box<str>>,
+    /// HTTP/3, where it is spoken.
+    #[cfg(feature = "http3")]
+    pub http3: Option<Arc<crate::http3::Http3Plan>>,
     /// The port to which every client is sent with `https://`.
     pub https_port: Option<u16>,
     /// What clients see of errors, where the route has no page.
@@ -193,6 +199,11 @@ impl ListenerPlan {
             && fields.get_named(HSTS).is_none()
         {
             fields.push(HSTS, hsts.as_bytes());
+        }
+        if let Some(alt_svc) = &self.alt_svc
+            && fields.get_named(ALT_SVC).is_none()
+        {
+            fields.push(ALT_SVC, alt_svc.as_bytes());
         }
     }
 

@@ -92,7 +92,14 @@ impl Tier for Running {
         slot: ListenerSlot,
         others: Mailboxes<Moved>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        accept::run(Arc::clone(&self.worker), socket, slot, others)
+        let worker = Arc::clone(&self.worker);
+        async move {
+            match socket {
+                #[cfg(feature = "http3")]
+                Socket::Datagrams(socket) => crate::http3::run(worker, *socket, slot).await,
+                socket => accept::run(worker, socket, slot, others).await,
+            }
+        }
     }
 
     fn receive(self: &Arc<Self>, moved: Moved) {

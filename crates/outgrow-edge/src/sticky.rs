@@ -32,6 +32,11 @@ pub fn secret_of(kept: &str) -> [u8; 32] {
     derive(kept.as_bytes(), b"outgrow sticky cookies")
 }
 
+/// A secret for the keys of QUIC, made in the same way.
+pub fn quic_secret_of(kept: &str) -> [u8; 32] {
+    derive(kept.as_bytes(), b"outgrow quic")
+}
+
 /// A secret for one purpose, made of one that is kept for something else.
 pub(crate) fn derive(kept: &[u8], purpose: &[u8]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, kept);

@@ -465,5 +465,6 @@ fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Prot
         outgrow_message::Version::Http10 => Protocol::Http10,
         outgrow_message::Version::Http11 => Protocol::Http11,
         outgrow_message::Version::Http2 => Protocol::Http2,
+        outgrow_message::Version::Http3 => Protocol::Http3,
     }
 }

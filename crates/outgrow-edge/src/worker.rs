@@ -188,6 +188,9 @@ pub struct Worker {
     pub blocks: Arc<Blocks>,
     /// Its end of the access record.
     pub records: RecordSink,
+    /// Its endpoints of HTTP/3 whose listeners are gone.
+    #[cfg(feature = "http3")]
+    pub(crate) http3: crate::http3::Endpoints,
     local: Mutex<Local>,
     /// Wall time less ticks, in nanoseconds; renewed at each turn of the wheel.
     wall_offset: AtomicU64,
@@ -280,6 +283,8 @@ impl Worker {
             wheel: Wheel::new(now),
             blocks: Blocks::new(Arc::clone(&shared.ledger)),
             records,
+            #[cfg(feature = "http3")]
+            http3: crate::http3::Endpoints::default(),
             local: Mutex::new(local),
             wall_offset: AtomicU64::new(0),
             date: Date::default(),

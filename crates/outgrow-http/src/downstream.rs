@@ -3,7 +3,11 @@
 use std::task::{Context, Poll};
 
 use outgrow_core::Fault;
-use outgrow_message::{BodyLength, BodySource, Fields, Method, ResponseHead};
+use outgrow_message::{
+    BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
+};
+
+use crate::h1::framing::parse_length;
 
 /// The client's side of one exchange: its request body, and where the response goes.
 pub trait Downstream: BodySource + Send {
@@ -69,4 +73,20 @@ pub trait Tunnel {
 
     /// Whether the protocol can do this at all.
     fn can_tunnel(&self) -> bool;
+}
+
+/// What a response's `Content-Length` says where the protocol has frames for the body (HTTP/2, HTTP/3).
+pub(crate) fn told_length(head: &ResponseHead, length: BodyLength, method: Method) -> Option<u64> {
+    let own = || head.fields.get(Known::ContentLength).and_then(parse_length);
+    match length {
+        // RFC 9110 section 8.6: no length for 204.
+        _ if head.status == 204 => None,
+        // A HEAD or 304 response carries the length that a GET would have had.
+        BodyLength::Empty if ResponseHead::never_has_body(head.status, method) => own(),
+        // It may end with its head, and say so by that alone (gRPC's are such).
+        BodyLength::Empty if head.version == Version::Http2 => own(),
+        BodyLength::Empty => Some(0),
+        BodyLength::Known(bytes) => Some(bytes),
+        BodyLength::Unknown => None,
+    }
 }

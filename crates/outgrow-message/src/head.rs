@@ -65,6 +65,8 @@ pub enum Version {
     Http11,
     /// HTTP/2.
     Http2,
+    /// HTTP/3.
+    Http3,
 }
 
 /// The form of a request target (RFC 9112 section 3.2).

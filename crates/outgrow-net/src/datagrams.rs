@@ -114,6 +114,12 @@ impl Datagrams {
         })
     }
 
+    /// The socket itself.
+    #[cfg(feature = "http3")]
+    pub(crate) fn into_inner(self) -> UdpSocket {
+        self.socket
+    }
+
     /// Another socket, connected to `address`: what comes from elsewhere is not received, and what its
     /// machine says of datagrams is.
     pub fn connected(&self, address: SocketAddr) -> io::Result<Self> {

@@ -11,6 +11,8 @@ pub mod packets;
 pub mod passage;
 pub mod pipe;
 pub mod proxy_header;
+#[cfg(feature = "http3")]
+pub mod quic;
 pub mod stream;
 mod ticker;
 pub mod transport;

@@ -15,6 +15,8 @@ mod issuers;
 mod managed;
 mod names;
 mod problem;
+#[cfg(feature = "http3")]
+mod quic;
 mod records;
 mod refusal;
 mod revocation;
@@ -32,6 +34,8 @@ pub use holder::{Holder, fingerprint};
 pub use issuers::{Issuers, SYSTEM_ISSUERS};
 pub use managed::{ACME_TLS, AlpnChallenges, Managed, facts};
 pub use problem::{TlsProblem, TlsWarning};
+#[cfg(feature = "http3")]
+pub use quic::quic_client_certificate;
 pub use refusal::Refusal;
 pub use server::{ClientCertificates, RevocationText, ServerTls, TlsText};
 pub use stream::TlsStream;

@@ -78,7 +78,7 @@ pub enum ClientCertificates {
     Required(Issuers),
 }
 
-/// TLS for the connections of a listener. Versions 1.2 and 1.3, no early data.
+/// TLS for the connections of a listener. Versions 1.2 and 1.3, over TCP no early data.
 #[derive(Debug)]
 pub struct ServerTls {
     state: Snapshot<State>,
@@ -119,6 +119,12 @@ impl ServerTls {
     /// The certificates that are served now.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.state.load().facts.clone()
+    }
+
+    /// What handshakes are done with now.
+    #[cfg(feature = "http3")]
+    pub(crate) fn config(&self) -> ServerConfig {
+        ServerConfig::clone(&self.state.load().config)
     }
 
     /// Does the handshake on a new connection. To be bounded in time by the caller; dropping the

@@ -6,6 +6,7 @@ use std::time::Duration;
 use outgrow_core::settings::{Address, ByteSize, Network, TableReader};
 use outgrow_net::proxy_header::AcceptProxy;
 
+use super::http3::Http3Settings;
 use super::tls::ListenerTls;
 use super::{ErrorPageSettings, ErrorStatus};
 
@@ -52,6 +53,8 @@ outgrow_core::settings! {
         pub error_pages: BTreeMap<ErrorStatus, ErrorPageSettings> = BTreeMap::new();
         /// Present: only TLS is spoken here.
         pub tls: Option<ListenerTls> = None;
+        /// Present: HTTP/3 is spoken here as well, over UDP.
+        pub http3: Option<Http3Settings> = None;
         /// Answers every request with 308 to the same URL with `https://`, before routing. For the
         /// listener at port 80 beside one with `tls`.
         pub redirect_to_https: bool = false;
@@ -109,6 +112,9 @@ fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) 
         };
         table.problem(key, message, "set head_limit higher or target_limit lower");
     }
+    if listener.http3.is_some() {
+        check_http3(listener, table);
+    }
     if listener.redirect_to_https && listener.tls.is_some() {
         let hint = "write it at the listener without tls";
         table.problem("redirect_to_https", "only TLS is spoken here", hint);
@@ -121,5 +127,33 @@ fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) 
         let message = "a network of /0 would let every client write its own address";
         let hint = "name the networks of your proxies only";
         table.problem("trusted_proxies", message, hint);
+    }
+}
+
+/// What HTTP/3 needs of its listener.
+fn check_http3(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) {
+    let Some(tls) = &listener.tls else {
+        let hint = "add tls with certificates, or leave http3 out";
+        return table.problem("http3", "HTTP/3 is always encrypted", hint);
+    };
+    let early = listener.http3.as_ref().is_some_and(|http3| http3.early_data);
+    if early && tls.clients.is_some() {
+        let message = "where clients show certificates nothing is taken before they have";
+        table.problem("http3", message, "leave early_data out");
+    }
+    match &listener.address {
+        Address::Tcp { port: 0, .. } => {
+            let message = "TCP and UDP cannot be had at the same free port";
+            table.problem("http3", message, "write the port in address");
+        }
+        Address::Unix(_) => {
+            let hint = "give the listener an address of host and port";
+            table.problem("http3", "there is no HTTP/3 at a Unix socket", hint);
+        }
+        Address::Tcp { .. } => {}
+    }
+    if listener.proxy_protocol != AcceptProxy::Off {
+        let message = "proxies say nothing of who sends datagrams";
+        table.problem("http3", message, "leave proxy_protocol out, or http3");
     }
 }

@@ -303,6 +303,9 @@ fn services(endpoints: Vec<Address>, options: &Options) -> BTreeMap<String, Serv
 
 fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
     ListenerPlan {
+        alt_svc: None,
+        #[cfg(feature = "http3")]
+        http3: None,
         accept_proxy: outgrow_net::proxy_header::AcceptProxy::Off,
         name: "main".to_owned(),
         limits: options.limits,

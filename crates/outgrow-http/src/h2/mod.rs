@@ -22,6 +22,8 @@ mod stream;
 pub use client_stream::ClientStream;
 pub use connection::{Connection, serve};
 pub use request::RequestParts;
+#[cfg(feature = "http3")]
+pub(crate) use request::check_field;
 pub use session::{Driver, Session, SessionSettings, open};
 pub use stream::H2Stream;
 

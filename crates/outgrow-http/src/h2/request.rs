@@ -1,7 +1,7 @@
 //! Request heads: from pseudo-header fields and fields to the one head type (RFC 9113 sections
-//! 8.2 and 8.3).
+//! 8.2 and 8.3); of HTTP/3 as well, which has the same (RFC 9114 sections 4.2 and 4.3).
 //!
-//! The `h2` crate has refused already, by resetting the stream: fields of the connection
+//! The `h2` crate has refused already, by resetting the stream, and so has the adapter of HTTP/3, which answers: fields of the connection
 //! (`Connection`, `Transfer-Encoding`, `Upgrade`, `Keep-Alive`, `Proxy-Connection`), `TE` with
 //! anything but `trailers`, upper-case names, repeated or late pseudo-header fields, and lengths
 //! that contradict each other.
@@ -21,22 +21,44 @@ pub struct RequestParts {
     /// No body follows.
     ends: bool,
     limits: Limits,
+    version: Version,
 }
 
 impl RequestParts {
-    pub(super) fn new(parts: http::request::Parts, ends: bool, limits: Limits) -> Self {
+    pub(crate) fn new(
+        parts: http::request::Parts,
+        ends: bool,
+        limits: Limits,
+        version: Version,
+    ) -> Self {
         Self {
             parts,
             ends,
             limits,
+            version,
         }
+    }
+
+    /// Says that no body follows, where that is known only now.
+    #[cfg(feature = "http3")]
+    pub(crate) fn ended(self) -> Self {
+        Self { ends: true, ..self }
+    }
+
+    /// Whether a body is likely, by the method and the fields.
+    #[cfg(feature = "http3")]
+    pub(crate) fn may_have_body(&self) -> bool {
+        use http::Method as M;
+        let without = [M::GET, M::HEAD, M::DELETE, M::OPTIONS, M::TRACE];
+        self.parts.headers.contains_key(header::CONTENT_LENGTH)
+            || !without.contains(&self.parts.method)
     }
 
     /// Fills `head`, which is cleared. A request that is refused can still be answered on its
     /// stream.
     pub fn fill(self, head: &mut RequestHead) -> Result<(), Reject> {
         head.clear();
-        head.version = Version::Http2;
+        head.version = self.version;
         head.keep_alive = true;
         let method = self.parts.method.as_str().as_bytes();
         request::check_method(method)?;
@@ -48,7 +70,7 @@ impl RequestParts {
         self.target(head)?;
         self.authority(head)?;
         put_fields(&self.parts.headers, head, &self.limits)?;
-        head.length = match framing::declared(&head.fields, Version::Http2)? {
+        head.length = match framing::declared(&head.fields, self.version)? {
             Some(_) if head.wants_upgrade => {
                 return Err(Reject::bad("a WebSocket has a Content-Length"));
             }
@@ -173,7 +195,7 @@ fn put_cookies(map: &HeaderMap, head: &mut RequestHead) {
 }
 
 /// What the crate lets pass although it is malformed, or would mean something else further on.
-pub(super) fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Reject> {
+pub(crate) fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), Reject> {
     let value = value.as_bytes();
     if value.trim_ascii().len() != value.len() {
         return Err(Reject::bad("a field value has whitespace around it"));

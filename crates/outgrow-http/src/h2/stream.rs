@@ -9,18 +9,15 @@ use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use outgrow_core::{Cause, Fault, Phase};
-use outgrow_message::{
-    Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
-};
+use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead};
 
 use super::connection::Shared;
 use super::piece::{Piece, Unsent};
 use super::request::check_field;
 use super::response;
 use super::send::{self, NotSent};
-use crate::downstream::{Downstream, Tunnel};
+use crate::downstream::{Downstream, Tunnel, told_length};
 use crate::h1::chunk::is_forbidden_trailer;
-use crate::h1::framing::parse_length;
 
 /// A request's body, and where its response goes.
 ///
@@ -232,23 +229,8 @@ impl Downstream for H2Stream {
                 Cause::UpstreamBadResponse,
             ));
         }
-        let bodiless = ResponseHead::never_has_body(head.status, method);
-        let told = match length {
-            // RFC 9110 section 8.6: no length for 204.
-            _ if head.status == 204 => None,
-            // A HEAD or 304 response carries the length that a GET would have had.
-            BodyLength::Empty if bodiless => {
-                head.fields.get(Known::ContentLength).and_then(parse_length)
-            }
-            // A response of HTTP/2 may end with its head, and say so by that alone (gRPC's are such).
-            BodyLength::Empty if head.version == Version::Http2 => {
-                head.fields.get(Known::ContentLength).and_then(parse_length)
-            }
-            BodyLength::Empty => Some(0),
-            BodyLength::Known(bytes) => Some(bytes),
-            BodyLength::Unknown => None,
-        };
-        let ends = bodiless || length.is_empty();
+        let told = told_length(head, length, method);
+        let ends = ResponseHead::never_has_body(head.status, method) || length.is_empty();
         let response = response::response(head, told)?;
         let stream = self
             .respond

@@ -24,6 +24,7 @@ use outgrow_upstream::settings::ServiceSettings;
 
 use super::discover::Discoveries;
 use super::floors::Floors;
+use super::http3;
 use super::pages::{self, PageTexts};
 use crate::config::Config;
 
@@ -188,9 +189,12 @@ pub(super) fn listener(
     name: &str,
     settings: &ListenerSettings,
     tls: Option<Arc<ServerTls>>,
+    http3: http3::Plan,
     shared: &Shared,
     pages: &PageTexts,
 ) -> ListenerPlan {
+    #[cfg(not(feature = "http3"))]
+    let () = http3;
     let of_tls = settings.tls.as_ref();
     let clients = of_tls.and_then(|tls| tls.clients.as_ref());
     let hsts = of_tls.and_then(|tls| tls.hsts.as_ref());
@@ -211,6 +215,9 @@ pub(super) fn listener(
         tls,
         client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
         hsts: hsts.map(|hsts| hsts.value().into()),
+        alt_svc: http3::alt_svc(settings),
+        #[cfg(feature = "http3")]
+        http3,
         https_port: settings.redirect_to_https.then_some(settings.https_port),
         error_pages: pages.compile(&settings.error_pages),
         metrics: shared.metrics.listener(name),

@@ -35,6 +35,7 @@ use super::certificates::Certificates;
 use super::discover::Discoveries;
 use super::floors::Floors;
 use super::handover::Handover;
+use super::http3::Http3;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
@@ -78,6 +79,8 @@ pub(super) struct Parts {
     pub(super) tickets: Arc<TicketKeys>,
     /// Signs the sticky cookies of services that have no secret of their own.
     pub(super) cookie_secret: [u8; 32],
+    /// Who has which connections of HTTP/3.
+    pub(super) http3: Http3,
     /// What the edge and the Postgres tier know of each other's instances.
     pub(super) floors: Floors,
     /// How this box is called in registries.
@@ -257,7 +260,7 @@ impl Control {
             &self.parts.config,
             &self.parts.certificates,
             &self.parts.pages,
-        );
+        )?;
         let seals = &self.parts.certificates.seals;
         self.seals.apply(seals, &self.parts.registry);
         let shared = &self.parts.edge.shared;
@@ -340,12 +343,16 @@ impl Control {
         config: &Config,
         certificates: &Certificates,
         pages: &PageTexts,
-    ) -> BTreeMap<String, outgrow_edge::ListenerPlan> {
+    ) -> Result<BTreeMap<String, listeners::Wanted>, String> {
         let plan = |(name, settings): (&Name, &ListenerSettings)| {
             let tls = certificates.servers.get(name).cloned();
             let shared = &self.parts.edge.shared;
-            let plan = compile::listener(name.as_str(), settings, tls, shared, pages);
-            (listeners::key(&settings.address.to_string()), plan)
+            let http3 = self.parts.http3.plan(name, settings, tls.as_deref())?;
+            let plan = compile::listener(name.as_str(), settings, tls, http3, shared, pages);
+            let address = settings.address.to_string();
+            let quic = settings.http3.as_ref();
+            let quic = quic.map(|_| listeners::quic_key(&address));
+            Ok((listeners::key(&address), (plan, quic)))
         };
         config.listener.iter().map(plan).collect()
     }

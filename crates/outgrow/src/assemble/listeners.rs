@@ -66,6 +66,11 @@ pub(super) fn udp_key(address: &str) -> String {
     format!("udp {address}")
 }
 
+/// The key of the sockets of a listener's HTTP/3.
+pub(super) fn quic_key(address: &str) -> String {
+    format!("quic {address}")
+}
+
 /// The key of the admin listener's sockets.
 pub(super) fn admin_key(address: &str) -> String {
     format!("admin {address}")
@@ -80,7 +85,12 @@ pub(super) fn is_admin(key: &str) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     slots: BTreeMap<String, ListenerSlot>,
+    /// Those that speak HTTP/3, by the key of its sockets.
+    quic: BTreeMap<String, ListenerSlot>,
 }
+
+/// What a listener is to do, and the key of its HTTP/3's sockets, if it speaks it.
+pub(super) type Wanted = (ListenerPlan, Option<String>);
 
 impl Listeners {
     /// Brings the workers to accept for exactly `plans` (by key); returns the keys that are not
@@ -89,24 +99,41 @@ impl Listeners {
         &mut self,
         edge: &Edge,
         sockets: &Sockets,
-        plans: BTreeMap<String, ListenerPlan>,
+        plans: BTreeMap<String, Wanted>,
     ) -> Result<Vec<String>, String> {
+        let copies = |key: &str| {
+            let copies = sockets.copies(key);
+            copies.map_err(|error| format!("{key}: {error}"))
+        };
         let mut gone: Vec<String> = Vec::new();
         for key in self.slots.keys().filter(|key| !plans.contains_key(*key)) {
             gone.push(key.clone());
         }
-        for (key, plan) in plans {
-            if let Some(slot) = self.slots.get(&key) {
-                slot.publish(Arc::new(plan));
-                continue;
+        let mut quic = BTreeMap::new();
+        for (key, (plan, quic_key)) in plans {
+            let slot = match self.slots.get(&key) {
+                Some(slot) => {
+                    slot.publish(Arc::new(plan));
+                    Arc::clone(slot)
+                }
+                None => {
+                    let slot = Arc::new(Snapshot::new(plan));
+                    edge.listen(&key, copies(&key)?, &slot).await;
+                    self.slots.insert(key, Arc::clone(&slot));
+                    slot
+                }
+            };
+            if let Some(quic_key) = quic_key {
+                if !self.quic.contains_key(&quic_key) {
+                    edge.listen(&quic_key, copies(&quic_key)?, &slot).await;
+                }
+                quic.insert(quic_key, slot);
             }
-            let slot = Arc::new(Snapshot::new(plan));
-            let copies = sockets
-                .copies(&key)
-                .map_err(|error| format!("{key}: {error}"))?;
-            edge.listen(&key, copies, &slot).await;
-            self.slots.insert(key, slot);
         }
+        for key in self.quic.keys().filter(|key| !quic.contains_key(*key)) {
+            edge.unlisten(key).await;
+        }
+        self.quic = quic;
         for key in &gone {
             edge.unlisten(key).await;
             self.slots.remove(key);

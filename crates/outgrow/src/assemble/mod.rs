@@ -12,6 +12,7 @@ mod control;
 mod discover;
 mod floors;
 mod handover;
+mod http3;
 mod instances;
 mod leader;
 mod listeners;

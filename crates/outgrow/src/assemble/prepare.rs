@@ -228,6 +228,10 @@ pub(super) fn addresses(config: &Config, workers: usize) -> Vec<Bind> {
     let mut wanted: Vec<Bind> = Vec::new();
     for (name, listener) in &config.listener {
         let address = listener.address.to_string();
+        if listener.http3.is_some() {
+            let key = listeners::quic_key(&address);
+            wanted.push(bind(name.as_str(), key, format!("udp:{address}")));
+        }
         wanted.push(bind(name.as_str(), listeners::key(&address), address));
     }
     for (name, listener) in &config.tcp {

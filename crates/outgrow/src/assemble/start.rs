@@ -14,6 +14,7 @@ use outgrow_upstream::Registry;
 
 use super::control::{Control, Parts};
 use super::floors::Floors;
+use super::http3::Http3;
 use super::listeners::Sockets;
 use super::prepare::{self, Preparation};
 use super::{boxes, certificates, control, log};
@@ -83,7 +84,8 @@ async fn start(
 ) -> Result<Parts, String> {
     let (mut hello, mut sockets) = wait_for_hello(receiver).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (tickets, cookie_secret) = ticket_keys(sender, &hello).await?;
+    let (tickets, cookie_secret, quic_secret) = ticket_keys(sender, &hello).await?;
+    let http3 = Http3::new(&quic_secret, hello.generation, hello.upgrade)?;
     let mut preparation = Preparation {
         sender,
         receiver,
@@ -120,21 +122,24 @@ async fn start(
         records,
         tickets,
         cookie_secret,
+        http3,
         floors: Floors::default(),
         box_name,
         edge,
     })
 }
 
-/// The keys of session tickets and the secret of sticky cookies, which outlive data processes.
+/// The keys of session tickets, the secret of sticky cookies and that of QUIC's keys, which outlive
+/// data processes.
 async fn ticket_keys(
     sender: &Sender,
     hello: &Hello,
-) -> Result<(Arc<TicketKeys>, [u8; 32]), String> {
+) -> Result<(Arc<TicketKeys>, [u8; 32], [u8; 32]), String> {
     let kept = hello.kept.get("ticket_secret");
     let kept = kept.and_then(|value| value.as_str());
     let (tickets, secret) = certificates::ticket_keys(kept)?;
     let cookie_secret = outgrow_edge::sticky::secret_of(&secret);
+    let quic_secret = outgrow_edge::sticky::quic_secret_of(&secret);
     if kept.is_none() {
         let keep = DataMessage::Keep {
             key: "ticket_secret".to_owned(),
@@ -143,7 +148,7 @@ async fn ticket_keys(
         let told = sender.send(&keep).await;
         told.map_err(|error| error.to_string())?;
     }
-    Ok((tickets, cookie_secret))
+    Ok((tickets, cookie_secret, quic_secret))
 }
 
 async fn wait_for_hello(receiver: &mut Receiver) -> Result<(Hello, Sockets), String> {

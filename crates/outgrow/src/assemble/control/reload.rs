@@ -69,9 +69,9 @@ impl Control {
         let pages = PageTexts::read(&config)?;
         let access = access::open(&config.access)?;
         let postgres = postgres_files::Files::read(config.postgres.as_ref())?;
+        let plans = self.listener_plans(&config, &certificates, &pages)?;
         // Last, for what is bound must be given back if the reload is refused.
         let bound = self.bind_new(&config, receiver).await?;
-        let plans = self.listener_plans(&config, &certificates, &pages);
         self.parts.records.direct(access, config.access.format);
         for (key, sockets) in bound {
             self.parts.sockets.put(key, sockets);

@@ -1,0 +1,218 @@
+//! A worker's endpoint of a listener: who comes anew, and what becomes of the endpoint when the
+//! listener goes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use outgrow_core::Cause;
+use outgrow_message::ledger::Charge;
+use outgrow_net::Datagrams;
+use outgrow_net::quic::quinn::{Endpoint, Incoming, TokioRuntime};
+use outgrow_net::quic::{QuicSocket, feed};
+use tokio::task::AbortHandle;
+
+use super::handshakes::Entry;
+use super::plan::Http3Plan;
+use super::serve;
+use crate::accept::{ListenerSlot, OpenConnection};
+use crate::plan::ListenerPlan;
+use crate::worker::{Drain, Worker};
+
+/// What a connection takes that lies in no block of the ledger, roughly: its state, and what is
+/// gathered of its packets.
+const CONNECTION_BYTES: u64 = 32 * 1024;
+/// How long the last packets may take before an endpoint without connections ends.
+const LAST_PACKETS: Duration = Duration::from_millis(500);
+
+/// Endpoints of a worker whose listener is gone, and which live on for their connections: the same
+/// listener may come again.
+#[derive(Default)]
+pub(crate) struct Endpoints(Mutex<HashMap<Arc<str>, Retired>>);
+
+struct Retired {
+    endpoint: Endpoint,
+    socket: Arc<QuicSocket>,
+    /// Turns away who comes anew.
+    refusing: AbortHandle,
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Endpoints")
+    }
+}
+
+impl Endpoints {
+    fn take(&self, key: &str) -> Option<(Endpoint, Arc<QuicSocket>)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let retired = all.remove(key)?;
+        retired.refusing.abort();
+        Some((retired.endpoint, retired.socket))
+    }
+
+    fn put(&self, key: Arc<str>, retired: Retired) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, one| !one.refusing.is_finished());
+        all.insert(key, retired);
+    }
+}
+
+/// Accepts for ever; aborted when the listener goes or drains. Connections stay.
+pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: ListenerSlot) {
+    let Some(http3) = slot.load().http3.clone() else {
+        return;
+    };
+    let (key, dispatch) = (Arc::clone(&http3.key), Arc::clone(&http3.dispatch));
+    let feed = |socket| feed(socket, Arc::clone(&dispatch), Arc::clone(&key), worker.index);
+    if let Some((endpoint, own)) = worker.http3.take(&key) {
+        let listening = Listening::new(&worker, &http3, endpoint, own);
+        // It has a socket; what comes to the new one is for it as well.
+        tokio::join!(accept(&worker, &listening, &slot), feed(socket));
+        return;
+    }
+    let own = match QuicSocket::new(socket, &dispatch, &key, worker.index) {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(socket)) => return feed(socket).await,
+        Err(_) => return worker.cells().count_fault(Cause::Internal),
+    };
+    let config = dispatch.endpoint_config(worker.index);
+    let server = Some((*http3.config).clone());
+    let socket = Arc::clone(&own);
+    let made = Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime));
+    let Ok(endpoint) = made else {
+        return worker.cells().count_fault(Cause::Internal);
+    };
+    let listening = Listening::new(&worker, &http3, endpoint, own);
+    accept(&worker, &listening, &slot).await;
+}
+
+/// An endpoint that accepts. Dropped, it lives on for its connections.
+struct Listening {
+    worker: Arc<Worker>,
+    key: Arc<str>,
+    endpoint: Endpoint,
+    socket: Arc<QuicSocket>,
+}
+
+impl Listening {
+    fn new(
+        worker: &Arc<Worker>,
+        http3: &Http3Plan,
+        endpoint: Endpoint,
+        socket: Arc<QuicSocket>,
+    ) -> Self {
+        Self {
+            worker: Arc::clone(worker),
+            key: Arc::clone(&http3.key),
+            endpoint,
+            socket,
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if self.worker.shared.drain() == Drain::Gently {
+            // The next process has the same sockets: it takes what comes, and hands over what is ours.
+            self.socket.stop_reading();
+        }
+        // Without a runtime the worker has ended, and its connections with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let refusing = runtime.spawn(refuse(self.endpoint.clone())).abort_handle();
+        let retired = Retired {
+            endpoint: self.endpoint.clone(),
+            socket: Arc::clone(&self.socket),
+            refusing,
+        };
+        self.worker.http3.put(Arc::clone(&self.key), retired);
+    }
+}
+
+/// Turns away who comes anew, for as long as the endpoint has connections.
+async fn refuse(endpoint: Endpoint) {
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => return,
+            },
+            () = endpoint.wait_idle() => {
+                // What it has just sent may be asked for again.
+                tokio::time::sleep(LAST_PACKETS).await;
+                if endpoint.open_connections() == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn accept(worker: &Arc<Worker>, listening: &Listening, slot: &ListenerSlot) {
+    let mut plan = slot.view();
+    while let Some(incoming) = listening.endpoint.accept().await {
+        plan.refresh(slot);
+        let listener = plan.value();
+        match &listener.http3 {
+            Some(http3) => begin(worker, listener, http3, incoming),
+            None => incoming.refuse(),
+        }
+    }
+}
+
+/// Begins a handshake, has an address verified, or turns a client away.
+fn begin(
+    worker: &Arc<Worker>,
+    listener: &Arc<ListenerPlan>,
+    http3: &Arc<Http3Plan>,
+    incoming: Incoming,
+) {
+    let cells = listener.metrics.workers.of(worker.index);
+    let verified = incoming.remote_address_validated();
+    let handshake = match http3.handshakes.enter(verified) {
+        Entry::Begin(handshake) => handshake,
+        Entry::Verify if incoming.may_retry() => {
+            // It fails only where it may not.
+            let _ = incoming.retry();
+            return;
+        }
+        Entry::Verify | Entry::Refuse => {
+            cells.refused.add(1);
+            worker.cells().count_fault(Cause::Overload);
+            return incoming.refuse();
+        }
+    };
+    let Some((open, charge)) = admit(worker, listener) else {
+        cells.refused.add(1);
+        return incoming.refuse();
+    };
+    let config = Arc::clone(&http3.config);
+    let Ok(connecting) = incoming.accept_with(config) else {
+        return worker.cells().count_fault(Cause::BadRequest);
+    };
+    cells.accepted.add(1);
+    let (worker, listener, http3) = (Arc::clone(worker), Arc::clone(listener), Arc::clone(http3));
+    tokio::spawn(async move {
+        let counted = (open, charge);
+        serve::serve(worker, listener, http3, connecting, handshake).await;
+        drop(counted);
+    });
+}
+
+/// Whether there is room for one more connection, and the memory that it takes.
+fn admit(worker: &Arc<Worker>, listener: &ListenerPlan) -> Option<(OpenConnection, Charge)> {
+    let count = listener.metrics.open.add(1) + 1;
+    let open = OpenConnection::new(&worker.shared, &listener.metrics, worker.index);
+    if count > i64::from(listener.max_connections) {
+        worker.cells().count_fault(Cause::Overload);
+        return None;
+    }
+    let Some(charge) = worker.shared.ledger.charge(CONNECTION_BYTES) else {
+        worker.cells().count_fault(Cause::MemoryLimit);
+        return None;
+    };
+    Some((open, charge))
+}

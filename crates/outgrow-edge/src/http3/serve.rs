@@ -1,0 +1,302 @@
+//! A connection, from its handshake to its end, and its streams.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_http::h1::Reject;
+use outgrow_http::h3::{self, Connection, H3Stream, NoHead};
+use outgrow_message::Method;
+use outgrow_net::Timer;
+use outgrow_net::quic::quinn::{self, Connecting, ConnectionError};
+use outgrow_tls::quic_client_certificate;
+use tokio::sync::watch;
+
+use super::handshakes::Handshake;
+use super::plan::{Http3Plan, no_error};
+use crate::identity::Peer;
+use crate::plan::ListenerPlan;
+use crate::shown::Shown;
+use crate::way::Way;
+use crate::worker::{Drain, Worker};
+
+/// From the first GOAWAY, which says that the connection will end, to the second, which says with what
+/// request: as many round trips as a request could have been under way for, within these.
+const ROUND_TRIPS: u32 = 3;
+const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
+const LONGEST_NOTICE: Duration = Duration::from_secs(2);
+
+/// Whether the handshake is complete, for requests that wait for it.
+type Complete = watch::Receiver<bool>;
+
+/// Does the handshake and serves what follows. A handshake that fails or takes longer than a head may
+/// ends the connection; it is counted by its reason.
+pub(super) async fn serve(
+    worker: Arc<Worker>,
+    listener: Arc<ListenerPlan>,
+    http3: Arc<Http3Plan>,
+    connecting: Connecting,
+    handshake: Handshake,
+) {
+    let limit = listener.timeouts.head;
+    let begun = if http3.early_data {
+        Ok(Ok(begin_early(connecting, limit, handshake)))
+    } else {
+        let begun = tokio::time::timeout(limit, complete(connecting)).await;
+        drop(handshake);
+        begun
+    };
+    let (quic, complete) = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(error)) => return worker.cells().count_fault(cause_of(&error)),
+        Err(_) => return worker.cells().count_fault(Cause::HeadTimeout),
+    };
+    let blocks = Arc::clone(&worker.blocks);
+    let saying = h3::serve(quic.clone(), blocks, listener.limits, h3::Settings::default());
+    let connection = match tokio::time::timeout(limit, saying).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(fault)) => return worker.cells().count_fault(fault.cause),
+        Err(_) => return worker.cells().count_fault(Cause::HeadTimeout),
+    };
+    let shown = quic_client_certificate(&quic)
+        .map(|certificate| Arc::new(Shown::new(&certificate, &listener.client_facts)));
+    let now = worker.now();
+    Streams {
+        connection,
+        quic,
+        complete,
+        shown,
+        ending: None,
+        refusing: false,
+        idle_since: now,
+        held: 0,
+    }
+    .run(&worker, &listener)
+    .await;
+}
+
+/// Waits until the handshake is complete.
+async fn complete(connecting: Connecting) -> Result<(quinn::Connection, Complete), ConnectionError> {
+    let quic = connecting.await?;
+    Ok((quic, watch::channel(true).1))
+}
+
+/// Does not wait: requests may come with the first packets.
+fn begin_early(
+    connecting: Connecting,
+    limit: Duration,
+    handshake: Handshake,
+) -> (quinn::Connection, Complete) {
+    let (quic, accepted) = match connecting.into_0rtt() {
+        Ok(begun) => begun,
+        // For servers it is always possible, the library says.
+        Err(_) => unreachable!("a server can always answer before the handshake is complete"),
+    };
+    let (told, complete) = watch::channel(false);
+    let waiting = quic.clone();
+    tokio::spawn(async move {
+        let in_time = tokio::time::timeout(limit, accepted).await.is_ok();
+        drop(handshake);
+        if in_time && waiting.close_reason().is_none() {
+            let _ = told.send(true);
+        } else {
+            waiting.close(no_error(), b"");
+        }
+    });
+    (quic, complete)
+}
+
+fn cause_of(error: &ConnectionError) -> Cause {
+    match error {
+        ConnectionError::TransportError(_) | ConnectionError::VersionMismatch => Cause::BadRequest,
+        _ => Cause::ClientGone,
+    }
+}
+
+struct Streams {
+    connection: Connection,
+    quic: quinn::Connection,
+    complete: Complete,
+    /// The client's certificate.
+    shown: Option<Arc<Shown>>,
+    /// Since when it is said that the connection will end.
+    ending: Option<Ticks>,
+    /// No further stream is taken.
+    refusing: bool,
+    /// When a stream was open last, or something was acknowledged.
+    idle_since: Ticks,
+    held: usize,
+}
+
+impl Streams {
+    async fn run(mut self, worker: &Arc<Worker>, listener: &Arc<ListenerPlan>) {
+        let clock = worker.shared.clock;
+        let mut timer = Timer::new(&worker.wheel);
+        let mut peer: Option<(IpAddr, Peer)> = None;
+        loop {
+            let stream = poll_fn(|cx| {
+                if worker.shared.drain() != Drain::No {
+                    self.end(clock.now());
+                }
+                loop {
+                    if let Poll::Ready(stream) = self.connection.poll_accept(cx) {
+                        return Poll::Ready(stream);
+                    }
+                    let now = clock.now();
+                    self.note(now);
+                    timer.set(self.deadline(listener.timeouts.keep_alive));
+                    if timer.poll(cx, now).is_pending() {
+                        return Poll::Pending;
+                    }
+                    match (self.ending, self.refusing) {
+                        (None, _) => self.end(now),
+                        (Some(_), false) => {
+                            self.refusing = true;
+                            self.connection.refuse_new();
+                        }
+                        (Some(_), true) => return Poll::Ready(None),
+                    }
+                }
+            })
+            .await;
+            let Some(stream) = stream else { break };
+            // A client's address may change while it goes on (migration).
+            let address = self.quic.remote_address().ip().to_canonical();
+            let peer = match &peer {
+                Some((known, peer)) if *known == address => peer.clone(),
+                _ => {
+                    let trusted = listener.trusts(Some(address));
+                    let mut new = Peer::new(Some(address), trusted, true);
+                    new.shown.clone_from(&self.shown);
+                    peer.insert((address, new)).1.clone()
+                }
+            };
+            let request = Request {
+                worker: Arc::clone(worker),
+                listener: Arc::clone(listener),
+                stream,
+                peer,
+                complete: self.complete.clone(),
+            };
+            tokio::spawn(request.run());
+        }
+        if let Some(fault) = self.connection.fault() {
+            worker.cells().count_fault(fault.cause);
+        }
+    }
+
+    /// Takes note of what has moved since the last look.
+    fn note(&mut self, now: Ticks) {
+        let held = self.connection.held_bytes();
+        if self.connection.open_streams() > 0 || held != self.held {
+            self.idle_since = now;
+        }
+        self.held = held;
+    }
+
+    /// When the next step to the end is due: to say that it comes, to refuse, to close. The last one
+    /// waits for who is at work, and until the client has all that was sent, or takes nothing.
+    fn deadline(&self, keep_alive: Duration) -> Ticks {
+        let trips = self.connection.round_trip() * ROUND_TRIPS;
+        let notice = trips.clamp(SHORTEST_NOTICE, LONGEST_NOTICE);
+        match (self.ending, self.refusing) {
+            (None, _) => self.idle_since + keep_alive,
+            (Some(since), false) => since + notice,
+            (Some(_), true) if self.connection.is_idle() => self.idle_since + notice,
+            (Some(_), true) => self.idle_since + keep_alive,
+        }
+    }
+
+    /// Says that it will end.
+    fn end(&mut self, now: Ticks) {
+        if self.ending.is_none() {
+            self.ending = Some(now);
+            self.connection.drain();
+        }
+    }
+}
+
+/// Counts a stream's task that panics, as a connection's is.
+struct Watch(Arc<Worker>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cells().panics.add_shared(1);
+        }
+    }
+}
+
+/// One request.
+struct Request {
+    worker: Arc<Worker>,
+    listener: Arc<ListenerPlan>,
+    stream: H3Stream,
+    peer: Peer,
+    complete: Complete,
+}
+
+impl Request {
+    async fn run(mut self) {
+        let _watch = Watch(Arc::clone(&self.worker));
+        let start = self.worker.now();
+        let mut timer = Timer::new(&self.worker.wheel);
+        timer.set(start + self.listener.timeouts.head);
+        let clock = self.worker.shared.clock;
+        let head = poll_fn(|cx| match self.stream.poll_head(cx) {
+            Poll::Ready(head) => Poll::Ready(Some(head)),
+            Poll::Pending => timer.poll(cx, clock.now()).map(|()| None),
+        });
+        let mut exchange = self.worker.take_exchange();
+        let filled = match head.await {
+            Some(Ok(parts)) => parts.fill(&mut exchange.request),
+            Some(Err(NoHead::Reject(reject))) => Err(reject),
+            Some(Err(NoHead::Gone)) => return self.worker.give_exchange(exchange),
+            None => Err(Reject {
+                cause: Cause::HeadTimeout,
+                detail: "the head did not arrive in time",
+            }),
+        };
+        if filled.is_ok() {
+            self.stream.begin_body(&exchange.request);
+        }
+        if self.stream.is_early() && filled.is_ok() && !*self.complete.borrow() {
+            let request = &mut exchange.request;
+            let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options);
+            if is_safe && request.length.is_empty() {
+                request.fields.push(b"Early-Data", b"1");
+            } else if self.complete.wait_for(|complete| *complete).await.is_err() {
+                // It never was: who sent it may be nobody.
+                return self.worker.give_exchange(exchange);
+            }
+        }
+        let way = Way {
+            worker: &self.worker,
+            listener: &self.listener,
+            peer: &self.peer,
+            exchange: &mut exchange,
+            timer: &mut timer,
+            down: &mut self.stream,
+            detail: "",
+        };
+        match filled {
+            Ok(()) => way.process(start).await,
+            Err(reject) => way.refuse(start, fault_of(reject), reject.detail).await,
+        }
+        self.worker.give_exchange(exchange);
+    }
+}
+
+fn fault_of(reject: Reject) -> Fault {
+    let side = match reject.cause {
+        Cause::MemoryLimit => Side::Outgrow,
+        _ => Side::Client,
+    };
+    Fault {
+        side,
+        ..Fault::client(Phase::RequestHead, reject.cause)
+    }
+}

@@ -1,0 +1,229 @@
+//! A client's HTTP/3 connection: streams come out of it as they open. Unlike HTTP/2's it need not be
+//! polled for its streams to move: QUIC does that.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::Blocks;
+use quinn::{ConnectionError, RecvStream, SendStream};
+use tokio::task::AbortHandle;
+
+use super::code::Code;
+use super::shared::Shared;
+use super::stream::H3Stream;
+use super::{Settings, control, frame, varint};
+use crate::h1::Limits;
+
+/// The type of a control stream.
+const CONTROL: u64 = 0x0;
+/// `SETTINGS_MAX_FIELD_SECTION_SIZE` (RFC 9114 section 7.2.4.1).
+const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
+/// The number of a request's stream and of the one after it differ by so much.
+const STREAM_STEP: u64 = 4;
+
+type Streams = (SendStream, RecvStream);
+type Accepting = Pin<Box<dyn Future<Output = Result<Streams, ConnectionError>> + Send>>;
+
+/// A connection that has said its settings.
+pub struct Connection {
+    shared: Arc<Shared>,
+    control: SendStream,
+    /// What the control stream has not taken yet.
+    saying: Vec<u8>,
+    accepting: Accepting,
+    /// Reads the client's other streams.
+    others: AbortHandle,
+    blocks: Arc<Blocks>,
+    limits: Limits,
+    settings: Settings,
+    accepted: u64,
+    /// The number of the first stream that was not accepted.
+    next_id: u64,
+    /// From which number on streams are refused, once that was said.
+    refused_from: Option<u64>,
+    fault: Option<Fault>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Connection({} accepted)", self.accepted)
+    }
+}
+
+/// Says our settings on a connection. To be bounded in time by the caller: a client may give no room
+/// for it.
+///
+/// # Errors
+/// [`Cause::ClientGone`] when the connection has ended.
+pub async fn serve(
+    quic: quinn::Connection,
+    blocks: Arc<Blocks>,
+    limits: Limits,
+    settings: Settings,
+) -> Result<Connection, Fault> {
+    let gone = || Fault::client(Phase::RequestHead, Cause::ClientGone);
+    let mut control = quic.open_uni().await.map_err(|_| gone())?;
+    let mut saying = Vec::new();
+    varint::put(CONTROL, &mut saying);
+    let mut payload = Vec::new();
+    varint::put(MAX_FIELD_SECTION_SIZE, &mut payload);
+    varint::put(advised_section(&limits), &mut payload);
+    frame::put(frame::SETTINGS, &payload, &mut saying);
+    control.write_all(&saying).await.map_err(|_| gone())?;
+    let shared = Arc::new(Shared::new(quic));
+    let others = control::run(Arc::clone(&shared), settings.unknown_streams);
+    Ok(Connection {
+        accepting: accept(&shared),
+        others: tokio::spawn(others).abort_handle(),
+        shared,
+        control,
+        saying: Vec::new(),
+        blocks,
+        limits,
+        settings,
+        accepted: 0,
+        next_id: 0,
+        refused_from: None,
+        fault: None,
+    })
+}
+
+/// What a client is told of the size of heads (section 4.2.2), which counts more for each field than
+/// we do.
+fn advised_section(limits: &Limits) -> u64 {
+    const FIELD_BYTES: usize = 32;
+    (limits.head_bytes + limits.fields * FIELD_BYTES) as u64
+}
+
+fn accept(shared: &Arc<Shared>) -> Accepting {
+    let quic = shared.quic.clone();
+    Box::pin(async move { quic.accept_bi().await })
+}
+
+impl Connection {
+    /// Waits for the next stream; none when the connection has ended: see [`Connection::fault`].
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<H3Stream>> {
+        self.shared.watch(cx);
+        self.say(cx);
+        loop {
+            self.check_flood();
+            let Poll::Ready(opened) = self.accepting.as_mut().poll(cx) else {
+                return Poll::Pending;
+            };
+            let (send, receive) = match opened {
+                Ok(streams) => streams,
+                Err(error) => {
+                    self.fault = self.fault.or(self.fault_of(&error));
+                    return Poll::Ready(None);
+                }
+            };
+            self.accepting = accept(&self.shared);
+            self.accepted += 1;
+            let id = quinn::VarInt::from(send.id()).into_inner();
+            let (blocks, shared) = (Arc::clone(&self.blocks), Arc::clone(&self.shared));
+            let stream = H3Stream::new((send, receive), blocks, self.limits, shared);
+            if self.refused_from.is_some_and(|refused| id >= refused) {
+                stream.reject();
+                continue;
+            }
+            self.next_id = self.next_id.max(id + STREAM_STEP);
+            return Poll::Ready(Some(stream));
+        }
+    }
+
+    /// Gives the control stream what is to be said.
+    fn say(&mut self, cx: &mut Context<'_>) {
+        while !self.saying.is_empty() {
+            let written = pin!(self.control.write(&self.saying)).poll(cx);
+            match written {
+                Poll::Ready(Ok(count)) => drop(self.saying.drain(..count)),
+                // Whoever waits for a stream hears that the connection has ended.
+                Poll::Ready(Err(_)) => self.saying.clear(),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    /// A client that opens streams only to reset them makes us work for nothing.
+    fn check_flood(&mut self) {
+        let resets = self.shared.resets.load(Ordering::Relaxed);
+        let many = resets > self.settings.premature_resets && resets * 2 > self.accepted;
+        if many && self.fault.is_none() {
+            self.fault = Some(Fault::client(Phase::RequestHead, Cause::ResetFlood));
+            self.shared.break_off(Code::EXCESSIVE_LOAD, "too many resets");
+        }
+    }
+
+    fn fault_of(&self, error: &ConnectionError) -> Option<Fault> {
+        let cause = match error {
+            ConnectionError::LocallyClosed if self.shared.is_broken() => Cause::BadRequest,
+            ConnectionError::LocallyClosed => return None,
+            ConnectionError::TransportError(_) => Cause::BadRequest,
+            _ if self.open_streams() == 0 => return None,
+            _ => Cause::ClientGone,
+        };
+        Some(Fault::client(Phase::RequestHead, cause))
+    }
+
+    /// Why the connection ended before its time; none when it ended in order.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// Says that it will soon end (GOAWAY, section 5.2), so that no new requests come; those that come
+    /// all the same, or are on their way, are still served.
+    pub fn drain(&mut self) {
+        self.go_away(varint::MAX - 3);
+    }
+
+    /// Says which was the last request that is served, and refuses the others, which the client may
+    /// then send elsewhere.
+    pub fn refuse_new(&mut self) {
+        if self.refused_from.is_none() {
+            self.refused_from = Some(self.next_id);
+            self.go_away(self.next_id);
+        }
+    }
+
+    fn go_away(&mut self, id: u64) {
+        let mut payload = Vec::new();
+        varint::put(id, &mut payload);
+        frame::put(frame::GOAWAY, &payload, &mut self.saying);
+    }
+
+    /// Ends the connection without regard for its streams.
+    pub fn close(&self) {
+        self.shared.quic.close(Code::NO_ERROR.number(), b"");
+    }
+
+    /// How many streams are at work.
+    pub fn open_streams(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the client has not acknowledged.
+    pub fn held_bytes(&self) -> usize {
+        self.shared.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether no stream is at work, and the client has all that was sent.
+    pub fn is_idle(&self) -> bool {
+        self.open_streams() == 0 && self.held_bytes() == 0
+    }
+
+    /// How long a packet takes to the client and back.
+    pub fn round_trip(&self) -> std::time::Duration {
+        self.shared.quic.rtt()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.others.abort();
+        // Streams that are still at work would keep it open.
+        self.close();
+    }
+}

@@ -1,0 +1,442 @@
+//! One stream: the client's side of one exchange.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+
+use http::HeaderMap;
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::{
+    Blocks, BodyLength, BodySource, Fields, Known, Method, RequestHead, ResponseHead,
+};
+use quinn::{RecvStream, SendStream, StoppedError, VarInt};
+
+use super::code::Code;
+use super::qpack::Broken;
+use super::receive::{Next, Receive, Wrong};
+use super::send::{NotSent, Outgoing};
+use super::shared::Shared;
+use super::{request, response};
+use crate::downstream::{Downstream, Tunnel, told_length};
+use crate::h1::chunk::is_forbidden_trailer;
+use crate::h1::{Limits, Reject};
+use crate::h2::{RequestParts, check_field};
+
+/// Why there is no request on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHead {
+    /// The client went away, or broke the protocol: nobody is to be answered.
+    Gone,
+    /// It is no acceptable request, which is to be told.
+    Reject(Reject),
+}
+
+type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
+
+/// A request's body, and where its response goes.
+///
+/// Dropped before the response was finished it resets the stream, so that the client never takes
+/// a part for the whole. Dropped after it, with the request's body not read to its end, it tells
+/// the client to stop sending (RFC 9114 section 4.1).
+pub struct H3Stream {
+    receive: Receive,
+    reading: Reading,
+    /// The head that was read, until it is known whether a body follows.
+    head: Option<RequestParts>,
+    trailers: Fields,
+    has_trailers: bool,
+    out: Outgoing,
+    sending: Sending,
+    /// Tells when the client wants no more.
+    stopped: Option<Stopped>,
+    is_early: bool,
+    blocks: Arc<Blocks>,
+    limits: Limits,
+    shared: Arc<Shared>,
+    /// The client reset the stream before it was answered.
+    reset_early: bool,
+    detail: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Open,
+    Done,
+    Failed(Fault),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// No final response yet.
+    Nothing,
+    Body,
+    /// Finished or aborted.
+    Ended,
+}
+
+impl std::fmt::Debug for H3Stream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (reading, sending) = (self.reading, self.sending);
+        write!(formatter, "H3Stream({reading:?}, {sending:?})")
+    }
+}
+
+impl H3Stream {
+    pub(super) fn new(
+        (send, receive): (SendStream, RecvStream),
+        blocks: Arc<Blocks>,
+        limits: Limits,
+        shared: Arc<Shared>,
+    ) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let is_early = receive.is_0rtt();
+        Self {
+            receive: Receive::new(receive, section_limit(&limits)),
+            reading: Reading::Open,
+            head: None,
+            trailers: Fields::default(),
+            has_trailers: false,
+            out: Outgoing::new(send, Arc::clone(&shared)),
+            sending: Sending::Nothing,
+            stopped: None,
+            is_early,
+            blocks,
+            limits,
+            shared,
+            reset_early: false,
+            detail: "",
+        }
+    }
+
+    /// Whether it came before the handshake was complete: anybody who saw it may have sent it again
+    /// (RFC 8470).
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
+    /// Waits for the request's head. To be bounded in time by the caller.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestParts, NoHead>> {
+        loop {
+            let next = match self.receive.poll_next(cx, &self.blocks) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    // It is not known yet whether a body follows: only where one is likely, or
+                    // nobody could tell the difference, the request goes on without waiting.
+                    return match self.head.take_if(|head| head.may_have_body()) {
+                        Some(head) => Poll::Ready(Ok(head)),
+                        None => Poll::Pending,
+                    };
+                }
+            };
+            match (next, self.head.take()) {
+                (Ok(Next::Section(length)), None) => {
+                    let section = self.receive.section(length);
+                    let parts = request::parts(section, false, self.limits);
+                    self.receive.take_section(length);
+                    match parts {
+                        Ok(parts) => self.head = Some(parts),
+                        Err(Broken::Stopped(reject)) => return Poll::Ready(self.refused(reject)),
+                        Err(Broken::Coding) => {
+                            return Poll::Ready(self.broken(Code::DECOMPRESSION_FAILED, CODING));
+                        }
+                    }
+                }
+                (Ok(Next::End), None) => {
+                    let incomplete = Reject::bad("the stream ends without a request");
+                    return Poll::Ready(self.refused(incomplete));
+                }
+                (Ok(Next::End), Some(head)) => {
+                    self.reading = Reading::Done;
+                    return Poll::Ready(Ok(head.ended()));
+                }
+                (Ok(_), Some(head)) => return Poll::Ready(Ok(head)),
+                // The receiving side lets no body come before a head.
+                (Ok(Next::Data), None) => return Poll::Ready(Err(NoHead::Gone)),
+                (Err(Wrong::Reject(reject)), _) => return Poll::Ready(self.refused(reject)),
+                (Err(Wrong::Memory), _) => {
+                    let reject = Reject::new(Cause::MemoryLimit, "out of buffers");
+                    return Poll::Ready(self.refused(reject));
+                }
+                (Err(Wrong::Connection(code, reason)), _) => {
+                    return Poll::Ready(self.broken(code, reason));
+                }
+                (Err(Wrong::Gone), _) => {
+                    self.reset_early = true;
+                    self.sending = Sending::Ended;
+                    return Poll::Ready(Err(NoHead::Gone));
+                }
+            }
+        }
+    }
+
+    /// Tells what the head, which was accepted, says of the body's length.
+    pub fn begin_body(&mut self, head: &RequestHead) {
+        if let BodyLength::Known(length) = head.length
+            && self.reading == Reading::Open
+        {
+            self.receive.declare(length);
+        }
+    }
+
+    /// Nothing more of the request is read.
+    fn refused(&mut self, reject: Reject) -> Result<RequestParts, NoHead> {
+        let fault = Fault::client(Phase::RequestHead, reject.cause);
+        self.reading = Reading::Failed(fault);
+        Err(NoHead::Reject(reject))
+    }
+
+    fn broken(&mut self, code: Code, reason: &str) -> Result<RequestParts, NoHead> {
+        self.shared.break_off(code, reason);
+        self.sending = Sending::Ended;
+        Err(NoHead::Gone)
+    }
+
+    /// What was asked for is not looked at: the client may ask somebody else.
+    pub fn reject(mut self) {
+        self.sending = Sending::Ended;
+        self.out.reset(Code::REQUEST_REJECTED);
+        let _ = self.receive.stream().stop(Code::REQUEST_REJECTED.number());
+    }
+
+    fn fail(&mut self, fault: Fault) -> Fault {
+        self.reading = Reading::Failed(fault);
+        fault
+    }
+
+    fn body_fault(&mut self, wrong: Wrong) -> Fault {
+        let client = |cause| Fault::client(Phase::RequestBody, cause);
+        let fault = match wrong {
+            Wrong::Gone => {
+                self.reset_early |= !self.has_responded();
+                client(Cause::ClientGone)
+            }
+            Wrong::Memory => Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
+            Wrong::Reject(reject) => {
+                self.detail = reject.detail;
+                client(reject.cause)
+            }
+            Wrong::Connection(code, reason) => {
+                self.shared.break_off(code, reason);
+                client(Cause::ClientGone)
+            }
+        };
+        self.fail(fault)
+    }
+
+    fn take_trailers(&mut self, length: usize) -> Result<(), Fault> {
+        let section = self.receive.section(length);
+        let map = request::trailers(section, self.limits);
+        self.receive.take_section(length);
+        match map.and_then(|map| self.put_trailers(&map).map_err(Broken::Stopped)) {
+            Ok(()) => Ok(()),
+            Err(Broken::Stopped(reject)) => Err(self.body_fault(Wrong::Reject(reject))),
+            Err(Broken::Coding) => {
+                let wrong = Wrong::Connection(Code::DECOMPRESSION_FAILED, CODING);
+                Err(self.body_fault(wrong))
+            }
+        }
+    }
+
+    fn put_trailers(&mut self, map: &HeaderMap) -> Result<(), Reject> {
+        for (name, value) in map {
+            check_field(name, value)?;
+            let name = name.as_str().as_bytes();
+            if !is_forbidden_trailer(Known::of(name)) {
+                self.trailers.push(name, value.as_bytes());
+            }
+        }
+        self.has_trailers = !self.trailers.is_empty();
+        Ok(())
+    }
+
+    /// Whether the client has gone, by what is known now.
+    fn is_gone(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll_gone(&mut nobody).is_ready()
+    }
+
+    fn not_sent(&mut self, why: NotSent) -> Fault {
+        match why {
+            NotSent::Ended => gone(Phase::ResponseBody),
+            NotSent::Memory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
+        }
+    }
+}
+
+const CODING: &str = "a field section cannot be read";
+
+/// The longest field section on the wire: Huffman's code and the static table make most shorter, none
+/// longer by more than a few bytes for each field.
+fn section_limit(limits: &Limits) -> usize {
+    const FIELD_BYTES: usize = 8;
+    limits.head_bytes + limits.fields * FIELD_BYTES
+}
+
+impl BodySource for H3Stream {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        loop {
+            match self.reading {
+                Reading::Done => return Poll::Ready(Ok(false)),
+                Reading::Failed(fault) => return Poll::Ready(Err(fault)),
+                Reading::Open => {}
+            }
+            match ready!(self.receive.poll_next(cx, &self.blocks)) {
+                Ok(Next::Data) => return Poll::Ready(Ok(true)),
+                Ok(Next::Section(length)) => self.take_trailers(length)?,
+                Ok(Next::End) => self.reading = Reading::Done,
+                Err(wrong) => return Poll::Ready(Err(self.body_fault(wrong))),
+            }
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        self.receive.data()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.receive.consume(count);
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        self.has_trailers.then_some(&mut self.trailers)
+    }
+}
+
+fn gone(phase: Phase) -> Fault {
+    Fault::client(phase, Cause::ClientGone)
+}
+
+impl Downstream for H3Stream {
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Fault> {
+        if !self.has_responded() {
+            let mut frames = Vec::new();
+            response::put_head(head, None, &mut frames);
+            self.out.put(frames);
+        }
+        Ok(())
+    }
+
+    fn respond(
+        &mut self,
+        head: &ResponseHead,
+        length: BodyLength,
+        method: Method,
+    ) -> Result<(), Fault> {
+        let told = told_length(head, length, method);
+        let mut frames = Vec::new();
+        response::put_head(head, told, &mut frames);
+        self.sending = Sending::Body;
+        self.out.put(frames);
+        if ResponseHead::never_has_body(head.status, method) || length.is_empty() {
+            self.sending = Sending::Ended;
+            self.out.end();
+        }
+        Ok(())
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        if self.sending != Sending::Body {
+            return Poll::Ready(Err(gone(Phase::ResponseBody)));
+        }
+        let pushed = ready!(self.out.poll_push(cx, data, &self.blocks));
+        Poll::Ready(pushed.map_err(|why| self.not_sent(why)))
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {
+        if self.sending != Sending::Body {
+            return Ok(());
+        }
+        if let Some(trailers) = trailers {
+            let mut frames = Vec::new();
+            response::put_trailers(trailers, &mut frames);
+            self.out.put(frames);
+        }
+        self.sending = Sending::Ended;
+        self.out.end();
+        Ok(())
+    }
+
+    /// What was pushed is with the connection, which holds a bounded part of it as a socket would.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let flushed = ready!(self.out.poll_flush(cx));
+        Poll::Ready(flushed.map_err(|why| self.not_sent(why)))
+    }
+
+    fn written(&self) -> u64 {
+        self.out.written()
+    }
+
+    fn abort(&mut self) {
+        if self.sending == Sending::Nothing {
+            // A reset that nobody has asked for yet is noted before our own hides it.
+            self.is_gone();
+        }
+        if !self.out.has_ended() {
+            self.out.reset(Code::INTERNAL);
+        }
+        self.sending = Sending::Ended;
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if self.out.has_ended() {
+            return Poll::Pending;
+        }
+        let stream = &self.out.stream;
+        let stopped = self.stopped.get_or_insert_with(|| Box::pin(stream.stopped()));
+        let stopped = ready!(stopped.as_mut().poll(cx));
+        self.stopped = None;
+        if matches!(stopped, Ok(None)) {
+            return Poll::Pending;
+        }
+        self.reset_early |= !self.has_responded();
+        Poll::Ready(gone(Phase::ResponseHead))
+    }
+
+    fn has_responded(&self) -> bool {
+        self.sending != Sending::Nothing
+    }
+
+    fn detail(&self) -> &'static str {
+        self.detail
+    }
+}
+
+/// There are none: extended CONNECT is not offered.
+impl Tunnel for H3Stream {
+    fn switch(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
+        Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented))
+    }
+
+    fn poll_tunnel_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(Ok(false))
+    }
+
+    fn poll_tunnel_end(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn can_tunnel(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for H3Stream {
+    fn drop(&mut self) {
+        if !self.out.has_ended() && self.sending != Sending::Ended && !self.is_gone() {
+            self.abort();
+        } else if !self.out.has_ended() {
+            // Its end waits behind bytes that the client does not take, or nobody wants it.
+            self.out.reset(Code::INTERNAL);
+        }
+        if self.reading != Reading::Done {
+            // It fails where nothing more can come.
+            let _ = self.receive.stream().stop(Code::NO_ERROR.number());
+        }
+        if self.reset_early {
+            self.shared.resets.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.wake();
+    }
+}

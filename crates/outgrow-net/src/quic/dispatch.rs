@@ -1,0 +1,187 @@
+//! What a process knows of who has which connections: its own endpoints, and other processes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use quinn::EndpointConfig;
+use quinn_udp::RecvMeta;
+
+use super::ids::{Generator, Origin};
+use super::inbox::Inbox;
+use super::keys::Keys;
+use super::neighbour::Neighbour;
+use super::route::Router;
+
+/// For how long after its start a process that comes beside another one may not know of it yet: it
+/// drops what is the other one's meanwhile, which is sent again. Later it says that there is no such
+/// connection.
+const INTRODUCTION: Duration = Duration::from_secs(10);
+/// Between two stateless resets of an endpoint. Only who has been given an id of ours can ask for them.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What happened to datagrams, since the process began: groups of those that came together.
+#[derive(Debug, Default)]
+pub struct DispatchCounts {
+    /// Handed to another worker.
+    pub to_workers: AtomicU64,
+    /// Handed to another process.
+    pub to_processes: AtomicU64,
+    /// Had from another process.
+    pub from_processes: AtomicU64,
+    /// Dropped: no room, or nobody there.
+    pub dropped: AtomicU64,
+}
+
+type Places = HashMap<(Arc<str>, u8), Weak<Inbox>>;
+
+/// Who has which connections, of one process. Listeners are told from each other by a key.
+pub struct Dispatch {
+    keys: Keys,
+    generation: u32,
+    places: Mutex<Places>,
+    others: Mutex<Vec<Arc<Neighbour>>>,
+    /// Until when another process may be there that is not known yet.
+    introduced_at: Option<Instant>,
+    /// What happened.
+    pub counts: DispatchCounts,
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Dispatch({})", self.generation)
+    }
+}
+
+impl Dispatch {
+    /// Of the process with this number; `beside`: another one serves meanwhile.
+    pub fn new(keys: Keys, generation: u64, beside: bool, now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            keys,
+            // Four thousand million upgrades later it begins anew.
+            generation: generation as u32,
+            places: Mutex::default(),
+            others: Mutex::default(),
+            introduced_at: beside.then(|| now + INTRODUCTION),
+            counts: DispatchCounts::default(),
+        })
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn origin(&self, worker: usize) -> Origin {
+        Origin {
+            generation: self.generation,
+            worker: worker as u8,
+        }
+    }
+
+    /// How the endpoint of a worker makes its ids and resets.
+    pub fn endpoint_config(&self, worker: usize) -> EndpointConfig {
+        let mut config = EndpointConfig::new(Arc::clone(&self.keys.reset));
+        let ids = Arc::clone(&self.keys.ids);
+        let origin = self.origin(worker);
+        config.cid_generator(move || {
+            let ids = Arc::clone(&ids);
+            Box::new(Generator { ids, origin })
+        });
+        config.min_reset_interval(RESET_INTERVAL);
+        config
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Arc<Neighbour>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a worker's endpoint at a listener; none when it has one already.
+    pub(super) fn claim(&self, key: &Arc<str>, worker: usize) -> Option<Arc<Inbox>> {
+        let mut places = self.places();
+        places.retain(|_, place| place.strong_count() > 0);
+        let place = places.entry((Arc::clone(key), worker as u8)).or_default();
+        if place.strong_count() > 0 {
+            return None;
+        }
+        let inbox = Arc::new(Inbox::default());
+        *place = Arc::downgrade(&inbox);
+        Some(inbox)
+    }
+
+    fn place(&self, key: &Arc<str>, worker: u8) -> Option<Arc<Inbox>> {
+        self.places().get(&(Arc::clone(key), worker))?.upgrade()
+    }
+
+    pub(super) fn router(&self, worker: usize) -> Router<'_> {
+        Router::new(&self.keys.ids, self.origin(worker))
+    }
+
+    /// Gives datagrams to another worker of this process, or drops them.
+    pub(super) fn to_worker(&self, key: &Arc<str>, worker: u8, meta: RecvMeta, bytes: &[u8]) {
+        let place = self.place(key, worker);
+        match place.is_some_and(|inbox| inbox.put(meta, bytes)) {
+            true => self.counts.to_workers.fetch_add(1, Ordering::Relaxed),
+            false => self.counts.dropped.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Gives datagrams to another process, or drops them; false when there is none that could have
+    /// their connection, which is to be told.
+    pub(super) fn to_process(
+        &self,
+        key: &Arc<str>,
+        generation: u32,
+        meta: &RecvMeta,
+        bytes: &[u8],
+    ) -> bool {
+        let other = {
+            let others = self.others();
+            let mut others = others.iter();
+            others.find(|one| one.generation() == generation).cloned()
+        };
+        let Some(other) = other else {
+            let may_be_there = self.introduced_at.is_some_and(|until| Instant::now() < until);
+            if may_be_there {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            return may_be_there;
+        };
+        match other.send(key, meta, bytes) {
+            true => self.counts.to_processes.fetch_add(1, Ordering::Relaxed),
+            false => self.counts.dropped.fetch_add(1, Ordering::Relaxed),
+        };
+        true
+    }
+
+    /// Takes datagrams that another process has received.
+    pub(super) fn from_process(&self, key: &Arc<str>, meta: RecvMeta, bytes: &[u8]) {
+        self.counts.from_processes.fetch_add(1, Ordering::Relaxed);
+        let first = &bytes[..bytes.len().min(meta.stride)];
+        let origin = super::route::addressed_to(first).and_then(|id| self.keys.ids.read(id));
+        match origin.filter(|origin| origin.generation == self.generation) {
+            Some(origin) => self.to_worker(key, origin.worker, meta, bytes),
+            None => {
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Datagrams are exchanged with another process from now on, until it is gone.
+    pub(super) fn meet(&self, neighbour: Arc<Neighbour>) {
+        let mut others = self.others();
+        others.retain(|one| one.generation() != neighbour.generation());
+        others.push(neighbour);
+    }
+
+    /// A process is gone, and its connections with it.
+    pub(super) fn part(&self, neighbour: &Arc<Neighbour>) {
+        self.others().retain(|one| !Arc::ptr_eq(one, neighbour));
+    }
+}

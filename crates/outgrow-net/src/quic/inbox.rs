@@ -1,0 +1,115 @@
+//! What others hand to an endpoint: a bounded queue. What finds no room is dropped, as on a line that
+//! is too narrow, and sent again by its sender.
+
+use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use quinn_udp::RecvMeta;
+
+/// Bytes that may wait for an endpoint.
+const WAITING_BYTES: usize = 1024 * 1024;
+
+/// Datagrams of one source, all but the last one of one length.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) meta: RecvMeta,
+    pub(super) bytes: Box<[u8]>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    all: VecDeque<Handed>,
+    bytes: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inbox(Mutex<Waiting>);
+
+impl Inbox {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts datagrams in; false when there is no room.
+    pub(super) fn put(&self, meta: RecvMeta, bytes: &[u8]) -> bool {
+        let waker = {
+            let mut waiting = self.waiting();
+            if waiting.bytes + bytes.len() > WAITING_BYTES {
+                return false;
+            }
+            waiting.bytes += bytes.len();
+            waiting.all.push_back(Handed {
+                meta,
+                bytes: bytes.into(),
+            });
+            waiting.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Takes what fits into `buffers`, or has `cx` woken when something comes; how many.
+    pub(super) fn take(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> usize {
+        let mut waiting = self.waiting();
+        let mut count = 0;
+        for (buffer, meta) in buffers.iter_mut().zip(metas) {
+            let Some(handed) = waiting.all.pop_front() else {
+                break;
+            };
+            waiting.bytes -= handed.bytes.len();
+            // Longer than what any socket of ours receives: not ours.
+            let Some(place) = buffer.get_mut(..handed.bytes.len()) else {
+                continue;
+            };
+            place.copy_from_slice(&handed.bytes);
+            *meta = handed.meta;
+            count += 1;
+        }
+        if count == 0 {
+            waiting.waker = Some(cx.waker().clone());
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_in_is_taken_and_bounded() {
+        let inbox = Inbox::default();
+        let meta = RecvMeta {
+            len: 3,
+            stride: 3,
+            ..RecvMeta::default()
+        };
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut memory = [[0; 2_000]; 2];
+        let mut metas = [RecvMeta::default(); 2];
+        let mut take = |inbox: &Inbox| {
+            let mut buffers = memory.each_mut().map(|one| IoSliceMut::new(one));
+            inbox.take(&mut nobody, &mut buffers, &mut metas)
+        };
+        assert_eq!(take(&inbox), 0);
+        for text in [b"one", b"two", b"tri"] {
+            assert!(inbox.put(meta, text));
+        }
+        assert_eq!(take(&inbox), 2);
+        assert_eq!(take(&inbox), 1);
+        assert_eq!(&memory[0][..3], b"tri");
+        assert_eq!(metas[0].len, 3);
+        let full = (0..).take_while(|_| inbox.put(meta, &[0; 1_000])).count();
+        assert_eq!(full, WAITING_BYTES / 1_000);
+    }
+}

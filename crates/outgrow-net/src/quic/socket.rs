@@ -1,0 +1,271 @@
+//! A worker's socket as its endpoint sees it: what is another's is handed on, what others hand over
+//! comes as if it had been received here.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::dispatch::Dispatch;
+use super::inbox::Inbox;
+use super::route::Whose;
+use crate::Datagrams;
+
+/// Bytes that the kernel may hold for us, as far as the system lets us.
+const RECEIVE_BYTES: usize = 2 * 1024 * 1024;
+/// Longest group of datagrams that is received at once.
+const LONGEST: usize = 64 * 1024;
+
+/// A socket of a group, as the endpoint of its worker sees it.
+pub struct QuicSocket {
+    socket: Kernel,
+    place: Place,
+    inbox: Arc<Inbox>,
+    /// Whether what the kernel has is taken. After an upgrade the next process takes it.
+    is_reading: AtomicBool,
+}
+
+/// The kernel's part.
+struct Kernel {
+    io: UdpSocket,
+    state: UdpSocketState,
+}
+
+/// Whose socket it is.
+#[derive(Clone)]
+struct Place {
+    dispatch: Arc<Dispatch>,
+    key: Arc<str>,
+    worker: usize,
+}
+
+impl fmt::Debug for QuicSocket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "QuicSocket({}, {})", self.place.key, self.place.worker)
+    }
+}
+
+impl Kernel {
+    fn new(socket: Datagrams) -> io::Result<Self> {
+        let io = socket.into_inner();
+        // Unlike other datagrams those of QUIC are never to be fragmented: this says so.
+        let state = UdpSocketState::new(UdpSockRef::from(&io))?;
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), RECEIVE_BYTES);
+        Ok(Self { io, state })
+    }
+
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv(UdpSockRef::from(&self.io), buffers, metas)
+            });
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // What was said of a datagram that was sent (ICMP) is of one client, not of all.
+                Err(_) => {}
+                received => return Poll::Ready(received),
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Hands on what is another's of the datagrams in `buffer`; how many bytes, moved to its
+    /// beginning, are left.
+    fn sort(&self, buffer: &mut [u8], meta: &RecvMeta) -> usize {
+        let (length, stride) = (meta.len, meta.stride.max(1));
+        let mut router = self.dispatch.router(self.worker);
+        let mut kept = 0;
+        let mut start = 0;
+        while start < length {
+            let whose = router.whose(&buffer[start..length.min(start + stride)]);
+            let mut end = length.min(start + stride);
+            // Those that follow and go the same way go with it.
+            while end < length && router.whose(&buffer[end..length.min(end + stride)]) == whose {
+                end = length.min(end + stride);
+            }
+            let mut part = *meta;
+            part.len = end - start;
+            let is_ours = match whose {
+                Whose::Own => true,
+                Whose::Worker(worker) => {
+                    let dispatch = &self.dispatch;
+                    dispatch.to_worker(&self.key, worker, part, &buffer[start..end]);
+                    false
+                }
+                Whose::Process(origin) => {
+                    let bytes = &buffer[start..end];
+                    // Of one that is gone its client is to hear that it is.
+                    !self
+                        .dispatch
+                        .to_process(&self.key, origin.generation, &part, bytes)
+                }
+            };
+            if is_ours {
+                buffer.copy_within(start..end, kept);
+                kept += end - start;
+            }
+            start = end;
+        }
+        kept
+    }
+}
+
+impl QuicSocket {
+    /// The socket for the endpoint of `worker` at the listener that is called `key`.
+    ///
+    /// # Errors
+    /// The socket is given back when that worker has an endpoint there already: see [`feed`]. Else
+    /// the kernel's.
+    pub fn new(
+        socket: Datagrams,
+        dispatch: &Arc<Dispatch>,
+        key: &Arc<str>,
+        worker: usize,
+    ) -> io::Result<Result<Arc<Self>, Datagrams>> {
+        let Some(inbox) = dispatch.claim(key, worker) else {
+            return Ok(Err(socket));
+        };
+        Ok(Ok(Arc::new(Self {
+            socket: Kernel::new(socket)?,
+            place: Place {
+                dispatch: Arc::clone(dispatch),
+                key: Arc::clone(key),
+                worker,
+            },
+            inbox,
+            is_reading: AtomicBool::new(true),
+        })))
+    }
+
+    /// Takes nothing more from the kernel: another process does, and hands over what is ours.
+    pub fn stop_reading(&self) {
+        self.is_reading.store(false, Ordering::Release);
+    }
+}
+
+impl AsyncUdpSocket for QuicSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Poller {
+            socket: self,
+            waiting: None,
+        })
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Kernel { io, state } = &self.socket;
+        io.try_io(Interest::WRITABLE, || {
+            state.send(UdpSockRef::from(io), transmit)
+        })
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let handed = self.inbox.take(cx, buffers, metas);
+        if handed > 0 {
+            return Poll::Ready(Ok(handed));
+        }
+        if !self.is_reading.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        let count = ready!(self.socket.poll_receive(cx, buffers, metas))?;
+        for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {
+            // What is left of one that was all another's is nothing, which the endpoint passes over.
+            meta.len = self.place.sort(buffer, meta);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.io.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.state.gro_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.socket.state.may_fragment()
+    }
+}
+
+type Writable = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Waits for room in the kernel; each connection has its own.
+struct Poller {
+    socket: Arc<QuicSocket>,
+    waiting: Option<Writable>,
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Poller")
+    }
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = Arc::clone(&self.socket);
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(async move { socket.socket.io.writable().await }));
+        let writable = ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(writable)
+    }
+}
+
+/// Takes from a further socket of a worker that has an endpoint, for as long as it is polled: there may
+/// be more sockets than workers, and each gets its part of what comes.
+pub async fn feed(socket: Datagrams, dispatch: Arc<Dispatch>, key: Arc<str>, worker: usize) {
+    let Ok(socket) = Kernel::new(socket) else {
+        return;
+    };
+    let place = Place {
+        dispatch,
+        key,
+        worker,
+    };
+    let mut memory = vec![[0; LONGEST]; BATCH_SIZE];
+    let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    loop {
+        let received = std::future::poll_fn(|cx| {
+            let mut buffers = memory.iter_mut().map(|one| IoSliceMut::new(one));
+            let mut buffers: [_; BATCH_SIZE] =
+                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+            socket.poll_receive(cx, &mut buffers, &mut metas)
+        });
+        let Ok(count) = received.await else { return };
+        for (buffer, meta) in memory.iter_mut().zip(&mut metas).take(count) {
+            meta.len = place.sort(buffer, meta);
+            if meta.len > 0 {
+                let worker = place.worker as u8;
+                let bytes = &buffer[..meta.len];
+                place.dispatch.to_worker(&place.key, worker, *meta, bytes);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,117 @@
+//! HTTP/3 of listeners: what their plans have of it, and the other data processes that have connections.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+#[cfg(feature = "http3")]
+use std::time::Instant;
+
+use outgrow_core::settings::{Address, Name};
+#[cfg(feature = "http3")]
+use outgrow_edge::Http3Plan;
+use outgrow_edge::settings::{Http3Settings, ListenerSettings};
+#[cfg(feature = "http3")]
+use outgrow_net::quic::{Dispatch, Keys, Neighbour};
+use outgrow_tls::ServerTls;
+
+use super::listeners;
+#[cfg(feature = "http3")]
+use super::log;
+
+/// What a build without HTTP/3 says of it.
+#[cfg(not(feature = "http3"))]
+const NOT_BUILT: &str = "this outgrow was built without HTTP/3 (the feature http3)";
+
+/// Who has which connections.
+#[derive(Debug)]
+pub(super) struct Http3 {
+    #[cfg(feature = "http3")]
+    dispatch: Arc<Dispatch>,
+}
+
+/// A listener's plan of HTTP/3, if it speaks it.
+#[cfg(feature = "http3")]
+pub(super) type Plan = Option<Arc<Http3Plan>>;
+/// A listener's plan of HTTP/3: it has none.
+#[cfg(not(feature = "http3"))]
+pub(super) type Plan = ();
+
+impl Http3 {
+    /// Of the data process with this number; `beside`: another one serves meanwhile.
+    pub(super) fn new(secret: &[u8; 32], generation: u64, beside: bool) -> Result<Self, String> {
+        #[cfg(not(feature = "http3"))]
+        {
+            let _ = (secret, generation, beside);
+            Ok(Self {})
+        }
+        #[cfg(feature = "http3")]
+        {
+            let keys = Keys::derive(secret).ok_or("no key can be derived for HTTP/3")?;
+            let dispatch = Dispatch::new(keys, generation, beside, Instant::now());
+            Ok(Self { dispatch })
+        }
+    }
+
+    /// The plan of a listener.
+    pub(super) fn plan(
+        &self,
+        name: &Name,
+        settings: &ListenerSettings,
+        tls: Option<&ServerTls>,
+    ) -> Result<Plan, String> {
+        let (Some(http3), Some(tls)) = (&settings.http3, tls) else {
+            return Ok(Plan::default());
+        };
+        self.build(name, settings, http3, tls)
+    }
+
+    #[cfg(not(feature = "http3"))]
+    fn build(
+        &self,
+        name: &Name,
+        _: &ListenerSettings,
+        _: &Http3Settings,
+        _: &ServerTls,
+    ) -> Result<Plan, String> {
+        Err(format!("[listener.{name}.http3] {NOT_BUILT}"))
+    }
+
+    #[cfg(feature = "http3")]
+    fn build(
+        &self,
+        name: &Name,
+        settings: &ListenerSettings,
+        http3: &Http3Settings,
+        tls: &ServerTls,
+    ) -> Result<Plan, String> {
+        let key = listeners::quic_key(&settings.address.to_string());
+        let plan = Http3Plan::new(&key, http3, tls, &self.dispatch);
+        plan.map(Some)
+            .map_err(|problem| super::tls_files::told(&format!("listener.{name}.http3"), &problem))
+    }
+
+    /// Another data process has connections, or takes over the sockets: it is at the other end.
+    pub(super) fn meet(&self, generation: u64, descriptors: Vec<OwnedFd>) {
+        let Some(end) = descriptors.into_iter().next() else {
+            return;
+        };
+        #[cfg(not(feature = "http3"))]
+        drop((generation, end));
+        #[cfg(feature = "http3")]
+        if let Err(error) = Neighbour::meet(&self.dispatch, generation, end) {
+            log::warn(&format!(
+                "http3: data process {generation} cannot be reached: {error}"
+            ));
+        }
+    }
+}
+
+/// What clients are told by `Alt-Svc`, if they are told.
+pub(super) fn alt_svc(settings: &ListenerSettings) -> Option<Box<str>> {
+    let http3 = settings.http3.as_ref()?;
+    let seconds = http3.alt_svc_max_age.as_secs();
+    let Address::Tcp { port, .. } = &settings.address else {
+        return None;
+    };
+    let port = http3.alt_svc_port.unwrap_or(*port);
+    (seconds > 0).then(|| format!("h3=\":{port}\"; ma={seconds}").into())
+}

@@ -1,0 +1,64 @@
+"""An application behind outgrow: tells what it was asked, and sends as much as is wanted."""
+import hashlib
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+count = 0
+
+
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def body(self):
+        digest, length = hashlib.sha256(), 0
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                digest.update(self.rfile.read(size))
+                length += size
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            left = int(self.headers.get("Content-Length") or 0)
+            while left:
+                part = self.rfile.read(min(left, 65536))
+                digest.update(part)
+                length += len(part)
+                left -= len(part)
+        return length, digest.hexdigest()
+
+    def answer(self):
+        global count
+        count += 1
+        length, digest = self.body()
+        kind, _, value = self.path[1:].partition("/")
+        if kind == "bytes":
+            content = b"0123456789abcdef" * (int(value) // 16)
+        else:
+            if kind == "slow":
+                time.sleep(float(value))
+            content = json.dumps({
+                "method": self.command, "path": self.path, "length": length, "sha256": digest,
+                "fields": {name.lower(): value for name, value in self.headers.items()},
+            }).encode()
+        status = 425 if kind == "early" and self.headers.get("Early-Data") else 200
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = do_DELETE = answer
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+
+server = Server(("127.0.0.1", int(sys.argv[1])), App)
+server.serve_forever()

@@ -1,0 +1,243 @@
+"""An HTTP/3 client that knows nothing of outgrow (aioquic): does what it is told, a line of JSON for
+each thing."""
+import asyncio
+import hashlib
+import json
+import os
+import ssl
+import sys
+import time
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, StreamReset
+
+PATIENCE = 20
+
+
+class Answer:
+    def __init__(self):
+        self.fields, self.interim, self.trailers = {}, [], {}
+        self.length, self.digest, self.body = 0, hashlib.sha256(), b""
+        self.failed, self.done = None, asyncio.Event()
+
+    def told(self):
+        return {
+            "status": int(self.fields.get(":status", 0)), "fields": self.fields,
+            "length": self.length, "sha256": self.digest.hexdigest(), "failed": self.failed,
+            "body": self.body.decode("latin1"), "interim": self.interim, "trailers": self.trailers,
+        }
+
+
+class Client(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.http = H3Connection(self._quic)
+        self.answers = {}
+        self.ended = None
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            self.ended = f"{event.error_code:#x} {event.reason_phrase}"
+            for answer in self.answers.values():
+                if not answer.done.is_set():
+                    answer.failed = "connection " + self.ended
+                    answer.done.set()
+        if isinstance(event, StreamReset) and event.stream_id in self.answers:
+            answer = self.answers[event.stream_id]
+            answer.failed = f"reset {event.error_code:#x}"
+            answer.done.set()
+        for event in self.http.handle_event(event):
+            answer = self.answers.get(getattr(event, "stream_id", None))
+            if answer is None:
+                continue
+            if isinstance(event, HeadersReceived):
+                fields = {name.decode(): value.decode() for name, value in event.headers}
+                if fields.get(":status", "").startswith("1"):
+                    answer.interim.append(fields)
+                elif ":status" in fields:
+                    answer.fields = fields
+                else:
+                    answer.trailers = fields
+            elif isinstance(event, DataReceived):
+                answer.length += len(event.data)
+                answer.digest.update(event.data)
+                if len(answer.body) < 4096:
+                    answer.body += event.data
+            if event.stream_ended:
+                answer.done.set()
+
+    def begin(self, method, path, body=None, fields=(), authority="shop.example", scheme="https"):
+        stream = self._quic.get_next_available_stream_id()
+        self.answers[stream] = answer = Answer()
+        head = [(b":method", method.encode()), (b":scheme", scheme.encode()),
+                (b":authority", authority.encode()), (b":path", path.encode())]
+        head += [(name.encode(), value.encode()) for name, value in fields]
+        self.http.send_headers(stream, head, end_stream=body is None)
+        if body is not None:
+            self.http.send_data(stream, body, end_stream=True)
+        self.transmit()
+        return answer
+
+    async def ask(self, *args, **kwargs):
+        answer = self.begin(*args, **kwargs)
+        await asyncio.wait_for(answer.done.wait(), PATIENCE)
+        return answer
+
+
+def say(name, **facts):
+    print(json.dumps({"step": name, **facts}), flush=True)
+
+
+def configuration(**more):
+    settings = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name="shop.example",
+                                 max_data=2**25, max_stream_data=2**24, **more)
+    settings.load_verify_locations(CA)
+    return settings
+
+
+def session(settings=None, **more):
+    return connect("127.0.0.1", PORT, configuration=settings or configuration(),
+                   create_protocol=Client, **more)
+
+
+async def get(path="/", *fields):
+    async with session() as client:
+        answer = await client.ask("GET", path, fields=[one.split("=", 1) for one in fields])
+        say("get", **answer.told())
+
+
+async def head(path="/"):
+    async with session() as client:
+        say("head", **(await client.ask("HEAD", path)).told())
+
+
+async def post(size):
+    body = os.urandom(int(size))
+    async with session() as client:
+        answer = await client.ask("POST", "/post", body)
+        say("post", sent=hashlib.sha256(body).hexdigest(), **answer.told())
+
+
+async def stream(size):
+    """A body without a Content-Length, in pieces, with trailers."""
+    async with session() as client:
+        number = client._quic.get_next_available_stream_id()
+        client.answers[number] = answer = Answer()
+        client.http.send_headers(number, [
+            (b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"shop.example"),
+            (b":path", b"/stream")])
+        digest = hashlib.sha256()
+        for _ in range(int(size) // 1000):
+            part = os.urandom(1000)
+            digest.update(part)
+            client.http.send_data(number, part, end_stream=False)
+            client.transmit()
+            await asyncio.sleep(0.001)
+        client.http.send_headers(number, [(b"x-checksum", digest.hexdigest().encode())], end_stream=True)
+        client.transmit()
+        await asyncio.wait_for(answer.done.wait(), PATIENCE)
+        say("stream", sent=digest.hexdigest(), **answer.told())
+
+
+async def many(count, path="/many"):
+    async with session() as client:
+        answers = [client.begin("GET", f"{path}/{at}") for at in range(int(count))]
+        for answer in answers:
+            await asyncio.wait_for(answer.done.wait(), PATIENCE)
+        say("many", ok=sum(one.fields.get(":status") == "200" for one in answers))
+
+
+async def migrate(rounds):
+    """Goes on from other ports, some of which lead to other sockets of the server's."""
+    loop = asyncio.get_running_loop()
+    async with session() as client:
+        told = []
+        for at in range(int(rounds)):
+            under_way = client.begin("GET", "/bytes/1600000")
+            old = client._transport
+            new, _ = await loop.create_datagram_endpoint(lambda: Forward(client), local_addr=("::", 0))
+            client._transport = new
+            client._quic.change_connection_id()
+            answer = await client.ask("GET", f"/migrated/{at}")
+            await asyncio.wait_for(under_way.done.wait(), PATIENCE)
+            told.append([answer.fields.get(":status"), under_way.length])
+            old.close()
+        say("migrate", told=told)
+
+
+class Forward(asyncio.DatagramProtocol):
+    def __init__(self, client):
+        self.client = client
+
+    def datagram_received(self, data, address):
+        self.client.datagram_received(data, address)
+
+
+async def early(*requests):
+    """Comes twice; the second time with requests in its first packets: METHOD:PATH."""
+    tickets = []
+    settings = configuration()
+    async with session(settings, session_ticket_handler=tickets.append) as client:
+        await client.ask("GET", "/first")
+        await asyncio.sleep(0.2)
+    for turn in ("early", "again"):
+        settings = configuration(session_ticket=tickets[-1])
+        async with session(settings, wait_connected=False) as client:
+            answers = []
+            for request in requests:
+                method, path = request.split(":", 1)
+                answers.append(client.begin(method, path, b"early body" if method == "POST" else None))
+            for request, answer in zip(requests, answers):
+                try:
+                    await asyncio.wait_for(answer.done.wait(), PATIENCE)
+                except asyncio.TimeoutError:
+                    answer.failed = "no answer"
+                say(turn, request=request, accepted=client._quic.tls.early_data_accepted, **answer.told())
+
+
+async def load(clients):
+    """Asks on so many connections until it is told to stop; what fails is told, but for what the
+    protocol says was not looked at."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, stop.set)
+    counts = {"ok": 0, "failed": [], "connections": 0, "refused": 0}
+
+    async def one(at):
+        while not stop.is_set():
+            try:
+                async with session() as client:
+                    counts["connections"] += 1
+                    while not stop.is_set() and client.ended is None:
+                        answer = await client.ask("GET", "/slow/0.02")
+                        if answer.fields.get(":status") == "200" and answer.failed is None:
+                            counts["ok"] += 1
+                        elif answer.failed in ("reset 0x10b", "connection 0x100 "):
+                            counts["refused"] += 1
+                            break
+                        else:
+                            counts["failed"].append(answer.failed or answer.fields.get(":status"))
+                            break
+            except (ConnectionError, asyncio.TimeoutError) as error:
+                counts["failed"].append(repr(error))
+                await asyncio.sleep(0.1)
+
+    tasks = [asyncio.create_task(one(at)) for at in range(int(clients))]
+    say("loaded")
+    await stop.wait()
+    await asyncio.gather(*tasks)
+    say("load", **counts)
+
+
+async def main():
+    steps = dict(get=get, head=head, post=post, stream=stream, many=many, migrate=migrate,
+                 early=early, load=load)
+    words = sys.argv[3:]
+    await steps[words[0]](*words[1:])
+
+
+PORT, CA = int(sys.argv[1]), sys.argv[2]
+asyncio.run(main())
