@@ -49,11 +49,7 @@ pub(crate) struct OpenConnection {
 
 impl OpenConnection {
     /// Counts one that its listener has counted already.
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        metrics: &Arc<ListenerMetrics>,
-        worker: usize,
-    ) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, metrics: &Arc<ListenerMetrics>, worker: usize) -> Self {
         shared.loads[worker].fetch_add(1, Ordering::Relaxed);
         Self {
             shared: Arc::clone(shared),

@@ -3,9 +3,7 @@
 use std::task::{Context, Poll};
 
 use outgrow_core::Fault;
-use outgrow_message::{
-    BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
-};
+use outgrow_message::{BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version};
 
 use crate::h1::framing::parse_length;
 

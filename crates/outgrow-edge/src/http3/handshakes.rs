@@ -71,8 +71,14 @@ mod tests {
             Entry::Verify => "verify",
             Entry::Refuse => "refuse",
         };
-        assert_eq!([enter(false), enter(true), enter(false)], ["begin", "begin", "verify"]);
-        assert_eq!([enter(true), enter(true), enter(false)], ["begin", "refuse", "verify"]);
+        assert_eq!(
+            [enter(false), enter(true), enter(false)],
+            ["begin", "begin", "verify"]
+        );
+        assert_eq!(
+            [enter(true), enter(true), enter(false)],
+            ["begin", "refuse", "verify"]
+        );
         open.clear();
         assert!(matches!(handshakes.enter(false), Entry::Begin(_)));
     }

@@ -23,8 +23,8 @@ use crate::worker::{Drain, Worker};
 /// What a connection takes that lies in no block of the ledger, roughly: its state, and what is
 /// gathered of its packets.
 const CONNECTION_BYTES: u64 = 32 * 1024;
-/// How long the last packets may take before an endpoint without connections ends.
-const LAST_PACKETS: Duration = Duration::from_millis(500);
+/// How often it is looked whether connections of a listener that is gone are left.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Endpoints of a worker whose listener is gone, and which live on for their connections: the same
 /// listener may come again.
@@ -49,13 +49,19 @@ impl Endpoints {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let retired = all.remove(key)?;
         retired.refusing.abort();
+        retired.socket.set_idle(false);
         Some((retired.endpoint, retired.socket))
     }
 
     fn put(&self, key: Arc<str>, retired: Retired) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, one| !one.refusing.is_finished());
         all.insert(key, retired);
+    }
+
+    /// The last connection of an endpoint has ended.
+    fn forget(&self, key: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(key);
     }
 }
 
@@ -65,7 +71,14 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: ListenerSl
         return;
     };
     let (key, dispatch) = (Arc::clone(&http3.key), Arc::clone(&http3.dispatch));
-    let feed = |socket| feed(socket, Arc::clone(&dispatch), Arc::clone(&key), worker.index);
+    let feed = |socket| {
+        feed(
+            socket,
+            Arc::clone(&dispatch),
+            Arc::clone(&key),
+            worker.index,
+        )
+    };
     if let Some((endpoint, own)) = worker.http3.take(&key) {
         let listening = Listening::new(&worker, &http3, endpoint, own);
         // It has a socket; what comes to the new one is for it as well.
@@ -122,7 +135,13 @@ impl Drop for Listening {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let refusing = runtime.spawn(refuse(self.endpoint.clone())).abort_handle();
+        let (worker, key) = (Arc::clone(&self.worker), Arc::clone(&self.key));
+        let (endpoint, socket) = (self.endpoint.clone(), Arc::clone(&self.socket));
+        let refusing = runtime.spawn(async move {
+            refuse(endpoint, socket).await;
+            worker.http3.forget(&key);
+        });
+        let refusing = refusing.abort_handle();
         let retired = Retired {
             endpoint: self.endpoint.clone(),
             socket: Arc::clone(&self.socket),
@@ -132,18 +151,17 @@ impl Drop for Listening {
     }
 }
 
-/// Turns away who comes anew, for as long as the endpoint has connections.
-async fn refuse(endpoint: Endpoint) {
+/// Turns away who comes anew, for as long as any worker's endpoint of the listener has connections.
+async fn refuse(endpoint: Endpoint, socket: Arc<QuicSocket>) {
+    let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => incoming.refuse(),
                 None => return,
             },
-            () = endpoint.wait_idle() => {
-                // What it has just sent may be asked for again.
-                tokio::time::sleep(LAST_PACKETS).await;
-                if endpoint.open_connections() == 0 {
+            _ = looks.tick() => {
+                if socket.set_idle(endpoint.open_connections() == 0) {
                     return;
                 }
             }

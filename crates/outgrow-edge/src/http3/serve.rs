@@ -43,7 +43,8 @@ pub(super) async fn serve(
 ) {
     let limit = listener.timeouts.head;
     let begun = if http3.early_data {
-        Ok(Ok(begin_early(connecting, limit, handshake)))
+        let begun = begin_early(connecting, limit, handshake);
+        tokio::time::timeout(limit, begun).await
     } else {
         let begun = tokio::time::timeout(limit, complete(connecting)).await;
         drop(handshake);
@@ -55,7 +56,12 @@ pub(super) async fn serve(
         Err(_) => return worker.cells().count_fault(Cause::HeadTimeout),
     };
     let blocks = Arc::clone(&worker.blocks);
-    let saying = h3::serve(quic.clone(), blocks, listener.limits, h3::Settings::default());
+    let saying = h3::serve(
+        quic.clone(),
+        blocks,
+        listener.limits,
+        h3::Settings::default(),
+    );
     let connection = match tokio::time::timeout(limit, saying).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(fault)) => return worker.cells().count_fault(fault.cause),
@@ -79,21 +85,23 @@ pub(super) async fn serve(
 }
 
 /// Waits until the handshake is complete.
-async fn complete(connecting: Connecting) -> Result<(quinn::Connection, Complete), ConnectionError> {
+async fn complete(
+    connecting: Connecting,
+) -> Result<(quinn::Connection, Complete), ConnectionError> {
     let quic = connecting.await?;
     Ok((quic, watch::channel(true).1))
 }
 
 /// Does not wait: requests may come with the first packets.
-fn begin_early(
+async fn begin_early(
     connecting: Connecting,
     limit: Duration,
     handshake: Handshake,
-) -> (quinn::Connection, Complete) {
+) -> Result<(quinn::Connection, Complete), ConnectionError> {
     let (quic, accepted) = match connecting.into_0rtt() {
         Ok(begun) => begun,
-        // For servers it is always possible, the library says.
-        Err(_) => unreachable!("a server can always answer before the handshake is complete"),
+        // Where the library cannot, as it can for every server.
+        Err(connecting) => return complete(connecting).await,
     };
     let (told, complete) = watch::channel(false);
     let waiting = quic.clone();
@@ -106,7 +114,7 @@ fn begin_early(
             waiting.close(no_error(), b"");
         }
     });
-    (quic, complete)
+    Ok((quic, complete))
 }
 
 fn cause_of(error: &ConnectionError) -> Cause {

@@ -45,7 +45,11 @@ outgrow_core::settings! {
 fn check_http3(http3: &Http3Settings, table: &mut TableReader<'_, '_>) {
     if http3.connection_window < http3.stream_window {
         let message = "it is below stream_window, of which it is the sum";
-        table.problem("connection_window", message, "set it higher, or stream_window lower");
+        table.problem(
+            "connection_window",
+            message,
+            "set it higher, or stream_window lower",
+        );
     }
     if http3.alt_svc_port == Some(0) {
         let hint = "leave it out, or write the port that clients reach";

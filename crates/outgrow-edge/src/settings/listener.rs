@@ -136,7 +136,10 @@ fn check_http3(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) {
         let hint = "add tls with certificates, or leave http3 out";
         return table.problem("http3", "HTTP/3 is always encrypted", hint);
     };
-    let early = listener.http3.as_ref().is_some_and(|http3| http3.early_data);
+    let early = listener
+        .http3
+        .as_ref()
+        .is_some_and(|http3| http3.early_data);
     if early && tls.clients.is_some() {
         let message = "where clients show certificates nothing is taken before they have";
         table.problem("http3", message, "leave early_data out");

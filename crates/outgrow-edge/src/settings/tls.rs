@@ -15,8 +15,8 @@ const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 outgrow_core::settings! {
     /// TLS 1.2 and 1.3 with these certificates. Keys are agreed on with X25519MLKEM768
     /// (post-quantum) where the client can, else with X25519, P-256 or P-384. Sessions are resumed by
-    /// tickets, over reloads and upgrades too; there is no early data (0-RTT), which anybody could
-    /// send again, and no renegotiation.
+    /// tickets, over reloads and upgrades too; there is no early data (0-RTT) over TCP, which anybody
+    /// could send again, and no renegotiation.
     #[check = check_tls]
     pub struct ListenerTls {
         /// The certificates. The client's server name (SNI) picks the one whose names match; the

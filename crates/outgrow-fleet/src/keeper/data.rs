@@ -153,6 +153,7 @@ impl Keeper {
             listeners: self.listeners.entries(),
             instances: self.instances.reports(now),
             kept: self.facts.kept.clone(),
+            others: self.data.iter().map(|data| data.generation).collect(),
         };
         let mut data = DataProcess {
             generation,

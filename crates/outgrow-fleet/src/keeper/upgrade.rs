@@ -103,18 +103,26 @@ impl Keeper {
             if !leaves || !data.ready || !data.channel.is_open() {
                 continue;
             }
-            let (one, other) = match channel::pair() {
-                Ok(pair) => pair,
-                Err(error) => {
-                    self.log.warn(&format!(
-                        "data processes cannot be introduced to each other: {error}"
-                    ));
-                    return;
+            let leaving = data.generation;
+            let neighbour = |generation| KeeperMessage::Neighbour { generation };
+            let said = [
+                (KeeperMessage::Successor {}, KeeperMessage::Predecessor {}),
+                (neighbour(generation), neighbour(leaving)),
+            ];
+            for (to_leaving, to_next) in said {
+                let (one, other) = match channel::pair() {
+                    Ok(pair) => pair,
+                    Err(error) => {
+                        self.log.warn(&format!(
+                            "data processes cannot be introduced to each other: {error}"
+                        ));
+                        return;
+                    }
+                };
+                self.tell(index, &to_leaving, &[one.as_fd()]);
+                if let Some(index) = self.index(generation) {
+                    self.tell(index, &to_next, &[other.as_fd()]);
                 }
-            };
-            self.tell(index, &KeeperMessage::Successor {}, &[one.as_fd()]);
-            if let Some(index) = self.index(generation) {
-                self.tell(index, &KeeperMessage::Predecessor {}, &[other.as_fd()]);
             }
         }
     }

@@ -204,6 +204,9 @@ pub struct Hello {
     /// What earlier data processes asked to keep.
     #[serde(default)]
     pub kept: BTreeMap<String, serde_json::Value>,
+    /// Other data processes that are there: the one that serves meanwhile, those that drain.
+    #[serde(default)]
+    pub others: Vec<u64>,
 }
 
 /// Keeper to data process.
@@ -255,6 +258,13 @@ pub enum KeeperMessage {
     /// For the one that serves: one that drains after an upgrade is at the
     /// other end of the attached socket pair.
     Predecessor {},
+    /// For both of them, beside `Successor` and `Predecessor`: another data process has connections whose
+    /// datagrams come to sockets that both have, and is at the other end of the attached socket pair
+    /// (`SOCK_SEQPACKET`).
+    Neighbour {
+        /// Which, as in `Hello`.
+        generation: u64,
+    },
     /// SIGHUP: read the configuration again. Answered by `Reloaded`.
     Reload {
         /// Counts them.
@@ -351,6 +361,7 @@ mod tests {
             }],
             instances: Vec::new(),
             kept: BTreeMap::new(),
+            others: vec![1],
         }));
         let text = serde_json::to_string(&hello).unwrap();
         assert_eq!(serde_json::from_str::<KeeperMessage>(&text).unwrap(), hello);

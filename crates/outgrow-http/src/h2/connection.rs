@@ -133,7 +133,8 @@ impl<T: Transport> Connection<T> {
                 Some(Ok((request, respond))) => {
                     self.accepted += 1;
                     let (parts, body) = request.into_parts();
-                    let parts = RequestParts::new(parts, body.is_end_stream(), self.limits, Version::Http2);
+                    let parts =
+                        RequestParts::new(parts, body.is_end_stream(), self.limits, Version::Http2);
                     let (blocks, shared) = (Arc::clone(&self.blocks), Arc::clone(&self.shared));
                     let held = self.settings.held_bytes;
                     let mut stream = H2Stream::new(body, respond, blocks, shared, held);

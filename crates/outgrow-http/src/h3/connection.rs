@@ -153,7 +153,8 @@ impl Connection {
         let many = resets > self.settings.premature_resets && resets * 2 > self.accepted;
         if many && self.fault.is_none() {
             self.fault = Some(Fault::client(Phase::RequestHead, Cause::ResetFlood));
-            self.shared.break_off(Code::EXCESSIVE_LOAD, "too many resets");
+            self.shared
+                .break_off(Code::EXCESSIVE_LOAD, "too many resets");
         }
     }
 

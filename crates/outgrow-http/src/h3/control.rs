@@ -143,7 +143,10 @@ async fn control(reader: &mut Reader) -> Result<(), Wrong> {
             _ => reader.pass_over(length).await?,
         }
     }
-    Err((Code::EXCESSIVE_LOAD, "too many frames on the control stream"))
+    Err((
+        Code::EXCESSIVE_LOAD,
+        "too many frames on the control stream",
+    ))
 }
 
 /// A payload that is one integer.

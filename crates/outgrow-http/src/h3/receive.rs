@@ -236,7 +236,10 @@ impl Receive {
     /// The stream has ended, in order or within something.
     fn end(&mut self) -> Result<Next, Wrong> {
         if self.state != State::Between || !self.buffer.is_empty() {
-            return Err(Wrong::Connection(Code::FRAME, "a stream ends within a frame"));
+            return Err(Wrong::Connection(
+                Code::FRAME,
+                "a stream ends within a frame",
+            ));
         }
         self.state = State::End;
         if self.declared.is_some_and(|left| left > 0) {

@@ -76,19 +76,29 @@ impl Head {
         match name {
             b":method" => {
                 let method = Method::from_bytes(value);
-                once(&mut self.method, method.map_err(|_| Reject::bad("the method is no token"))?)
+                once(
+                    &mut self.method,
+                    method.map_err(|_| Reject::bad("the method is no token"))?,
+                )
             }
             b":scheme" => {
                 let scheme = Scheme::try_from(value);
-                once(&mut self.scheme, scheme.map_err(|_| target("the scheme is malformed"))?)
+                once(
+                    &mut self.scheme,
+                    scheme.map_err(|_| target("the scheme is malformed"))?,
+                )
             }
             b":authority" => {
                 let malformed = Reject::new(Cause::BadHost, "the authority is malformed");
-                once(&mut self.authority, Authority::try_from(value).map_err(|_| malformed)?)
+                once(
+                    &mut self.authority,
+                    Authority::try_from(value).map_err(|_| malformed)?,
+                )
             }
             b":path" => {
                 let path = PathAndQuery::try_from(value);
-                let path = path.map_err(|_| target("the target has a character that it must not have"))?;
+                let path =
+                    path.map_err(|_| target("the target has a character that it must not have"))?;
                 if path.as_str().len() != value.len() {
                     return Err(target("the target has a fragment"));
                 }
@@ -164,7 +174,12 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Reject> {
 /// Fields that HTTP/3 has no place for (section 4.2).
 fn is_of_connection(name: &HeaderName) -> bool {
     const OTHERS: [&str; 2] = ["keep-alive", "proxy-connection"];
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE].contains(name)
+    [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
         || OTHERS.contains(&name.as_str())
 }
 

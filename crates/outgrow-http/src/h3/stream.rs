@@ -255,13 +255,6 @@ impl H3Stream {
         let mut nobody = Context::from_waker(Waker::noop());
         self.poll_gone(&mut nobody).is_ready()
     }
-
-    fn not_sent(&mut self, why: NotSent) -> Fault {
-        match why {
-            NotSent::Ended => gone(Phase::ResponseBody),
-            NotSent::Memory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
-        }
-    }
 }
 
 const CODING: &str = "a field section cannot be read";
@@ -303,6 +296,13 @@ impl BodySource for H3Stream {
     }
 }
 
+fn not_sent(why: NotSent) -> Fault {
+    match why {
+        NotSent::Ended => gone(Phase::ResponseBody),
+        NotSent::Memory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
+    }
+}
+
 fn gone(phase: Phase) -> Fault {
     Fault::client(phase, Cause::ClientGone)
 }
@@ -340,7 +340,7 @@ impl Downstream for H3Stream {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
         }
         let pushed = ready!(self.out.poll_push(cx, data, &self.blocks));
-        Poll::Ready(pushed.map_err(|why| self.not_sent(why)))
+        Poll::Ready(pushed.map_err(not_sent))
     }
 
     fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {
@@ -360,7 +360,7 @@ impl Downstream for H3Stream {
     /// What was pushed is with the connection, which holds a bounded part of it as a socket would.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let flushed = ready!(self.out.poll_flush(cx));
-        Poll::Ready(flushed.map_err(|why| self.not_sent(why)))
+        Poll::Ready(flushed.map_err(not_sent))
     }
 
     fn written(&self) -> u64 {
@@ -383,7 +383,9 @@ impl Downstream for H3Stream {
             return Poll::Pending;
         }
         let stream = &self.out.stream;
-        let stopped = self.stopped.get_or_insert_with(|| Box::pin(stream.stopped()));
+        let stopped = self
+            .stopped
+            .get_or_insert_with(|| Box::pin(stream.stopped()));
         let stopped = ready!(stopped.as_mut().poll(cx));
         self.stopped = None;
         if matches!(stopped, Ok(None)) {

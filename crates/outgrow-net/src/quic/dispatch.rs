@@ -15,10 +15,10 @@ use super::keys::Keys;
 use super::neighbour::Neighbour;
 use super::route::Router;
 
-/// For how long after its start a process that comes beside another one may not know of it yet: it
-/// drops what is the other one's meanwhile, which is sent again. Later it says that there is no such
-/// connection.
-const INTRODUCTION: Duration = Duration::from_secs(10);
+/// For how long after its start a process drops what belongs to others of which it has heard only that
+/// they are there: it is sent again, and goes to them once they have met. Later, and of those that are
+/// not there, it says that there is no such connection.
+const INTRODUCTION: Duration = Duration::from_secs(30);
 /// Between two stateless resets of an endpoint. Only who has been given an id of ours can ask for them.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -43,8 +43,12 @@ pub struct Dispatch {
     generation: u32,
     places: Mutex<Places>,
     others: Mutex<Vec<Arc<Neighbour>>>,
-    /// Until when another process may be there that is not known yet.
-    introduced_at: Option<Instant>,
+    /// Processes that have been met, and are gone.
+    parted: Mutex<Vec<u32>>,
+    /// Processes that were there when this one began.
+    expected: Vec<u32>,
+    /// When they should have been met.
+    expected_until: Instant,
     /// What happened.
     pub counts: DispatchCounts,
 }
@@ -56,15 +60,18 @@ impl fmt::Debug for Dispatch {
 }
 
 impl Dispatch {
-    /// Of the process with this number; `beside`: another one serves meanwhile.
-    pub fn new(keys: Keys, generation: u64, beside: bool, now: Instant) -> Arc<Self> {
+    /// Of the process with this number, beside `others`, which it is going to meet.
+    pub fn new(keys: Keys, generation: u64, others: &[u64], now: Instant) -> Arc<Self> {
+        // Four thousand million upgrades later it begins anew.
+        let short = |generation: u64| generation as u32;
         Arc::new(Self {
             keys,
-            // Four thousand million upgrades later it begins anew.
-            generation: generation as u32,
+            generation: short(generation),
             places: Mutex::default(),
             others: Mutex::default(),
-            introduced_at: beside.then(|| now + INTRODUCTION),
+            parted: Mutex::default(),
+            expected: others.iter().copied().map(short).collect(),
+            expected_until: now + INTRODUCTION,
             counts: DispatchCounts::default(),
         })
     }
@@ -102,6 +109,10 @@ impl Dispatch {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn parted(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.parted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The place of a worker's endpoint at a listener; none when it has one already.
     pub(super) fn claim(&self, key: &Arc<str>, worker: usize) -> Option<Arc<Inbox>> {
         let mut places = self.places();
@@ -113,6 +124,24 @@ impl Dispatch {
         let inbox = Arc::new(Inbox::default());
         *place = Arc::downgrade(&inbox);
         Some(inbox)
+    }
+
+    /// Whether there is an endpoint at the listener that is called `key`, maybe of a listener that is
+    /// gone and that lives on for its connections.
+    pub fn has_endpoint(&self, key: &str) -> bool {
+        let mut places = self.places();
+        places.retain(|_, place| place.strong_count() > 0);
+        places.keys().any(|(of, _)| **of == *key)
+    }
+
+    /// Whether no endpoint at this listener has connections.
+    pub(super) fn is_idle(&self, key: &str) -> bool {
+        let places = self.places();
+        let mut here = places.iter().filter(|((of, _), _)| **of == *key);
+        here.all(|(_, place)| {
+            let place = place.upgrade();
+            place.is_none_or(|place| place.is_idle.load(Ordering::Relaxed))
+        })
     }
 
     fn place(&self, key: &Arc<str>, worker: u8) -> Option<Arc<Inbox>> {
@@ -147,7 +176,10 @@ impl Dispatch {
             others.find(|one| one.generation() == generation).cloned()
         };
         let Some(other) = other else {
-            let may_be_there = self.introduced_at.is_some_and(|until| Instant::now() < until);
+            // One that is newer than this one is about to take over.
+            let is_expected = generation > self.generation
+                || self.expected.contains(&generation) && Instant::now() < self.expected_until;
+            let may_be_there = is_expected && !self.parted().contains(&generation);
             if may_be_there {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -161,7 +193,7 @@ impl Dispatch {
     }
 
     /// Takes datagrams that another process has received.
-    pub(super) fn from_process(&self, key: &Arc<str>, meta: RecvMeta, bytes: &[u8]) {
+    pub(super) fn take(&self, key: &Arc<str>, meta: RecvMeta, bytes: &[u8]) {
         self.counts.from_processes.fetch_add(1, Ordering::Relaxed);
         let first = &bytes[..bytes.len().min(meta.stride)];
         let origin = super::route::addressed_to(first).and_then(|id| self.keys.ids.read(id));
@@ -182,6 +214,19 @@ impl Dispatch {
 
     /// A process is gone, and its connections with it.
     pub(super) fn part(&self, neighbour: &Arc<Neighbour>) {
-        self.others().retain(|one| !Arc::ptr_eq(one, neighbour));
+        /// More were not there at a time.
+        const REMEMBERED: usize = 64;
+        let mut others = self.others();
+        let before = others.len();
+        others.retain(|one| !Arc::ptr_eq(one, neighbour));
+        if others.len() == before {
+            // It has been met anew since.
+            return;
+        }
+        let mut parted = self.parted();
+        if parted.len() == REMEMBERED {
+            parted.remove(0);
+        }
+        parted.push(neighbour.generation());
     }
 }

@@ -147,7 +147,13 @@ mod tests {
         };
         let mut generator = Generator { ids, origin };
         let (one, other) = (generator.generate_cid(), generator.generate_cid());
-        assert!(one.iter().zip(other.iter()).filter(|(one, other)| one == other).count() < 8);
+        assert!(
+            one.iter()
+                .zip(other.iter())
+                .filter(|(one, other)| one == other)
+                .count()
+                < 8
+        );
         assert!(generator.validate(&one).is_ok());
         assert!(generator.validate(&ConnectionId::new(&[1; 16])).is_err());
     }

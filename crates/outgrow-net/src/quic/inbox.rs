@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -26,11 +27,15 @@ struct Waiting {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Inbox(Mutex<Waiting>);
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    /// Its listener is gone, and it has no connections.
+    pub(super) is_idle: AtomicBool,
+}
 
 impl Inbox {
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts datagrams in; false when there is no room.
@@ -109,7 +114,9 @@ mod tests {
         assert_eq!(take(&inbox), 1);
         assert_eq!(&memory[0][..3], b"tri");
         assert_eq!(metas[0].len, 3);
-        let full = (0..).take_while(|_| inbox.put(meta, &[0; 1_000])).count();
+        let full = (0..2_000)
+            .take_while(|_| inbox.put(meta, &[0; 1_000]))
+            .count();
         assert_eq!(full, WAITING_BYTES / 1_000);
     }
 }

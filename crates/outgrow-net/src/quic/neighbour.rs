@@ -94,7 +94,7 @@ async fn listen(dispatch: &Dispatch, socket: OwnedFd) {
             Some(last) if **last == *key => Arc::clone(last),
             _ => Arc::clone(last.insert(key.into())),
         };
-        dispatch.from_process(&key, meta, bytes);
+        dispatch.take(&key, meta, bytes);
     }
 }
 
@@ -189,9 +189,17 @@ mod tests {
     #[test]
     fn what_is_said_is_read() {
         for meta in [
-            meta("192.0.2.7:443", Some("198.51.100.1"), Some(EcnCodepoint::Ce)),
+            meta(
+                "192.0.2.7:443",
+                Some("198.51.100.1"),
+                Some(EcnCodepoint::Ce),
+            ),
             meta("192.0.2.7:443", None, None),
-            meta("[2001:db8::1]:1", Some("2001:db8::2"), Some(EcnCodepoint::Ect0)),
+            meta(
+                "[2001:db8::1]:1",
+                Some("2001:db8::2"),
+                Some(EcnCodepoint::Ect0),
+            ),
             meta("[fe80::1%3]:65535", None, None),
         ] {
             let record = record("quic 0.0.0.0:443", &meta, b"aabbc").expect("a record");

@@ -49,7 +49,11 @@ struct Place {
 
 impl fmt::Debug for QuicSocket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "QuicSocket({}, {})", self.place.key, self.place.worker)
+        write!(
+            formatter,
+            "QuicSocket({}, {})",
+            self.place.key, self.place.worker
+        )
     }
 }
 
@@ -150,6 +154,13 @@ impl QuicSocket {
             inbox,
             is_reading: AtomicBool::new(true),
         })))
+    }
+
+    /// Says whether its endpoint, whose listener is gone, has no connections; whether that is so of all
+    /// workers' at this listener. As long as it is not, each turns away who comes to its socket.
+    pub fn set_idle(&self, is_idle: bool) -> bool {
+        self.inbox.is_idle.store(is_idle, Ordering::Relaxed);
+        self.place.dispatch.is_idle(&self.place.key)
     }
 
     /// Takes nothing more from the kernel: another process does, and hands over what is ours.

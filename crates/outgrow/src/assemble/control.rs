@@ -450,6 +450,9 @@ impl Control {
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
             KeeperMessage::Successor {} => self.postgres.meet(descriptors, true),
             KeeperMessage::Predecessor {} => self.postgres.meet(descriptors, false),
+            KeeperMessage::Neighbour { generation } => {
+                self.parts.http3.meet(generation, descriptors);
+            }
             KeeperMessage::Kept { key, value } => {
                 self.overlap.hear(&key, value.clone());
                 self.leader.hear(&key, value);
@@ -497,6 +500,7 @@ impl Control {
             self.go_on_draining(now).await;
             return;
         }
+        self.release_drained().await;
         let messages = self.instances.steps(&self.parts.registry, now);
         if let Some(message) = self.instances.take_deploys() {
             self.tell(&message).await;

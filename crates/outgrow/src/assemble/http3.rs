@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 #[cfg(feature = "http3")]
+use std::sync::atomic::Ordering;
+#[cfg(feature = "http3")]
 use std::time::Instant;
 
 use outgrow_core::settings::{Address, Name};
@@ -22,7 +24,7 @@ use super::log;
 const NOT_BUILT: &str = "this outgrow was built without HTTP/3 (the feature http3)";
 
 /// Who has which connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Http3 {
     #[cfg(feature = "http3")]
     dispatch: Arc<Dispatch>,
@@ -36,17 +38,17 @@ pub(super) type Plan = Option<Arc<Http3Plan>>;
 pub(super) type Plan = ();
 
 impl Http3 {
-    /// Of the data process with this number; `beside`: another one serves meanwhile.
-    pub(super) fn new(secret: &[u8; 32], generation: u64, beside: bool) -> Result<Self, String> {
+    /// Of the data process with this number, beside `others`.
+    pub(super) fn new(secret: &[u8; 32], generation: u64, others: &[u64]) -> Result<Self, String> {
         #[cfg(not(feature = "http3"))]
         {
-            let _ = (secret, generation, beside);
+            let _ = (secret, generation, others);
             Ok(Self {})
         }
         #[cfg(feature = "http3")]
         {
             let keys = Keys::derive(secret).ok_or("no key can be derived for HTTP/3")?;
-            let dispatch = Dispatch::new(keys, generation, beside, Instant::now());
+            let dispatch = Dispatch::new(keys, generation, others, Instant::now());
             Ok(Self { dispatch })
         }
     }
@@ -87,6 +89,37 @@ impl Http3 {
         let plan = Http3Plan::new(&key, http3, tls, &self.dispatch);
         plan.map(Some)
             .map_err(|problem| super::tls_files::told(&format!("listener.{name}.http3"), &problem))
+    }
+
+    /// Whether connections are left at the sockets of this key.
+    pub(super) fn has_endpoint(&self, key: &str) -> bool {
+        #[cfg(not(feature = "http3"))]
+        {
+            let _ = key;
+            false
+        }
+        #[cfg(feature = "http3")]
+        self.dispatch.has_endpoint(key)
+    }
+
+    /// What became of groups of datagrams that came to the wrong place.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 4] {
+        const WAYS: [&str; 4] = ["to_worker", "to_process", "from_process", "dropped"];
+        #[cfg(not(feature = "http3"))]
+        return WAYS.map(|way| (way, 0));
+        #[cfg(feature = "http3")]
+        {
+            let counts = &self.dispatch.counts;
+            let [worker, to, from, dropped] = [
+                &counts.to_workers,
+                &counts.to_processes,
+                &counts.from_processes,
+                &counts.dropped,
+            ]
+            .map(|count| count.load(Ordering::Relaxed));
+            let [one, two, three, four] = WAYS;
+            [(one, worker), (two, to), (three, from), (four, dropped)]
+        }
     }
 
     /// Another data process has connections, or takes over the sockets: it is at the other end.

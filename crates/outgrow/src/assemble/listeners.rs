@@ -76,6 +76,11 @@ pub(super) fn admin_key(address: &str) -> String {
     format!("admin {address}")
 }
 
+/// Whether the key is one of a listener's HTTP/3.
+pub(super) fn is_quic(key: &str) -> bool {
+    key.starts_with("quic ")
+}
+
 /// Whether the key is one of an admin listener.
 pub(super) fn is_admin(key: &str) -> bool {
     key.starts_with("admin ")
@@ -93,6 +98,11 @@ pub(super) struct Listeners {
 pub(super) type Wanted = (ListenerPlan, Option<String>);
 
 impl Listeners {
+    /// Whether HTTP/3 is spoken at the sockets of this key.
+    pub(super) fn has_quic(&self, key: &str) -> bool {
+        self.quic.contains_key(key)
+    }
+
     /// Brings the workers to accept for exactly `plans` (by key); returns the keys that are not
     /// needed any more.
     pub(super) async fn apply(

@@ -10,6 +10,7 @@ mod handover;
 mod logins;
 pub(super) mod postgres;
 pub(super) mod promotions;
+mod quic;
 mod seats;
 pub(super) mod streams;
 mod tunnels;
@@ -39,6 +40,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     families.extend(listener_families(view));
     families.extend(streams::families(view.streams().as_deref()));
     families.extend(datagrams::families(view.streams().as_deref()));
+    families.extend(quic::families(view));
     families.extend(service_families(view));
     families.extend(discovery_families(view));
     families.extend(boxes::families(view));

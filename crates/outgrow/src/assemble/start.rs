@@ -85,7 +85,7 @@ async fn start(
     let (mut hello, mut sockets) = wait_for_hello(receiver).await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (tickets, cookie_secret, quic_secret) = ticket_keys(sender, &hello).await?;
-    let http3 = Http3::new(&quic_secret, hello.generation, hello.upgrade)?;
+    let http3 = Http3::new(&quic_secret, hello.generation, &hello.others)?;
     let mut preparation = Preparation {
         sender,
         receiver,

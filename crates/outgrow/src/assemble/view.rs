@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use super::control::{Parts, Request};
 use super::discover::{self, Discoveries};
+use super::http3::Http3;
 use super::instances::{DeployView, Instances, Known};
 use super::leader::LeaderView;
 use super::measure::{self, MachineUsed, Measurements, Used};
@@ -49,6 +50,7 @@ pub(super) struct InstanceView {
 /// The state that the admin listener reads.
 pub(super) struct View {
     pub(super) shared: Arc<Shared>,
+    pub(super) http3: Http3,
     pub(super) registry: Arc<Registry>,
     pub(super) records: Arc<RecordWriter>,
     asks: mpsc::Sender<Request>,
@@ -93,6 +95,7 @@ impl View {
         let (discoveries, registrations) = sources;
         let view = Arc::new(Self {
             shared: Arc::clone(&parts.edge.shared),
+            http3: parts.http3.clone(),
             registry: Arc::clone(&parts.registry),
             records: Arc::clone(&parts.records),
             asks,

@@ -16,6 +16,8 @@ mod discover;
 mod floors;
 mod grpc;
 mod http;
+#[cfg(feature = "http3")]
+mod http3;
 mod limits;
 mod machines;
 mod misuse;

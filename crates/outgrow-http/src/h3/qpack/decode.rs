@@ -119,10 +119,7 @@ mod tests {
         check(&[0, 0], &[]);
         check(&[0, 0, 0xd1], &[(":method", "GET")]);
         // RFC 9204 appendix B.1.
-        check(
-            b"\x00\x00\x51\x0b/index.html",
-            &[(":path", "/index.html")],
-        );
+        check(b"\x00\x00\x51\x0b/index.html", &[(":path", "/index.html")]);
         check(b"\x00\x00\x23x-a\x01b", &[("x-a", "b")]);
         // `never indexed` means nothing here.
         check(b"\x00\x00\x71\x01/", &[(":path", "/")]);

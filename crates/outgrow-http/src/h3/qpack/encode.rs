@@ -68,7 +68,10 @@ mod tests {
             ("Content-Type", "image/webp"),
             ("X-Request-Id", "0123"),
             ("Access-Control-Allow-Credentials", "true"),
-            ("A-Name-That-Is-Longer-Than-Any-That-There-Is", long.as_str()),
+            (
+                "A-Name-That-Is-Longer-Than-Any-That-There-Is",
+                long.as_str(),
+            ),
             ("empty", ""),
         ];
         for status in [100, 103, 200, 204, 301, 404, 425, 500, 599] {
@@ -87,7 +90,9 @@ mod tests {
             assert_eq!(done, Ok(()));
             let mut expected = vec![(":status".to_owned(), status.to_string())];
             let fields = fields.iter();
-            expected.extend(fields.map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned())));
+            expected.extend(
+                fields.map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned())),
+            );
             assert_eq!(read, expected);
         }
     }
@@ -97,6 +102,6 @@ mod tests {
         let mut section = Vec::new();
         put_status(200, &mut section);
         put_field(b"Vary", b"accept-encoding", &mut section);
-        assert_eq!(section, [0xc0 | 25, 0xc0 | 59]);
+        assert_eq!(section, [0xc0 + 25, 0xc0 + 59]);
     }
 }

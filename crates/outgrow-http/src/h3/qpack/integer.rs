@@ -52,7 +52,10 @@ mod tests {
     fn the_examples_of_the_rfc() {
         // RFC 7541 appendix C.1.
         assert_eq!(read(&[0b0110_1010], 5), Some((10, 1)));
-        assert_eq!(read(&[0b0001_1111, 0b1001_1010, 0b0000_1010], 5), Some((1337, 3)));
+        assert_eq!(
+            read(&[0b0001_1111, 0b1001_1010, 0b0000_1010], 5),
+            Some((1337, 3))
+        );
         assert_eq!(read(&[42], 8), Some((42, 1)));
     }
 
@@ -62,7 +65,10 @@ mod tests {
         assert_eq!(read(&[0x1f], 5), None);
         assert_eq!(read(&[0x1f, 0x80], 5), None);
         assert_eq!(read(&[0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 5), None);
-        assert_eq!(read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 5), None);
+        assert_eq!(
+            read(&[0x1f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], 5),
+            None
+        );
     }
 
     #[test]

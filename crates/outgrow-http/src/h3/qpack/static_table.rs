@@ -59,8 +59,14 @@ pub(super) const TABLE: [(&str, &str); 99] = [
     ("content-type", "text/plain;charset=utf-8"),
     ("range", "bytes=0-"),
     ("strict-transport-security", "max-age=31536000"),
-    ("strict-transport-security", "max-age=31536000; includesubdomains"),
-    ("strict-transport-security", "max-age=31536000; includesubdomains; preload"),
+    (
+        "strict-transport-security",
+        "max-age=31536000; includesubdomains",
+    ),
+    (
+        "strict-transport-security",
+        "max-age=31536000; includesubdomains; preload",
+    ),
     ("vary", "accept-encoding"),
     ("vary", "origin"),
     ("x-content-type-options", "nosniff"),
@@ -87,7 +93,10 @@ pub(super) const TABLE: [(&str, &str); 99] = [
     ("access-control-request-method", "post"),
     ("alt-svc", "clear"),
     ("authorization", ""),
-    ("content-security-policy", "script-src 'none'; object-src 'none'; base-uri 'none'"),
+    (
+        "content-security-policy",
+        "script-src 'none'; object-src 'none'; base-uri 'none'",
+    ),
     ("early-data", "1"),
     ("expect-ct", ""),
     ("forwarded", ""),
@@ -114,7 +123,9 @@ pub(super) fn index_of(name: &[u8]) -> Option<usize> {
 pub(super) fn with_value(index: usize, value: &[u8]) -> Option<usize> {
     let (name, _) = TABLE.get(index)?;
     let same = TABLE[index..].iter().take_while(|entry| entry.0 == *name);
-    let found = same.enumerate().find(|(_, entry)| entry.1.as_bytes() == value);
+    let found = same
+        .enumerate()
+        .find(|(_, entry)| entry.1.as_bytes() == value);
     found.map(|(at, _)| index + at)
 }
 

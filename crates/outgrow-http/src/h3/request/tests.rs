@@ -9,14 +9,7 @@ fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut section = Vec::new();
     qpack::begin(&mut section);
     for (name, value) in fields {
-        // As it is: what sends heads makes names lower case.
-        section.push(0x27);
-        let length = name.len() - 7;
-        assert!(length < 128);
-        section.push(length as u8);
-        section.extend_from_slice(name.as_bytes());
-        section.push(value.len() as u8);
-        section.extend_from_slice(value.as_bytes());
+        section.extend(literal(name, value));
     }
     section
 }
@@ -33,14 +26,11 @@ fn refused(fields: &[(&str, &str)]) -> Option<&'static str> {
 }
 
 fn refused_as_it_is(fields: &[(&str, &str)]) -> Option<&'static str> {
-    let padded: Vec<_> = fields.iter().map(|(name, value)| (*name, *value)).collect();
-    let mut encoded = Vec::new();
-    qpack::begin(&mut encoded);
-    for (name, value) in padded {
-        encoded.extend(literal(name, value));
-    }
-    match parts(&encoded, true, Limits::default()) {
-        Ok(parts) => parts.fill(&mut RequestHead::default()).err().map(|one| one.detail),
+    match parts(&section(fields), true, Limits::default()) {
+        Ok(parts) => parts
+            .fill(&mut RequestHead::default())
+            .err()
+            .map(|one| one.detail),
         Err(Broken::Stopped(reject)) => Some(reject.detail),
         Err(Broken::Coding) => Some("coding"),
     }
@@ -119,22 +109,61 @@ fn what_is_malformed_is_refused() {
         assert!(refused(fields).is_some(), "{fields:?}");
     }
     for fields in [
-        &[(":method", "GET"), (":scheme", "https"), (":authority", "a")][..],
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "a"),
+        ][..],
         &[(":method", "GET"), (":path", "/"), (":authority", "a")],
         &[(":scheme", "https"), (":path", "/"), (":authority", "a")],
         &[(":method", "GET"), (":scheme", "https"), (":path", "/")],
-        &[(":method", "GET"), (":scheme", "ftp"), (":path", "/"), (":authority", "a")],
-        &[(":method", "GET"), (":scheme", "https"), (":path", "/a#b"), (":authority", "a")],
-        &[(":method", "GET"), (":scheme", "https"), (":path", ""), (":authority", "a")],
-        &[(":method", "GET"), (":scheme", "https"), (":path", "x"), (":authority", "a")],
-        &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a@b")],
-        &[(":method", "G T"), (":scheme", "https"), (":path", "/"), (":authority", "a")],
+        &[
+            (":method", "GET"),
+            (":scheme", "ftp"),
+            (":path", "/"),
+            (":authority", "a"),
+        ],
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":path", "/a#b"),
+            (":authority", "a"),
+        ],
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":path", ""),
+            (":authority", "a"),
+        ],
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":path", "x"),
+            (":authority", "a"),
+        ],
+        &[
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "a@b"),
+        ],
+        &[
+            (":method", "G T"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "a"),
+        ],
         &[(":method", "CONNECT"), (":authority", "a:443")],
     ] {
         assert!(refused_as_it_is(fields).is_some(), "{fields:?}");
     }
     // Host alone says who is meant as well.
-    let host = [(":method", "GET"), (":scheme", "https"), (":path", "/"), ("host", "a")];
+    let host = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/"),
+        ("host", "a"),
+    ];
     assert_eq!(refused_as_it_is(&host), None);
 }
 
@@ -146,15 +175,14 @@ fn heads_are_bounded() {
         ..Limits::default()
     };
     let check = |count: usize, value: &str, expected: Option<Cause>| {
-        let mut encoded = Vec::new();
-        qpack::begin(&mut encoded);
-        let usual = [(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")];
-        for (name, value) in usual {
-            encoded.extend(literal(name, value));
-        }
-        for _ in 0..count {
-            encoded.extend(literal("x-field", value));
-        }
+        let usual = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "a"),
+            (":path", "/"),
+        ];
+        let more = vec![("x-field", value); count];
+        let encoded = section(&[&usual, more.as_slice()].concat());
         let cause = match parts(&encoded, true, limits) {
             Ok(_) => None,
             Err(Broken::Stopped(reject)) => Some(reject.cause),

@@ -13,7 +13,7 @@ use outgrow_fleet::protocol::DataMessage;
 use super::super::acme::{Prepared, Strictness};
 use super::super::pages::PageTexts;
 use super::super::watch::Watch;
-use super::super::{access, certificates, compile, log, postgres_files, prepare, start};
+use super::super::{access, certificates, compile, listeners, log, postgres_files, prepare, start};
 use super::Control;
 use crate::config::{Config, Look};
 
@@ -180,10 +180,21 @@ impl Control {
         let workers = self.parts.edge.shared.loads.len();
         let wanted = prepare::addresses(&self.parts.config, workers);
         for key in self.parts.sockets.keys() {
-            if !wanted.iter().any(|bind| bind.key == key) {
+            // Connections of HTTP/3 live on at sockets of a listener that is gone.
+            let is_wanted = wanted.iter().any(|bind| bind.key == key);
+            if !is_wanted && !self.parts.http3.has_endpoint(&key) {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
+        }
+    }
+
+    /// Gives sockets back at which the last connections have ended.
+    pub(super) async fn release_drained(&mut self) {
+        let keys = self.parts.sockets.keys().into_iter();
+        let mut left = keys.filter(|key| listeners::is_quic(key) && !self.listeners.has_quic(key));
+        if self.drain.is_none() && left.any(|key| !self.parts.http3.has_endpoint(&key)) {
+            self.release_unused().await;
         }
     }
 

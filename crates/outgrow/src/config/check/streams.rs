@@ -80,14 +80,27 @@ impl Check<'_> {
     /// No two listeners of datagrams have one address; connections there are another matter.
     pub(super) fn datagram_addresses(&mut self, config: &Config) {
         let mut taken = BTreeMap::new();
+        for (name, listener) in &config.listener {
+            if listener.http3.is_none() {
+                continue;
+            }
+            taken.insert(meant(&listener.address), format!("[listener.{name}.http3]"));
+            #[cfg(not(feature = "http3"))]
+            {
+                let path = ["listener", name.as_str(), "http3"];
+                let message = "this outgrow was built without HTTP/3 (the feature http3)";
+                self.error(&path, message, "leave it out, or use a build that has it");
+            }
+        }
         for (name, udp) in &config.udp {
             let path = ["udp", name.as_str(), "address"];
             self.host(&udp.address, &path);
             if matches!(udp.address, Address::Tcp { port: 0, .. }) {
                 continue;
             }
-            if let Some(other) = taken.insert(meant(&udp.address), name) {
-                let message = format!("{} is taken by [udp.{other}]", udp.address);
+            let own = format!("[udp.{name}]");
+            if let Some(other) = taken.insert(meant(&udp.address), own) {
+                let message = format!("{} is taken by {other}", udp.address);
                 self.error(&path, message, "each listener needs an address of its own");
             }
         }

@@ -1,0 +1,112 @@
+//! Requests and responses: small, large, many, and from other addresses in between.
+
+use std::process::Command;
+
+use super::{House, asked, records, text};
+use crate::shop::SOON;
+
+#[test]
+fn a_request_goes_there_and_back() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let said = house.one(&[
+        "get",
+        "/hello?a=b",
+        "cookie=a=1",
+        "cookie=b=2",
+        "te=trailers",
+    ]);
+    assert_eq!(said["status"], 200, "{said}");
+    let asked = asked(&said);
+    assert_eq!(asked["path"], "/hello?a=b");
+    let fields = &asked["fields"];
+    assert_eq!(fields["host"], "shop.example");
+    assert_eq!(fields["cookie"], "a=1; b=2");
+    assert_eq!(fields["x-forwarded-proto"], "https");
+    assert_eq!(fields["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(fields["via"], "3 outgrow");
+    let told = |_: &_| {
+        let line = "\"GET shop.example/hello?a=b HTTP/3\" 200 in=0";
+        records(&house.outgrow).contains(line).then_some(())
+    };
+    house
+        .outgrow
+        .wait("the record says it", SOON, told)
+        .expect("it does");
+}
+
+#[test]
+fn large_bodies_go_both_ways() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let sent = house.one(&["post", "10000000"]);
+    assert_eq!(sent["status"], 200, "{sent}");
+    let asked_for = asked(&sent);
+    assert_eq!(asked_for["length"], 10_000_000);
+    assert_eq!(asked_for["sha256"], sent["sent"]);
+    let got = house.one(&["get", "/bytes/10000000"]);
+    assert_eq!(
+        (&got["status"], &got["length"]),
+        (&200.into(), &10_000_000.into())
+    );
+    assert_eq!(text(&got["fields"], "content-length"), "10000000");
+    // Without a length, in pieces.
+    let streamed = house.one(&["stream", "300000"]);
+    assert_eq!(asked(&streamed)["length"], 300_000, "{streamed}");
+    assert_eq!(asked(&streamed)["sha256"], streamed["sent"]);
+}
+
+#[test]
+fn many_streams_share_a_connection() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    assert_eq!(house.one(&["many", "100"])["ok"], 100);
+    // More than may be open at a time wait for their turn.
+    assert_eq!(house.one(&["many", "400"])["ok"], 400);
+}
+
+#[test]
+fn a_client_goes_on_from_other_addresses() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let said = house.one(&["migrate", "16"]);
+    let told = said["told"].as_array().expect("a list");
+    assert_eq!(told.len(), 16);
+    for one in told {
+        assert_eq!(
+            (&one[0], &one[1]),
+            (&"200".into(), &1_600_000.into()),
+            "{said}"
+        );
+    }
+    // With three sockets some of sixteen ports lead to another worker's, which hands on.
+    let metrics = house.outgrow.admin_get("/metrics").expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let handed = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("outgrow_quic_datagrams_total{way=\"to_worker\"} "))
+        .and_then(|count| count.parse::<f64>().ok());
+    assert!(handed.is_some_and(|handed| handed > 0.0), "{handed:?}");
+}
+
+#[test]
+fn clients_over_tcp_are_told() {
+    let Some(house) = House::start("alt_svc_port = 443\nalt_svc_max_age = \"1h\"", "") else {
+        return;
+    };
+    let port = house.port();
+    let output = Command::new("curl")
+        .args(["--silent", "--insecure", "--include", "--noproxy", "*"])
+        .arg(format!("https://127.0.0.1:{port}/"))
+        .output()
+        .expect("curl is missing: apt-get install curl");
+    let answer = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(
+        answer.contains("alt-svc: h3=\":443\"; ma=3600\r\n"),
+        "{answer}"
+    );
+}

@@ -1,0 +1,194 @@
+//! HTTP/3 with a client that knows nothing of us (aioquic from PyPI), over real sockets of several
+//! workers.
+
+mod early;
+mod exchanges;
+mod lives;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use outgrow_testkit::{folder::Folder, outgrow::Outgrow, ports, wait};
+use serde_json::Value;
+
+use crate::apps::{From, install};
+use crate::shop::SOON;
+
+const APP: &str = include_str!("app.py");
+const CLIENT: &str = include_str!("client.py");
+
+/// The client's library; none where that is allowed.
+fn library() -> Option<PathBuf> {
+    install("aioquic", From::PyPi, &["aioquic==1.7.2"])
+}
+
+/// An application, an outgrow before it, and what clients need.
+struct House {
+    library: PathBuf,
+    folder: Folder,
+    app: App,
+    outgrow: Outgrow,
+}
+
+/// A process that is ended with the test.
+struct App {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+impl App {
+    fn start(folder: &Folder) -> Self {
+        let address = ports::free(1).expect("a free port")[0];
+        let program = folder.write("app.py", APP).expect("written");
+        let mut command = Command::new("python3");
+        command.arg(program).arg(address.port().to_string());
+        let child = command.stdin(Stdio::null()).spawn().expect("python3 runs");
+        let app = Self { child, address };
+        wait::until("the application listens", SOON, || {
+            TcpStream::connect(address).ok()
+        })
+        .expect("it does");
+        app
+    }
+}
+
+/// A certificate for `shop.example`, written over what was there.
+fn certificate(folder: &Folder) {
+    let names = vec!["shop.example".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    folder.write("cert.pem", made.cert.pem()).expect("written");
+    let key = made.signing_key.serialize_pem();
+    folder.write("key.pem", key).expect("written");
+}
+
+impl House {
+    /// With `http3` in that table of the listener, and `more` anywhere; none without the client's library.
+    fn start(http3: &str, more: &str) -> Option<Self> {
+        let library = library()?;
+        let folder = Folder::new("http3").expect("a folder");
+        certificate(&folder);
+        let app = App::start(&folder);
+        let config = config(&folder, app.address, Some(http3), more);
+        let outgrow = Outgrow::start(&config).expect("outgrow starts");
+        Some(Self {
+            library,
+            folder,
+            app,
+            outgrow,
+        })
+    }
+
+    fn port(&self) -> u16 {
+        self.outgrow.address("public").expect("an address").port()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let program = self.folder.write("client.py", CLIENT).expect("written");
+        let mut command = Command::new("python3");
+        command
+            .env("PYTHONPATH", &self.library)
+            .arg(program)
+            .arg(self.port().to_string())
+            .arg(self.folder.path().join("cert.pem"))
+            .args(words);
+        command
+    }
+
+    /// What a client says that does this.
+    fn client(&self, words: &[&str]) -> Vec<Value> {
+        let output = self.command(words).stdin(Stdio::null()).output();
+        let output = output.expect("python3 runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+        lines(&output.stdout)
+    }
+
+    /// The one thing that a client says.
+    fn one(&self, words: &[&str]) -> Value {
+        let mut said = self.client(words);
+        assert_eq!(said.len(), 1, "{said:?}");
+        said.remove(0)
+    }
+}
+
+fn lines(text: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+/// The configuration of a house.
+fn config(folder: &Folder, app: SocketAddr, http3: Option<&str>, more: &str) -> String {
+    let path = folder.path().display().to_string();
+    let http3 = http3.map_or(String::new(), |http3| {
+        format!("[listener.public.http3]\n{http3}")
+    });
+    format!(
+        r#"
+[process]
+workers = 3
+
+[access]
+to = "access.log"
+
+[listener.public]
+address = "%public%"
+[listener.public.tls]
+certificates = [ {{ certificate = "{path}/cert.pem", key = "{path}/key.pem" }} ]
+{http3}
+
+[service.app]
+endpoints = ["{app}"]
+
+[route.app]
+service = "app"
+
+{more}
+"#
+    )
+}
+
+/// Clients that ask without a break.
+struct Load(Child);
+
+impl Load {
+    fn start(house: &House, clients: u32) -> Self {
+        let mut command = house.command(&["load", &clients.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self(command.spawn().expect("python3 runs"))
+    }
+
+    /// What became of it.
+    fn stop(mut self) -> Value {
+        let mut stdin = self.0.stdin.take().expect("it is a pipe");
+        stdin.write_all(b"\n").expect("written");
+        let output = self.0.wait_with_output().expect("it ends");
+        lines(&output.stdout).pop().expect("what became of it")
+    }
+}
+
+fn records(outgrow: &Outgrow) -> String {
+    std::fs::read_to_string(outgrow.folder().join("access.log")).unwrap_or_default()
+}
+
+/// Text of a field of what a client says.
+fn text<'v>(said: &'v Value, name: &str) -> &'v str {
+    said[name].as_str().unwrap_or_default()
+}
+
+/// What the application was asked, by its answer.
+fn asked(said: &Value) -> Value {
+    serde_json::from_str(text(said, "body")).expect("JSON of the application")
+}
