@@ -17,6 +17,8 @@ use crate::h1::Reject;
 /// Bytes of frames without a meaning that a stream may have.
 const PASSED_OVER: u64 = 64 * 1024;
 
+pub(super) const WRONG_LENGTH: &str = "the body does not have the length that Content-Length says";
+
 /// Why nothing more can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
@@ -70,8 +72,10 @@ pub(super) struct Receive {
     part: Part,
     /// The longest field section.
     section_limit: usize,
-    /// What is to come of the body by its Content-Length.
+    /// The length of the body by its Content-Length.
     declared: Option<u64>,
+    /// The length of all DATA frames so far.
+    announced: u64,
     passed_over: u64,
 }
 
@@ -84,6 +88,7 @@ impl Receive {
             part: Part::Nothing,
             section_limit,
             declared: None,
+            announced: 0,
             passed_over: 0,
         }
     }
@@ -135,6 +140,9 @@ impl Receive {
         cx: &mut Context<'_>,
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<Next, Wrong>> {
+        if self.declared.is_some_and(|length| self.announced > length) {
+            return Poll::Ready(Err(Wrong::Reject(Reject::framing(WRONG_LENGTH))));
+        }
         loop {
             match &mut self.state {
                 State::End => return Poll::Ready(Ok(Next::End)),
@@ -193,15 +201,14 @@ impl Receive {
     /// Begins a frame, if it may be here.
     fn begin(&mut self, head: FrameHead) -> Result<(), Wrong> {
         let unexpected = |reason| Err(Wrong::Connection(Code::FRAME_UNEXPECTED, reason));
-        let wrong_length = "the body does not have the length that Content-Length says";
         self.state = match head.kind {
             frame::DATA if self.part != Part::Head => {
                 return unexpected("DATA without HEADERS, or after trailers");
             }
             frame::DATA => {
-                if let Some(left) = &mut self.declared {
-                    let rest = left.checked_sub(head.length);
-                    *left = rest.ok_or(Wrong::Reject(Reject::framing(wrong_length)))?;
+                self.announced = self.announced.saturating_add(head.length);
+                if self.declared.is_some_and(|length| self.announced > length) {
+                    return Err(Wrong::Reject(Reject::framing(WRONG_LENGTH)));
                 }
                 State::Data(head.length)
             }
@@ -242,9 +249,8 @@ impl Receive {
             ));
         }
         self.state = State::End;
-        if self.declared.is_some_and(|left| left > 0) {
-            let detail = "the body does not have the length that Content-Length says";
-            return Err(Wrong::Reject(Reject::framing(detail)));
+        if self.declared.is_some_and(|length| self.announced < length) {
+            return Err(Wrong::Reject(Reject::framing(WRONG_LENGTH)));
         }
         Ok(Next::End)
     }

@@ -14,7 +14,7 @@ use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 
 use super::code::Code;
 use super::qpack::Broken;
-use super::receive::{Next, Receive, Wrong};
+use super::receive::{Next, Receive, WRONG_LENGTH, Wrong};
 use super::send::{NotSent, Outgoing};
 use super::shared::Shared;
 use super::{request, response};
@@ -172,10 +172,13 @@ impl H3Stream {
 
     /// Tells what the head, which was accepted, says of the body's length.
     pub fn begin_body(&mut self, head: &RequestHead) {
-        if let BodyLength::Known(length) = head.length
-            && self.reading == Reading::Open
-        {
+        let BodyLength::Known(length) = head.length else {
+            return;
+        };
+        if self.reading == Reading::Open {
             self.receive.declare(length);
+        } else if self.reading == Reading::Done && length > 0 {
+            self.body_fault(Wrong::Reject(Reject::framing(WRONG_LENGTH)));
         }
     }
 

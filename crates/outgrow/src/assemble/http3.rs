@@ -1,6 +1,7 @@
 //! HTTP/3 of listeners: what their plans have of it, and the other data processes that have connections.
 
 use std::os::fd::OwnedFd;
+#[cfg(feature = "http3")]
 use std::sync::Arc;
 #[cfg(feature = "http3")]
 use std::sync::atomic::Ordering;
@@ -15,9 +16,8 @@ use outgrow_edge::settings::{Http3Settings, ListenerSettings};
 use outgrow_net::quic::{Dispatch, Keys, Neighbour};
 use outgrow_tls::ServerTls;
 
-use super::listeners;
 #[cfg(feature = "http3")]
-use super::log;
+use super::{listeners, log};
 
 /// What a build without HTTP/3 says of it.
 #[cfg(not(feature = "http3"))]

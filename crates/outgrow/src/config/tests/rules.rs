@@ -705,3 +705,43 @@ fn postgres_over_tls() {
         &["7:postgres.trusted_proxies: a network of /0 would let every client"],
     );
 }
+
+#[test]
+#[cfg(feature = "http3")]
+fn what_http3_needs_is_told() {
+    let listener = |address: &str, rest: &str| {
+        format!("[listener.x]\naddress = \"{address}\"\nhttp3 = {{}}\n{rest}")
+    };
+    let pair = "certificates = [ { certificate = \"c.pem\", key = \"k.pem\" } ]";
+    let tls = format!("[listener.x.tls]\n{pair}\n");
+    check(
+        &listener("[::1]:8443", ""),
+        &["3:listener.x.http3: HTTP/3 is always encrypted | add tls"],
+    );
+    check(&listener("[::1]:8443", &tls), &[]);
+    check(
+        &listener("[::1]:0", &tls),
+        &["3:listener.x.http3: TCP and UDP cannot be had at the same free port"],
+    );
+    check(
+        &listener("unix:/run/x", &tls),
+        &["3:listener.x.http3: there is no HTTP/3 at a Unix socket"],
+    );
+    let clients =
+        "[listener.x.tls.clients]\nca = \"ca.pem\"\n[listener.x.http3]\nearly_data = true\n";
+    check(
+        &format!("[listener.x]\naddress = \"[::1]:1\"\n{tls}{clients}"),
+        &["7:listener.x.http3: where clients show certificates nothing is taken"],
+    );
+    let udp = "[udp.d]\naddress = \"[::1]:8443\"\nservice = \"web\"\n";
+    check(
+        &format!("{}{udp}", listener("[::1]:8443", &tls)),
+        &["7:udp.d.address: [::1]:8443 is taken by [listener.x.http3]"],
+    );
+    check(
+        &format!(
+            "[listener.x]\naddress = \"[::1]:1\"\n{tls}[listener.x.http3]\nstream_window = \"2MiB\"\n"
+        ),
+        &["5:listener.x.http3.connection_window: it is below stream_window"],
+    );
+}

@@ -113,9 +113,12 @@ def say(name, **facts):
 
 
 def configuration(**more):
-    settings = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name="shop.example",
+    name = os.environ.get("SERVER_NAME", "shop.example")
+    settings = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name=name,
                                  max_data=2**25, max_stream_data=2**24, **more)
     settings.load_verify_locations(CA)
+    if "CLIENT_CERT" in os.environ:
+        settings.load_cert_chain(os.environ["CLIENT_CERT"], os.environ["CLIENT_KEY"])
     return settings
 
 
@@ -127,7 +130,8 @@ def session(settings=None, **more):
 async def get(path="/", *fields):
     async with session() as client:
         answer = await client.ask("GET", path, fields=[one.split("=", 1) for one in fields])
-        say("get", **answer.told())
+        retried = client._quic._retry_source_connection_id is not None
+        say("get", retried=retried, **answer.told())
 
 
 async def post(size):
@@ -214,11 +218,31 @@ async def early(*requests):
                 say(turn, request=request, accepted=client._quic.tls.early_data_accepted, **answer.told())
 
 
+async def resets(connections):
+    """Opens streams only to reset them, on so many connections, until each is closed."""
+    ended = []
+    for _ in range(int(connections)):
+        async with session() as client:
+            opened = 0
+            while client.ended is None and opened < 20000:
+                for _ in range(20):
+                    stream = client._quic.get_next_available_stream_id()
+                    client.begin("POST", "/reset", b"x")
+                    client._quic.reset_stream(stream, 0x10c)
+                    client._quic.stop_stream(stream, 0x10c)
+                    opened += 1
+                client.transmit()
+                await asyncio.sleep(0.001)
+            ended.append([client.ended, opened])
+    say("resets", ended=ended)
+
+
 async def load(clients):
     """Asks on so many connections until it is told to stop; what fails is told, but for what the
     protocol says was not looked at."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, stop.set)
+    times = []
     counts = {"ok": 0, "failed": [], "connections": 0, "refused": 0}
 
     async def one(at):
@@ -227,7 +251,9 @@ async def load(clients):
                 async with session() as client:
                     counts["connections"] += 1
                     while not stop.is_set() and client.ended is None:
+                        began = time.monotonic()
                         answer = await client.ask("GET", "/slow/0.02")
+                        times.append(time.monotonic() - began)
                         if answer.fields.get(":status") == "200" and answer.failed is None:
                             counts["ok"] += 1
                         elif answer.failed in ("reset 0x10b", "connection 0x100 "):
@@ -244,12 +270,13 @@ async def load(clients):
     say("loaded")
     await stop.wait()
     await asyncio.gather(*tasks)
-    say("load", **counts)
+    times.sort()
+    say("load", p99=times[len(times) * 99 // 100] if times else None, **counts)
 
 
 async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
-                 early=early, load=load)
+                 early=early, load=load, resets=resets)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

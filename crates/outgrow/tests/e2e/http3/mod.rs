@@ -3,6 +3,7 @@
 
 mod early;
 mod exchanges;
+mod guarded;
 mod lives;
 
 use std::io::Write;
@@ -72,13 +73,13 @@ fn certificate(folder: &Folder) {
 }
 
 impl House {
-    /// With `http3` in that table of the listener, and `more` anywhere; none without the client's library.
-    fn start(http3: &str, more: &str) -> Option<Self> {
+    /// With these lines in the listener's tables `http3` and `tls`; none without the client's library.
+    fn start(http3: &str, tls: &str) -> Option<Self> {
         let library = library()?;
         let folder = Folder::new("http3").expect("a folder");
         certificate(&folder);
         let app = App::start(&folder);
-        let config = config(&folder, app.address, Some(http3), more);
+        let config = config(&folder, app.address, Some(http3), tls);
         let outgrow = Outgrow::start(&config).expect("outgrow starts");
         Some(Self {
             library,
@@ -106,11 +107,7 @@ impl House {
 
     /// What a client says that does this.
     fn client(&self, words: &[&str]) -> Vec<Value> {
-        let output = self.command(words).stdin(Stdio::null()).output();
-        let output = output.expect("python3 runs");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {errors}");
-        lines(&output.stdout)
+        said_by(&mut self.command(words), words)
     }
 
     /// The one thing that a client says.
@@ -119,6 +116,14 @@ impl House {
         assert_eq!(said.len(), 1, "{said:?}");
         said.remove(0)
     }
+}
+
+fn said_by(command: &mut Command, words: &[&str]) -> Vec<Value> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.expect("python3 runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {errors}");
+    lines(&output.stdout)
 }
 
 fn lines(text: &[u8]) -> Vec<Value> {
@@ -130,7 +135,7 @@ fn lines(text: &[u8]) -> Vec<Value> {
 }
 
 /// The configuration of a house.
-fn config(folder: &Folder, app: SocketAddr, http3: Option<&str>, more: &str) -> String {
+fn config(folder: &Folder, app: SocketAddr, http3: Option<&str>, tls: &str) -> String {
     let path = folder.path().display().to_string();
     let http3 = http3.map_or(String::new(), |http3| {
         format!("[listener.public.http3]\n{http3}")
@@ -147,6 +152,7 @@ to = "access.log"
 address = "%public%"
 [listener.public.tls]
 certificates = [ {{ certificate = "{path}/cert.pem", key = "{path}/key.pem" }} ]
+{tls}
 {http3}
 
 [service.app]
@@ -154,8 +160,6 @@ endpoints = ["{app}"]
 
 [route.app]
 service = "app"
-
-{more}
 "#
     )
 }

@@ -1,0 +1,187 @@
+//! A server that tells what it was asked.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_http::Downstream;
+use outgrow_http::h1::Limits;
+use outgrow_http::h3::{self, Connection, H3Stream, NoHead, Settings};
+use outgrow_message::{Blocks, BodyLength, BodySource, Ledger, RequestHead, ResponseHead};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::rustls;
+use quinn::rustls::pki_types::PrivateKeyDer;
+use quinn::{Endpoint, IdleTimeout, TransportConfig, VarInt};
+
+/// The bounds of heads in these tests.
+pub(crate) const LIMITS: Limits = Limits {
+    head_bytes: 2_048,
+    fields: 20,
+    target_bytes: 256,
+};
+/// What a client may send of a body before it is taken.
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// A server that runs, and a client's endpoint that believes it.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Endpoint,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Tells why a connection ended, when one has.
+    pub(crate) ends: tokio::sync::mpsc::UnboundedReceiver<Option<outgrow_core::Cause>>,
+}
+
+impl Server {
+    /// `takes`: whether bodies are read.
+    pub(crate) fn start(takes: bool) -> Self {
+        let names = vec!["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let mut tls =
+            rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .expect("TLS");
+        tls.alpn_protocols = vec![h3::ALPN.to_vec()];
+        let tls = QuicServerConfig::try_from(tls).expect("TLS for QUIC");
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let mut transport = TransportConfig::default();
+        transport
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .max_concurrent_bidi_streams(VarInt::from_u32(100))
+            .max_concurrent_uni_streams(VarInt::from_u32(8));
+        config.transport_config(Arc::new(transport));
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let endpoint = Endpoint::server(config, any).expect("bound");
+        let address = endpoint.local_addr().expect("an address");
+        let ledger = Ledger::new(64 * 1024 * 1024);
+        let blocks = Blocks::new(Arc::clone(&ledger));
+        let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let (blocks, ended) = (Arc::clone(&blocks), ended.clone());
+                tokio::spawn(async move {
+                    let Ok(quic) = incoming.await else { return };
+                    let settings = Settings::default();
+                    let Ok(mut connection) = h3::serve(quic, blocks, LIMITS, settings).await else {
+                        return;
+                    };
+                    serve(&mut connection, takes).await;
+                    let _ = ended.send(connection.fault().map(|fault| fault.cause));
+                });
+            }
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let mut tls =
+            rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        tls.alpn_protocols = vec![h3::ALPN.to_vec()];
+        let tls = QuicClientConfig::try_from(tls).expect("TLS for QUIC");
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        let mut transport = TransportConfig::default();
+        let patience = IdleTimeout::try_from(Duration::from_secs(20)).expect("a time");
+        transport.max_idle_timeout(Some(patience));
+        config.transport_config(Arc::new(transport));
+        let mut client = Endpoint::client(any).expect("bound");
+        client.set_default_client_config(config);
+        Self {
+            address,
+            client,
+            ledger,
+            ends,
+        }
+    }
+}
+
+async fn serve(connection: &mut Connection, takes: bool) {
+    while let Some(stream) = poll_fn(|cx| connection.poll_accept(cx)).await {
+        tokio::spawn(answer(stream, takes));
+    }
+}
+
+/// Answers with what was asked: method, target, the fields that begin with `x-`, the body's length and
+/// its trailers; or with the status that a refused request gets.
+async fn answer(mut stream: H3Stream, takes: bool) {
+    let mut request = RequestHead::default();
+    let head = poll_fn(|cx| stream.poll_head(cx)).await;
+    let filled = match head {
+        Ok(parts) => parts.fill(&mut request),
+        Err(NoHead::Gone) => return,
+        Err(NoHead::Reject(reject)) => Err(reject),
+    };
+    let told = match filled {
+        Err(reject) => Err(reject.cause),
+        Ok(()) => {
+            stream.begin_body(&request);
+            match takes {
+                true => read(&mut stream, &request).await,
+                false => std::future::pending().await,
+            }
+        }
+    };
+    let mut head = ResponseHead::default();
+    let fault = |cause| outgrow_core::Fault::client(outgrow_core::Phase::RequestHead, cause);
+    head.status = match &told {
+        Ok(_) => 200,
+        Err(cause) => outgrow_http::status::of(fault(*cause)).unwrap_or(499),
+    };
+    let body = told.unwrap_or_default();
+    let length = BodyLength::Known(body.len() as u64);
+    if stream.respond(&head, length, request.method).is_err() {
+        return;
+    }
+    let mut sent = 0;
+    while sent < body.len() {
+        let pushed = poll_fn(|cx| stream.poll_push(cx, &body[sent..])).await;
+        let Ok(count) = pushed else { return };
+        sent += count;
+    }
+    let _ = stream.finish(None);
+    let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
+}
+
+async fn read(
+    stream: &mut H3Stream,
+    request: &RequestHead,
+) -> Result<Vec<u8>, outgrow_core::Cause> {
+    let mut length = 0;
+    loop {
+        match poll_fn(|cx| stream.poll_data(cx)).await {
+            Ok(true) => {
+                let count = stream.data().len();
+                length += count;
+                stream.consume(count);
+            }
+            Ok(false) => break,
+            Err(fault) => return Err(fault.cause),
+        }
+    }
+    let text = |span| String::from_utf8_lossy(request.text(span)).into_owned();
+    let mut told = format!(
+        "{} {}\n",
+        text(request.method_text),
+        text(request.target_text)
+    );
+    let line = |name: &[u8], value: &[u8]| {
+        let (name, value) = (
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(value),
+        );
+        format!("{name}: {value}\n")
+    };
+    for (_, name, value) in request.fields.iter() {
+        if name.starts_with(b"x-") || name == b"cookie" {
+            told.push_str(&line(name, value));
+        }
+    }
+    told.push_str(&format!("{length} bytes, {:?}\n", request.length));
+    if let Some(trailers) = stream.trailers() {
+        for (_, name, value) in trailers.iter() {
+            told.push_str(&line(name, value));
+        }
+    }
+    Ok(told.into_bytes())
+}

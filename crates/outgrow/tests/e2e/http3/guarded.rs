@@ -1,0 +1,120 @@
+//! Who may come, and what those cost who mean ill.
+
+use std::time::Duration;
+
+use outgrow_testkit::{authority::Authority, processes::Signal};
+
+use super::{House, Load, asked, said_by, text};
+use crate::shop::SOON;
+
+#[test]
+fn addresses_are_verified_where_it_is_wanted() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    assert_eq!(house.one(&["get", "/"])["retried"], false);
+    let Some(house) = House::start("verify_from = 0", "") else {
+        return;
+    };
+    let said = house.one(&["get", "/"]);
+    assert_eq!(
+        (&said["retried"], &said["status"]),
+        (&true.into(), &200.into())
+    );
+}
+
+#[test]
+fn clients_show_certificates() {
+    let authority = Authority::new().expect("an authority");
+    let ca = authority.ca_file().expect("written");
+    let clients = format!("[listener.public.tls.clients]\nca = \"{}\"", ca.display());
+    let Some(house) = House::start("", &clients) else {
+        return;
+    };
+    let words = ["get", "/"];
+    let without = house.one(&words);
+    // certificate_required, as QUIC says an alert of TLS.
+    let failed = text(&without, "failed");
+    assert!(failed.starts_with("connection 0x174"), "{without}");
+    let issued = authority.issue(&["app.example"]).expect("issued");
+    let (certificate, key) = authority.files("app", &issued).expect("written");
+    let mut command = house.command(&words);
+    command
+        .env("CLIENT_CERT", certificate)
+        .env("CLIENT_KEY", key);
+    let said = said_by(&mut command, &words).remove(0);
+    assert_eq!(said["status"], 200, "{said}");
+    let names = &asked(&said)["fields"]["x-client-cert-san"];
+    assert_eq!(names, "DNS:app.example", "{said}");
+}
+
+#[test]
+fn names_that_no_certificate_has_are_refused() {
+    let Some(house) = House::start("", "unknown_name = \"refuse\"") else {
+        return;
+    };
+    assert_eq!(house.one(&["get", "/"])["status"], 200);
+    let mut command = house.command(&["get", "/"]);
+    let refused = command.env("SERVER_NAME", "other.example").output();
+    let refused = refused.expect("python3 runs");
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && errors.contains("ConnectionError"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn resets_without_end_cost_others_little() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let load = Load::start(&house, 3);
+    std::thread::sleep(Duration::from_secs(3));
+    let alone = load.stop();
+    let load = Load::start(&house, 3);
+    let resets = house.one(&["resets", "3"]);
+    for one in resets["ended"].as_array().expect("a list") {
+        // H3_EXCESSIVE_LOAD, or STREAM_LIMIT_ERROR: this client resets streams that it may not open yet.
+        let ended = one[0].as_str().unwrap_or_default();
+        assert!(
+            ended.starts_with("0x107") || ended.starts_with("0x4 "),
+            "{resets}"
+        );
+    }
+    let beside = load.stop();
+    assert_eq!(beside["failed"], serde_json::json!([]), "{beside}");
+    let p99 = |load: &serde_json::Value| load["p99"].as_f64().expect("a time");
+    // Twice as long at most, and what a machine that does other things as well adds to anything.
+    let (alone, beside) = (p99(&alone), p99(&beside));
+    assert!(beside < 2.0 * alone + 0.1, "{alone} alone, {beside} beside");
+    let told = |outgrow: &outgrow_testkit::outgrow::Outgrow| {
+        let metrics = outgrow.admin_get("/metrics").ok()?;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        let line = |line: &&str| line.contains("reset_flood") && !line.ends_with(" 0");
+        metrics.lines().find(line).map(|_| ())
+    };
+    house
+        .outgrow
+        .wait("it is counted", SOON, told)
+        .expect("it is");
+}
+
+#[test]
+fn a_stop_lets_requests_end() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let words = ["get", "/slow/2"];
+    let mut command = house.command(&words);
+    command.stdout(std::process::Stdio::piped());
+    let child = command.spawn().expect("python3 runs");
+    std::thread::sleep(Duration::from_secs(1));
+    let mut house = house;
+    house.outgrow.signal(Signal::TERM).expect("told to stop");
+    let output = child.wait_with_output().expect("it ends");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(said["status"], 200, "{said}");
+    let ended = house.outgrow.wait_exit(SOON).expect("it ends");
+    assert!(ended.success(), "{ended:?}");
+}
