@@ -71,6 +71,10 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
             let arguments = ["clippy", "--workspace", "--all-targets"];
             command::succeeds(cargo().args(arguments).args(["--", "-D", "warnings"]))
         })?;
+        steps.run("without optional features", || {
+            let arguments = ["check", "--package", "outgrow", "--no-default-features"];
+            command::succeeds(cargo().args(arguments).arg("--all-targets"))
+        })?;
         steps.run("documentation examples", || {
             command::succeeds(cargo().args(["test", "--quiet", "--doc", "--workspace"]))
         })?;

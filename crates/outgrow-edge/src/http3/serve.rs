@@ -78,7 +78,7 @@ pub(super) async fn serve(
         ending: None,
         refusing: false,
         idle_since: now,
-        held: 0,
+        moving: (0, 0),
     }
     .run(&worker, &listener)
     .await;
@@ -136,7 +136,8 @@ struct Streams {
     refusing: bool,
     /// When a stream was open last, or something was acknowledged.
     idle_since: Ticks,
-    held: usize,
+    /// Streams that were open, and bytes that were not acknowledged, when that was looked at last.
+    moving: (usize, usize),
 }
 
 impl Streams {
@@ -198,11 +199,12 @@ impl Streams {
 
     /// Takes note of what has moved since the last look.
     fn note(&mut self, now: Ticks) {
-        let held = self.connection.held_bytes();
-        if self.connection.open_streams() > 0 || held != self.held {
+        let moving = (self.connection.open_streams(), self.connection.held_bytes());
+        // One that has just ended has been there until now.
+        if moving.0 > 0 || moving != self.moving {
             self.idle_since = now;
         }
-        self.held = held;
+        self.moving = moving;
     }
 
     /// When the next step to the end is due: to say that it comes, to refuse, to close. The last one

@@ -79,8 +79,9 @@ impl Kernel {
             });
             match received {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // What was said of a datagram that was sent (ICMP) is of one client, not of all.
-                Err(_) => {}
+                // What was said of a datagram that was sent (ICMP) is of one client, not of all; and what
+                // is of all is no reason to give up, nor to try again at once.
+                Err(_) => return Poll::Ready(Ok(0)),
                 received => return Poll::Ready(received),
             }
         }

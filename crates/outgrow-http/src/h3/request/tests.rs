@@ -194,3 +194,57 @@ fn heads_are_bounded() {
     check(6, "v", Some(Cause::HeadTooLarge));
     check(1, &"v".repeat(250), Some(Cause::HeadTooLarge));
 }
+
+/// Whatever a section is, it is read or refused; what is read is bounded.
+#[test]
+fn no_section_does_harm() {
+    let seed = 0x0068_7474_7033;
+    let mut random = outgrow_core::Random::from_seed(seed);
+    let usual = section(&[
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "shop.example"),
+        (":path", "/a?b"),
+        ("content-length", "7"),
+        ("cookie", "a=b"),
+    ]);
+    let limits = Limits::default();
+    let (mut read, mut refused) = (0, 0);
+    for turn in 0..60_000 {
+        let mut bytes = usual.clone();
+        if turn % 3 == 0 {
+            bytes = (0..random.below(80))
+                .map(|_| random.next_u64() as u8)
+                .collect();
+            bytes.splice(..0, [0, 0]);
+        }
+        for _ in 0..random.below(4) {
+            let at = random.below(bytes.len());
+            match random.below(3) {
+                0 => bytes[at] = random.next_u64() as u8,
+                1 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, random.next_u64() as u8),
+            }
+        }
+        let mut head = RequestHead::default();
+        let filled = parts(&bytes, false, limits).map(|parts| parts.fill(&mut head));
+        match filled {
+            Ok(Ok(())) => {
+                read += 1;
+                assert!(
+                    head.fields.len() <= limits.fields,
+                    "seed {seed:#x}, turn {turn}"
+                );
+                assert_eq!(
+                    head.target_text.len as usize,
+                    head.text(head.target_text).len()
+                );
+            }
+            _ => refused += 1,
+        }
+    }
+    assert!(
+        read > 5_000 && refused > 5_000,
+        "{read} read, {refused} refused"
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{House, asked, records, text};
+use super::{House, asked, handed, records, text};
 use crate::shop::SOON;
 
 #[test]
@@ -84,13 +84,7 @@ fn a_client_goes_on_from_other_addresses() {
         );
     }
     // With three sockets some of sixteen ports lead to another worker's, which hands on.
-    let metrics = house.outgrow.admin_get("/metrics").expect("metrics");
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    let handed = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("outgrow_quic_datagrams_total{way=\"to_worker\"} "))
-        .and_then(|count| count.parse::<f64>().ok());
-    assert!(handed.is_some_and(|handed| handed > 0.0), "{handed:?}");
+    assert!(handed(&house, "to_worker") > 0.0);
 }
 
 #[test]

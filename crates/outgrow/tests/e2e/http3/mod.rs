@@ -196,3 +196,12 @@ fn text<'v>(said: &'v Value, name: &str) -> &'v str {
 fn asked(said: &Value) -> Value {
     serde_json::from_str(text(said, "body")).expect("JSON of the application")
 }
+
+/// How many groups of datagrams went this way.
+fn handed(house: &House, way: &str) -> f64 {
+    let metrics = house.outgrow.admin_get("/metrics").expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let name = format!("outgrow_quic_datagrams_total{{way=\"{way}\"}} ");
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    count.map_or(0.0, |count| count.parse().expect("a number"))
+}
