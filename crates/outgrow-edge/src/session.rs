@@ -105,6 +105,7 @@ impl Making<'_> {
         let (endpoint, opening) = (Arc::clone(self.endpoint), (self.opening, self.silence));
         let seal = self.seal.cloned();
         let (worker, now) = (self.worker.index, self.worker.now());
+        let worker = (worker, Arc::clone(&self.worker.blocks));
         tokio::spawn(async move {
             let result = open(worker, &endpoint, opening, seal.as_deref(), now).await;
             tell.send_replace(Some(result));
@@ -114,7 +115,7 @@ impl Making<'_> {
 }
 
 async fn open(
-    worker: usize,
+    (worker, blocks): (usize, Arc<Blocks>),
     endpoint: &Arc<Endpoint>,
     (opening, silence): (Opening, Duration),
     seal: Option<&dyn Seal>,
@@ -125,7 +126,7 @@ async fn open(
         let connection = outgrow_upstream::connect(endpoint, opening, how, now).await?;
         connection.limit_silence(silence);
         let number = connection.seal();
-        let opened = h2::open(connection.link, h2::SessionSettings::default()).await?;
+        let opened = h2::open(connection.link, blocks, h2::SessionSettings::default()).await?;
         Ok((opened, number))
     };
     let opened = tokio::time::timeout(opening.connect, opened).await;

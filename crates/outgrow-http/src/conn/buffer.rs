@@ -65,8 +65,13 @@ impl ReadBuffer {
         }
     }
 
-    /// Moves what must wait to the smallest block that holds it; nothing changes when there is none.
+    /// Moves what must wait to the smallest block that holds it, and gives back a block in which
+    /// nothing waits; nothing changes when there is no smaller one.
     pub fn settle(&mut self, blocks: &Arc<Blocks>) {
+        if self.is_empty() {
+            self.block = None;
+            return;
+        }
         let waiting = self.end - self.start;
         if let Some(block) = &self.block
             && let Some(class) = class_for(waiting)
@@ -189,11 +194,7 @@ impl ReadBuffer {
                 Poll::Ready(Err(Problem::of(&error)))
             }
             Poll::Pending => {
-                if self.is_empty() {
-                    self.block = None;
-                } else {
-                    self.settle(blocks);
-                }
+                self.settle(blocks);
                 Poll::Pending
             }
         }
@@ -239,6 +240,11 @@ impl WriteBuffer {
     /// How many bytes the transport took, ever.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Something was given to the transport past this buffer, and is to be flushed with it.
+    pub fn note_written(&mut self) {
+        self.held_back = true;
     }
 
     /// How many bytes wait.

@@ -1,73 +1,178 @@
 //! A [`Transport`] as the `h2` crate wants it.
+//!
+//! The crate writes each DATA frame by itself and flushes after it: a system call, and a TLS record,
+//! for each response of a hundred streams. So what it writes is gathered here, and whoever polls the
+//! crate hands it on when the crate has nothing more to say for now ([`Wire::poll_hand_on`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use outgrow_message::ledger::BLOCK_SIZES;
+use outgrow_message::{Blocks, Need};
 use outgrow_net::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Shared;
+use crate::conn::buffer::WriteBuffer;
 
-/// The most that is read at a time. Room for it is zeroed before each read, so not more.
-const READ_BYTES: usize = 16 * 1024;
+/// The most that is read at a time.
+const READ_BYTES: usize = BLOCK_SIZES[0];
 
-/// A transport, and the bytes that were read from it before it came here.
+/// The most that is gathered: four records of TLS.
+const GATHERED_BYTES: usize = BLOCK_SIZES[1];
+
+/// A transport that is shared by the crate, through a [`Bridge`], and who polls the crate.
 #[derive(Debug)]
-pub(super) struct Bridge<T> {
-    io: T,
-    arrived: Vec<u8>,
-    taken: usize,
+pub(super) struct Wire<T> {
+    inner: Mutex<Inner<T>>,
+    blocks: Arc<Blocks>,
     /// Is told what the transport takes, and whether it takes nothing.
     shared: Arc<Shared>,
 }
 
-impl<T> Bridge<T> {
-    pub(super) fn new(io: T, arrived: Vec<u8>, shared: Arc<Shared>) -> Self {
-        Self {
+#[derive(Debug)]
+struct Inner<T> {
+    io: T,
+    /// Read from the transport before it came here.
+    arrived: Vec<u8>,
+    taken: usize,
+    gathered: WriteBuffer,
+    /// Somebody will hand on what is gathered.
+    gathers: bool,
+    /// What went wrong as it was handed on, for the crate to be told.
+    failed: Option<io::ErrorKind>,
+}
+
+impl<T: Transport> Wire<T> {
+    /// `arrived`: what was read from `io` already.
+    pub(super) fn new(
+        io: T,
+        arrived: Vec<u8>,
+        blocks: Arc<Blocks>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let inner = Inner {
             io,
             arrived,
             taken: 0,
+            gathered: WriteBuffer::default(),
+            gathers: false,
+            failed: None,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            blocks,
             shared,
+        })
+    }
+
+    /// From now on [`Wire::poll_hand_on`] is called after each poll of the crate.
+    pub(super) fn gather(&self) {
+        self.lock().gathers = true;
+    }
+
+    /// Gives what is gathered to the transport. What fails the crate is told when it is polled next,
+    /// for which this asks.
+    pub(super) fn poll_hand_on(&self, cx: &mut Context<'_>) {
+        let mut inner = self.lock();
+        if let Poll::Ready(Err(error)) = self.poll_flush(&mut inner, cx) {
+            inner.failed = Some(error.kind());
+            cx.waker().wake_by_ref();
         }
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = &written {
-            self.shared
-                .written
-                .fetch_add(*count as u64, Ordering::Relaxed);
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_flush(&self, inner: &mut Inner<T>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = inner.gathered.written();
+        let flushed = inner.gathered.poll_flush(cx, &mut inner.io);
+        let written = inner.gathered.written() - before;
+        self.shared.written.fetch_add(written, Ordering::Relaxed);
+        self.note(flushed.is_pending());
+        flushed
+    }
+
+    fn note(&self, is_blocked: bool) {
+        self.shared.blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// Gathers `slices`, or gives them to the transport where there is no room for them.
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        if let Some(kind) = inner.failed {
+            return Poll::Ready(Err(kind.into()));
         }
-        self.shared
-            .blocked
-            .store(written.is_pending(), Ordering::Relaxed);
-        written
+        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            let fits = inner.gathered.len() + bytes <= GATHERED_BYTES;
+            if fits && inner.gathered.reserve_for(Need::Head, bytes, &self.blocks) {
+                for slice in slices {
+                    inner.gathered.append(slice);
+                }
+                return Poll::Ready(Ok(bytes));
+            }
+            if !inner.gathered.is_empty() {
+                ready!(self.poll_flush(inner, cx))?;
+                continue;
+            }
+            let written = inner.io.poll_write_vectored(cx, slices);
+            if let Poll::Ready(Ok(count)) = &written {
+                let count = *count as u64;
+                self.shared.written.fetch_add(count, Ordering::Relaxed);
+                inner.gathered.note_written();
+            }
+            self.note(written.is_pending());
+            return written;
+        }
     }
 }
 
+/// The crate's end of a [`Wire`].
+#[derive(Debug)]
+pub(super) struct Bridge<T>(pub(super) Arc<Wire<T>>);
+
 impl<T: Transport> AsyncRead for Bridge<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.taken < self.arrived.len() {
-            let rest = &self.arrived[self.taken..];
+        let wire = &*self.0;
+        let mut inner = wire.lock();
+        let inner = &mut *inner;
+        if inner.taken < inner.arrived.len() {
+            let rest = &inner.arrived[inner.taken..];
             let count = rest.len().min(buffer.remaining());
             buffer.put_slice(&rest[..count]);
-            self.taken += count;
-            if self.taken == self.arrived.len() {
-                self.arrived = Vec::new();
-                self.taken = 0;
+            inner.taken += count;
+            if inner.taken == inner.arrived.len() {
+                inner.arrived = Vec::new();
+                inner.taken = 0;
             }
             return Poll::Ready(Ok(()));
         }
+        ready!(inner.io.poll_readable(cx));
         let room = buffer.remaining().min(READ_BYTES);
-        let count = ready!(self.io.poll_read(cx, buffer.initialize_unfilled_to(room)))?;
-        buffer.advance(count);
-        let received = &self.shared.received;
+        // Copying what came costs less than zeroing the crate's buffer for what could come.
+        let count = match wire.blocks.take_for(Need::Head, 0) {
+            Some(mut block) => {
+                let count = ready!(inner.io.poll_read(cx, &mut block[..room]))?;
+                buffer.put_slice(&block[..count]);
+                count
+            }
+            None => {
+                let count = ready!(inner.io.poll_read(cx, buffer.initialize_unfilled_to(room)))?;
+                buffer.advance(count);
+                count
+            }
+        };
+        let received = &wire.shared.received;
         received.fetch_add(count as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -75,36 +180,37 @@ impl<T: Transport> AsyncRead for Bridge<T> {
 
 impl<T: Transport> AsyncWrite for Bridge<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.io.poll_write(cx, bytes);
-        self.note(written)
+        self.0.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.io.poll_write_vectored(cx, slices);
-        self.note(written)
+        self.0.poll_write(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.io.poll_flush(cx);
-        self.shared
-            .blocked
-            .store(flushed.is_pending(), Ordering::Relaxed);
-        flushed
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.lock();
+        match inner.failed {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None if inner.gathers => Poll::Ready(Ok(())),
+            None => self.0.poll_flush(&mut inner, cx),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.lock();
+        ready!(self.0.poll_flush(&mut inner, cx))?;
+        inner.io.poll_shutdown(cx)
     }
 }

@@ -177,7 +177,7 @@ impl BodySource for ClientStream {
 impl Upstream for ClientStream {
     fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
         let room = (&self.unsent, self.held_bytes);
-        let pushed = send::poll_push(&mut self.sending, room, &self.blocks, data, cx);
+        let pushed = send::poll_push(&mut self.sending, room, &self.blocks, (data, None), cx);
         Poll::Ready(ready!(pushed).map_err(|problem| match problem {
             NotSent::Memory => Fault::outgrow(Phase::Send, Cause::MemoryLimit),
             NotSent::Ended(Some(error)) => fault_of(&error, Phase::Send),

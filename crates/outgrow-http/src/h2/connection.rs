@@ -11,7 +11,7 @@ use outgrow_message::{Blocks, Version};
 use outgrow_net::Transport;
 
 use super::Settings;
-use super::bridge::Bridge;
+use super::bridge::{Bridge, Wire};
 use super::piece::Piece;
 use super::request::RequestParts;
 use super::stream::H2Stream;
@@ -43,6 +43,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub struct Connection<T> {
     inner: ::h2::server::Connection<Bridge<T>, Piece>,
+    wire: Arc<Wire<T>>,
     blocks: Arc<Blocks>,
     limits: Limits,
     settings: Settings,
@@ -66,8 +67,8 @@ pub async fn serve<T: Transport>(
     settings: Settings,
 ) -> Result<Connection<T>, Fault> {
     let shared: Arc<Shared> = Arc::default();
-    let bridge = Bridge::new(io, arrived, Arc::clone(&shared));
-    let handshake = builder(&limits, &settings).handshake(bridge);
+    let wire = Wire::new(io, arrived, Arc::clone(&blocks), Arc::clone(&shared));
+    let handshake = builder(&limits, &settings).handshake(Bridge(Arc::clone(&wire)));
     let inner = handshake.await.map_err(|error| {
         let cause = if error.is_io() {
             Cause::ClientGone
@@ -76,8 +77,10 @@ pub async fn serve<T: Transport>(
         };
         Fault::client(Phase::RequestHead, cause)
     })?;
+    wire.gather();
     Ok(Connection {
         inner,
+        wire,
         blocks,
         limits,
         settings,
@@ -122,7 +125,11 @@ impl<T: Transport> Connection<T> {
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<(RequestParts, H2Stream)>> {
         loop {
             self.check_flood();
-            match ready!(self.inner.poll_accept(cx)) {
+            let accepted = self.inner.poll_accept(cx);
+            if !matches!(accepted, Poll::Ready(Some(Ok(_)))) {
+                self.wire.poll_hand_on(cx);
+            }
+            match ready!(accepted) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => {
                     self.fault = self.fault.or(self.fault_of(&error));
@@ -210,6 +217,6 @@ impl<T: Transport> Connection<T> {
 
     /// Whether no stream is at work, and no byte of an answer waits.
     pub fn is_idle(&self) -> bool {
-        self.open_streams() == 0 && !self.inner.has_streams()
+        self.open_streams() == 0 && !self.inner.has_streams() && !self.is_blocked()
     }
 }

@@ -1,5 +1,6 @@
 //! Response heads and trailers on their way out to clients, as the `h2` crate wants them.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Fields, Known, ResponseHead};
@@ -30,13 +31,16 @@ pub(super) fn trailers(fields: &Fields) -> Option<HeaderMap> {
 /// The fields as the crate has them, without those that are to be skipped; none when one cannot be sent.
 pub(super) fn map(fields: &Fields, skip: impl Fn(Known) -> bool) -> Option<HeaderMap> {
     let mut map = HeaderMap::with_capacity(fields.len());
-    for (known, name, value) in fields.iter() {
+    // One copy for all values, which are parts of it.
+    let bytes = Bytes::copy_from_slice(fields.bytes());
+    for (known, name, value) in fields.spans() {
         if skip(known) {
             continue;
         }
         // Lower case is what this makes of it.
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = HeaderValue::from_bytes(value).ok()?;
+        let name = HeaderName::from_bytes(name.of(fields.bytes())).ok()?;
+        let value = bytes.slice(value.start as usize..value.end());
+        let value = HeaderValue::from_maybe_shared(value).ok()?;
         map.try_append(name, value).ok()?;
     }
     Some(map)

@@ -19,12 +19,13 @@ pub(super) enum NotSent {
 }
 
 /// Gives some of `data`, which is not empty, to the connection; how much. A connection holds at most
-/// `held_bytes` of all streams' pieces, and one piece of each beyond that.
+/// `held_bytes` of all streams' pieces, and one piece of each beyond that. The stream ends with the
+/// piece that brings the last of the `left` bytes of a known length: no frame of its own is needed for that.
 pub(super) fn poll_push(
     stream: &mut SendStream<Piece>,
     (unsent, held_bytes): (&Arc<Unsent>, usize),
     blocks: &Arc<Blocks>,
-    data: &[u8],
+    (data, left): (&[u8], Option<u64>),
     cx: &mut Context<'_>,
 ) -> Poll<Result<usize, NotSent>> {
     ready!(unsent.poll_room(cx, held_bytes));
@@ -40,7 +41,8 @@ pub(super) fn poll_push(
     let Some(piece) = Piece::copy(&data[..count], blocks, unsent) else {
         return Poll::Ready(Err(NotSent::Memory));
     };
-    let sent = stream.send_data(piece, false).map(|()| count);
+    let ends = left == Some(count as u64);
+    let sent = stream.send_data(piece, ends).map(|()| count);
     Poll::Ready(sent.map_err(|error| NotSent::Ended(Some(error))))
 }
 

@@ -11,7 +11,7 @@ use outgrow_core::{Cause, Fault, Phase, Sent};
 use outgrow_message::{Blocks, BodyLength, RequestHead};
 use outgrow_net::Transport;
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, Wire};
 use super::client_request;
 use super::client_stream::ClientStream;
 use super::connection::Shared;
@@ -57,6 +57,7 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Driver<T: Transport> {
     inner: ::h2::client::Connection<Bridge<T>, Piece>,
+    wire: Arc<Wire<T>>,
 }
 
 /// Says our preface and settings on `io` and waits for the endpoint's, by which it is known that it
@@ -67,13 +68,16 @@ pub struct Driver<T: Transport> {
 /// [`Cause::UpstreamClosed`]; no request was sent.
 pub async fn open<T: Transport>(
     io: T,
+    blocks: Arc<Blocks>,
     settings: SessionSettings,
 ) -> Result<(Session, Driver<T>), Fault> {
     let shared: Arc<Shared> = Arc::default();
-    let bridge = Bridge::new(io, Vec::new(), Arc::clone(&shared));
+    let wire = Wire::new(io, Vec::new(), blocks, Arc::clone(&shared));
+    let bridge = Bridge(Arc::clone(&wire));
     let handshake = builder(&settings).handshake::<_, Piece>(bridge).await;
     let (send, inner) = handshake.map_err(|error| refused(&error))?;
-    let mut driver = Driver { inner };
+    wire.gather();
+    let mut driver = Driver { inner, wire };
     poll_fn(|cx| driver.poll_settings(cx)).await?;
     let session = Session {
         send: Mutex::new(send),
@@ -119,8 +123,15 @@ fn refused(error: &::h2::Error) -> Fault {
 }
 
 impl<T: Transport> Driver<T> {
+    /// Reads and writes as far as it goes.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ::h2::Error>> {
+        let polled = Pin::new(&mut self.inner).poll(cx);
+        self.wire.poll_hand_on(cx);
+        polled
+    }
+
     fn poll_settings(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match Pin::new(&mut self.inner).poll(cx) {
+        match self.poll_all(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Err(Fault::upstream(
                 Phase::Connect,
                 Cause::UpstreamClosed,
@@ -137,7 +148,7 @@ impl<T: Transport> Future for Driver<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.inner).poll(cx).map(drop)
+        self.poll_all(cx).map(drop)
     }
 }
 

@@ -9,7 +9,9 @@ use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use outgrow_core::{Cause, Fault, Phase};
-use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead};
+use outgrow_message::{
+    Blocks, BodyLength, BodySource, Fields, Known, Method, ResponseHead, Version,
+};
 
 use super::connection::Shared;
 use super::piece::{Piece, Unsent};
@@ -33,6 +35,8 @@ pub struct H2Stream {
     has_trailers: bool,
     respond: SendResponse<Piece>,
     sending: Sending,
+    /// What is left of a body whose length is known and that no trailers follow.
+    left: Option<u64>,
     blocks: Arc<Blocks>,
     shared: Arc<Shared>,
     unsent: Arc<Unsent>,
@@ -84,6 +88,7 @@ impl H2Stream {
             has_trailers: false,
             respond,
             sending: Sending::Nothing,
+            left: None,
             blocks,
             unsent: Unsent::new(Arc::clone(&shared)),
             shared,
@@ -241,6 +246,11 @@ impl Downstream for H2Stream {
         } else {
             Sending::Body(stream)
         };
+        self.left = match length {
+            // A response of HTTP/2 may have trailers nevertheless.
+            BodyLength::Known(bytes) if head.version != Version::Http2 => Some(bytes),
+            _ => None,
+        };
         Ok(())
     }
 
@@ -249,11 +259,19 @@ impl Downstream for H2Stream {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
         };
         let room = (&self.unsent, self.held_bytes);
-        let pushed = send::poll_push(stream, room, &self.blocks, data, cx);
-        Poll::Ready(ready!(pushed).map_err(|problem| match problem {
+        let data = (data, self.left);
+        let pushed = ready!(send::poll_push(stream, room, &self.blocks, data, cx));
+        let pushed = pushed.map_err(|problem| match problem {
             NotSent::Ended(_) => gone(Phase::ResponseBody),
             NotSent::Memory => Fault::outgrow(Phase::ResponseBody, Cause::MemoryLimit),
-        }))
+        })?;
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(pushed as u64);
+            if *left == 0 {
+                self.sending = Sending::Ended;
+            }
+        }
+        Poll::Ready(Ok(pushed))
     }
 
     fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Fault> {

@@ -8,3 +8,4 @@ mod heads;
 mod sessions;
 mod support;
 mod websockets;
+mod writes;

@@ -31,7 +31,8 @@ async fn refused(bytes: &[u8]) -> Fault {
     let (ours, mut theirs) = UnixStream::pair().expect("pair");
     theirs.write_all(bytes).await.expect("written");
     theirs.shutdown().await.expect("shut");
-    let opened = open(Stream::Unix(ours), SessionSettings::default()).await;
+    let blocks = Blocks::new(Ledger::new(16 << 20));
+    let opened = open(Stream::Unix(ours), blocks, SessionSettings::default()).await;
     opened.map(|_| ()).expect_err("nothing that speaks HTTP/2")
 }
 
@@ -44,7 +45,9 @@ impl Endpoint {
         io.write_all(&frame(SETTINGS, 0, 0, &setting))
             .await
             .expect("written");
-        let opened = open(Stream::Unix(ours), SessionSettings::default()).await;
+        let blocks = Blocks::new(Ledger::new(16 << 20));
+        let given = Arc::clone(&blocks);
+        let opened = open(Stream::Unix(ours), given, SessionSettings::default()).await;
         let (session, driver) = opened.expect("opened");
         tokio::spawn(driver);
         // Ours are in force from here on.
@@ -54,7 +57,7 @@ impl Endpoint {
         Self {
             io,
             session,
-            blocks: Blocks::new(Ledger::new(16 << 20)),
+            blocks,
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Arrived {
 pub(crate) struct Server {
     pub(crate) streams: mpsc::UnboundedReceiver<Arrived>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) blocks: Arc<Blocks>,
     pub(crate) drain: mpsc::UnboundedSender<()>,
     pub(crate) ended: tokio::task::JoinHandle<Option<Fault>>,
 }
@@ -33,11 +34,12 @@ impl Server {
     pub(crate) fn start(io: UnixStream, settings: Settings) -> Self {
         let ledger = Ledger::new(64 << 20);
         let blocks = Blocks::new(Arc::clone(&ledger));
+        let given = Arc::clone(&blocks);
         let (sender, streams) = mpsc::unbounded_channel();
         let (drain, asked) = mpsc::unbounded_channel();
         let ended = tokio::spawn(async move {
             let io = Stream::Unix(io);
-            match serve(io, Vec::new(), blocks, Limits::default(), settings).await {
+            match serve(io, Vec::new(), given, Limits::default(), settings).await {
                 Ok(connection) => pump(connection, sender, asked).await,
                 Err(fault) => Some(fault),
             }
@@ -45,6 +47,7 @@ impl Server {
         Self {
             streams,
             ledger,
+            blocks,
             drain,
             ended,
         }
