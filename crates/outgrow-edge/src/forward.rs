@@ -48,7 +48,8 @@ pub(crate) struct Surroundings<'a> {
 /// How an attempt ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// The response is with the client; the endpoint's connection can be used again or not.
+    /// The response has ended and is with the client, or, where [`Progress::delivering`] says so, with
+    /// the client's connection; the endpoint's connection can be used again or not.
     Answered { reusable: bool },
     /// Its answer is an error in whose place a page goes: nothing of it went to the client.
     Replaced { reusable: bool },
@@ -105,6 +106,8 @@ pub(crate) struct Progress {
     pub(crate) replaced: bool,
     /// When something moved last.
     last: Ticks,
+    /// The response has ended, and its last bytes wait for the client: the endpoint has done its part.
+    pub(crate) delivering: bool,
     /// The client has not taken all that it was given.
     client_behind: bool,
     /// What the client had taken when that was looked at last.
@@ -374,7 +377,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         Ok(())
     }
 
-    /// Moves the body as far as it goes; then it is known who is waited for.
+    /// Moves the body as far as it goes; then it is known who is waited for. Done when the endpoint is:
+    /// what the client has still to take is not its concern.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.rest.progress.client_behind = true;
         while !self.rest.progress.response_ended {
@@ -420,7 +424,14 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                 }
             }
         }
-        self.down.poll_flush(cx)
+        match self.down.poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => {
+                self.up.settle();
+                self.rest.progress.delivering = true;
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 

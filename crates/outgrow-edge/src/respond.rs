@@ -5,7 +5,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::context::Context;
-use outgrow_core::{Cause, Clock, Fault, Phase};
+use outgrow_core::{Cause, Clock, Fault, Phase, Ticks};
 use outgrow_http::Downstream;
 use outgrow_http::h1::encode::reason_of;
 use outgrow_http::{grpc, status};
@@ -65,6 +65,36 @@ pub(crate) async fn send<D: Downstream>(
         }
         let timed = timer.poll(cx, now);
         timed.map(|()| Err(Fault::client(Phase::ResponseBody, Cause::SendTimeout)))
+    })
+    .await
+}
+
+/// Waits until the client's connection has taken the end of a response, which is there already: until
+/// `deadline`, and for `patience` without a byte.
+pub(crate) async fn deliver<D: Downstream>(
+    down: &mut D,
+    clock: Clock,
+    timer: &mut Timer,
+    (patience, deadline): (Duration, Ticks),
+) -> Result<(), Fault> {
+    let mut written = down.written();
+    let mut until = clock.now() + patience;
+    poll_fn(|cx| {
+        if let Poll::Ready(flushed) = down.poll_flush(cx) {
+            return Poll::Ready(flushed);
+        }
+        let now = clock.now();
+        if down.written() != written {
+            written = down.written();
+            until = now + patience;
+        }
+        timer.set(until.min(deadline));
+        let cause = match now >= deadline {
+            true => Cause::RequestTimeout,
+            false => Cause::SendTimeout,
+        };
+        let timed = timer.poll(cx, now);
+        timed.map(|()| Err(Fault::client(Phase::ResponseBody, cause)))
     })
     .await
 }

@@ -266,8 +266,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             context.stages.admitted = admitted;
             let attempt = self.attempt(context, target, &permit, &retries).await;
             let Err((fault, reused)) = attempt else {
+                // The endpoint has done its part.
+                drop(permit);
                 return match self.exchange.progress.replaced {
                     true => self.answer_instead(context, target.route).await,
+                    false if self.exchange.progress.delivering => {
+                        let patience = (self.listener.timeouts.send_idle, deadline);
+                        let clock = self.worker.shared.clock;
+                        respond::deliver(self.down, clock, self.timer, patience).await
+                    }
                     false => Ok(()),
                 };
             };

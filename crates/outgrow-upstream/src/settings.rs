@@ -64,7 +64,7 @@ outgrow_core::settings! {
         pub queue: u32 = 1_024, in 0..=1_000_000;
         /// Idle connections kept for each endpoint by each worker. Above it the one that has been
         /// idle longest is closed. 0: no connection is used twice.
-        pub idle_connections: u32 = 64, in 0..=100_000;
+        pub idle_connections: u32 = 256, in 0..=100_000;
         /// How long an idle connection is kept. A server that says `Keep-Alive: timeout=N`
         /// shortens it.
         pub idle_timeout: Duration = Duration::from_secs(30), in MILLI..=DAY;
