@@ -1,17 +1,36 @@
 //! Threads for work that would keep a worker from its other connections for too long: compressing
 //! more than a little, reading files.
 //!
-//! Bounded in threads and in what waits; who finds no room does the work itself or goes without.
-//! Threads start with the first work, so that who needs none has none. They are not waited for at
+//! Bounded in threads and in what waits; who finds no room does the work itself or goes without. Work
+//! is somebody's ([`Owner`]): where a share is set none has more threads than that at a time, so that one
+//! who hangs, a network file system of a route, leaves the others theirs. Work whose result nobody waits for any
+//! more is not begun. Threads start with the first work, so that who needs none has none. They are not waited for at
 //! the end: one of them may hang in a file system that does not answer.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Whose work it is: each has a share of the threads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owner {
+    /// Threads that are at it now. Written under the pool's lock.
+    busy: Arc<AtomicUsize>,
+}
+
+/// Work, and what fills its slot.
+trait Work: Send {
+    fn is_wanted(&self) -> bool;
+    fn run(self: Box<Self>);
+}
+
+struct Job {
+    owner: Owner,
+    work: Box<dyn Work>,
+}
 
 /// Threads that share a queue.
 pub(crate) struct Pool {
@@ -21,6 +40,8 @@ pub(crate) struct Pool {
 struct Inner {
     name: &'static str,
     threads: usize,
+    /// The threads that one owner may have.
+    share: usize,
     waiting: usize,
     state: Mutex<State>,
     wake: Condvar,
@@ -39,10 +60,19 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next work whose owner may have one more thread.
+    fn next(&self, state: &mut State) -> Option<Job> {
+        let may = |job: &Job| job.owner.busy.load(Ordering::Relaxed) < self.share;
+        let at = state.queue.iter().position(may)?;
+        let job = state.queue.remove(at)?;
+        job.owner.busy.fetch_add(1, Ordering::Relaxed);
+        Some(job)
+    }
+
     fn work(&self) {
         let mut state = self.state();
         while !state.ended {
-            let Some(job) = state.queue.pop_front() else {
+            let Some(job) = self.next(&mut state) else {
                 state.idle += 1;
                 state = self
                     .wake
@@ -52,9 +82,13 @@ impl Inner {
                 continue;
             };
             drop(state);
-            // Whoever waits for it learns that there is no result.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let Job { owner, work } = job;
+            if work.is_wanted() {
+                // Whoever waits for it learns that there is no result.
+                let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
+            }
             state = self.state();
+            owner.busy.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -62,10 +96,20 @@ impl Inner {
 impl Pool {
     /// At most `threads` of them, and at most `waiting` jobs that none has begun.
     pub(crate) fn new(name: &'static str, threads: usize, waiting: usize) -> Self {
+        Self::with_shares(name, (threads, threads), waiting)
+    }
+
+    /// The same, with at most `share` of the threads for one owner at a time.
+    pub(crate) fn with_shares(
+        name: &'static str,
+        (threads, share): (usize, usize),
+        waiting: usize,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 name,
                 threads: threads.max(1),
+                share: share.max(1),
                 waiting,
                 state: Mutex::default(),
                 wake: Condvar::new(),
@@ -74,18 +118,50 @@ impl Pool {
     }
 
     /// Has `work` done; gives it back when there is no room for it.
-    pub(crate) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    pub(crate) fn submit<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
         let mut state = self.inner.state();
-        if state.queue.len() >= self.inner.waiting || !self.has_thread(&mut state) {
+        if state.queue.len() >= self.inner.waiting {
+            state.queue.retain(|job| job.work.is_wanted());
+        }
+        if state.queue.len() >= self.inner.waiting {
+            return Err(work);
+        }
+        self.push(state, owner, work)
+    }
+
+    /// The same for what goes on with something that has begun: there is always room for it, so to be
+    /// bounded by the caller.
+    pub(crate) fn go_on<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.push(self.inner.state(), owner, work)
+    }
+
+    fn push<T, F>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        owner: &Owner,
+        work: F,
+    ) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        if !self.has_thread(&mut state) {
             return Err(work);
         }
         let slot: Arc<Slot<T>> = Arc::default();
         let promise = Promise(Arc::clone(&slot));
-        state.queue.push_back(Box::new(move || promise.keep(work)));
+        state.queue.push_back(Job {
+            owner: owner.clone(),
+            work: Box::new(Promised { promise, work }),
+        });
         drop(state);
         self.inner.wake.notify_one();
         Ok(Ticket(slot))
@@ -165,6 +241,23 @@ impl<T> Drop for Promise<T> {
     }
 }
 
+struct Promised<T, F> {
+    promise: Promise<T>,
+    work: F,
+}
+
+impl<T: Send, F: FnOnce() -> T + Send> Work for Promised<T, F> {
+    fn is_wanted(&self) -> bool {
+        // The ticket has the slot too.
+        Arc::strong_count(&self.promise.0) > 1
+    }
+
+    fn run(self: Box<Self>) {
+        let Self { promise, work } = *self;
+        promise.keep(work);
+    }
+}
+
 /// Work that is being done. Who drops it does not want the result any more.
 pub(crate) struct Ticket<T>(Arc<Slot<T>>);
 
@@ -205,9 +298,12 @@ mod tests {
     #[test]
     fn results_come_and_panics_are_told() {
         let pool = Pool::new("test", 2, 8);
-        let first = pool.submit(|| 1).ok().expect("room");
-        let second: Ticket<u32> = pool.submit(|| panic!("on purpose")).ok().expect("room");
-        let third = pool.submit(|| 3).ok().expect("room");
+        let first = pool.submit(&Owner::default(), || 1).ok().expect("room");
+        let second: Ticket<u32> = pool
+            .submit(&Owner::default(), || panic!("on purpose"))
+            .ok()
+            .expect("room");
+        let third = pool.submit(&Owner::default(), || 3).ok().expect("room");
         assert_eq!(
             (wait(&first), wait(&second), wait(&third)),
             (Some(1), None, Some(3))
@@ -219,17 +315,56 @@ mod tests {
         let pool = Pool::new("test", 1, 1);
         let (release, held) = mpsc::channel::<()>();
         let (begun, begins) = mpsc::channel();
-        let first = pool.submit(move || {
+        let first = pool.submit(&Owner::default(), move || {
             begun.send(()).expect("the test waits");
             held.recv().is_ok()
         });
         let first = first.ok().expect("room");
         begins.recv().expect("the thread begins");
-        let second = pool.submit(|| 2).ok().expect("one may wait");
-        let refused = pool.submit(|| 3);
+        let second = pool
+            .submit(&Owner::default(), || 2)
+            .ok()
+            .expect("one may wait");
+        let refused = pool.submit(&Owner::default(), || 3);
         assert_eq!(refused.err().map(|work| work()), Some(3));
         release.send(()).expect("the thread waits");
         assert_eq!((wait(&first), wait(&second)), (Some(true), Some(2)));
+    }
+
+    #[test]
+    fn one_owner_has_its_share_of_the_threads_and_what_nobody_wants_is_not_begun() {
+        let pool = Pool::with_shares("test", (2, 1), 4);
+        let hung = Owner::default();
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let first = pool.submit(&hung, move || {
+            begun.send(()).expect("the test waits");
+            held.recv().is_ok()
+        });
+        begins.recv().expect("the thread begins");
+        let done = Arc::new(AtomicUsize::new(0));
+        let count = |owner: &Owner| {
+            let done = Arc::clone(&done);
+            let work = move || done.fetch_add(1, Ordering::Relaxed);
+            pool.submit(owner, work).ok()
+        };
+        let waiting = count(&hung).expect("room");
+        let unwanted = count(&hung);
+        drop(unwanted.expect("room"));
+        let other = count(&Owner::default()).expect("room");
+        assert_eq!(wait(&other), Some(0), "not behind the one that hangs");
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+        // What nobody wants makes room.
+        let more: Vec<_> = (0..3).map(|_| count(&hung)).collect();
+        assert!(more.iter().all(Option::is_some));
+        assert!(count(&hung).is_none(), "four wait");
+        release.send(()).expect("the thread waits");
+        assert_eq!(wait(&first.ok().expect("room")), Some(true));
+        assert!(wait(&waiting).is_some());
+        for ticket in more.iter().flatten() {
+            assert!(wait(ticket).is_some());
+        }
+        assert_eq!(done.load(Ordering::Relaxed), 5);
     }
 
     #[test]
@@ -237,12 +372,12 @@ mod tests {
         let pool = Pool::new("test", 1, 8);
         let (release, held) = mpsc::channel::<()>();
         let (begun, begins) = mpsc::channel();
-        let first = pool.submit(move || {
+        let first = pool.submit(&Owner::default(), move || {
             begun.send(()).expect("the test waits");
             held.recv().is_ok()
         });
         begins.recv().expect("the thread begins");
-        let second = pool.submit(|| 2).ok().expect("room");
+        let second = pool.submit(&Owner::default(), || 2).ok().expect("room");
         drop(pool);
         assert_eq!(wait(&second), None);
         drop(release);

@@ -78,7 +78,7 @@ impl Shared {
         Arc::new(Self {
             clock,
             plan: Snapshot::new(Plan::default()),
-            files: Pool::new("files", files::THREADS, files::WAITING),
+            files: Pool::with_shares("files", (files::THREADS, files::SHARE), files::WAITING),
             compressors: Shelf::new(Arc::clone(&ledger), workers),
             ledger,
             answers: HttpAnswers::default(),

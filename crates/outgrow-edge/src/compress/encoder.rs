@@ -50,9 +50,9 @@ pub(crate) struct Encoder {
 /// A compressor with what it works on.
 #[derive(Debug)]
 struct Work {
-    codec: Codec,
-    /// What it counts for.
-    held: Held,
+    /// The compressor and what it counts for, until all of its output is here: the client's time to
+    /// take that is not the compressor's.
+    engine: Option<(Codec, Held)>,
     input: Option<Block>,
     pending: std::ops::Range<usize>,
     output: Block,
@@ -64,8 +64,7 @@ struct Work {
 impl Work {
     fn new(codec: Codec, held: Held, output: Block) -> Self {
         Self {
-            codec,
-            held,
+            engine: Some((codec, held)),
             input: None,
             pending: 0..0,
             output,
@@ -84,9 +83,11 @@ impl Work {
         while self.outcome == Ok(false) && self.ready.end < self.output.len() {
             let input = self.input.as_deref().unwrap_or_default();
             let room = &mut self.output[self.ready.end..];
-            let step = self
-                .codec
-                .step(&input[self.pending.clone()], room, self.operation);
+            let Some((codec, _)) = &mut self.engine else {
+                self.outcome = Err(CodecError);
+                return;
+            };
+            let step = codec.step(&input[self.pending.clone()], room, self.operation);
             self.outcome = step.map(|step| {
                 self.pending.start += step.taken;
                 self.ready.end += step.given;
@@ -110,7 +111,8 @@ impl Work {
         let mut taken = 0;
         while taken < data.len() && self.ready.end < self.output.len() {
             let room = &mut self.output[self.ready.end..];
-            let step = self.codec.step(&data[taken..], room, Operation::Process)?;
+            let (codec, _) = self.engine.as_mut().ok_or(CodecError)?;
+            let step = codec.step(&data[taken..], room, Operation::Process)?;
             taken += step.taken;
             self.ready.end += step.given;
         }
@@ -281,6 +283,10 @@ impl Encoder {
             if work.outcome.is_err() {
                 return Poll::Ready(Err(broken()));
             }
+            if work.operation == Operation::Finish && work.is_done() {
+                let engine = work.engine.take();
+                self.shelf.give_back(self.manner, engine);
+            }
             let has_room = work.output.len() - work.ready.end >= LEAST_ROOM_BYTES;
             if !(work.is_done() && has_room && !all) {
                 while !work.ready.is_empty() {
@@ -308,7 +314,7 @@ impl Encoder {
             work.run();
             work
         };
-        match self.shelf.pool.submit(run) {
+        match self.shelf.submit(run) {
             Ok(ticket) => self.ticket = Some(ticket),
             Err(run) => {
                 self.work = Some(run());
@@ -321,7 +327,7 @@ impl Encoder {
 impl Drop for Encoder {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            self.shelf.give(self.manner, work.codec, work.held);
+            self.shelf.give_back(self.manner, work.engine);
         }
     }
 }

@@ -8,7 +8,7 @@ use outgrow_message::Ledger;
 use outgrow_message::ledger::Charge;
 
 use super::codec::{Codec, Manner};
-use crate::pool::Pool;
+use crate::pool::{Owner, Pool, Ticket};
 
 /// The part of the process's memory that compressors may have: one in so many.
 const SHARE: u64 = 4;
@@ -20,7 +20,9 @@ const WAITING: usize = 256;
 /// One for the process.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    pub(super) pool: Pool,
+    pool: Pool,
+    /// All that is compressed is one owner's: it ends by itself.
+    owner: Owner,
     ledger: Arc<Ledger>,
     held_bytes: Arc<AtomicU64>,
     spares: Mutex<Vec<(Manner, Codec, Held)>>,
@@ -36,6 +38,7 @@ impl Shelf {
     pub(super) fn with_room(ledger: Arc<Ledger>, threads: usize, waiting: usize) -> Arc<Self> {
         Arc::new(Self {
             pool: Pool::new("compress", threads, waiting),
+            owner: Owner::default(),
             ledger,
             held_bytes: Arc::default(),
             spares: Mutex::default(),
@@ -83,8 +86,23 @@ impl Shelf {
         Some(held)
     }
 
-    /// Keeps a compressor for another response, if it is worth it.
-    pub(super) fn give(&self, manner: Manner, codec: Codec, held: Held) {
+    /// Has a thread do `work`; gives it back where none has time.
+    pub(super) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        self.pool.submit(&self.owner, work)
+    }
+
+    /// Keeps a compressor, if there is one, for another response, if it is worth it.
+    pub(super) fn give_back(&self, manner: Manner, engine: Option<(Codec, Held)>) {
+        if let Some((codec, held)) = engine {
+            self.give(manner, codec, held);
+        }
+    }
+
+    fn give(&self, manner: Manner, codec: Codec, held: Held) {
         let mut spares = self.spares();
         if codec.is_reusable() && spares.len() < SPARES {
             spares.push((manner, codec, held));

@@ -9,7 +9,7 @@ use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Block, BodySource, Fields, Need};
 
 use super::lookup::{Content, Data, Gone, read_part};
-use crate::pool::Ticket;
+use crate::pool::{Owner, Ticket};
 use crate::worker::Worker;
 
 /// The largest piece that is read for a client that takes them as fast as they come: the class of
@@ -19,6 +19,7 @@ const LARGEST_CLASS: usize = 2;
 /// A part of a file as the body of a response.
 pub(crate) struct FileBody<'a> {
     worker: &'a Worker,
+    owner: &'a Owner,
     content: Arc<Content>,
     /// What is still to be read, or taken from memory.
     left: Range<u64>,
@@ -41,9 +42,14 @@ struct Read {
 
 impl<'a> FileBody<'a> {
     /// These bytes of `content`.
-    pub(crate) fn new(content: Arc<Content>, range: Range<u64>, worker: &'a Worker) -> Self {
+    pub(crate) fn new(
+        content: Arc<Content>,
+        range: Range<u64>,
+        (worker, owner): (&'a Worker, &'a Owner),
+    ) -> Self {
         Self {
             worker,
+            owner,
             content,
             left: range,
             piece: None,
@@ -70,11 +76,12 @@ impl<'a> FileBody<'a> {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
             let count = match &content.data {
                 Data::There(file, mark) => read_part(file, *mark, at, &mut block[..most]),
-                Data::Here(_) => Ok(0),
+                Data::Here { .. } => Ok(0),
             };
             Read { block, count }
         };
-        let submitted = self.worker.shared.files.submit(job);
+        // It has begun: it goes on however many wait to begin.
+        let submitted = self.worker.shared.files.go_on(self.owner, job);
         submitted.map_err(|_| fault(Cause::Overload))
     }
 
@@ -110,7 +117,7 @@ impl BodySource for FileBody<'_> {
             return Poll::Ready(Ok(false));
         }
         match &self.content.data {
-            Data::Here(_) => Poll::Ready(Ok(true)),
+            Data::Here { .. } => Poll::Ready(Ok(true)),
             Data::There(..) => self.poll_piece(cx).map_ok(|()| true),
         }
     }
@@ -120,7 +127,7 @@ impl BodySource for FileBody<'_> {
             return &piece.block[piece.range.clone()];
         }
         match &self.content.data {
-            Data::Here(bytes) => {
+            Data::Here { bytes, .. } => {
                 let range = self.left.start as usize..self.left.end as usize;
                 bytes.get(range).unwrap_or_default()
             }

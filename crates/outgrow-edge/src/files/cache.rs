@@ -1,6 +1,7 @@
 //! Small files in memory for a moment, so that one that everybody asks for costs no system call.
 //!
-//! What is kept is at most [`FRESH`] old: then it is looked for anew. What is not there is not kept.
+//! What is kept is at most [`FRESH`] old: then it is looked for anew. What is not there is not kept, nor
+//! is the fallback that stands in for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,17 +61,22 @@ impl Cache {
         let Found::File(content) = found else {
             return;
         };
-        let Data::Here(data) = &content.data else {
+        let Data::Here { bytes: data, .. } = &content.data else {
             return;
         };
-        let bytes = data.len() + wanted.place.path.len() + OVERHEAD;
+        if content.is_fallback {
+            // It is the answer to any number of paths, and each would bring its own copy.
+            return;
+        }
+        let overhead = wanted.place.path.len() + OVERHEAD;
+        let bytes = data.len() + overhead;
         if kept.entries.len() >= ENTRIES || kept.bytes + bytes > BYTES {
             kept.drop_stale(looked);
         }
         if kept.entries.len() >= ENTRIES || kept.bytes + bytes > BYTES {
             return;
         }
-        let Some(charge) = ledger.charge(bytes as u64) else {
+        let Some(charge) = ledger.charge(overhead as u64) else {
             return;
         };
         let entry = Entry {
@@ -115,14 +121,17 @@ mod tests {
         }
     }
 
-    fn found(bytes: usize) -> Found {
+    fn found(bytes: usize, ledger: &Arc<Ledger>) -> Found {
         Found::File(Arc::new(Content {
             path: Vec::new(),
             coding: None,
             is_fallback: false,
             length: bytes as u64,
             validators: Validators::default(),
-            data: Data::Here(vec![0; bytes]),
+            data: Data::Here {
+                bytes: vec![0; bytes],
+                _charge: ledger.charge(bytes as u64).expect("room"),
+            },
         }))
     }
 
@@ -132,14 +141,14 @@ mod tests {
         let cache = Cache::default();
         let second = |count: u64| Ticks(count * 1_000_000_000 + 1);
         for number in 0..2_000 {
-            cache.put(&wanted(number), &found(1_000), second(1), &ledger);
+            cache.put(&wanted(number), &found(1_000, &ledger), second(1), &ledger);
         }
         assert_eq!(cache.kept().entries.len(), ENTRIES);
         assert!(cache.get(&wanted(1), second(1)).is_some());
         assert!(cache.get(&wanted(1), second(2)).is_none(), "not fresh");
         assert!(cache.get(&wanted(1_999), second(1)).is_none(), "no room");
         for number in 0..200 {
-            cache.put(&wanted(number), &found(64_000), second(3), &ledger);
+            cache.put(&wanted(number), &found(64_000, &ledger), second(3), &ledger);
         }
         let bytes = cache.kept().bytes;
         assert!(bytes <= BYTES && bytes > BYTES - 70_000, "{bytes}");

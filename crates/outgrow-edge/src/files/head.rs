@@ -8,6 +8,7 @@ use outgrow_message::{BodyLength, Fields, Known, Method, RequestHead, ResponseHe
 use super::conditions::{self, Verdict};
 use super::lookup::Content;
 use super::media;
+use super::place;
 use super::range::{Part, part_of};
 use crate::settings::FilesSettings;
 
@@ -18,6 +19,8 @@ pub(crate) enum Answer {
     File(Arc<Content>),
     /// That it is a directory, whose path has a slash at its end.
     LacksSlash,
+    /// That its path has escapes that it does not need.
+    Overescaped,
 }
 
 /// Writes the head of `content` as a response to `request`; which bytes follow it.
@@ -107,7 +110,7 @@ fn put_validators(settings: &FilesSettings, content: &Content, fields: &mut Fiel
 }
 
 fn put_type(settings: &FilesSettings, content: &Content, fields: &mut Fields) {
-    let extension = media::extension(super::place::last_name(&content.path)).unwrap_or_default();
+    let extension = media::extension(place::last_name(&content.path)).unwrap_or_default();
     let own = settings
         .types
         .get(extension.as_str())
@@ -123,7 +126,20 @@ fn put_type(settings: &FilesSettings, content: &Content, fields: &mut Fields) {
 /// with one slash, and the query.
 pub(crate) fn with_slash(request: &RequestHead, out: &mut Vec<u8>) {
     out.clear();
-    for &byte in request.path() {
+    put_path(request.path(), out);
+    out.push(b'/');
+    put_query(request, out);
+}
+
+/// The path as it was routed without escapes that it does not need, and the query.
+pub(crate) fn canonical(request: &RequestHead, out: &mut Vec<u8>) {
+    out.clear();
+    put_path(&place::without_needless_escapes(request.path()), out);
+    put_query(request, out);
+}
+
+fn put_path(path: &[u8], out: &mut Vec<u8>) {
+    for &byte in path {
         match byte {
             // Browsers take it for a slash, and two of them for a host.
             b'\\' => out.extend_from_slice(b"%5C"),
@@ -133,7 +149,9 @@ pub(crate) fn with_slash(request: &RequestHead, out: &mut Vec<u8>) {
             byte => out.push(byte),
         }
     }
-    out.push(b'/');
+}
+
+fn put_query(request: &RequestHead, out: &mut Vec<u8>) {
     if let Some(query) = request.query {
         out.push(b'?');
         out.extend_from_slice(request.text(query));
@@ -142,6 +160,8 @@ pub(crate) fn with_slash(request: &RequestHead, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use outgrow_message::Ledger;
+
     use super::super::lookup::Data;
     use super::*;
 
@@ -155,7 +175,10 @@ mod tests {
                 tag: Some("\"t\"".to_owned()),
                 modified: Some(784_111_777),
             },
-            data: Data::Here(b"0123456789".to_vec()),
+            data: Data::Here {
+                bytes: b"0123456789".to_vec(),
+                _charge: Ledger::new(1 << 20).charge(10).expect("room"),
+            },
         }
     }
 

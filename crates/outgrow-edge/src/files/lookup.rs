@@ -6,6 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use outgrow_message::Ledger;
+use outgrow_message::ledger::Charge;
+
 use super::conditions::Validators;
 use super::open::{Missing, Root};
 use super::place::Place;
@@ -64,8 +67,8 @@ impl Content {
 /// The bytes of a file.
 #[derive(Debug)]
 pub(super) enum Data {
-    /// All of them.
-    Here(Vec<u8>),
+    /// All of them, for as long as somebody keeps or sends them, which the ledger counts.
+    Here { bytes: Vec<u8>, _charge: Charge },
     /// To be read, as long as its mark is the same.
     There(File, Mark),
 }
@@ -88,7 +91,7 @@ impl Mark {
 
 impl Folder {
     /// Finds what is wanted.
-    pub(super) fn find(&self, wanted: &Wanted) -> Found {
+    pub(super) fn find(&self, wanted: &Wanted, ledger: &Arc<Ledger>) -> Found {
         let root = match Root::open(&self.path, self.symlinks) {
             Ok(root) => root,
             // The directory itself is not there, or no directory.
@@ -103,7 +106,7 @@ impl Folder {
                 .map(|file| (place.path.clone(), file)),
         };
         let missing = match found {
-            Ok((path, file)) => return content(&root, path, file, wanted, false),
+            Ok((path, file)) => return content(&root, (path, file), wanted, false, ledger),
             Err(Missing::Directory) if self.index_of(&root, &place.path).is_ok() => {
                 return Found::LacksSlash;
             }
@@ -115,7 +118,7 @@ impl Folder {
             && let Some(path) = &self.fallback
             && let Ok(file) = root.file(path)
         {
-            return content(&root, path.clone(), file, wanted, true);
+            return content(&root, (path.clone(), file), wanted, true, ledger);
         }
         Found::Missing(missing)
     }
@@ -137,13 +140,19 @@ impl Folder {
 }
 
 /// The file, or one beside it that the client takes.
-fn content(root: &Root, path: Vec<u8>, file: File, wanted: &Wanted, is_fallback: bool) -> Found {
+fn content(
+    root: &Root,
+    (path, file): (Vec<u8>, File),
+    wanted: &Wanted,
+    is_fallback: bool,
+    ledger: &Arc<Ledger>,
+) -> Found {
     let beside = wanted.codings.iter().find_map(|&coding| {
         let name = [&path[..], b".", suffix(coding).as_bytes()].concat();
         Some((root.file(&name).ok()?, Some(coding)))
     });
     let (file, coding) = beside.unwrap_or((file, None));
-    match read(file, coding) {
+    match read(file, coding, ledger) {
         Ok((data, length, validators)) => Found::File(Arc::new(Content {
             path,
             coding,
@@ -152,6 +161,7 @@ fn content(root: &Root, path: Vec<u8>, file: File, wanted: &Wanted, is_fallback:
             validators,
             data,
         })),
+        Err(error) if error.kind() == ErrorKind::OutOfMemory => Found::Missing(Missing::Overload),
         Err(_) => Found::Missing(Missing::Failed),
     }
 }
@@ -166,7 +176,11 @@ fn suffix(coding: ContentCoding) -> &'static str {
 }
 
 /// Reads a small file whole, again when it was written to in between.
-fn read(file: File, coding: Option<ContentCoding>) -> io::Result<(Data, u64, Validators)> {
+fn read(
+    file: File,
+    coding: Option<ContentCoding>,
+    ledger: &Arc<Ledger>,
+) -> io::Result<(Data, u64, Validators)> {
     for _ in 0..4 {
         let metadata = file.metadata()?;
         let mark = Mark::of(&metadata);
@@ -174,10 +188,15 @@ fn read(file: File, coding: Option<ContentCoding>) -> io::Result<(Data, u64, Val
         if mark.length > SMALL_BYTES {
             return Ok((Data::There(file, mark), mark.length, validators));
         }
+        let charge = ledger.charge(mark.length).ok_or(ErrorKind::OutOfMemory)?;
         let mut bytes = vec![0; mark.length as usize];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) if Mark::of(&file.metadata()?) == mark => {
-                return Ok((Data::Here(bytes), mark.length, validators));
+                let data = Data::Here {
+                    bytes,
+                    _charge: charge,
+                };
+                return Ok((data, mark.length, validators));
             }
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}

@@ -29,11 +29,12 @@ use self::lookup::{Content, Folder, Found, Wanted};
 use self::open::Missing;
 use self::place::Place;
 use crate::compress::negotiate;
+use crate::pool::Owner;
 use crate::settings::{ContentCoding, FilesSettings};
 use crate::worker::Worker;
 
 pub(crate) use self::body::FileBody;
-pub(crate) use self::head::{Answer, with_slash};
+pub(crate) use self::head::{Answer, canonical, with_slash};
 
 /// The type of a file with this name.
 pub(crate) fn type_of_name(name: &[u8]) -> &'static str {
@@ -44,6 +45,8 @@ pub(crate) fn type_of_name(name: &[u8]) -> &'static str {
 
 /// Threads that read files. They mostly wait.
 pub(crate) const THREADS: usize = 8;
+/// Those that one route has at a time: where its file system hangs the others have theirs.
+pub(crate) const SHARE: usize = THREADS / 2;
 /// Requests that wait for one of them; above it they get 503.
 pub(crate) const WAITING: usize = 1_024;
 /// How long a file system may take to say whether there is a file.
@@ -58,6 +61,7 @@ pub struct FilePlan {
     settings: FilesSettings,
     folder: Arc<Folder>,
     cache: Cache,
+    owner: Owner,
 }
 
 impl FilePlan {
@@ -73,6 +77,7 @@ impl FilePlan {
             }),
             settings: settings.clone(),
             cache: Cache::default(),
+            owner: Owner::default(),
         }
     }
 
@@ -118,6 +123,9 @@ impl FilePlan {
         timer: &mut Timer,
     ) -> Result<Answer, Fault> {
         let fault = |cause| Fault::outgrow(Phase::Route, cause);
+        if place::is_overescaped(request.path()) {
+            return Ok(Answer::Overescaped);
+        }
         let Some(wanted) = self.wanted(request) else {
             return Err(fault(Cause::NoFile));
         };
@@ -125,9 +133,10 @@ impl FilePlan {
         if let Some(content) = self.cache.get(&wanted, now) {
             return Ok(Answer::File(content));
         }
-        let folder = Arc::clone(&self.folder);
+        let (folder, ledger) = (Arc::clone(&self.folder), Arc::clone(&worker.shared.ledger));
         let job = wanted.clone();
-        let submitted = worker.shared.files.submit(move || folder.find(&job));
+        let files = &worker.shared.files;
+        let submitted = files.submit(&self.owner, move || folder.find(&job, &ledger));
         let Ok(ticket) = submitted else {
             return Err(fault(Cause::Overload));
         };
@@ -148,6 +157,11 @@ impl FilePlan {
                 Missing::Failed => Cause::FileFailed,
             })),
         }
+    }
+
+    /// Whose work it is to read its files.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Writes the head of an answer with a file; which bytes follow.

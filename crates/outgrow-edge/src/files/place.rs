@@ -60,6 +60,44 @@ pub(super) fn last_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
+/// What may stand in a path as it is and is often escaped nevertheless (RFC 3986 section 3.3: pchar
+/// without what is unreserved, whose escapes are undone before routing).
+const NEEDLESS: &[u8] = b"!$&'()*+,;=:@";
+
+/// The byte that an escape at the beginning of `path` stands for, if it needs none.
+fn needless(path: &[u8]) -> Option<u8> {
+    let digits = path.strip_prefix(b"%")?.get(..2)?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
+    NEEDLESS.contains(&byte).then_some(byte)
+}
+
+/// Whether a path has escapes that it does not need. Routes are matched without undoing them, files
+/// are found by what they mean: a route for a certain file must not be got around by writing its name
+/// in another way.
+pub(super) fn is_overescaped(path: &[u8]) -> bool {
+    (0..path.len()).any(|at| needless(&path[at..]).is_some())
+}
+
+/// The path without them.
+pub(super) fn without_needless_escapes(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while let Some(&byte) = path.get(at) {
+        match needless(&path[at..]) {
+            Some(plain) => {
+                out.push(plain);
+                at += 3;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
 fn decode(segment: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut at = 0;
     while at < segment.len() {
@@ -131,6 +169,23 @@ mod tests {
         check(&"/abcdefg".repeat(400), None);
         assert!(Place::of(b"/.git/config", true).is_some());
         assert!(Place::of(b"/..", true).is_none());
+    }
+
+    #[test]
+    fn a_name_has_one_form() {
+        for (path, expected) in [
+            ("/%40internal/a%2Bb", "/@internal/a+b"),
+            ("/a%3d%3D", "/a=="),
+            ("/a%2540", "/a%2540"),
+            ("/a%2Fb%20c%C3%A9", "/a%2Fb%20c%C3%A9"),
+            ("/%4", "/%4"),
+            ("/", "/"),
+        ] {
+            let found = without_needless_escapes(path.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&found), expected);
+            assert_eq!(is_overescaped(path.as_bytes()), path != expected, "{path}");
+            assert!(!is_overescaped(&found), "it ends");
+        }
     }
 
     /// Whatever comes, what is found stays below the directory.

@@ -6,7 +6,7 @@ use std::task::{Context as Waiting, Poll, ready};
 use outgrow_core::context::Context;
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_http::{Downstream, Tunnel};
-use outgrow_message::{BodySource, Method};
+use outgrow_message::{BodySource, Method, RequestHead};
 
 use super::Way;
 use crate::files::{self, Answer, FileBody, FilePlan};
@@ -38,7 +38,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             .await?;
         let content = match answer {
             Answer::File(content) => content,
-            Answer::LacksSlash => return self.send_to_directory(context, route).await,
+            Answer::LacksSlash => return self.send_to(context, route, files::with_slash).await,
+            Answer::Overescaped => return self.send_to(context, route, files::canonical).await,
         };
         respond::abandon_request_body(self.down).await;
         let exchange = &mut *self.exchange;
@@ -54,18 +55,20 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.status = head.status;
         context.coding = content.coding().unwrap_or_default();
         self.down.respond(head, length, method)?;
-        let mut body = FileBody::new(content, range, self.worker);
+        let mut body = FileBody::new(content, range, (self.worker, plan.owner()));
         self.send_body(context, &mut body).await
     }
 
-    /// Sends the client to the directory's own path, which relative links in its pages need.
-    async fn send_to_directory(
+    /// Sends the client to another path: to the directory's own, which relative links in its pages
+    /// need, or to the one form of a path, which routes are matched by.
+    async fn send_to(
         &mut self,
         context: &mut Context,
         route: &RoutePlan,
+        location: impl FnOnce(&RequestHead, &mut Vec<u8>),
     ) -> Result<(), Fault> {
         let exchange = &mut *self.exchange;
-        files::with_slash(&exchange.request, &mut exchange.matched.text);
+        location(&exchange.request, &mut exchange.matched.text);
         let head = &mut exchange.response;
         head.clear();
         head.status = 308;

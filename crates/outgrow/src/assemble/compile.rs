@@ -25,7 +25,7 @@ use outgrow_upstream::settings::ServiceSettings;
 use super::discover::Discoveries;
 use super::floors::Floors;
 use super::http3;
-use super::pages::{self, PageTexts};
+use super::pages::PageTexts;
 use crate::config::Config;
 
 /// Brings the registry's services to what the configuration says.
@@ -158,11 +158,7 @@ fn action(
         return Action::Forward(Backends::several(backends, split));
     }
     match &route.respond {
-        Some(respond) => Action::Respond {
-            status: respond.status,
-            body: pages.body_of(respond),
-            fields: pages::fields_of(respond),
-        },
+        Some(respond) => pages.answer(respond),
         // The configuration's check lets no such route through.
         None => Action::Respond {
             status: 404,

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use outgrow_edge::Action;
 use outgrow_edge::pages::{PAGE_BYTES, Pages, type_of_file};
 use outgrow_edge::settings::{ErrorPageSettings, ErrorStatus, RespondSettings};
 use rustix::fs::OFlags;
@@ -52,18 +53,29 @@ impl PageTexts {
         Pages::new(settings, |path| self.text(path))
     }
 
-    /// The body of a fixed answer.
-    pub(super) fn body_of(&self, respond: &RespondSettings) -> Vec<u8> {
+    /// A fixed answer. Where its file is gone it is not an empty page that says that all is well.
+    pub(super) fn answer(&self, respond: &RespondSettings) -> Action {
         let text = match &respond.file {
-            Some(file) => self.text(file).unwrap_or_default(),
-            None => respond.body.as_str(),
+            Some(file) => self.text(file),
+            None => Some(respond.body.as_str()),
         };
-        text.as_bytes().to_vec()
+        match text {
+            Some(text) => Action::Respond {
+                status: respond.status,
+                body: text.as_bytes().to_vec(),
+                fields: fields_of(respond),
+            },
+            None => Action::Respond {
+                status: 503,
+                body: b"The page that belongs here cannot be read.\n".to_vec(),
+                fields: Vec::new(),
+            },
+        }
     }
 }
 
 /// The fields of a fixed answer.
-pub(super) fn fields_of(respond: &RespondSettings) -> Vec<(String, String)> {
+fn fields_of(respond: &RespondSettings) -> Vec<(String, String)> {
     let own = respond.headers.iter();
     let mut fields: Vec<(String, String)> = own
         .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
@@ -99,4 +111,26 @@ fn read(path: &Path) -> Result<String, String> {
 fn told(keys: &[&str], path: &Path, problem: &str) -> String {
     let (path, keys) = (path.display(), keys.join("."));
     format!("{keys}: {path} cannot be used: {problem}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_answer_whose_file_is_gone_says_so() {
+        let respond = RespondSettings {
+            file: Some(PathBuf::from("/gone.html")),
+            ..RespondSettings::default()
+        };
+        let status = |pages: &PageTexts| match pages.answer(&respond) {
+            Action::Respond { status, .. } => status,
+            _ => 0,
+        };
+        assert_eq!(status(&PageTexts::default()), 503);
+        let mut pages = PageTexts::default();
+        let text = String::from("here");
+        pages.texts.insert(PathBuf::from("/gone.html"), text);
+        assert_eq!(status(&pages), 200);
+    }
 }
