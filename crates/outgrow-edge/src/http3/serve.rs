@@ -277,7 +277,7 @@ impl Request {
             let request = &mut exchange.request;
             let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options);
             if is_safe && request.length.is_empty() {
-                request.fields.push(b"Early-Data", b"1");
+                request.fields.set(b"Early-Data", b"1");
             } else if self.complete.wait_for(|complete| *complete).await.is_err() {
                 // It never was: who sent it may be nobody.
                 return self.worker.give_exchange(exchange);

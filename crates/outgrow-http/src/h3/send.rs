@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{Block, Blocks};
-use quinn::{SendStream, WriteError};
+use quinn::SendStream;
 
 use super::code::Code;
 use super::frame::{self, FrameHead};
@@ -83,6 +83,8 @@ pub(super) struct Outgoing {
     /// The end is to follow.
     ends: bool,
     has_ended: bool,
+    /// The client wants no more, or the connection has ended.
+    is_over: bool,
     written: u64,
 }
 
@@ -94,6 +96,7 @@ impl Outgoing {
             waiting: VecDeque::new(),
             ends: false,
             has_ended: false,
+            is_over: false,
             written: 0,
         }
     }
@@ -170,6 +173,9 @@ impl Outgoing {
 
     /// Gives the connection what waits, and the end.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
+        if self.is_over {
+            return Poll::Ready(Err(NotSent::Ended));
+        }
         while let Some(front) = self.waiting.front_mut() {
             let written = {
                 // It is done within one poll, and registers who is to be woken with the connection.
@@ -178,7 +184,11 @@ impl Outgoing {
             };
             match written {
                 Ok(written) => self.written += written.bytes as u64,
-                Err(error) => return Poll::Ready(Err(self.failed(&error))),
+                Err(_) => {
+                    self.is_over = true;
+                    self.waiting.clear();
+                    return Poll::Ready(Err(NotSent::Ended));
+                }
             }
             if front.is_empty() {
                 self.waiting.pop_front();
@@ -190,11 +200,6 @@ impl Outgoing {
             let _ = self.stream.finish();
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn failed(&mut self, _: &WriteError) -> NotSent {
-        self.waiting.clear();
-        NotSent::Ended
     }
 
     /// Ends the stream visibly early.

@@ -86,3 +86,21 @@ async fn a_get_waits_for_its_end() {
     let told = outcome(&connection, receive).await;
     assert_eq!(told, answer(200, "GET /\n0 bytes, Empty\n"));
 }
+
+#[tokio::test]
+async fn what_nobody_wants_is_not_delivered() {
+    let mut server = Server::start(true);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let told = ask(&connection, &request("GET", "/", &[]), true).await;
+    assert!(matches!(told, Outcome::Answer(200, _)), "{told:?}");
+    assert_eq!(server.deliveries.recv().await, Some(true));
+    // Its client stops before it has asked.
+    let (mut send, mut receive) = connection.open_bi().await.expect("opened");
+    receive.stop(0x10c_u32.into()).expect("stopped");
+    let post = [request("POST", "/", &[]), data(b"x")].concat();
+    send.write_all(&post).await.expect("written");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    send.finish().expect("finished");
+    assert_eq!(server.deliveries.recv().await, Some(false));
+}

@@ -13,6 +13,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls;
 use quinn::rustls::pki_types::PrivateKeyDer;
 use quinn::{Endpoint, IdleTimeout, TransportConfig, VarInt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The bounds of heads in these tests.
 pub(crate) const LIMITS: Limits = Limits {
@@ -29,7 +30,9 @@ pub(crate) struct Server {
     pub(crate) client: Endpoint,
     pub(crate) ledger: Arc<Ledger>,
     /// Tells why a connection ended, when one has.
-    pub(crate) ends: tokio::sync::mpsc::UnboundedReceiver<Option<outgrow_core::Cause>>,
+    pub(crate) ends: UnboundedReceiver<Option<outgrow_core::Cause>>,
+    /// Whether each answer was taken whole.
+    pub(crate) deliveries: UnboundedReceiver<bool>,
 }
 
 impl Server {
@@ -57,17 +60,19 @@ impl Server {
         let address = endpoint.local_addr().expect("an address");
         let ledger = Ledger::new(64 * 1024 * 1024);
         let blocks = Blocks::new(Arc::clone(&ledger));
-        let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+        let (ended, ends) = unbounded_channel();
+        let (delivered, deliveries) = unbounded_channel();
         tokio::spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
                 let (blocks, ended) = (Arc::clone(&blocks), ended.clone());
+                let delivered = delivered.clone();
                 tokio::spawn(async move {
                     let Ok(quic) = incoming.await else { return };
                     let settings = Settings::default();
                     let Ok(mut connection) = h3::serve(quic, blocks, LIMITS, settings).await else {
                         return;
                     };
-                    serve(&mut connection, takes).await;
+                    serve(&mut connection, takes, &delivered).await;
                     let _ = ended.send(connection.fault().map(|fault| fault.cause));
                 });
             }
@@ -92,19 +97,20 @@ impl Server {
             client,
             ledger,
             ends,
+            deliveries,
         }
     }
 }
 
-async fn serve(connection: &mut Connection, takes: bool) {
+async fn serve(connection: &mut Connection, takes: bool, sent_to: &UnboundedSender<bool>) {
     while let Some(stream) = poll_fn(|cx| connection.poll_accept(cx)).await {
-        tokio::spawn(answer(stream, takes));
+        tokio::spawn(answer(stream, takes, sent_to.clone()));
     }
 }
 
 /// Answers with what was asked: method, target, the fields that begin with `x-`, the body's length and
 /// its trailers; or with the status that a refused request gets.
-async fn answer(mut stream: H3Stream, takes: bool) {
+async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool>) {
     let mut request = RequestHead::default();
     let head = poll_fn(|cx| stream.poll_head(cx)).await;
     let filled = match head {
@@ -136,11 +142,15 @@ async fn answer(mut stream: H3Stream, takes: bool) {
     let mut sent = 0;
     while sent < body.len() {
         let pushed = poll_fn(|cx| stream.poll_push(cx, &body[sent..])).await;
-        let Ok(count) = pushed else { return };
+        let Ok(count) = pushed else {
+            let _ = sent_to.send(false);
+            return;
+        };
         sent += count;
     }
     let _ = stream.finish(None);
-    let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
+    let delivered = poll_fn(|cx| stream.poll_flush(cx)).await;
+    let _ = sent_to.send(delivered.is_ok());
 }
 
 async fn read(

@@ -62,14 +62,21 @@ fn http3_goes_and_comes_again() {
 
 #[test]
 fn an_upgrade_under_load_drops_nothing() {
-    let Some(house) = House::start("", "") else {
+    let Some(mut house) = House::start("", "") else {
         return;
     };
     let load = Load::start(&house, 8);
     std::thread::sleep(WHILE);
-    for _ in 0..2 {
+    // With more workers, so that the kernel spreads anew; then with fewer than there are sockets.
+    for workers in [5, 2] {
+        let config = config(&house.folder, house.app.address, Some(""), "");
+        let config = config.replace("workers = 3", &format!("workers = {workers}"));
+        house.outgrow.write_config(&config).expect("written");
         house.outgrow.upgrade(None).expect("upgraded");
         std::thread::sleep(WHILE);
+        let said = house.one(&["migrate", "6"]);
+        let told = said["told"].as_array().expect("a list");
+        assert!(told.iter().all(|one| one[0] == "200"), "{said}");
     }
     let load = load.stop();
     check(&load);
