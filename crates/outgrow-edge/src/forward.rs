@@ -428,8 +428,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             Poll::Ready(flushed) => Poll::Ready(flushed),
             Poll::Pending => {
                 self.up.settle();
-                self.rest.progress.delivering = true;
-                Poll::Ready(Ok(()))
+                // What is left of the request goes on meanwhile: the client may read only after it.
+                self.rest.progress.delivering =
+                    self.rest.progress.request_sent && self.down.has_end();
+                match self.rest.progress.delivering {
+                    true => Poll::Ready(Ok(())),
+                    false => Poll::Pending,
+                }
             }
         }
     }

@@ -270,6 +270,10 @@ impl<D: Downstream> Downstream for Web<'_, D> {
         self.down.poll_flush(cx)
     }
 
+    fn has_end(&self) -> bool {
+        self.passes || self.ended
+    }
+
     fn written(&self) -> u64 {
         self.down.written()
     }

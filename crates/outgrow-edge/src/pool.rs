@@ -17,8 +17,16 @@ use std::task::{Context, Poll, Waker};
 /// Whose work it is: each has a share of the threads.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owner {
-    /// Threads that are at it now. Written under the pool's lock.
-    busy: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+/// Written under the pool's lock.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Threads that are at it now.
+    busy: AtomicUsize,
+    /// What waits for one.
+    waiting: AtomicUsize,
 }
 
 /// Work, and what fills its slot.
@@ -62,11 +70,31 @@ impl Inner {
 
     /// The next work whose owner may have one more thread.
     fn next(&self, state: &mut State) -> Option<Job> {
-        let may = |job: &Job| job.owner.busy.load(Ordering::Relaxed) < self.share;
+        let may = |job: &Job| job.owner.counts.busy.load(Ordering::Relaxed) < self.share;
         let at = state.queue.iter().position(may)?;
         let job = state.queue.remove(at)?;
-        job.owner.busy.fetch_add(1, Ordering::Relaxed);
+        job.owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        job.owner.counts.busy.fetch_add(1, Ordering::Relaxed);
         Some(job)
+    }
+
+    /// Takes out what nobody waits for any more of one owner's, to be dropped without the lock: a file
+    /// that is closed may hang as well.
+    fn unwanted(state: &mut State, owner: &Owner) -> Vec<Job> {
+        let is_kept =
+            |job: &Job| !Arc::ptr_eq(&job.owner.counts, &owner.counts) || job.work.is_wanted();
+        let mut unwanted = Vec::new();
+        for _ in 0..state.queue.len() {
+            match state.queue.pop_front() {
+                Some(job) if is_kept(&job) => state.queue.push_back(job),
+                Some(job) => {
+                    owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                    unwanted.push(job);
+                }
+                None => {}
+            }
+        }
+        unwanted
     }
 
     fn work(&self) {
@@ -86,9 +114,11 @@ impl Inner {
             if work.is_wanted() {
                 // Whoever waits for it learns that there is no result.
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
+            } else {
+                drop(work);
             }
             state = self.state();
-            owner.busy.fetch_sub(1, Ordering::Relaxed);
+            owner.counts.busy.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -123,14 +153,30 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
+        // Where threads are shared out, so is the room: one who hangs leaves others theirs.
+        let share = match self.inner.share < self.inner.threads {
+            true => self.inner.waiting.div_ceil(2),
+            false => self.inner.waiting,
+        };
+        let is_full = |state: &State| {
+            let own = owner.counts.waiting.load(Ordering::Relaxed);
+            own >= share || state.queue.len() >= self.inner.waiting
+        };
         let mut state = self.inner.state();
-        if state.queue.len() >= self.inner.waiting {
-            state.queue.retain(|job| job.work.is_wanted());
+        if !is_full(&state) {
+            return self.push(state, owner, work);
         }
-        if state.queue.len() >= self.inner.waiting {
-            return Err(work);
+        let unwanted = Inner::unwanted(&mut state, owner);
+        let is_full = is_full(&state);
+        drop(state);
+        if !unwanted.is_empty() {
+            // By a thread of the owner's, which may hang in it, and not by the caller.
+            drop(self.push(self.inner.state(), owner, move || drop(unwanted)));
         }
-        self.push(state, owner, work)
+        match is_full {
+            true => Err(work),
+            false => self.push(self.inner.state(), owner, work),
+        }
     }
 
     /// The same for what goes on with something that has begun: there is always room for it, so to be
@@ -158,6 +204,7 @@ impl Pool {
         }
         let slot: Arc<Slot<T>> = Arc::default();
         let promise = Promise(Arc::clone(&slot));
+        owner.counts.waiting.fetch_add(1, Ordering::Relaxed);
         state.queue.push_back(Job {
             owner: owner.clone(),
             work: Box::new(Promised { promise, work }),
@@ -333,7 +380,7 @@ mod tests {
 
     #[test]
     fn one_owner_has_its_share_of_the_threads_and_what_nobody_wants_is_not_begun() {
-        let pool = Pool::with_shares("test", (2, 1), 4);
+        let pool = Pool::with_shares("test", (2, 1), 8);
         let hung = Owner::default();
         let (release, held) = mpsc::channel::<()>();
         let (begun, begins) = mpsc::channel();
@@ -357,7 +404,7 @@ mod tests {
         // What nobody wants makes room.
         let more: Vec<_> = (0..3).map(|_| count(&hung)).collect();
         assert!(more.iter().all(Option::is_some));
-        assert!(count(&hung).is_none(), "four wait");
+        assert!(count(&hung).is_none(), "four wait, which is half");
         release.send(()).expect("the thread waits");
         assert_eq!(wait(&first.ok().expect("room")), Some(true));
         assert!(wait(&waiting).is_some());

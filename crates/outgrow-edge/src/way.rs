@@ -268,12 +268,21 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let Err((fault, reused)) = attempt else {
                 // The endpoint has done its part.
                 drop(permit);
+                self.exchange.in_flight = None;
                 return match self.exchange.progress.replaced {
                     true => self.answer_instead(context, target.route).await,
                     false if self.exchange.progress.delivering => {
                         let patience = (self.listener.timeouts.send_idle, deadline);
                         let clock = self.worker.shared.clock;
-                        respond::deliver(self.down, clock, self.timer, patience).await
+                        let sent = respond::deliver(self.down, clock, self.timer, patience).await;
+                        sent.map_err(|fault| match fault.cause {
+                            // The client gave too little time: then nobody is to blame.
+                            Cause::RequestTimeout if is_clients => Fault {
+                                side: Side::Outgrow,
+                                ..fault
+                            },
+                            _ => fault,
+                        })
                     }
                     false => Ok(()),
                 };

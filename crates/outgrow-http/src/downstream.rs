@@ -30,6 +30,13 @@ pub trait Downstream: BodySource + Send {
     /// Hands all that was pushed to the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
 
+    /// Whether the response's end, once it was finished, is with the client's connection, which needs
+    /// nothing but [`Downstream::poll_flush`] any more. False for one that changes what passes, as long
+    /// as it has some of it itself.
+    fn has_end(&self) -> bool {
+        true
+    }
+
     /// How many bytes the client took, ever: by this a client that is slow is told from one that
     /// takes nothing.
     fn written(&self) -> u64;

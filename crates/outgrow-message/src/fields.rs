@@ -246,12 +246,6 @@ impl Fields {
             })
     }
 
-    /// The lines that are left as parts of [`Fields::bytes`]: (name's number, name, value).
-    pub fn spans(&self) -> impl Iterator<Item = (Known, Span, Span)> {
-        let left = self.entries.iter().filter(|field| !field.removed);
-        left.map(|field| (field.known, field.name, field.value))
-    }
-
     /// The values of all lines of that name, in order.
     #[inline]
     pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> {

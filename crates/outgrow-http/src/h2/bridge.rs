@@ -40,6 +40,8 @@ struct Inner<T> {
     arrived: Vec<u8>,
     taken: usize,
     gathered: WriteBuffer,
+    /// The transport takes nothing of what was given to it past that.
+    is_stuck: bool,
     /// Somebody will hand on what is gathered.
     gathers: bool,
     /// What went wrong as it was handed on, for the crate to be told.
@@ -59,6 +61,7 @@ impl<T: Transport> Wire<T> {
             arrived,
             taken: 0,
             gathered: WriteBuffer::default(),
+            is_stuck: false,
             gathers: false,
             failed: None,
         };
@@ -93,7 +96,7 @@ impl<T: Transport> Wire<T> {
         let flushed = inner.gathered.poll_flush(cx, &mut inner.io);
         let written = inner.gathered.written() - before;
         self.shared.written.fetch_add(written, Ordering::Relaxed);
-        self.note(flushed.is_pending());
+        self.note(flushed.is_pending() || inner.is_stuck);
         flushed
     }
 
@@ -110,8 +113,14 @@ impl<T: Transport> Wire<T> {
         }
         let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
-            let fits = inner.gathered.len() + bytes <= GATHERED_BYTES;
-            if fits && inner.gathered.reserve_for(Need::Head, bytes, &self.blocks) {
+            let waiting = inner.gathered.len() + bytes;
+            // The reserve is for heads: what is more than a small block has no part in it.
+            let need = match waiting <= BLOCK_SIZES[0] {
+                true => Need::Head,
+                false => Need::Usual,
+            };
+            let fits = waiting <= GATHERED_BYTES;
+            if fits && inner.gathered.reserve_for(need, bytes, &self.blocks) {
                 for slice in slices {
                     inner.gathered.append(slice);
                 }
@@ -127,7 +136,8 @@ impl<T: Transport> Wire<T> {
                 self.shared.written.fetch_add(count, Ordering::Relaxed);
                 inner.gathered.note_written();
             }
-            self.note(written.is_pending());
+            inner.is_stuck = written.is_pending();
+            self.note(inner.is_stuck);
             return written;
         }
     }

@@ -1,6 +1,5 @@
 //! Response heads and trailers on their way out to clients, as the `h2` crate wants them.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Fields, Known, ResponseHead};
@@ -31,16 +30,14 @@ pub(super) fn trailers(fields: &Fields) -> Option<HeaderMap> {
 /// The fields as the crate has them, without those that are to be skipped; none when one cannot be sent.
 pub(super) fn map(fields: &Fields, skip: impl Fn(Known) -> bool) -> Option<HeaderMap> {
     let mut map = HeaderMap::with_capacity(fields.len());
-    // One copy for all values, which are parts of it.
-    let bytes = Bytes::copy_from_slice(fields.bytes());
-    for (known, name, value) in fields.spans() {
+    for (known, name, value) in fields.iter() {
         if skip(known) {
             continue;
         }
         // Lower case is what this makes of it.
-        let name = HeaderName::from_bytes(name.of(fields.bytes())).ok()?;
-        let value = bytes.slice(value.start as usize..value.end());
-        let value = HeaderValue::from_maybe_shared(value).ok()?;
+        let name = HeaderName::from_bytes(name).ok()?;
+        // Copies: the crate's table of fields keeps some of them, which must not keep a whole head each.
+        let value = HeaderValue::from_bytes(value).ok()?;
         map.try_append(name, value).ok()?;
     }
     Some(map)
