@@ -77,6 +77,7 @@ pub(super) async fn serve(
         shown,
         ending: None,
         refusing: false,
+        refusing_since: Ticks::ZERO,
         idle_since: now,
         moving: (0, 0),
     }
@@ -134,6 +135,8 @@ struct Streams {
     ending: Option<Ticks>,
     /// No further stream is taken.
     refusing: bool,
+    /// Since when.
+    refusing_since: Ticks,
     /// When a stream was open last, or something was acknowledged.
     idle_since: Ticks,
     /// Streams that were open, and bytes that were not acknowledged, when that was looked at last.
@@ -145,6 +148,7 @@ impl Streams {
         let clock = worker.shared.clock;
         let mut timer = Timer::new(&worker.wheel);
         let mut peer: Option<(IpAddr, Peer)> = None;
+        let first = self.quic.remote_address().ip().to_canonical();
         loop {
             let stream = poll_fn(|cx| {
                 if worker.shared.drain() != Drain::No {
@@ -164,6 +168,7 @@ impl Streams {
                         (None, _) => self.end(now),
                         (Some(_), false) => {
                             self.refusing = true;
+                            self.refusing_since = now;
                             self.connection.refuse_new();
                         }
                         (Some(_), true) => return Poll::Ready(None),
@@ -177,7 +182,9 @@ impl Streams {
             let peer = match &peer {
                 Some((known, peer)) if *known == address => peer.clone(),
                 _ => {
-                    let trusted = listener.trusts(Some(address));
+                    // One that it moved to may be nobody's who can answer there: not until that is
+                    // verified, which is not told here, and so never.
+                    let trusted = address == first && listener.trusts(Some(address));
                     let mut new = Peer::new(Some(address), trusted, true);
                     new.shown.clone_from(&self.shown);
                     peer.insert((address, new)).1.clone()
@@ -215,7 +222,10 @@ impl Streams {
         match (self.ending, self.refusing) {
             (None, _) => self.idle_since + keep_alive,
             (Some(since), false) => since + notice,
-            (Some(_), true) if self.connection.is_idle() => self.idle_since + notice,
+            (Some(_), true) if self.connection.is_idle() => {
+                // What was said last has to leave.
+                self.idle_since.max(self.refusing_since) + notice
+            }
             (Some(_), true) => self.idle_since + keep_alive,
         }
     }
@@ -260,16 +270,17 @@ impl Request {
             Poll::Ready(head) => Poll::Ready(Some(head)),
             Poll::Pending => timer.poll(cx, clock.now()).map(|()| None),
         });
-        let mut exchange = self.worker.take_exchange();
-        let filled = match head.await {
-            Some(Ok(parts)) => parts.fill(&mut exchange.request),
+        let head = match head.await {
+            Some(Ok(parts)) => Ok(parts),
             Some(Err(NoHead::Reject(reject))) => Err(reject),
-            Some(Err(NoHead::Gone)) => return self.worker.give_exchange(exchange),
+            Some(Err(NoHead::Gone)) => return,
             None => Err(Reject {
                 cause: Cause::HeadTimeout,
                 detail: "the head did not arrive in time",
             }),
         };
+        let mut exchange = self.worker.take_exchange();
+        let filled = head.and_then(|parts| parts.fill(&mut exchange.request));
         if filled.is_ok() {
             self.stream.begin_body(&exchange.request);
         }

@@ -22,8 +22,9 @@ const DECODER: u64 = 0x3;
 const FRAME_BYTES: u64 = 4 * 1024;
 /// How much is read at a time.
 const READ_BYTES: usize = 512;
-/// Frames on a control stream, of which a client needs a handful.
-const FRAMES: u32 = 10_000;
+/// Frames on a control stream. A client needs a handful, and one for each request where it says
+/// priorities (RFC 9218); each costs little more than its bytes.
+const FRAMES: u32 = 1_000_000;
 
 /// What makes a connection end.
 type Wrong = (Code, &'static str);
@@ -166,7 +167,7 @@ fn settings(mut payload: &[u8]) -> Result<(), Wrong> {
         let (_, second) = varint::read(&payload[first..]).ok_or(MALFORMED)?;
         payload = &payload[first + second..];
         // Of HTTP/2 (section 7.2.4.1).
-        if matches!(id, 0x2..=0x5) || seen.contains(&id) {
+        if matches!(id, 0x0 | 0x2..=0x5) || seen.contains(&id) {
             return Err((Code::SETTINGS, "a setting that must not be"));
         }
         seen.push(id);

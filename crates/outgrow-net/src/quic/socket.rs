@@ -31,6 +31,8 @@ pub struct QuicSocket {
     inbox: Arc<Inbox>,
     /// Whether what the kernel has is taken. After an upgrade the next process takes it.
     is_reading: AtomicBool,
+    /// The kernel is asked before the inbox this time: neither may keep the other from being read.
+    kernel_first: AtomicBool,
 }
 
 /// The kernel's part.
@@ -154,6 +156,7 @@ impl QuicSocket {
             },
             inbox,
             is_reading: AtomicBool::new(true),
+            kernel_first: AtomicBool::new(false),
         })))
     }
 
@@ -167,6 +170,25 @@ impl QuicSocket {
     /// Takes nothing more from the kernel: another process does, and hands over what is ours.
     pub fn stop_reading(&self) {
         self.is_reading.store(false, Ordering::Release);
+    }
+}
+
+impl QuicSocket {
+    fn poll_kernel(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if !self.is_reading.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        let count = ready!(self.socket.poll_receive(cx, buffers, metas))?;
+        for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {
+            // What is left of one that was all another's is nothing, which the endpoint passes over.
+            meta.len = self.place.sort(buffer, meta);
+        }
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -191,19 +213,18 @@ impl AsyncUdpSocket for QuicSocket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let kernel_first = self.kernel_first.fetch_xor(true, Ordering::Relaxed);
+        if kernel_first && let Poll::Ready(received) = self.poll_kernel(cx, buffers, metas) {
+            return Poll::Ready(received);
+        }
         let handed = self.inbox.take(cx, buffers, metas);
         if handed > 0 {
             return Poll::Ready(Ok(handed));
         }
-        if !self.is_reading.load(Ordering::Acquire) {
-            return Poll::Pending;
+        match kernel_first {
+            true => Poll::Pending,
+            false => self.poll_kernel(cx, buffers, metas),
         }
-        let count = ready!(self.socket.poll_receive(cx, buffers, metas))?;
-        for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {
-            // What is left of one that was all another's is nothing, which the endpoint passes over.
-            meta.len = self.place.sort(buffer, meta);
-        }
-        Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

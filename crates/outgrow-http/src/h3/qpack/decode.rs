@@ -22,9 +22,11 @@ pub(in crate::h3) fn decode<E>(
         // It refers to the dynamic table.
         return Err(Broken::Coding);
     }
+    // Without references to the table the base means nothing, but it is never below zero (RFC 9204
+    // section 4.5.1.2).
     let is_negative = reader.first()? & 0x80 != 0;
-    let base = reader.integer(7)?;
-    if is_negative || base != 0 {
+    reader.integer(7)?;
+    if is_negative {
         return Err(Broken::Coding);
     }
     let mut name = Vec::new();
@@ -132,13 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn a_base_that_nothing_refers_to_means_nothing() {
+        assert_eq!(fields(b"\x00\x05"), Some(Vec::new()));
+    }
+
+    #[test]
     fn what_is_no_field_section_is_refused() {
         for section in [
             &b""[..],
             b"\x00",
-            // A required insert count, a base, a negative one.
+            // A required insert count, a negative base.
             b"\x01\x00",
-            b"\x00\x01",
             b"\x00\x80",
             // An index that the static table has not.
             b"\x00\x00\xff\x24",
