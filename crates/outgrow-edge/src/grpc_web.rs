@@ -309,6 +309,99 @@ mod tests {
 
     use super::*;
 
+    /// A client whose connection takes nothing for now.
+    #[derive(Default)]
+    struct Slow {
+        takes: bool,
+        came: Vec<u8>,
+        finished: bool,
+    }
+
+    impl BodySource for Slow {
+        fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+            Poll::Ready(Ok(false))
+        }
+
+        fn data(&self) -> &[u8] {
+            &[]
+        }
+
+        fn consume(&mut self, _: usize) {}
+
+        fn trailers(&mut self) -> Option<&mut Fields> {
+            None
+        }
+    }
+
+    impl Downstream for Slow {
+        fn interim(&mut self, _: &ResponseHead) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn respond(&mut self, _: &ResponseHead, _: BodyLength, _: Method) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn poll_push(&mut self, _: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+            if !self.takes {
+                return Poll::Pending;
+            }
+            self.came.extend_from_slice(data);
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn finish(&mut self, _: Option<&Fields>) -> Result<(), Fault> {
+            self.finished = true;
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+            match self.takes {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        }
+
+        fn written(&self) -> u64 {
+            self.came.len() as u64
+        }
+
+        fn abort(&mut self) {}
+
+        fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Fault> {
+            Poll::Pending
+        }
+
+        fn has_responded(&self) -> bool {
+            true
+        }
+    }
+
+    /// Whoever drops it before loses the trailers.
+    #[test]
+    fn the_end_is_with_the_client_only_when_its_trailers_are() {
+        let mut decoder = Decoder::default();
+        let mut down = Slow::default();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut web = Web::new(&mut down, Kind::Web, &mut decoder);
+        let mut head = ResponseHead::default();
+        head.fields.push(b"Content-Type", b"application/grpc");
+        web.respond(&head, BodyLength::Unknown, Method::Post)
+            .expect("begun");
+        assert!(web.poll_push(&mut cx, b"message").is_ready());
+        let mut trailers = Fields::default();
+        trailers.push(b"grpc-status", b"0");
+        web.finish(Some(&trailers)).expect("finished");
+        assert!(web.poll_flush(&mut cx).is_pending());
+        assert!(!web.has_end(), "it is still here");
+        web.down.takes = true;
+        assert!(web.poll_flush(&mut cx).is_ready());
+        assert!(web.has_end());
+        assert!(down.finished);
+        assert!(down.came.starts_with(b"message"), "{:?}", down.came);
+        assert!(down.came.ends_with(b"grpc-status: 0\r\n"));
+    }
+
     /// Segments with paddings of their own, in pieces of any size.
     #[test]
     fn text_is_decoded_wherever_it_is_cut() {
