@@ -102,8 +102,8 @@ impl Ledger {
         Some(charge)
     }
 
-    /// Whether more than half of the limit is handed out.
-    fn is_tight(&self) -> bool {
+    /// Whether more than half of the limit is handed out: then who could do with less does.
+    pub fn is_tight(&self) -> bool {
         let limit = self.limit_bytes.load(Ordering::Relaxed);
         self.handed_bytes.load(Ordering::Relaxed) > limit / 2
     }
@@ -164,6 +164,11 @@ impl Blocks {
             ledger,
             shelf: Mutex::new(shelf),
         })
+    }
+
+    /// See [`Ledger::is_tight`].
+    pub fn is_tight(&self) -> bool {
+        self.ledger.is_tight()
     }
 
     /// A block of the smallest size, or none when the ledger is full.

@@ -90,7 +90,7 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: ListenerSl
         Ok(Err(socket)) => return feed(socket).await,
         Err(_) => return worker.cells().count_fault(Cause::Internal),
     };
-    let config = dispatch.endpoint_config(worker.index);
+    let config = dispatch.endpoint_config(worker.index, &key);
     let server = Some((*http3.config).clone());
     let socket = Arc::clone(&own);
     let made = Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime));
@@ -175,10 +175,24 @@ async fn accept(worker: &Arc<Worker>, listening: &Listening, slot: &ListenerSlot
         plan.refresh(slot);
         let listener = plan.value();
         match &listener.http3 {
-            Some(http3) => begin(worker, listener, http3, incoming),
+            // Those that have ended and whose memory is still there count as well.
+            Some(http3) if listening.endpoint.open_connections() <= most(listener) => {
+                begin(worker, listener, http3, incoming);
+                // A handshake is work: others have their turn before the next one.
+                tokio::task::yield_now().await;
+            }
+            Some(_) => {
+                worker.cells().count_fault(Cause::Overload);
+                incoming.refuse();
+            }
             None => incoming.refuse(),
         }
     }
+}
+
+/// Connections of a listener.
+fn most(listener: &ListenerPlan) -> usize {
+    usize::try_from(listener.max_connections).unwrap_or(usize::MAX)
 }
 
 /// Begins a handshake, has an address verified, or turns a client away.
@@ -228,7 +242,13 @@ fn admit(worker: &Arc<Worker>, listener: &ListenerPlan) -> Option<(OpenConnectio
         worker.cells().count_fault(Cause::Overload);
         return None;
     }
-    let Some(charge) = worker.shared.ledger.charge(CONNECTION_BYTES) else {
+    // Connections alone may have half of the memory: the rest is for what they do.
+    let ledger = &worker.shared.ledger;
+    let charge = match ledger.is_tight() {
+        true => None,
+        false => ledger.charge(CONNECTION_BYTES),
+    };
+    let Some(charge) = charge else {
         worker.cells().count_fault(Cause::MemoryLimit);
         return None;
     };

@@ -18,6 +18,9 @@ use super::shared::Shared;
 
 /// Up to here a block would be mostly empty.
 const SMALL_BYTES: usize = 2 * 1024;
+/// What one connection may hold until it is acknowledged while memory is short. Else its send window
+/// is the limit.
+const TIGHT_BYTES: usize = 4 * BLOCK_SIZES[0];
 /// What a frame's head takes before so much data as a block has.
 const HEAD_BYTES: usize = 5;
 
@@ -49,9 +52,16 @@ impl Held {
             memory,
             shared: Arc::clone(shared),
         };
-        let count = held.as_ref().len();
-        shared.held.fetch_add(count, Ordering::Relaxed);
+        shared.held.fetch_add(held.size(), Ordering::AcqRel);
         Bytes::from_owner(held)
+    }
+
+    /// The memory that it takes.
+    fn size(&self) -> usize {
+        match &self.memory {
+            Memory::Small(bytes) => bytes.len(),
+            Memory::Block(block, _) => block.len(),
+        }
     }
 }
 
@@ -66,11 +76,14 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let count = self.as_ref().len();
-        let before = self.shared.held.fetch_sub(count, Ordering::Relaxed);
+        let count = self.size();
+        // The block is free before anybody is told so.
+        self.memory = Memory::Small(Vec::new());
+        let before = self.shared.held.fetch_sub(count, Ordering::AcqRel);
         if before == count {
             self.shared.wake();
         }
+        self.shared.wake_for_room();
     }
 }
 
@@ -155,9 +168,7 @@ impl Outgoing {
             head.extend_from_slice(&data[..count]);
             Memory::Small(head)
         } else {
-            let Some(mut block) = blocks.take() else {
-                return Poll::Ready(Err(NotSent::Memory));
-            };
+            let mut block = ready!(self.poll_block(cx, blocks))?;
             let end = head.len() + count;
             block[..head.len()].copy_from_slice(&head);
             block[head.len()..end].copy_from_slice(&data[..count]);
@@ -168,6 +179,32 @@ impl Outgoing {
         match self.poll_flush(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(count)),
+        }
+    }
+
+    /// A block for a piece. While memory is short a connection has few of them at a time; where there is
+    /// none, what was sent before comes back as it is acknowledged.
+    fn poll_block(
+        &self,
+        cx: &mut Context<'_>,
+        blocks: &Arc<Blocks>,
+    ) -> Poll<Result<Block, NotSent>> {
+        let take = || {
+            let held = self.shared.held.load(Ordering::Acquire);
+            match blocks.is_tight() && held >= TIGHT_BYTES {
+                true => None,
+                false => blocks.take(),
+            }
+        };
+        if let Some(block) = take() {
+            return Poll::Ready(Ok(block));
+        }
+        self.shared.wait_for_room(cx);
+        // It may have come back meanwhile; where nothing will, nobody would wake us.
+        match take() {
+            Some(block) => Poll::Ready(Ok(block)),
+            None if self.shared.held.load(Ordering::Acquire) > 0 => Poll::Pending,
+            None => Poll::Ready(Err(NotSent::Memory)),
         }
     }
 

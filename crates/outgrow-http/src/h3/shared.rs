@@ -19,6 +19,8 @@ pub(super) struct Shared {
     broken: AtomicBool,
     /// Who watches whether anything is at work.
     watching: Mutex<Option<Waker>>,
+    /// Streams that wait until something is acknowledged: at most as many as there are.
+    lacking: Mutex<Vec<Waker>>,
 }
 
 impl Shared {
@@ -30,6 +32,7 @@ impl Shared {
             held: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             watching: Mutex::default(),
+            lacking: Mutex::default(),
         }
     }
 
@@ -50,6 +53,23 @@ impl Shared {
         match &mut *watching {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Has `cx` woken when some of what was sent is acknowledged or thrown away.
+    pub(super) fn wait_for_room(&self, cx: &Context<'_>) {
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lacking.iter().any(|waker| waker.will_wake(cx.waker())) {
+            lacking.push(cx.waker().clone());
+        }
+    }
+
+    pub(super) fn wake_for_room(&self) {
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = std::mem::take(&mut *lacking);
+        drop(lacking);
+        for waker in waiting {
+            waker.wake();
         }
     }
 

@@ -1,7 +1,9 @@
 //! What clients usually say.
 
+use std::task::Poll;
+
 use super::client::*;
-use super::server::Server;
+use super::server::{LONG_WORDS, Server};
 
 fn answer(status: u16, body: &str) -> Outcome {
     Outcome::Answer(status, body.to_owned())
@@ -103,4 +105,40 @@ async fn what_nobody_wants_is_not_delivered() {
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     send.finish().expect("finished");
     assert_eq!(server.deliveries.recv().await, Some(false));
+}
+
+/// QUIC takes more than there is memory for, and gives it back as the client acknowledges it.
+#[tokio::test]
+async fn with_little_memory_an_answer_waits_for_what_comes_back() {
+    let server = Server::start(true);
+    server.ledger.set_limit(256 * 1024);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let get = request("GET", "/long", &[]);
+    let asked = (0..3).map(|_| ask(&connection, &get, true));
+    for told in join(asked).await {
+        let Outcome::Answer(200, body) = told else {
+            panic!("{told:?}");
+        };
+        assert!(body.ends_with(&"long ".repeat(LONG_WORDS)));
+    }
+    assert!(server.ledger.used_bytes() <= 256 * 1024);
+}
+
+/// All of them at a time, on one task.
+async fn join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (one, told) in all.iter_mut().filter(|(_, told)| told.is_none()) {
+            if let Poll::Ready(output) = one.as_mut().poll(cx) {
+                *told = Some(output);
+            }
+        }
+        match all.iter().all(|(_, told)| told.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, told)| told).collect()
 }

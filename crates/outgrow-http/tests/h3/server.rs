@@ -21,6 +21,8 @@ pub(crate) const LIMITS: Limits = Limits {
     fields: 20,
     target_bytes: 256,
 };
+/// How often an answer to `/long` says so: 1 MiB.
+pub(crate) const LONG_WORDS: usize = 1024 * 1024 / 5;
 /// What a client may send of a body before it is taken.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
@@ -108,7 +110,7 @@ async fn serve(connection: &mut Connection, takes: bool, sent_to: &UnboundedSend
     }
 }
 
-/// Answers with what was asked: method, target, the fields that begin with `x-`, the body's length and
+/// Answers with what was asked (and at length where that is `/long`): method, target, the fields that begin with `x-`, the body's length and
 /// its trailers; or with the status that a refused request gets.
 async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool>) {
     let mut request = RequestHead::default();
@@ -192,6 +194,9 @@ async fn read(
         for (_, name, value) in trailers.iter() {
             told.push_str(&line(name, value));
         }
+    }
+    if request.text(request.target_text) == b"/long" {
+        told.push_str(&"long ".repeat(LONG_WORDS));
     }
     Ok(told.into_bytes())
 }

@@ -88,9 +88,9 @@ impl Dispatch {
         }
     }
 
-    /// How the endpoint of a worker makes its ids and resets.
-    pub fn endpoint_config(&self, worker: usize) -> EndpointConfig {
-        let mut config = EndpointConfig::new(Arc::clone(&self.keys.reset));
+    /// How the endpoint of a worker makes its ids, and its resets, which are of the listener `key`.
+    pub fn endpoint_config(&self, worker: usize, key: &str) -> EndpointConfig {
+        let mut config = EndpointConfig::new(self.keys.reset(key));
         let ids = Arc::clone(&self.keys.ids);
         let origin = self.origin(worker);
         config.cid_generator(move || {

@@ -14,7 +14,7 @@ use super::ids::Ids;
 /// The keys.
 pub struct Keys {
     pub(super) ids: Arc<Ids>,
-    pub(super) reset: Arc<dyn HmacKey>,
+    resets: hmac::Key,
     /// Of tokens, for the configuration of servers.
     pub token: Arc<dyn HandshakeTokenKey>,
 }
@@ -38,9 +38,16 @@ impl Keys {
         fill(&material, b"tokens", &mut token)?;
         Some(Self {
             ids: Ids::new(&ids)?,
-            reset: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)),
+            resets: hmac::Key::new(hmac::HMAC_SHA256, &reset),
             token: Arc::new(salt.extract(&token)),
         })
+    }
+
+    /// The key of a listener's stateless resets. Each has its own: else one would tell the token by which
+    /// connections of another can be ended (RFC 9000 section 21.11).
+    pub(super) fn reset(&self, listener: &str) -> Arc<dyn HmacKey> {
+        let key = hmac::sign(&self.resets, listener.as_bytes());
+        Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
     }
 }
 
