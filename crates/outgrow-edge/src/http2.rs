@@ -139,8 +139,8 @@ impl<T: Transport> Streams<T> {
     }
 }
 
-/// Counts a stream's task that panics, as a connection's is.
-struct Watch(Arc<Worker>);
+/// Counts a stream's task that panics, as a connection's is; of HTTP/3 as well.
+pub(crate) struct Watch(pub(crate) Arc<Worker>);
 
 impl Drop for Watch {
     fn drop(&mut self) {

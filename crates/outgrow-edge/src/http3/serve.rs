@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::handshakes::Handshake;
 use super::plan::{Http3Plan, no_error};
+use crate::http2::Watch;
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
 use crate::shown::Shown;
@@ -235,17 +236,6 @@ impl Streams {
         if self.ending.is_none() {
             self.ending = Some(now);
             self.connection.drain();
-        }
-    }
-}
-
-/// Counts a stream's task that panics, as a connection's is.
-struct Watch(Arc<Worker>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.cells().panics.add_shared(1);
         }
     }
 }
