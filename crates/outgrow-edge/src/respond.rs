@@ -50,21 +50,10 @@ pub(crate) async fn send<D: Downstream>(
     timer: &mut Timer,
     patience: Duration,
 ) -> Result<(), Fault> {
-    let mut sent = 0;
-    let mut ended = false;
-    let mut written = down.written();
-    timer.set(clock.now() + patience);
-    poll_fn(|cx| {
-        if let Poll::Ready(result) = poll_send(down, cx, body, &mut sent, &mut ended) {
-            return Poll::Ready(result);
-        }
-        let now = clock.now();
-        if down.written() != written {
-            written = down.written();
-            timer.set(now + patience);
-        }
-        let timed = timer.poll(cx, now);
-        timed.map(|()| Err(Fault::client(Phase::ResponseBody, Cause::SendTimeout)))
+    let (mut sent, mut ended) = (0, false);
+    let times = (patience, Ticks::NEVER);
+    while_it_takes(down, clock, timer, times, |down, cx| {
+        poll_send(down, cx, body, &mut sent, &mut ended)
     })
     .await
 }
@@ -77,11 +66,22 @@ pub(crate) async fn deliver<D: Downstream>(
     timer: &mut Timer,
     (patience, deadline): (Duration, Ticks),
 ) -> Result<(), Fault> {
+    while_it_takes(down, clock, timer, (patience, deadline), D::poll_flush).await
+}
+
+/// Goes on with `step` until `deadline`, and for `patience` without a byte that the client takes.
+async fn while_it_takes<D: Downstream>(
+    down: &mut D,
+    clock: Clock,
+    timer: &mut Timer,
+    (patience, deadline): (Duration, Ticks),
+    mut step: impl FnMut(&mut D, &mut std::task::Context<'_>) -> Poll<Result<(), Fault>>,
+) -> Result<(), Fault> {
     let mut written = down.written();
     let mut until = clock.now() + patience;
     poll_fn(|cx| {
-        if let Poll::Ready(flushed) = down.poll_flush(cx) {
-            return Poll::Ready(flushed);
+        if let Poll::Ready(result) = step(down, cx) {
+            return Poll::Ready(result);
         }
         let now = clock.now();
         if down.written() != written {
