@@ -64,6 +64,8 @@ pub mod names {
     pub const UDP_SENT_BYTES: &str = "outgrow_udp_sent_bytes_total";
     /// Groups of datagrams of HTTP/3 that came to the wrong worker or process, by what became of them.
     pub const QUIC_DATAGRAMS: &str = "outgrow_quic_datagrams_total";
+    /// How often a socket of HTTP/3 gave nothing but errors.
+    pub const QUIC_SOCKET_ERRORS: &str = "outgrow_quic_socket_errors_total";
     /// Datagrams that went nowhere, by listener and reason.
     pub const UDP_DROPPED: &str = "outgrow_udp_dropped_datagrams_total";
     /// Faults, by reason.

@@ -5,6 +5,8 @@
 //! connection it is ([`ProxyHeader`]).
 
 pub mod datagrams;
+#[cfg(feature = "keys")]
+pub mod key_material;
 pub mod link;
 pub mod listen;
 pub mod packets;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf;
 use outgrow_core::Snapshot;
+use outgrow_net::key_material::fill;
 use rustls::server::ProducesTickets;
 
 use crate::problem::TlsProblem;
@@ -164,20 +165,6 @@ impl TicketKey {
         plain.truncate(length);
         Some(plain)
     }
-}
-
-struct Length(usize);
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-fn fill(material: &hkdf::Prk, purpose: &[u8], out: &mut [u8]) -> Option<()> {
-    let info = [purpose];
-    let output = material.expand(&info, Length(out.len())).ok()?;
-    output.fill(out).ok()
 }
 
 fn derive_all(secrets: &[TicketSecret]) -> Result<Vec<TicketKey>, TlsProblem> {

@@ -33,6 +33,8 @@ pub struct DispatchCounts {
     pub from_processes: AtomicU64,
     /// Dropped: no room, or nobody there.
     pub dropped: AtomicU64,
+    /// How often a socket had nothing but errors and was left alone for a while.
+    pub socket_errors: AtomicU64,
 }
 
 type Places = HashMap<(Arc<str>, u8), Weak<Inbox>>;

@@ -9,6 +9,8 @@ use std::task::{Context, Waker};
 
 use quinn_udp::RecvMeta;
 
+use super::kernel;
+
 /// Bytes that may wait for an endpoint.
 const WAITING_BYTES: usize = 1024 * 1024;
 
@@ -22,6 +24,8 @@ pub(super) struct Handed {
 #[derive(Debug, Default)]
 struct Waiting {
     all: VecDeque<Handed>,
+    /// Bytes of the first that were taken.
+    offset: usize,
     bytes: usize,
     waker: Option<Waker>,
 }
@@ -58,7 +62,8 @@ impl Inbox {
         true
     }
 
-    /// Takes what fits into `buffers`, or has `cx` woken when something comes; how many.
+    /// Takes what fits into `buffers`, each datagram by itself, or has `cx` woken when something comes; how
+    /// many.
     pub(super) fn take(
         &self,
         cx: &mut Context<'_>,
@@ -67,18 +72,21 @@ impl Inbox {
     ) -> usize {
         let mut waiting = self.waiting();
         let mut count = 0;
-        for (buffer, meta) in buffers.iter_mut().zip(metas) {
-            let Some(handed) = waiting.all.pop_front() else {
+        let Waiting {
+            all, offset, bytes, ..
+        } = &mut *waiting;
+        while count < buffers.len().min(metas.len()) {
+            let Some(handed) = all.front() else {
                 break;
             };
-            waiting.bytes -= handed.bytes.len();
-            // Longer than what any socket of ours receives: not ours.
-            let Some(place) = buffer.get_mut(..handed.bytes.len()) else {
-                continue;
-            };
-            place.copy_from_slice(&handed.bytes);
-            *meta = handed.meta;
-            count += 1;
+            let (meta, group) = (&handed.meta, &*handed.bytes);
+            let place = (&mut buffers[count], &mut metas[count]);
+            count += usize::from(kernel::one(meta, group, offset, place.0, place.1));
+            if *offset >= group.len() {
+                *bytes -= group.len();
+                all.pop_front();
+                *offset = 0;
+            }
         }
         if count == 0 {
             waiting.waker = Some(cx.waker().clone());
@@ -111,6 +119,16 @@ mod tests {
             assert!(inbox.put(meta, text));
         }
         assert_eq!(take(&inbox), 2);
+        assert_eq!(take(&inbox), 1);
+        // A group is taken datagram by datagram.
+        let group = RecvMeta {
+            len: 5,
+            stride: 2,
+            ..meta
+        };
+        assert!(inbox.put(group, b"aabbc"));
+        assert_eq!([take(&inbox), take(&inbox), take(&inbox)], [2, 1, 0]);
+        assert!(inbox.put(meta, b"tri"));
         assert_eq!(take(&inbox), 1);
         assert_eq!(&memory[0][..3], b"tri");
         assert_eq!(metas[0].len, 3);

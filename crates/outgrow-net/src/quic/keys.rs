@@ -10,6 +10,7 @@ use aws_lc_rs::{hkdf, hmac};
 use quinn::crypto::{HandshakeTokenKey, HmacKey};
 
 use super::ids::Ids;
+use crate::key_material::fill;
 
 /// The keys.
 pub struct Keys {
@@ -49,18 +50,4 @@ impl Keys {
         let key = hmac::sign(&self.resets, listener.as_bytes());
         Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
     }
-}
-
-struct Length(usize);
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-fn fill(material: &hkdf::Prk, purpose: &[u8], out: &mut [u8]) -> Option<()> {
-    let info = [purpose];
-    let output = material.expand(&info, Length(out.len())).ok()?;
-    output.fill(out).ok()
 }

@@ -14,6 +14,7 @@
 mod dispatch;
 mod ids;
 mod inbox;
+mod kernel;
 mod keys;
 mod neighbour;
 mod route;

@@ -5,40 +5,31 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use quinn::{AsyncUdpSocket, UdpPoller};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use super::dispatch::Dispatch;
 use super::inbox::Inbox;
+use super::kernel::{Kernel, Memory, Received};
 use super::route::Whose;
 use crate::Datagrams;
-
-/// Bytes that the kernel may hold for us, as far as the system lets us.
-const RECEIVE_BYTES: usize = 2 * 1024 * 1024;
-/// Longest group of datagrams that is received at once.
-const LONGEST: usize = 64 * 1024;
 
 /// A socket of a group, as the endpoint of its worker sees it.
 pub struct QuicSocket {
     socket: Kernel,
+    /// What it received, until the endpoint takes it: nobody else asks.
+    received: Mutex<Memory>,
     place: Place,
     inbox: Arc<Inbox>,
     /// Whether what the kernel has is taken. After an upgrade the next process takes it.
     is_reading: AtomicBool,
     /// The kernel is asked before the inbox this time: neither may keep the other from being read.
     kernel_first: AtomicBool,
-}
-
-/// The kernel's part.
-struct Kernel {
-    io: UdpSocket,
-    state: UdpSocketState,
 }
 
 /// Whose socket it is.
@@ -59,38 +50,27 @@ impl fmt::Debug for QuicSocket {
     }
 }
 
-impl Kernel {
-    fn new(socket: Datagrams) -> io::Result<Self> {
-        let io = socket.into_inner();
-        // Unlike other datagrams those of QUIC are never to be fragmented: this says so.
-        let state = UdpSocketState::new(UdpSockRef::from(&io))?;
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), RECEIVE_BYTES);
-        Ok(Self { io, state })
-    }
-
-    fn poll_receive(
-        &self,
-        cx: &mut Context<'_>,
-        buffers: &mut [IoSliceMut<'_>],
-        metas: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
+impl Place {
+    /// Receives, and hands on what is another's.
+    fn poll_receive(&self, cx: &mut Context<'_>, socket: &Kernel, memory: &mut Memory) -> Poll<()> {
         loop {
-            ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv(UdpSockRef::from(&self.io), buffers, metas)
-            });
-            match received {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // What was said of a datagram that was sent (ICMP) is of one client, not of all; and what
-                // is of all is no reason to give up, nor to try again at once.
-                Err(_) => return Poll::Ready(Ok(0)),
-                received => return Poll::Ready(received),
+            match ready!(socket.poll_receive(cx, memory)) {
+                Received::Groups(count) => {
+                    memory.filled(count);
+                    for (meta, bytes) in memory.groups() {
+                        meta.len = self.sort(bytes, meta);
+                    }
+                    return Poll::Ready(());
+                }
+                // It is looked at again when it has rested.
+                Received::Rests => {
+                    let errors = &self.dispatch.counts.socket_errors;
+                    errors.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
-}
 
-impl Place {
     /// Hands on what is another's of the datagrams in `buffer`; how many bytes, moved to its
     /// beginning, are left.
     fn sort(&self, buffer: &mut [u8], meta: &RecvMeta) -> usize {
@@ -149,6 +129,7 @@ impl QuicSocket {
         };
         Ok(Ok(Arc::new(Self {
             socket: Kernel::new(socket)?,
+            received: Mutex::new(Memory::new()),
             place: Place {
                 dispatch: Arc::clone(dispatch),
                 key: Arc::clone(key),
@@ -180,15 +161,21 @@ impl QuicSocket {
         buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if !self.is_reading.load(Ordering::Acquire) {
-            return Poll::Pending;
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if received.is_empty() {
+            if !self.is_reading.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+            ready!(self.place.poll_receive(cx, &self.socket, &mut received));
         }
-        let count = ready!(self.socket.poll_receive(cx, buffers, metas))?;
-        for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(count) {
-            // What is left of one that was all another's is nothing, which the endpoint passes over.
-            meta.len = self.place.sort(buffer, meta);
+        let given = received.give(buffers, metas);
+        if let (0, Some(meta)) = (given, metas.first_mut()) {
+            // All of it was another's. Nothing at all would look like no work to the endpoint, which
+            // has its time by that; an empty datagram is passed over.
+            *meta = RecvMeta::default();
+            return Poll::Ready(Ok(1));
         }
-        Poll::Ready(Ok(count))
+        Poll::Ready(Ok(given))
     }
 }
 
@@ -201,7 +188,7 @@ impl AsyncUdpSocket for QuicSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Kernel { io, state } = &self.socket;
+        let Kernel { io, state, .. } = &self.socket;
         io.try_io(Interest::WRITABLE, || {
             state.send(UdpSockRef::from(io), transmit)
         })
@@ -236,7 +223,8 @@ impl AsyncUdpSocket for QuicSocket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.socket.state.gro_segments()
+        // Of what comes as a group each datagram is given by itself: see [`Memory`].
+        1
     }
 
     fn may_fragment(&self) -> bool {
@@ -281,23 +269,12 @@ pub async fn feed(socket: Datagrams, dispatch: Arc<Dispatch>, key: Arc<str>, wor
         key,
         worker,
     };
-    let mut memory = vec![[0; LONGEST]; BATCH_SIZE];
-    let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    let mut memory = Memory::new();
     loop {
-        let received = std::future::poll_fn(|cx| {
-            let mut buffers = memory.iter_mut().map(|one| IoSliceMut::new(one));
-            let mut buffers: [_; BATCH_SIZE] =
-                std::array::from_fn(|_| buffers.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-            socket.poll_receive(cx, &mut buffers, &mut metas)
-        });
-        let Ok(count) = received.await else { return };
-        for (buffer, meta) in memory.iter_mut().zip(&mut metas).take(count) {
-            meta.len = place.sort(buffer, meta);
-            if meta.len > 0 {
-                let worker = place.worker as u8;
-                let bytes = &buffer[..meta.len];
-                place.dispatch.to_worker(&place.key, worker, *meta, bytes);
-            }
+        std::future::poll_fn(|cx| place.poll_receive(cx, &socket, &mut memory)).await;
+        for (meta, bytes) in memory.groups().filter(|(meta, _)| meta.len > 0) {
+            let (worker, bytes) = (place.worker as u8, &bytes[..meta.len]);
+            place.dispatch.to_worker(&place.key, worker, *meta, bytes);
         }
         tokio::task::yield_now().await;
     }

@@ -190,7 +190,7 @@ pub(super) fn listener(
     pages: &PageTexts,
 ) -> ListenerPlan {
     #[cfg(not(feature = "http3"))]
-    let () = http3;
+    let http3::Plan {} = http3;
     let of_tls = settings.tls.as_ref();
     let clients = of_tls.and_then(|tls| tls.clients.as_ref());
     let hsts = of_tls.and_then(|tls| tls.hsts.as_ref());

@@ -35,7 +35,8 @@ pub(super) struct Http3 {
 pub(super) type Plan = Option<Arc<Http3Plan>>;
 /// A listener's plan of HTTP/3: it has none.
 #[cfg(not(feature = "http3"))]
-pub(super) type Plan = ();
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plan {}
 
 impl Http3 {
     /// Of the data process with this number, beside `others`.
@@ -120,6 +121,14 @@ impl Http3 {
             let [one, two, three, four] = WAYS;
             [(one, worker), (two, to), (three, from), (four, dropped)]
         }
+    }
+
+    /// How often a socket had nothing but errors.
+    pub(super) fn socket_errors(&self) -> u64 {
+        #[cfg(not(feature = "http3"))]
+        return 0;
+        #[cfg(feature = "http3")]
+        self.dispatch.counts.socket_errors.load(Ordering::Relaxed)
     }
 
     /// Another data process has connections, or takes over the sockets: it is at the other end.
