@@ -4,16 +4,23 @@ use crate::settings::{ChoiceDescription, Kind, Node, Reader, nearest};
 
 /// Reads a word of a choice; what [`choice!`](crate::choice!) expands to, not for direct use.
 #[doc(hidden)]
-pub fn read_word<T: Copy>(node: &Node, reader: &mut Reader, words: &[(&str, T)]) -> Option<T> {
+pub fn read_word<T: Copy>(
+    node: &Node,
+    reader: &mut Reader,
+    words: &[(&str, T)],
+    elsewhere: &[(&str, &str)],
+) -> Option<T> {
     let names: Vec<String> = words.iter().map(|(name, _)| format!("{name:?}")).collect();
     let one_of = format!("one of {}", names.join(", "));
     let text = reader.string(node, &one_of, &names[0])?;
     if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
         return Some(*value);
     }
-    let hint = match nearest(text, words.iter().map(|(name, _)| *name)) {
-        Some(name) => format!("did you mean {name:?}?"),
-        None => format!("write {one_of}"),
+    let told = elsewhere.iter().find(|(word, _)| *word == text);
+    let hint = match (told, nearest(text, words.iter().map(|(name, _)| *name))) {
+        (Some((_, hint)), _) => (*hint).to_owned(),
+        (None, Some(name)) => format!("did you mean {name:?}?"),
+        (None, None) => format!("write {one_of}"),
     };
     reader.wrong_value(node, text, format_args!("is not {one_of}"), hint);
     None
@@ -43,6 +50,9 @@ pub fn kind_of_words(words: &[(&'static str, &'static str)]) -> Kind {
 /// }
 /// assert_eq!(Format::Json.as_str(), "json");
 /// ```
+///
+/// `elsewhere "word" = "hint"` behind the enum is for a word that one may look for here and that has
+/// its place elsewhere.
 #[macro_export]
 macro_rules! choice {
     (
@@ -53,6 +63,7 @@ macro_rules! choice {
                 $variant:ident = $word:literal
             ),+ $(,)?
         }
+        $(elsewhere $elsewhere:literal = $hint:literal)*
     ) => {
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +95,12 @@ macro_rules! choice {
                 reader: &mut $crate::settings::Reader,
             ) -> Option<Self> {
                 let words = [$(($word, Self::$variant)),+];
-                $crate::settings::choice::read_word(node, reader, &words)
+                $crate::settings::choice::read_word(
+                    node,
+                    reader,
+                    &words,
+                    &[$(($elsewhere, $hint)),*],
+                )
             }
 
             fn kind() -> $crate::settings::Kind {

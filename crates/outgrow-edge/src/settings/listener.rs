@@ -89,6 +89,7 @@ outgrow_core::choice! {
         /// HTTP/2.
         Http2 = "h2",
     }
+    elsewhere "h3" = "HTTP/3 has a table of its own: [listener.NAME.http3]"
 }
 
 fn check_listener(listener: &ListenerSettings, table: &mut TableReader<'_, '_>) {

@@ -38,7 +38,7 @@ fn rules_inside_of_listeners_are_told() {
     check(
         &format!("{x}protocols = [\"h3\"]\n"),
         &[
-            "3:listener.x.protocols.0: \"h3\" is not one of \"http/1.1\", \"h2\" | did you mean \"h2\"?",
+            "3:listener.x.protocols.0: \"h3\" is not one of \"http/1.1\", \"h2\" | HTTP/3 has a table of its own: [listener.NAME.http3]",
         ],
     );
     check(
