@@ -180,9 +180,14 @@ async fn one_request(
     worker.give_exchange(exchange);
 }
 
-fn fault_of(reject: Reject) -> Fault {
+/// Whose fault it is that a head is refused, of HTTP/3 as well.
+pub(crate) fn fault_of(reject: Reject) -> Fault {
+    let side = match reject.cause {
+        Cause::MemoryLimit => Side::Outgrow,
+        _ => Side::Client,
+    };
     Fault {
-        side: Side::Client,
+        side,
         ..Fault::client(Phase::RequestHead, reject.cause)
     }
 }

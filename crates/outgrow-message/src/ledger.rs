@@ -102,6 +102,27 @@ impl Ledger {
         Some(charge)
     }
 
+    /// The same for what goes faster with more and works with less: only as long as no more than one in
+    /// `share` of the limit is handed out by then.
+    pub fn charge_within(self: &Arc<Self>, share: u64, bytes: u64) -> Option<Charge> {
+        let limit = self.limit_bytes.load(Ordering::Relaxed) / share.max(1);
+        let before = self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let charge = Charge {
+            ledger: Arc::clone(self),
+            bytes,
+        };
+        (before + bytes <= limit).then_some(charge)
+    }
+
+    /// Counts bytes that are there in any case, above the limit too: others get less for it.
+    pub fn charge_anyway(self: &Arc<Self>, bytes: u64) -> Charge {
+        self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Charge {
+            ledger: Arc::clone(self),
+            bytes,
+        }
+    }
+
     /// Whether more than half of the limit is handed out: then who could do with less does.
     pub fn is_tight(&self) -> bool {
         let limit = self.limit_bytes.load(Ordering::Relaxed);
@@ -164,6 +185,11 @@ impl Blocks {
             ledger,
             shelf: Mutex::new(shelf),
         })
+    }
+
+    /// What it charges.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// See [`Ledger::is_tight`].
@@ -296,6 +322,20 @@ pub struct Charge {
     bytes: u64,
 }
 
+impl Charge {
+    /// Goes back together with `other`.
+    pub fn join(&mut self, mut other: Self) {
+        if Arc::ptr_eq(&self.ledger, &other.ledger) {
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.ledger.take_back(self.bytes);
@@ -313,6 +353,19 @@ mod tests {
         assert!(ledger.charge(1 << 19).is_none(), "the reserve is for heads");
         assert_eq!((ledger.used_bytes(), ledger.refused()), (1 << 19, 1));
         drop(charge);
+        assert_eq!(ledger.used_bytes(), 0);
+    }
+
+    #[test]
+    fn what_could_do_with_less_gets_a_share_only() {
+        let ledger = Ledger::new(1 << 20);
+        let mut charge = ledger.charge_within(4, 1 << 17).expect("an eighth");
+        assert!(ledger.charge_within(4, (1 << 17) + 1).is_none());
+        charge.join(ledger.charge_within(4, 1 << 17).expect("just a quarter"));
+        assert_eq!((charge.bytes(), ledger.used_bytes()), (1 << 18, 1 << 18));
+        let above = ledger.charge_anyway(2 << 20);
+        assert!(ledger.charge(1).is_none() && ledger.is_tight());
+        drop((charge, above));
         assert_eq!(ledger.used_bytes(), 0);
     }
 

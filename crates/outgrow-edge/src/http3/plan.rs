@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outgrow_http::h3::Account;
 use outgrow_net::quic::Dispatch;
 use outgrow_net::quic::quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use outgrow_tls::{ServerTls, TlsProblem};
@@ -14,7 +15,8 @@ use crate::settings::Http3Settings;
 /// that one that waits for an answer need not say anything.
 const SILENCE_MILLIS: u32 = 30_000;
 const ASKING: Duration = Duration::from_secs(10);
-/// Streams in one direction that a client may have open: three are needed.
+/// Streams in one direction that a client may have open: three are needed, and some clients try what
+/// becomes of others.
 const ONE_WAY_STREAMS: u32 = 8;
 /// New connections of one worker that nobody has looked at yet, and what may wait of their packets.
 const INCOMING: usize = 1_024;
@@ -27,7 +29,12 @@ pub struct Http3Plan {
     /// By what its sockets are called.
     pub(crate) key: Arc<str>,
     pub(crate) dispatch: Arc<Dispatch>,
+    /// Of the endpoint; a connection's is [`Http3Plan::config_of`].
     pub(crate) config: Arc<ServerConfig>,
+    settings: Http3Settings,
+    pub(crate) max_streams: u32,
+    /// What the windows of a connection may grow to in bytes.
+    pub(crate) widest_window: u64,
     pub(crate) early_data: bool,
     pub(crate) handshakes: Arc<Handshakes>,
 }
@@ -55,9 +62,21 @@ impl Http3Plan {
             key: key.into(),
             dispatch: Arc::clone(dispatch),
             config: Arc::new(config),
+            settings: settings.clone(),
+            max_streams: settings.max_streams,
+            widest_window: settings.connection_window.0,
             early_data,
-            handshakes: Handshakes::new(settings.max_handshakes, settings.verify_from),
+            handshakes: Handshakes::new(settings),
         }))
+    }
+
+    /// How a connection is made that is counted in `account`.
+    pub(super) fn config_of(&self, account: &Arc<Account>) -> Arc<ServerConfig> {
+        let mut transport = transport(&self.settings);
+        account.keep_with(&mut transport);
+        let mut config = (*self.config).clone();
+        config.transport_config(Arc::new(transport));
+        Arc::new(config)
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
+use outgrow_core::{Cause, Ticks};
 use outgrow_http::h1::Reject;
-use outgrow_http::h3::{self, Connection, H3Stream, NoHead};
+use outgrow_http::h3::{self, Account, Connection, H3Stream, NoHead};
 use outgrow_message::Method;
 use outgrow_net::Timer;
 use outgrow_net::quic::quinn::{self, Connecting, ConnectionError};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::handshakes::Handshake;
 use super::plan::{Http3Plan, no_error};
-use crate::http2::Watch;
+use crate::http2::{Watch, fault_of};
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
 use crate::shown::Shown;
@@ -30,6 +30,10 @@ const ROUND_TRIPS: u32 = 3;
 const SHORTEST_NOTICE: Duration = Duration::from_millis(100);
 const LONGEST_NOTICE: Duration = Duration::from_secs(2);
 
+/// How long a request that looks as if it had no body is held until its end is here, which many clients
+/// send in a packet of its own. Without it the endpoint is told of a body, since there may be one.
+const END: Duration = Duration::from_millis(100);
+
 /// Whether the handshake is complete, for requests that wait for it.
 type Complete = watch::Receiver<bool>;
 
@@ -39,7 +43,7 @@ pub(super) async fn serve(
     worker: Arc<Worker>,
     listener: Arc<ListenerPlan>,
     http3: Arc<Http3Plan>,
-    connecting: Connecting,
+    (connecting, account): (Connecting, Arc<Account>),
     handshake: Handshake,
 ) {
     let limit = listener.timeouts.head;
@@ -59,6 +63,7 @@ pub(super) async fn serve(
     let blocks = Arc::clone(&worker.blocks);
     let saying = h3::serve(
         quic.clone(),
+        account,
         blocks,
         listener.limits,
         h3::Settings::default(),
@@ -256,9 +261,18 @@ impl Request {
         let mut timer = Timer::new(&self.worker.wheel);
         timer.set(start + self.listener.timeouts.head);
         let clock = self.worker.shared.clock;
+        let mut awaits_end = false;
         let head = poll_fn(|cx| match self.stream.poll_head(cx) {
             Poll::Ready(head) => Poll::Ready(Some(head)),
-            Poll::Pending => timer.poll(cx, clock.now()).map(|()| None),
+            Poll::Pending => {
+                let now = clock.now();
+                if self.stream.has_head() && !awaits_end {
+                    awaits_end = true;
+                    timer.set((now + END).min(start + self.listener.timeouts.head));
+                }
+                let waited = timer.poll(cx, now);
+                waited.map(|()| self.stream.take_head().map(Ok))
+            }
         });
         let head = match head.await {
             Some(Ok(parts)) => Ok(parts),
@@ -271,8 +285,9 @@ impl Request {
         };
         let mut exchange = self.worker.take_exchange();
         let filled = head.and_then(|parts| parts.fill(&mut exchange.request));
-        if filled.is_ok() {
-            self.stream.begin_body(&exchange.request);
+        match filled {
+            Ok(()) => self.stream.begin_body(&exchange.request),
+            Err(reject) => self.stream.note(reject),
         }
         if self.stream.is_early() && filled.is_ok() && !*self.complete.borrow() {
             let request = &mut exchange.request;
@@ -298,16 +313,5 @@ impl Request {
             Err(reject) => way.refuse(start, fault_of(reject), reject.detail).await,
         }
         self.worker.give_exchange(exchange);
-    }
-}
-
-fn fault_of(reject: Reject) -> Fault {
-    let side = match reject.cause {
-        Cause::MemoryLimit => Side::Outgrow,
-        _ => Side::Client,
-    };
-    Fault {
-        side,
-        ..Fault::client(Phase::RequestHead, reject.cause)
     }
 }

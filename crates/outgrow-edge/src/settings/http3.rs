@@ -16,7 +16,9 @@ outgrow_core::settings! {
         pub max_streams: u32 = 128, in 1..=65_536;
         /// What a client may send of one request's body before it is taken.
         pub stream_window: ByteSize = ByteSize::kib(256), in ByteSize::kib(16)..=ByteSize::kib(65_536);
-        /// What a client may send of all bodies of a connection before it is taken.
+        /// What a client may send of all bodies of a connection before it is taken, at most: a
+        /// connection begins with 32 KiB, and gets more as it is used while less than a quarter of
+        /// `process.memory` is in use.
         pub connection_window: ByteSize = ByteSize::kib(1_024), in ByteSize::kib(16)..=ByteSize::kib(65_536);
         /// What is sent of all responses of a connection, and held, before the client has acknowledged it.
         /// It bounds the speed: this much in the time that a packet takes there and back.
@@ -27,6 +29,9 @@ outgrow_core::settings! {
         /// From how many handshakes under way on a client has to show first that its address is its
         /// own (Retry), which takes it the time that a packet takes there and back; 0: always.
         pub verify_from: u32 = 100, in 0..=1_000_000;
+        /// The same for those of one client address (IPv6: of one /64), whose address has been verified.
+        /// From an eighth of it on an address is verified in any case.
+        pub max_handshakes_per_address: u32 = 128, in 1..=1_000_000;
         /// Whether requests are taken with the first packets of a client that was here before (0-RTT).
         /// Only GET, HEAD and OPTIONS without a body are acted on before the handshake is complete, and
         /// the endpoint is told (`Early-Data: 1`, RFC 8470); all others wait for it. Whoever saw such

@@ -29,6 +29,8 @@ impl Code {
     pub(super) const MISSING_SETTINGS: Self = Self(0x10a);
     /// A request that was not looked at: it may be sent again.
     pub(super) const REQUEST_REJECTED: Self = Self(0x10b);
+    /// A request that is malformed.
+    pub(super) const MESSAGE: Self = Self(0x10e);
     /// A field section that cannot be read.
     pub(super) const DECOMPRESSION_FAILED: Self = Self(0x200);
     /// An instruction on the encoder stream that cannot be.

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::Blocks;
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::{ConnectionError, RecvStream, SendStream, StoppedError, VarInt};
 use tokio::task::AbortHandle;
 
+use super::account::Account;
 use super::code::Code;
 use super::shared::Shared;
 use super::stream::H3Stream;
@@ -26,11 +27,14 @@ const STREAM_STEP: u64 = 4;
 
 type Streams = (SendStream, RecvStream);
 type Accepting = Pin<Box<dyn Future<Output = Result<Streams, ConnectionError>> + Send>>;
+type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
 /// A connection that has said its settings.
 pub struct Connection {
     shared: Arc<Shared>,
     control: SendStream,
+    /// Tells when the client does not want the control stream.
+    stopped: Option<Stopped>,
     /// What the control stream has not taken yet.
     saying: Vec<u8>,
     accepting: Accepting,
@@ -53,13 +57,14 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Says our settings on a connection. To be bounded in time by the caller: a client may give no room
-/// for it.
+/// Says our settings on a connection, whose transport [`Account::keep_with`] has seen. To be bounded in
+/// time by the caller: a client may give no room for it.
 ///
 /// # Errors
 /// [`Cause::ClientGone`] when the connection has ended.
 pub async fn serve(
     quic: quinn::Connection,
+    account: Arc<Account>,
     blocks: Arc<Blocks>,
     limits: Limits,
     settings: Settings,
@@ -73,12 +78,13 @@ pub async fn serve(
     varint::put(advised_section(&limits), &mut payload);
     frame::put(frame::SETTINGS, &payload, &mut saying);
     control.write_all(&saying).await.map_err(|_| gone())?;
-    let shared = Arc::new(Shared::new(quic));
+    let shared = Arc::new(Shared::new(quic, account));
     let others = control::run(Arc::clone(&shared), settings.unknown_streams);
     Ok(Connection {
         accepting: accept(&shared),
         others: tokio::spawn(others).abort_handle(),
         shared,
+        stopped: Some(Box::pin(control.stopped())),
         control,
         saying: Vec::new(),
         blocks,
@@ -108,6 +114,7 @@ impl Connection {
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<H3Stream>> {
         self.shared.watch(cx);
         self.say(cx);
+        self.watch_control(cx);
         loop {
             self.check_flood();
             let Poll::Ready(opened) = self.accepting.as_mut().poll(cx) else {
@@ -122,7 +129,7 @@ impl Connection {
             };
             self.accepting = accept(&self.shared);
             self.accepted += 1;
-            let id = quinn::VarInt::from(send.id()).into_inner();
+            let id = VarInt::from(send.id()).into_inner();
             let (blocks, shared) = (Arc::clone(&self.blocks), Arc::clone(&self.shared));
             let stream = H3Stream::new((send, receive), blocks, self.limits, shared);
             if self.refused_from.is_some_and(|refused| id >= refused) {
@@ -131,6 +138,21 @@ impl Connection {
             }
             self.next_id = self.next_id.max(id + STREAM_STEP);
             return Poll::Ready(Some(stream));
+        }
+    }
+
+    /// Who wants nothing of what we say of the connection has closed a stream that it needs (section
+    /// 6.2.1).
+    fn watch_control(&mut self, cx: &mut Context<'_>) {
+        let Some(stopped) = &mut self.stopped else {
+            return;
+        };
+        if let Poll::Ready(stopped) = stopped.as_mut().poll(cx) {
+            self.stopped = None;
+            if matches!(stopped, Ok(Some(_))) {
+                let reason = "the control stream is not wanted";
+                self.shared.break_off(Code::CLOSED_CRITICAL_STREAM, reason);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::code::Code;
 use super::frame::{self, FrameHead};
+use super::pieces::Pieces;
 use super::shared::Shared;
 use super::varint;
 
@@ -205,38 +206,33 @@ async fn instructions(reader: &mut Reader, is_encoder: bool) -> Result<(), Wrong
 
 struct Reader {
     stream: RecvStream,
-    bytes: [u8; READ_BYTES],
-    start: usize,
-    end: usize,
+    pieces: Pieces,
 }
 
 impl Reader {
     fn new(stream: RecvStream) -> Self {
         Self {
             stream,
-            bytes: [0; READ_BYTES],
-            start: 0,
-            end: 0,
+            pieces: Pieces::default(),
         }
     }
 
     /// The next byte; none at the end of the stream. One that is reset has ended as well.
     async fn byte(&mut self) -> Result<Option<u8>, Wrong> {
-        if self.start == self.end {
-            self.start = 0;
-            self.end = match self.stream.read(&mut self.bytes).await {
-                Ok(count) => count.unwrap_or(0),
-                Err(ReadError::Reset(_)) => return Ok(None),
+        loop {
+            if let Some(byte) = self.pieces.byte() {
+                return Ok(Some(byte));
+            }
+            // Whatever has come, so that QUIC keeps nothing of it.
+            let chunk = match self.stream.read_chunk(READ_BYTES, false).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) | Err(ReadError::Reset(_)) => return Ok(None),
                 // The connection has ended; nothing more comes, and nothing is to be said.
                 Err(_) => return std::future::pending().await,
             };
+            let put = self.pieces.put(chunk.offset, &chunk.bytes);
+            put.map_err(|_| (Code::EXCESSIVE_LOAD, "too much before its turn"))?;
         }
-        if self.end == 0 {
-            return Ok(None);
-        }
-        let byte = self.bytes[self.start];
-        self.start += 1;
-        Ok(Some(byte))
     }
 
     async fn varint(&mut self) -> Result<Option<u64>, Wrong> {

@@ -10,10 +10,12 @@
 //! Not here: a side for endpoints, server push, extended CONNECT (RFC 9220), datagrams (RFC 9297),
 //! priorities (RFC 9218), which are passed over.
 
+mod account;
 mod code;
 mod connection;
 mod control;
 mod frame;
+mod pieces;
 mod qpack;
 mod receive;
 mod request;
@@ -23,6 +25,7 @@ mod shared;
 mod stream;
 mod varint;
 
+pub use account::{Account, FIRST_WINDOW};
 pub use code::Code;
 pub use connection::{Connection, serve};
 pub use stream::{H3Stream, NoHead};

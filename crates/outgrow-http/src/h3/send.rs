@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use outgrow_message::ledger::BLOCK_SIZES;
+use outgrow_message::ledger::{BLOCK_SIZES, Charge};
 use outgrow_message::{Block, Blocks};
 use quinn::SendStream;
 
@@ -35,7 +35,11 @@ pub(super) enum NotSent {
 
 #[derive(Debug)]
 enum Memory {
-    Small(Vec<u8>),
+    Small(
+        Vec<u8>,
+        #[expect(dead_code, reason = "it goes back when this is dropped")] Charge,
+    ),
+    Nothing,
     Block(Block, usize),
 }
 
@@ -59,7 +63,8 @@ impl Held {
     /// The memory that it takes.
     fn size(&self) -> usize {
         match &self.memory {
-            Memory::Small(bytes) => bytes.len(),
+            Memory::Small(bytes, _) => bytes.len(),
+            Memory::Nothing => 0,
             Memory::Block(block, _) => block.len(),
         }
     }
@@ -68,7 +73,8 @@ impl Held {
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         match &self.memory {
-            Memory::Small(bytes) => bytes,
+            Memory::Small(bytes, _) => bytes,
+            Memory::Nothing => &[],
             Memory::Block(block, end) => &block[..*end],
         }
     }
@@ -78,7 +84,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let count = self.size();
         // The block is free before anybody is told so.
-        self.memory = Memory::Small(Vec::new());
+        self.memory = Memory::Nothing;
         let before = self.shared.held.fetch_sub(count, Ordering::AcqRel);
         if before == count {
             self.shared.wake();
@@ -127,7 +133,9 @@ impl Outgoing {
     /// Gives frames to the connection, behind what waits.
     pub(super) fn put(&mut self, frames: Vec<u8>) {
         if !frames.is_empty() {
-            let bytes = Held::bytes(Memory::Small(frames), &self.shared);
+            // A head goes out however little memory there is; others get less for it.
+            let charge = self.shared.account.charge_anyway(frames.capacity());
+            let bytes = Held::bytes(Memory::Small(frames, charge), &self.shared);
             self.waiting.push_back(bytes);
             self.try_flush();
         }
@@ -165,10 +173,12 @@ impl Outgoing {
         }
         .put(&mut head);
         let memory = if count <= SMALL_BYTES {
+            let charge = || self.shared.account.charge(count + HEAD_BYTES);
+            let charge = ready!(self.poll_memory(cx, charge))?;
             head.extend_from_slice(&data[..count]);
-            Memory::Small(head)
+            Memory::Small(head, charge)
         } else {
-            let mut block = ready!(self.poll_block(cx, blocks))?;
+            let mut block = ready!(self.poll_memory(cx, || blocks.take()))?;
             let end = head.len() + count;
             block[..head.len()].copy_from_slice(&head);
             block[head.len()..end].copy_from_slice(&data[..count]);
@@ -182,27 +192,27 @@ impl Outgoing {
         }
     }
 
-    /// A block for a piece. While memory is short a connection has few of them at a time; where there is
+    /// Memory for a piece. While it is short a connection has little of it at a time; where there is
     /// none, what was sent before comes back as it is acknowledged.
-    fn poll_block(
+    fn poll_memory<M>(
         &self,
         cx: &mut Context<'_>,
-        blocks: &Arc<Blocks>,
-    ) -> Poll<Result<Block, NotSent>> {
+        take: impl Fn() -> Option<M>,
+    ) -> Poll<Result<M, NotSent>> {
         let take = || {
             let held = self.shared.held.load(Ordering::Acquire);
-            match blocks.is_tight() && held >= TIGHT_BYTES {
+            match self.shared.account.is_tight() && held >= TIGHT_BYTES {
                 true => None,
-                false => blocks.take(),
+                false => take(),
             }
         };
-        if let Some(block) = take() {
-            return Poll::Ready(Ok(block));
+        if let Some(memory) = take() {
+            return Poll::Ready(Ok(memory));
         }
         self.shared.wait_for_room(cx);
         // It may have come back meanwhile; where nothing will, nobody would wake us.
         match take() {
-            Some(block) => Poll::Ready(Ok(block)),
+            Some(memory) => Poll::Ready(Ok(memory)),
             None if self.shared.held.load(Ordering::Acquire) > 0 => Poll::Pending,
             None => Poll::Ready(Err(NotSent::Memory)),
         }

@@ -1,14 +1,18 @@
 //! What a connection and its streams tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
+use quinn::VarInt;
+
+use super::account::Account;
 use super::code::Code;
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) quic: quinn::Connection,
+    pub(super) account: Arc<Account>,
     /// Streams that are at work.
     pub(super) open: AtomicUsize,
     /// Streams that a client reset before they were answered.
@@ -24,15 +28,24 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(quic: quinn::Connection) -> Self {
+    pub(super) fn new(quic: quinn::Connection, account: Arc<Account>) -> Self {
         Self {
             quic,
+            account,
             open: AtomicUsize::new(0),
             resets: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             watching: Mutex::default(),
             lacking: Mutex::default(),
+        }
+    }
+
+    /// Bytes of a body were taken: the client may send more, and at once more than before.
+    pub(super) fn took(&self, bytes: usize) {
+        let wider = self.account.took(bytes);
+        if let Some(wider) = wider.and_then(|wider| VarInt::from_u64(wider).ok()) {
+            self.quic.set_receive_window(wider);
         }
     }
 

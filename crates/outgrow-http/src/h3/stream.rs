@@ -12,6 +12,7 @@ use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, RequestHead};
 use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 
+use super::account::Unfinished;
 use super::code::Code;
 use super::qpack::Broken;
 use super::receive::{Next, Receive, WRONG_LENGTH, Wrong};
@@ -54,6 +55,10 @@ pub struct H3Stream {
     blocks: Arc<Blocks>,
     limits: Limits,
     shared: Arc<Shared>,
+    /// What QUIC may hold of the request while it is not there as a whole.
+    unfinished: Option<Unfinished>,
+    /// The request is malformed.
+    is_malformed: bool,
     /// The client reset the stream before it was answered.
     reset_early: bool,
     detail: &'static str,
@@ -104,6 +109,8 @@ impl H3Stream {
             blocks,
             limits,
             shared,
+            unfinished: None,
+            is_malformed: false,
             reset_early: false,
             detail: "",
         }
@@ -115,8 +122,37 @@ impl H3Stream {
         self.is_early
     }
 
-    /// Waits for the request's head. To be bounded in time by the caller.
+    /// Waits for the request's head, and where no body is likely for what follows, by which it is known
+    /// that none does: see [`H3Stream::take_head`]. To be bounded in time by the caller.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestParts, NoHead>> {
+        let head = self.poll_parts(cx);
+        let is_whole = self.reading != Reading::Open || self.sending == Sending::Ended;
+        if is_whole || self.count_unfinished() {
+            return head;
+        }
+        self.head = None;
+        Poll::Ready(self.refused(OUT_OF_BUFFERS))
+    }
+
+    /// Whether the head is there, and only what follows is waited for.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// The head that is there, for who waits no longer for what follows: a body may.
+    pub fn take_head(&mut self) -> Option<RequestParts> {
+        self.head.take()
+    }
+
+    /// Counts what QUIC may hold of the request from now on; false where there is no memory for it.
+    fn count_unfinished(&mut self) -> bool {
+        if self.unfinished.is_none() {
+            self.unfinished = self.shared.account.unfinished();
+        }
+        self.unfinished.is_some()
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestParts, NoHead>> {
         loop {
             let next = match self.receive.poll_next(cx, &self.blocks) {
                 Poll::Ready(next) => next,
@@ -148,16 +184,14 @@ impl H3Stream {
                 }
                 (Ok(Next::End), Some(head)) => {
                     self.reading = Reading::Done;
+                    self.unfinished = None;
                     return Poll::Ready(Ok(head.ended()));
                 }
                 (Ok(_), Some(head)) => return Poll::Ready(Ok(head)),
                 // The receiving side lets no body come before a head.
                 (Ok(Next::Data), None) => return Poll::Ready(Err(NoHead::Gone)),
                 (Err(Wrong::Reject(reject)), _) => return Poll::Ready(self.refused(reject)),
-                (Err(Wrong::Memory), _) => {
-                    let reject = Reject::new(Cause::MemoryLimit, "out of buffers");
-                    return Poll::Ready(self.refused(reject));
-                }
+                (Err(Wrong::Memory), _) => return Poll::Ready(self.refused(OUT_OF_BUFFERS)),
                 (Err(Wrong::Connection(code, reason)), _) => {
                     return Poll::Ready(self.broken(code, reason));
                 }
@@ -182,8 +216,18 @@ impl H3Stream {
         }
     }
 
+    /// Takes note of why the request is refused: a client that goes on sending one that is malformed is
+    /// told so after the answer (RFC 9114 section 4.1.2).
+    pub fn note(&mut self, reject: Reject) {
+        self.is_malformed |= matches!(
+            reject.cause,
+            Cause::BadRequest | Cause::BadFraming | Cause::BadTarget | Cause::BadHost
+        );
+    }
+
     /// Nothing more of the request is read.
     fn refused(&mut self, reject: Reject) -> Result<RequestParts, NoHead> {
+        self.note(reject);
         let fault = Fault::client(Phase::RequestHead, reject.cause);
         self.reading = Reading::Failed(fault);
         Err(NoHead::Reject(reject))
@@ -217,6 +261,7 @@ impl H3Stream {
             Wrong::Memory => Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
             Wrong::Reject(reject) => {
                 self.detail = reject.detail;
+                self.note(reject);
                 client(reject.cause)
             }
             Wrong::Connection(code, reason) => {
@@ -253,6 +298,14 @@ impl H3Stream {
         Ok(())
     }
 
+    /// With what a response is ended that the client is not to take for the whole.
+    fn abort_code(&self) -> Code {
+        match self.is_malformed {
+            true => Code::MESSAGE,
+            false => Code::INTERNAL,
+        }
+    }
+
     /// Whether the client has gone, by what is known now.
     fn is_gone(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
@@ -260,6 +313,7 @@ impl H3Stream {
     }
 }
 
+const OUT_OF_BUFFERS: Reject = Reject::new(Cause::MemoryLimit, "out of buffers");
 const CODING: &str = "a field section cannot be read";
 
 /// The longest field section on the wire: Huffman's code and the static table make most shorter, none
@@ -280,7 +334,10 @@ impl BodySource for H3Stream {
             match ready!(self.receive.poll_next(cx, &self.blocks)) {
                 Ok(Next::Data) => return Poll::Ready(Ok(true)),
                 Ok(Next::Section(length)) => self.take_trailers(length)?,
-                Ok(Next::End) => self.reading = Reading::Done,
+                Ok(Next::End) => {
+                    self.reading = Reading::Done;
+                    self.unfinished = None;
+                }
                 Err(wrong) => return Poll::Ready(Err(self.body_fault(wrong))),
             }
         }
@@ -292,6 +349,7 @@ impl BodySource for H3Stream {
 
     fn consume(&mut self, count: usize) {
         self.receive.consume(count);
+        self.shared.took(count);
     }
 
     fn trailers(&mut self) -> Option<&mut Fields> {
@@ -309,11 +367,15 @@ impl Drop for H3Stream {
             self.abort();
         } else if !self.out.has_ended() {
             // Its end waits behind bytes that the client does not take, or nobody wants it.
-            self.out.reset(Code::INTERNAL);
+            self.out.reset(self.abort_code());
         }
         if self.reading != Reading::Done {
             // It fails where nothing more can come.
-            let _ = self.receive.stream().stop(Code::NO_ERROR.number());
+            let code = match self.is_malformed {
+                true => Code::MESSAGE,
+                false => Code::NO_ERROR,
+            };
+            let _ = self.receive.stream().stop(code.number());
         }
         if self.reset_early {
             self.shared.resets.fetch_add(1, Ordering::Relaxed);

@@ -153,6 +153,7 @@ fn parsed(mut bytes: &[u8]) -> Outcome {
             1 if status == 0 => {
                 status = match payload[2] {
                     0xd9 => 200,
+                    0xdc => 503,
                     0xff => match payload[3] {
                         4 => 400,
                         8 => 500,

@@ -2,5 +2,6 @@
 
 mod client;
 mod hostile;
+mod memory;
 mod ordinary;
 mod server;

@@ -90,6 +90,15 @@ async fn a_get_waits_for_its_end() {
 }
 
 #[tokio::test]
+async fn a_get_that_does_not_end_is_answered() {
+    let server = Server::start(true);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let told = ask(&connection, &request("GET", "/", &[]), false).await;
+    assert_eq!(told, answer(200, "open"));
+}
+
+#[tokio::test]
 async fn what_nobody_wants_is_not_delivered() {
     let mut server = Server::start(true);
     let connection = connect(&server).await;

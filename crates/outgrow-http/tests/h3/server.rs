@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outgrow_http::Downstream;
 use outgrow_http::h1::Limits;
-use outgrow_http::h3::{self, Connection, H3Stream, NoHead, Settings};
+use outgrow_http::h3::{self, Account, Connection, H3Stream, NoHead, Settings};
 use outgrow_message::{Blocks, BodyLength, BodySource, Ledger, RequestHead, ResponseHead};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls;
@@ -25,6 +25,23 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) const LONG_WORDS: usize = 1024 * 1024 / 5;
 /// What a client may send of a body before it is taken.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// What the windows of a connection may grow to.
+pub(crate) const WIDEST_WINDOW: u64 = 1024 * 1024;
+/// What the ledger counts for a connection's state.
+pub(crate) const CONNECTION_BYTES: u64 = 10_000;
+/// For how long it is waited for what follows a head.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+fn transport(account: &Arc<Account>) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(100))
+        .max_concurrent_uni_streams(VarInt::from_u32(8));
+    account.keep_with(&mut transport);
+    transport
+}
 
 /// A server that runs, and a client's endpoint that believes it.
 pub(crate) struct Server {
@@ -50,15 +67,9 @@ impl Server {
                 .expect("TLS");
         tls.alpn_protocols = vec![h3::ALPN.to_vec()];
         let tls = QuicServerConfig::try_from(tls).expect("TLS for QUIC");
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        let mut transport = TransportConfig::default();
-        transport
-            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-            .max_concurrent_bidi_streams(VarInt::from_u32(100))
-            .max_concurrent_uni_streams(VarInt::from_u32(8));
-        config.transport_config(Arc::new(transport));
+        let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         let any = "127.0.0.1:0".parse().expect("an address");
-        let endpoint = Endpoint::server(config, any).expect("bound");
+        let endpoint = Endpoint::server(config.clone(), any).expect("bound");
         let address = endpoint.local_addr().expect("an address");
         let ledger = Ledger::new(64 * 1024 * 1024);
         let blocks = Blocks::new(Arc::clone(&ledger));
@@ -68,12 +79,16 @@ impl Server {
             while let Some(incoming) = endpoint.accept().await {
                 let (blocks, ended) = (Arc::clone(&blocks), ended.clone());
                 let delivered = delivered.clone();
+                let charge = blocks.ledger().charge(CONNECTION_BYTES).expect("room");
+                let account = Account::new(blocks.ledger(), charge, WIDEST_WINDOW);
+                let mut config = config.clone();
+                config.transport_config(Arc::new(transport(&account)));
                 tokio::spawn(async move {
-                    let Ok(quic) = incoming.await else { return };
+                    let accepted = incoming.accept_with(Arc::new(config)).expect("accepted");
+                    let Ok(quic) = accepted.await else { return };
                     let settings = Settings::default();
-                    let Ok(mut connection) = h3::serve(quic, blocks, LIMITS, settings).await else {
-                        return;
-                    };
+                    let served = h3::serve(quic, account, blocks, LIMITS, settings).await;
+                    let Ok(mut connection) = served else { return };
                     serve(&mut connection, takes, &delivered).await;
                     let _ = ended.send(connection.fault().map(|fault| fault.cause));
                 });
@@ -114,17 +129,27 @@ async fn serve(connection: &mut Connection, takes: bool, sent_to: &UnboundedSend
 /// its trailers; or with the status that a refused request gets.
 async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool>) {
     let mut request = RequestHead::default();
-    let head = poll_fn(|cx| stream.poll_head(cx)).await;
+    let head = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_head(cx))).await;
+    let is_whole = head.is_ok();
+    let head = match head {
+        Err(_) if stream.has_head() => Ok(stream.take_head().expect("a head")),
+        Err(_) => poll_fn(|cx| stream.poll_head(cx)).await,
+        Ok(head) => head,
+    };
     let filled = match head {
         Ok(parts) => parts.fill(&mut request),
         Err(NoHead::Gone) => return,
         Err(NoHead::Reject(reject)) => Err(reject),
     };
+    if let Err(reject) = filled {
+        stream.note(reject);
+    }
     let told = match filled {
         Err(reject) => Err(reject.cause),
         Ok(()) => {
             stream.begin_body(&request);
             match takes {
+                _ if !is_whole => Ok(b"open".to_vec()),
                 true => read(&mut stream, &request).await,
                 false => std::future::pending().await,
             }

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{BodyLength, Fields, Method, ResponseHead};
 
-use super::super::code::Code;
 use super::super::response;
 use super::super::send::NotSent;
 use super::{H3Stream, Sending, gone};
@@ -84,7 +83,7 @@ impl Downstream for H3Stream {
             self.is_gone();
         }
         if !self.out.has_ended() {
-            self.out.reset(Code::INTERNAL);
+            self.out.reset(self.abort_code());
         }
         self.sending = Sending::Ended;
     }

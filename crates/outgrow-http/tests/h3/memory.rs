@@ -1,0 +1,114 @@
+//! What a client can make us hold, and what the ledger knows of it.
+
+use std::time::Duration;
+
+use outgrow_http::h3::FIRST_WINDOW;
+use quinn::{Connection, RecvStream, SendStream};
+
+use super::client::*;
+use super::server::{CONNECTION_BYTES, STREAM_WINDOW, Server, WIDEST_WINDOW};
+
+/// How long a client that may send no more is given to show it.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// Begins a request whose body nobody takes, and sends of it what it may; how much that is.
+async fn fill(connection: &Connection, piece: usize) -> (usize, SendStream, RecvStream) {
+    let (mut send, receive) = connection.open_bi().await.expect("opened");
+    let head = request("POST", "/", &[]);
+    let frames = data(&vec![b'x'; piece]).repeat(100_000_usize.div_ceil(piece));
+    let mut sent = 0;
+    let writing = async {
+        if send.write_all(&head).await.is_err() {
+            return;
+        }
+        while let Ok(count) = send.write(&frames).await {
+            sent += count;
+        }
+    };
+    // It waits for room for ever.
+    let _ = tokio::time::timeout(STUCK, writing).await;
+    (sent, send, receive)
+}
+
+/// Waits until the ledger counts nothing.
+async fn all_back(server: &Server) {
+    let back = async {
+        while server.ledger.used_bytes() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let back = tokio::time::timeout(Duration::from_secs(20), back).await;
+    assert!(back.is_ok(), "{} are left", server.ledger.used_bytes());
+}
+
+/// Nobody reads: what a client sends is bounded by its window however it is cut, and counted.
+#[tokio::test]
+async fn what_nobody_takes_is_bounded_and_counted() {
+    for piece in [1, 10_000] {
+        let server = Server::start(false);
+        let (mut sent, mut open) = (0, Vec::new());
+        for connections in 1..=2 {
+            let connection = connect(&server).await;
+            open.push((one_way(&connection, CONTROL).await, Vec::new()));
+            for _ in 0..2 {
+                let (more, send, receive) = fill(&connection, piece).await;
+                sent += more;
+                let streams = &mut open.last_mut().expect("it was pushed").1;
+                streams.push((send, receive));
+            }
+            let window = FIRST_WINDOW as usize;
+            // Beside what QUIC holds one buffer of each stream's.
+            let most = connections * (window + 2 * STREAM_WINDOW as usize / 4);
+            assert!((connections * window / 2..most).contains(&sent), "{sent}");
+            let used = server.ledger.used_bytes();
+            assert!(used >= sent as u64, "{used} are counted for {sent}");
+        }
+        drop(open);
+    }
+}
+
+#[tokio::test]
+async fn windows_are_widened_while_there_is_memory() {
+    for (limit, is_widened) in [(64 << 20, true), (1 << 20, false)] {
+        let server = Server::start(true);
+        server.ledger.set_limit(limit);
+        let connection = connect(&server).await;
+        let _control = one_way(&connection, CONTROL).await;
+        let body = data(&vec![b'x'; 8 << 20]);
+        let post = [request("POST", "/p", &[]), body].concat();
+        let told = ask(&connection, &post, true).await;
+        let expected = format!("POST /p\n{} bytes, Unknown\n", 8 << 20);
+        assert_eq!(told, Outcome::Answer(200, expected));
+        let used = server.ledger.used_bytes();
+        let widest = WIDEST_WINDOW + CONNECTION_BYTES;
+        assert_eq!(used > widest, is_widened, "{used}");
+    }
+}
+
+#[tokio::test]
+async fn without_memory_a_request_that_is_not_whole_is_refused() {
+    let server = Server::start(true);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    server.ledger.set_limit(64 * 1024);
+    let told = ask(&connection, &request("POST", "/", &[]), false).await;
+    assert!(matches!(told, Outcome::Answer(503, _)), "{told:?}");
+    // One that is there as a whole takes nothing but its buffer.
+    let told = ask(&connection, &request("GET", "/", &[]), true).await;
+    assert!(matches!(told, Outcome::Answer(200, _)), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_connection_counts_until_quic_has_forgotten_it() {
+    let mut server = Server::start(true);
+    let connection = connect(&server).await;
+    let control = one_way(&connection, CONTROL).await;
+    let filled = fill(&connection, 1_000).await;
+    connection.close(0x100_u32.into(), b"");
+    server.ends.recv().await.expect("it has ended");
+    let used = server.ledger.used_bytes();
+    let held = CONNECTION_BYTES + u64::from(FIRST_WINDOW);
+    assert!(used >= held, "{used} are counted while it is drained");
+    drop((control, filled));
+    all_back(&server).await;
+}
