@@ -202,7 +202,8 @@ async def early(*requests):
     settings = configuration()
     async with session(settings, session_ticket_handler=tickets.append) as client:
         await client.ask("GET", "/first")
-        await asyncio.sleep(0.2)
+        while not tickets:
+            await asyncio.sleep(0.01)
     for turn in ("early", "again"):
         settings = configuration(session_ticket=tickets[-1])
         async with session(settings, wait_connected=False) as client:
@@ -219,22 +220,73 @@ async def early(*requests):
 
 
 async def resets(connections):
-    """Opens streams only to reset them, on so many connections, until each is closed."""
+    """Opens streams only to reset them, on so many connections, until each is closed. No more than the
+    server lets it open: this library counts a stream that it may not open yet as opened, resets it all
+    the same, and is closed for that (STREAM_LIMIT_ERROR), or counts to any number without a packet."""
     ended = []
     for _ in range(int(connections)):
         async with session() as client:
             opened = 0
             while client.ended is None and opened < 20000:
-                for _ in range(20):
-                    stream = client._quic.get_next_available_stream_id()
-                    client.begin("POST", "/reset", b"x")
-                    client._quic.reset_stream(stream, 0x10c)
-                    client._quic.stop_stream(stream, 0x10c)
-                    opened += 1
+                stream = client._quic.get_next_available_stream_id()
+                if stream // 4 >= client._quic._remote_max_streams_bidi:
+                    await asyncio.sleep(0.001)
+                    continue
+                client.begin("POST", "/reset", b"x")
+                client._quic.reset_stream(stream, 0x10c)
+                client._quic.stop_stream(stream, 0x10c)
                 client.transmit()
-                await asyncio.sleep(0.001)
+                opened += 1
+                if opened % 20 == 0:
+                    await asyncio.sleep(0)
             ended.append([client.ended, opened])
     say("resets", ended=ended)
+
+
+async def unended(path):
+    """A GET whose stream stays open."""
+    async with session() as client:
+        number = client._quic.get_next_available_stream_id()
+        client.answers[number] = answer = Answer()
+        began = time.monotonic()
+        client.http.send_headers(number, [
+            (b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"shop.example"),
+            (b":path", path.encode())])
+        client.transmit()
+        await asyncio.wait_for(answer.done.wait(), PATIENCE)
+        say("unended", seconds=time.monotonic() - began, **answer.told())
+
+
+async def uploads(connections):
+    """Bodies on connections of their own, which go on until it is told that they may end."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, stop.set)
+    begun = asyncio.Semaphore(0)
+
+    async def one():
+        async with session() as client:
+            number = client._quic.get_next_available_stream_id()
+            client.answers[number] = answer = Answer()
+            client.http.send_headers(number, [
+                (b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"shop.example"),
+                (b":path", b"/upload")])
+            size = 0
+            begun.release()
+            while not stop.is_set() or size < 200000:
+                client.http.send_data(number, b"x" * 1000, end_stream=False)
+                client.transmit()
+                size += 1000
+                await asyncio.sleep(0.005)
+            client.http.send_data(number, b"", end_stream=True)
+            client.transmit()
+            await asyncio.wait_for(answer.done.wait(), PATIENCE)
+            return [size, json.loads(answer.body)["length"]]
+
+    tasks = [asyncio.create_task(one()) for _ in range(int(connections))]
+    for _ in tasks:
+        await begun.acquire()
+    say("begun")
+    say("uploads", sizes=await asyncio.gather(*tasks))
 
 
 async def load(clients):
@@ -256,6 +308,8 @@ async def load(clients):
                         times.append(time.monotonic() - began)
                         if answer.fields.get(":status") == "200" and answer.failed is None:
                             counts["ok"] += 1
+                            if counts["ok"] % 10 == 0:
+                                say("so_far", ok=counts["ok"], connections=counts["connections"])
                         elif answer.failed in ("reset 0x10b", "connection 0x100 "):
                             counts["refused"] += 1
                             break
@@ -267,7 +321,6 @@ async def load(clients):
                 await asyncio.sleep(0.1)
 
     tasks = [asyncio.create_task(one(at)) for at in range(int(clients))]
-    say("loaded")
     await stop.wait()
     await asyncio.gather(*tasks)
     times.sort()
@@ -276,7 +329,8 @@ async def load(clients):
 
 async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
-                 early=early, load=load, resets=resets)
+                 early=early, load=load, resets=resets,
+                 unended=unended, uploads=uploads)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

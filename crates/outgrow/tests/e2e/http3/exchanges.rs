@@ -87,6 +87,23 @@ fn a_client_goes_on_from_other_addresses() {
     assert!(handed(&house, "to_worker") > 0.0);
 }
 
+/// Many clients end a GET in a packet of its own, and some never do.
+#[test]
+fn a_request_does_not_wait_for_its_streams_end() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let said = house.one(&["unended", "/bytes/16"]);
+    assert_eq!(
+        (&said["status"], &said["length"]),
+        (&200.into(), &16.into()),
+        "{said}"
+    );
+    let seconds = said["seconds"].as_f64().expect("a time");
+    // Far below `timeouts.head`.
+    assert!(seconds < 3.0, "{said}");
+}
+
 #[test]
 fn clients_over_tcp_are_told() {
     let Some(house) = House::start("alt_svc_port = 443\nalt_svc_max_age = \"1h\"", "") else {

@@ -1,14 +1,15 @@
 //! What becomes of connections when the configuration, a certificate, or the data process changes.
 
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::{House, Load, certificate, config, handed};
+use super::{House, Load, certificate, config, handed, lines, under_way};
 use crate::shop::SOON;
 
-/// How long there is load before and after something changes.
-const WHILE: Duration = Duration::from_secs(2);
+/// How many requests are answered before and after something changes.
+const SOME: u64 = 100;
 
 /// Nothing has failed, and something has gone on.
 fn check(load: &Value) {
@@ -21,8 +22,8 @@ fn a_new_certificate_is_for_new_connections() {
     let Some(mut house) = House::start("", "") else {
         return;
     };
-    let load = Load::start(&house, 3);
-    std::thread::sleep(WHILE);
+    let mut load = Load::start(&house, 3);
+    load.more(SOME);
     let old = house.folder.path().join("old.pem");
     std::fs::copy(house.folder.path().join("cert.pem"), &old).expect("copied");
     certificate(&house.folder);
@@ -31,7 +32,7 @@ fn a_new_certificate_is_for_new_connections() {
     // Who believes the new one only is served.
     let said = house.one(&["get", "/new"]);
     assert_eq!(said["status"], 200, "{said}");
-    std::thread::sleep(WHILE);
+    load.more(SOME);
     // And who has been there goes on.
     let load = load.stop();
     check(&load);
@@ -43,14 +44,14 @@ fn http3_goes_and_comes_again() {
     let Some(mut house) = House::start("", "") else {
         return;
     };
-    let load = Load::start(&house, 2);
-    std::thread::sleep(WHILE);
+    let mut load = Load::start(&house, 2);
+    load.more(SOME);
     let address = house.app.address;
     let without = config(&house.folder, address, None, "");
     house.outgrow.reload(&without).expect("reloaded");
     let refused = house.command(&["get", "/"]).output().expect("python3 runs");
     assert!(!refused.status.success(), "{refused:?}");
-    std::thread::sleep(WHILE);
+    load.more(SOME);
     let with = config(&house.folder, address, Some("max_streams = 10"), "");
     house.outgrow.reload(&with).expect("reloaded");
     assert_eq!(house.one(&["get", "/again"])["status"], 200);
@@ -65,23 +66,24 @@ fn an_upgrade_under_load_drops_nothing() {
     let Some(mut house) = House::start("", "") else {
         return;
     };
-    let load = Load::start(&house, 8);
-    std::thread::sleep(WHILE);
+    let mut load = Load::start(&house, 8);
+    load.more(SOME);
     // With more workers, so that the kernel spreads anew; then with fewer than there are sockets.
-    for workers in [5, 2] {
+    for (at, workers) in [5, 2].into_iter().enumerate() {
         let config = config(&house.folder, house.app.address, Some(""), "");
         let config = config.replace("workers = 3", &format!("workers = {workers}"));
         house.outgrow.write_config(&config).expect("written");
         house.outgrow.upgrade(None).expect("upgraded");
-        std::thread::sleep(WHILE);
+        // Each is told to come anew, to the next process.
+        let connections = 8 * (at as u64 + 2);
+        load.until("they have come anew", |so_far| {
+            so_far["connections"].as_u64() >= Some(connections)
+        });
         let said = house.one(&["migrate", "6"]);
         let told = said["told"].as_array().expect("a list");
         assert!(told.iter().all(|one| one[0] == "200"), "{said}");
     }
-    let load = load.stop();
-    check(&load);
-    // Each was told to come anew, to the next process.
-    assert!(load["connections"].as_u64() >= Some(16), "{load}");
+    check(&load.stop());
 }
 
 #[test]
@@ -90,9 +92,9 @@ fn an_answer_outlives_an_upgrade() {
         return;
     };
     let mut command = house.command(&["get", "/slow/3"]);
-    command.stdout(std::process::Stdio::piped());
+    command.stdout(Stdio::piped());
     let child = command.spawn().expect("python3 runs");
-    std::thread::sleep(Duration::from_secs(1));
+    under_way(&house);
     house.outgrow.upgrade(None).expect("upgraded");
     let output = child.wait_with_output().expect("it ends");
     let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -102,13 +104,46 @@ fn an_answer_outlives_an_upgrade() {
     assert_eq!(house.one(&["get", "/next"])["status"], 200);
 }
 
+/// What is for connections comes to all sockets of the group, also to those that are more than there are
+/// workers.
+#[test]
+fn sockets_beyond_the_workers_are_read_to_the_end() {
+    let Some(mut house) = House::start("", "") else {
+        return;
+    };
+    let config = |http3| {
+        let config = config(&house.folder, house.app.address, http3, "");
+        config.replace("workers = 3", "workers = 1")
+    };
+    let (with, without) = (config(Some("")), config(None));
+    house.outgrow.write_config(&with).expect("written");
+    house.outgrow.upgrade(None).expect("upgraded");
+    let mut command = house.command(&["uploads", "8"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut uploads = command.spawn().expect("python3 runs");
+    let mut said = BufReader::new(uploads.stdout.take().expect("a pipe"));
+    let mut begun = String::new();
+    said.read_line(&mut begun).expect("read");
+    assert!(begun.contains("begun"), "{begun}");
+    under_way(&house);
+    house.outgrow.reload(&without).expect("reloaded");
+    drop(uploads.stdin.take());
+    let mut rest = Vec::new();
+    said.read_to_end(&mut rest).expect("read");
+    uploads.wait().expect("it ends");
+    let said = lines(&rest).pop().expect("what became of them");
+    let sizes = said["sizes"].as_array().expect("a list");
+    assert_eq!(sizes.len(), 8, "{said}");
+    assert!(sizes.iter().all(|one| one[0] == one[1]), "{said}");
+}
+
 #[test]
 fn clients_of_a_process_that_died_learn_it_at_once() {
     let Some(house) = House::start("", "") else {
         return;
     };
-    let load = Load::start(&house, 3);
-    std::thread::sleep(WHILE);
+    let mut load = Load::start(&house, 3);
+    load.more(SOME);
     let pids = house.outgrow.pids();
     house.outgrow.kill9(pids.data[0]).expect("killed");
     house
@@ -117,7 +152,7 @@ fn clients_of_a_process_that_died_learn_it_at_once() {
             outgrow.is_ready().then_some(())
         })
         .expect("it does");
-    std::thread::sleep(WHILE);
+    load.more(SOME);
     let load = load.stop();
     // What was under way is lost; then each comes again, long before it would have given up.
     assert!(load["connections"].as_u64() >= Some(6), "{load}");

@@ -6,10 +6,10 @@ mod exchanges;
 mod guarded;
 mod lives;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use outgrow_testkit::{folder::Folder, outgrow::Outgrow, ports, wait};
 use serde_json::Value;
@@ -165,21 +165,53 @@ service = "app"
 }
 
 /// Clients that ask without a break.
-struct Load(Child);
+struct Load {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    /// What was said last of how many requests have been answered, on how many connections.
+    so_far: Value,
+}
 
 impl Load {
     fn start(house: &House, clients: u32) -> Self {
         let mut command = house.command(&["load", &clients.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        Self(command.spawn().expect("python3 runs"))
+        let mut child = command.spawn().expect("python3 runs");
+        let said = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        Self {
+            child,
+            said,
+            so_far: Value::Null,
+        }
+    }
+
+    /// Waits until this is so of what was said last.
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&Value) -> bool) {
+        let mut line = String::new();
+        while !is_so(&self.so_far) {
+            line.clear();
+            let count = self.said.read_line(&mut line).expect("read");
+            assert!(count > 0, "the clients end before {what}: {}", self.so_far);
+            self.so_far = serde_json::from_str(&line).expect("JSON");
+        }
+    }
+
+    /// Waits until so many more requests have been answered.
+    fn more(&mut self, count: u64) {
+        let ok = |so_far: &Value| so_far["ok"].as_u64().unwrap_or_default();
+        // Some of what was said lies in the pipe still.
+        let enough = ok(&self.so_far) + count;
+        self.until("they have asked", |so_far| ok(so_far) >= enough);
     }
 
     /// What became of it.
     fn stop(mut self) -> Value {
-        let mut stdin = self.0.stdin.take().expect("it is a pipe");
+        let mut stdin = self.child.stdin.take().expect("it is a pipe");
         stdin.write_all(b"\n").expect("written");
-        let output = self.0.wait_with_output().expect("it ends");
-        lines(&output.stdout).pop().expect("what became of it")
+        let mut rest = Vec::new();
+        self.said.read_to_end(&mut rest).expect("read");
+        self.child.wait().expect("it ends");
+        lines(&rest).pop().expect("what became of it")
     }
 }
 
@@ -197,11 +229,26 @@ fn asked(said: &Value) -> Value {
     serde_json::from_str(text(said, "body")).expect("JSON of the application")
 }
 
+/// The value of a metric, its labels included in the name; 0 where it is not there.
+fn metric(outgrow: &Outgrow, name: &str) -> f64 {
+    let metrics = outgrow.admin_get("/metrics").expect("metrics");
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+    count.map_or(0.0, |count| count.trim().parse().expect("a number"))
+}
+
 /// How many groups of datagrams went this way.
 fn handed(house: &House, way: &str) -> f64 {
-    let metrics = house.outgrow.admin_get("/metrics").expect("metrics");
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     let name = format!("outgrow_quic_datagrams_total{{way=\"{way}\"}} ");
-    let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    count.map_or(0.0, |count| count.parse().expect("a number"))
+    metric(&house.outgrow, &name)
+}
+
+/// Waits until the application has a request.
+fn under_way(house: &House) {
+    let address = house.app.address;
+    let name =
+        format!("outgrow_endpoint_active_requests{{service=\"app\",endpoint=\"{address}\"}} ");
+    let has_one = |outgrow: &_| (metric(outgrow, &name) > 0.0).then_some(());
+    let has_one = house.outgrow.wait("a request is under way", SOON, has_one);
+    has_one.expect("it is");
 }
