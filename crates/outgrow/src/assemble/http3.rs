@@ -1,5 +1,10 @@
 //! HTTP/3 of listeners: what their plans have of it, and the other data processes that have connections.
 
+#![cfg_attr(
+    not(feature = "http3"),
+    expect(clippy::unused_self, reason = "without HTTP/3 there is nothing to ask")
+)]
+
 use std::os::fd::OwnedFd;
 #[cfg(feature = "http3")]
 use std::sync::Arc;
