@@ -10,6 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use outgrow_core::Ticks;
 use outgrow_stream::udp::sessions::{Arrival, Limits, SessionId, Sessions};
 
+/// Steps of one input: enough for all sessions to come and go several times.
+const MOST_STEPS: usize = 200;
+
 fuzz_target!(|input: &[u8]| {
     let Some((&[sessions, of_address, idle, responses], steps)) = input.split_first_chunk::<4>()
     else {
@@ -25,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     // By source: the session and whether it was answered.
     let mut known: BTreeMap<SocketAddr, (SessionId, bool)> = BTreeMap::new();
     let mut now = Ticks::ZERO;
-    for step in steps.chunks_exact(3) {
+    for step in steps.chunks_exact(3).take(MOST_STEPS) {
         let [what, which, time] = [step[0], step[1], step[2]];
         now = now + Duration::from_millis(u64::from(time));
         match what % 3 {
@@ -40,6 +43,13 @@ fuzz_target!(|input: &[u8]| {
                             known.retain(|_, one| one.0 != gone);
                         }
                         assert!(known.insert(source, (id, false)).is_none());
+                        // There is no room for it at the endpoints.
+                        if what & 0x20 != 0 {
+                            let gone = all.give_way_to(id);
+                            let others = known.values().filter(|one| !one.1 && one.0 != id);
+                            assert_eq!(gone, others.map(|one| one.0).min());
+                            known.retain(|_, one| Some(one.0) != gone);
+                        }
                     }
                     Arrival::Full => {
                         assert_eq!(known.len(), limits.sessions);

@@ -8,6 +8,7 @@ use outgrow_message::Ledger;
 
 use crate::metrics::Metrics;
 use crate::record::Records;
+use crate::udp::Crowds;
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Shared {
     pub datagrams: Metrics,
     /// Connections and sessions of each worker.
     pub loads: Box<[AtomicUsize]>,
+    /// Who listens for datagrams.
+    pub(crate) crowds: Crowds,
     records: OnceLock<Arc<dyn Records>>,
     drain: AtomicU8,
 }
@@ -47,6 +50,7 @@ impl Shared {
             metrics: Metrics::new(workers),
             datagrams: Metrics::new(workers),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            crowds: Crowds::default(),
             records: OnceLock::new(),
             drain: AtomicU8::new(0),
         })

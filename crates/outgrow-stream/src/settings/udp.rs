@@ -10,9 +10,10 @@ outgrow_core::settings! {
     /// An address that takes UDP datagrams and passes them on to a service, as they are: names,
     /// telemetry, games, QUIC that is ended elsewhere. Datagrams of one source (address and port) are a
     /// session, which stays at one endpoint and counts as a request of the service: its balancing,
-    /// ejection and limits are in force; nothing waits, what finds no room is dropped and counted. An
-    /// endpoint whose machine says that nobody is there (ICMP) has failed. Endpoints and checks are
-    /// those of the service; a check speaks TCP.
+    /// ejection and limits are in force; nothing waits, what finds no room is dropped and counted. Where
+    /// every endpoint has as many as its `max_connections`, a session that was never answered gives way
+    /// to a new one, as with `max_sessions`. An endpoint whose machine says that nobody is there (ICMP)
+    /// has failed. Endpoints and checks are those of the service; a check speaks TCP.
     #[check = check_udp]
     pub struct UdpSettings {
         /// Where to take datagrams: `host:port`. Answers come from the address that the client asked.

@@ -18,9 +18,12 @@ use crate::end::End;
 use crate::plan::{UdpPlan, UdpSlot};
 use crate::worker::Worker;
 
+/// Why a session finds no room at any endpoint.
+const BUSY: &str = "busy";
+
 /// The listener's socket with its sessions.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub(crate) struct Listening {
     pub(super) socket: Datagrams,
     table: Mutex<Sessions>,
     lines: Mutex<HashMap<SessionId, Line>>,
@@ -32,6 +35,8 @@ struct Line {
     socket: Arc<Datagrams>,
     /// Ends its task.
     task: AbortHandle,
+    /// Its place at the endpoint.
+    permit: Option<Permit>,
     /// Bytes that its source has sent.
     received_bytes: u64,
 }
@@ -43,6 +48,19 @@ impl Listening {
 
     fn lines(&self) -> MutexGuard<'_, HashMap<SessionId, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a session that gives way. Its place at the endpoint is free at once, the rest of it when its
+    /// task gets its turn.
+    fn let_go(&self, id: SessionId) {
+        let mut lines = self.lines();
+        let line = lines.get_mut(&id);
+        let permit = line.and_then(|line| {
+            line.task.abort();
+            line.permit.take()
+        });
+        drop(lines);
+        drop(permit);
     }
 
     /// Forgets a session that has ended; how many bytes its source had sent.
@@ -71,6 +89,7 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: UdpSlot) {
         lines: Mutex::default(),
     });
     let mut plan = slot.view();
+    worker.shared.crowds.join(&plan.value().name, &listening);
     loop {
         poll_fn(|cx| {
             let mut scratch = worker.scratch();
@@ -113,10 +132,8 @@ fn pass_on(
     let id = match arrival {
         Arrival::Known(id) => id,
         Arrival::New(id, gone) => {
-            if let Some(gone) = gone
-                && let Some(line) = listening.lines().get(&gone)
-            {
-                line.task.abort();
+            if let Some(gone) = gone {
+                listening.let_go(gone);
             }
             if let Err(reason) = begin(worker, listening, plan, group, id, now) {
                 listening.table().end(id);
@@ -154,8 +171,14 @@ fn begin(
     now: Ticks,
 ) -> Result<(), &'static str> {
     let target = plan.target.as_ref().ok_or("no_endpoint")?;
-    let permit = choose(worker, target, group.source, now)?;
-    let address = permit.endpoint().first_address().ok_or("no_address")?;
+    let permit = match choose(worker, target, group.source, now) {
+        Err(BUSY) if make_room(worker, listening, plan, id) => {
+            choose(worker, target, group.source, now)?
+        }
+        chosen => chosen?,
+    };
+    let endpoint = Arc::clone(permit.endpoint());
+    let address = endpoint.first_address().ok_or("no_address")?;
     let socket = listening
         .socket
         .connected(address)
@@ -174,7 +197,7 @@ fn begin(
         source: group.source,
         asked: group.asked,
         socket: Arc::clone(&socket),
-        permit,
+        endpoint,
         began: now,
         sent_bytes: 0,
         end: End::GaveWay,
@@ -183,10 +206,26 @@ fn begin(
     let line = Line {
         socket,
         task,
+        permit: Some(permit),
         received_bytes: 0,
     };
     listening.lines().insert(id, line);
     Ok(())
+}
+
+/// The endpoints' room is shared as the listener's is: who was answered stays, and the oldest session
+/// that was not gives way, of this worker or, where it has none, of another one.
+fn make_room(worker: &Worker, listening: &Arc<Listening>, plan: &UdpPlan, id: SessionId) -> bool {
+    let own = listening.table().give_way_to(id);
+    if let Some(gone) = own {
+        listening.let_go(gone);
+        return true;
+    }
+    let others = worker.shared.crowds.others(&plan.name, listening);
+    others.iter().any(|other| {
+        let gone = other.table().give_way();
+        gone.inspect(|gone| other.let_go(*gone)).is_some()
+    })
 }
 
 fn choose(
@@ -210,6 +249,6 @@ fn choose(
     let chosen = service.choose(&mut chooser.view, now, &mut chooser.random, wish);
     chosen.map_err(|unavailable| match unavailable {
         Unavailable::NoEndpoint => "no_endpoint",
-        Unavailable::Full(_) | Unavailable::Busy => "busy",
+        Unavailable::Full(_) | Unavailable::Busy => BUSY,
     })
 }

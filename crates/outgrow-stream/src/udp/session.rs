@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use outgrow_core::context::RequestId;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_net::{Datagrams, Timer};
-use outgrow_upstream::{Outcome, Permit};
+use outgrow_upstream::{Endpoint, Outcome};
 
 use super::listen::Listening;
 use super::sessions::SessionId;
@@ -46,7 +46,7 @@ pub(super) struct Session {
     /// The address that the source asked.
     pub(super) asked: Option<IpAddr>,
     pub(super) socket: Arc<Datagrams>,
-    pub(super) permit: Permit,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) began: Ticks,
     pub(super) sent_bytes: u64,
     /// How it ended; that it gave way, where nobody says otherwise.
@@ -98,7 +98,7 @@ impl Session {
                 // ICMP: nobody is there. Datagrams are lost at any time, so this is all that can be
                 // said of them.
                 let fault = Fault::upstream(Phase::Connect, Cause::ConnectRefused, Sent::None);
-                self.permit.endpoint().report(Outcome::Fault(fault), now);
+                self.endpoint.report(Outcome::Fault(fault), now);
                 return Next::Over(End::Refused(Cause::ConnectRefused));
             }
         };
@@ -122,7 +122,7 @@ impl Session {
             }
         }
         drop(scratch);
-        self.permit.endpoint().report(Outcome::Success, now);
+        self.endpoint.report(Outcome::Success, now);
         let limits = &self.plan.limits;
         let is_over = self.listening.table().answered(self.id, count, limits, now);
         match is_over {
@@ -150,7 +150,7 @@ impl Session {
                 Some(true) => {
                     let cause = Cause::FirstByteTimeout;
                     let fault = Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe);
-                    self.permit.endpoint().report(Outcome::Fault(fault), now);
+                    self.endpoint.report(Outcome::Fault(fault), now);
                     return Poll::Ready(End::Refused(cause));
                 }
                 None => now = self.worker.now(),
@@ -193,7 +193,7 @@ impl Drop for Session {
                 peer: None,
                 server_name: b"",
                 service: self.target.service.name(),
-                endpoint: self.permit.endpoint().known_as(),
+                endpoint: self.endpoint.known_as(),
                 received_bytes: received,
                 sent_bytes: self.sent_bytes,
                 retries: 0,

@@ -118,6 +118,24 @@ impl Sessions {
         Arrival::New(id, gave_way)
     }
 
+    /// There is no room for this new session elsewhere: the oldest other one that was never answered ends.
+    pub fn give_way_to(&mut self, id: SessionId) -> Option<SessionId> {
+        let oldest = self.oldest_unanswered()?;
+        if oldest >= id {
+            self.unanswered.push_front(oldest);
+            return None;
+        }
+        self.end(oldest);
+        Some(oldest)
+    }
+
+    /// The same for one of another worker.
+    pub fn give_way(&mut self) -> Option<SessionId> {
+        let oldest = self.oldest_unanswered()?;
+        self.end(oldest);
+        Some(oldest)
+    }
+
     /// The endpoint has answered with so many datagrams; whether that was all, so that the session
     /// has ended.
     pub fn answered(&mut self, id: SessionId, count: u32, limits: &Limits, now: Ticks) -> bool {

@@ -70,6 +70,26 @@ fn who_was_never_answered_gives_way() {
 }
 
 #[test]
+fn who_was_never_answered_gives_way_to_who_finds_no_room_elsewhere() {
+    let mut sessions = Sessions::default();
+    let one = begin(&mut sessions, 1, at(0));
+    assert_eq!(sessions.give_way_to(one), None, "not to itself");
+    let two = begin(&mut sessions, 2, at(1));
+    assert!(!sessions.answered(one, 1, &LIMITS, at(1)));
+    let three = begin(&mut sessions, 3, at(2));
+    assert_eq!(sessions.give_way_to(three), Some(two));
+    assert_eq!(sessions.give_way_to(three), None);
+    assert_eq!(sessions.len(), 2);
+    // It is still the next to give way.
+    let four = begin(&mut sessions, 4, at(3));
+    assert_eq!(sessions.give_way_to(four), Some(three));
+    // To one of another worker, any may.
+    assert_eq!(sessions.give_way(), Some(four));
+    assert_eq!(sessions.give_way(), None);
+    assert_eq!(sessions.len(), 1);
+}
+
+#[test]
 fn an_address_has_so_many() {
     let limits = Limits {
         sessions: 100,
@@ -154,6 +174,12 @@ fn it_is_what_a_plain_list_would_be() {
                                 model.retain(|_, one| one.0 != gone);
                             }
                             model.insert(from, (id, now, owed, false));
+                            if random.below(5) == 0 {
+                                let others = model.values().filter(|one| !one.3 && one.0 != id);
+                                let oldest = others.map(|one| one.0).min();
+                                assert_eq!(sessions.give_way_to(id), oldest, "{told}");
+                                model.retain(|_, one| Some(one.0) != oldest);
+                            }
                         }
                         Arrival::Full => {
                             assert_eq!(model.len(), limits.sessions, "{told}");

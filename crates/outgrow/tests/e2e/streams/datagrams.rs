@@ -146,10 +146,8 @@ fn endpoints_that_do_not_answer_are_ejected() {
     }
 }
 
-/// A flood of sources that nobody answers costs what is allowed, and nobody who was answered.
-#[test]
-fn sessions_are_bounded_and_who_was_answered_stays() {
-    // Answers who says hello, and nobody else.
+/// A server that answers who says hello, and nobody else.
+fn polite() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
     let address = socket.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -160,6 +158,13 @@ fn sessions_are_bounded_and_who_was_answered_stays() {
             }
         }
     });
+    address
+}
+
+/// A flood of sources that nobody answers costs what is allowed, and nobody who was answered.
+#[test]
+fn sessions_are_bounded_and_who_was_answered_stays() {
+    let address = polite();
     let outgrow = start(&[address], "max_sessions = 8\nidle = \"1h\"", "");
     let friend = client(&outgrow);
     friend.send(b"hello").expect("sent");
@@ -177,6 +182,28 @@ fn sessions_are_bounded_and_who_was_answered_stays() {
     friend.send(b"hello").expect("sent");
     receive(&friend);
     wait_for(&outgrow, "both answers", |told| told["sent"] == 2);
+}
+
+/// The same where it is the endpoint that has no more room: who comes later is served all the same.
+#[test]
+fn a_flood_takes_no_places_at_the_endpoint() {
+    let outgrow = start(&[polite()], "idle = \"1h\"", "max_connections = 24");
+    let friend = client(&outgrow);
+    friend.send(b"hello").expect("sent");
+    receive(&friend);
+    for _ in 0..200 {
+        client(&outgrow).send(b"flood").expect("sent");
+    }
+    wait_for(&outgrow, "the flood", |told| {
+        told["ends"]["gave_way"].as_u64() > Some(150)
+    });
+    for _ in 0..10 {
+        let newcomer = client(&outgrow);
+        newcomer.send(b"hello").expect("sent");
+        receive(&newcomer);
+    }
+    friend.send(b"hello").expect("sent");
+    receive(&friend);
 }
 
 #[test]
