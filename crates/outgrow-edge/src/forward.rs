@@ -21,12 +21,14 @@ use crate::plan::{ListenerPlan, RoutePlan};
 use crate::worker::Worker;
 
 pub(crate) use self::replay::Replay;
+use self::turns::Turn;
 pub(crate) use self::waits::Patience;
 use self::waits::Waits;
 
 mod replace;
 mod replay;
 mod reports;
+mod turns;
 mod waits;
 
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
@@ -203,7 +205,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             let taken = ready!(self.up.poll_push(cx, rest))?;
             self.rest.progress.replayed += taken;
         }
+        let mut turn = Turn::default();
         while !self.rest.progress.request_ended {
+            ready!(turn.poll_next(cx));
             match self.down.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
                     let data = self.down.data();
@@ -381,7 +385,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     /// what the client has still to take is not its concern.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.rest.progress.client_behind = true;
+        let mut turn = Turn::default();
         while !self.rest.progress.response_ended {
+            ready!(turn.poll_next(cx));
             match self.up.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
                     let data = self.up.data();

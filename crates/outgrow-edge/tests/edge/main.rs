@@ -13,6 +13,7 @@ mod repeats;
 mod smuggling;
 mod stalls;
 mod tunnels;
+mod turns;
 mod websockets;
 
 use std::net::SocketAddr;

@@ -5,7 +5,7 @@
 //! crate hands it on when the crate has nothing more to say for now ([`Wire::poll_hand_on`]).
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -14,12 +14,18 @@ use outgrow_message::ledger::BLOCK_SIZES;
 use outgrow_message::{Blocks, Need};
 use outgrow_net::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 use super::connection::Shared;
 use crate::conn::buffer::WriteBuffer;
 
 /// The most that is read at a time.
 const READ_BYTES: usize = BLOCK_SIZES[0];
+
+/// Reads after which others of the worker get their turn, however much more there is: frames without a
+/// meaning cost their sender nothing, and the crate takes whatever comes. 64 KiB of the smallest frames
+/// take a millisecond.
+const READS_IN_TURN: u32 = 4;
 
 /// The most that is gathered: four records of TLS.
 const GATHERED_BYTES: usize = BLOCK_SIZES[1];
@@ -39,6 +45,8 @@ struct Inner<T> {
     /// Read from the transport before it came here.
     arrived: Vec<u8>,
     taken: usize,
+    /// Reads since nothing was there last, or others had their turn.
+    reads: u32,
     gathered: WriteBuffer,
     /// The transport takes nothing of what was given to it past that.
     is_stuck: bool,
@@ -60,6 +68,7 @@ impl<T: Transport> Wire<T> {
             io,
             arrived,
             taken: 0,
+            reads: 0,
             gathered: WriteBuffer::default(),
             is_stuck: false,
             gathers: false,
@@ -102,6 +111,32 @@ impl<T: Transport> Wire<T> {
 
     fn note(&self, is_blocked: bool) {
         self.shared.blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    fn poll_read(
+        &self,
+        inner: &mut Inner<T>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(inner.io.poll_readable(cx));
+        let room = buffer.remaining().min(READ_BYTES);
+        // Copying what came costs less than zeroing the crate's buffer for what could come.
+        let count = match self.blocks.take_for(Need::Head, 0) {
+            Some(mut block) => {
+                let count = ready!(inner.io.poll_read(cx, &mut block[..room]))?;
+                buffer.put_slice(&block[..count]);
+                count
+            }
+            None => {
+                let count = ready!(inner.io.poll_read(cx, buffer.initialize_unfilled_to(room)))?;
+                buffer.advance(count);
+                count
+            }
+        };
+        let received = &self.shared.received;
+        received.fetch_add(count as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     /// Gathers `slices`, or gives them to the transport where there is no room for them.
@@ -167,24 +202,16 @@ impl<T: Transport> AsyncRead for Bridge<T> {
             }
             return Poll::Ready(Ok(()));
         }
-        ready!(inner.io.poll_readable(cx));
-        let room = buffer.remaining().min(READ_BYTES);
-        // Copying what came costs less than zeroing the crate's buffer for what could come.
-        let count = match wire.blocks.take_for(Need::Head, 0) {
-            Some(mut block) => {
-                let count = ready!(inner.io.poll_read(cx, &mut block[..room]))?;
-                buffer.put_slice(&block[..count]);
-                count
-            }
-            None => {
-                let count = ready!(inner.io.poll_read(cx, buffer.initialize_unfilled_to(room)))?;
-                buffer.advance(count);
-                count
-            }
+        if inner.reads >= READS_IN_TURN {
+            inner.reads = 0;
+            ready!(pin!(yield_now()).poll(cx));
+        }
+        let read = wire.poll_read(inner, cx, buffer);
+        inner.reads = match &read {
+            Poll::Pending => 0,
+            Poll::Ready(_) => inner.reads + 1,
         };
-        let received = &wire.shared.received;
-        received.fetch_add(count as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        read
     }
 }
 
