@@ -146,7 +146,9 @@ fn fuzz(workspace: &Workspace, target: &str, runs: u64) -> anyhow::Result<Outcom
         .collect();
     let mut child = nightly()
         .current_dir(&workspace.root)
-        .args(["fuzz", "run", target, "--sanitizer", "none", "--target-dir"])
+        // Which assertions are in force is said in fuzz/Cargo.toml.
+        .args(["fuzz", "run", target, "--release"])
+        .args(["--sanitizer", "none", "--target-dir"])
         .arg(workspace.target.join("fuzz"))
         .args(&corpora)
         .arg("--")
