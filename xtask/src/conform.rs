@@ -1,11 +1,12 @@
 //! `cargo xtask conform NAME`: public conformance suites against a fresh outgrow, and outgrow against
 //! a real Kubernetes API server.
 //!
-//! `diagnosis` is ours: real applications with faults. For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
+//! `diagnosis` and `attacks` are ours: real applications with faults, and clients that mean ill. For HTTP's suites outgrow stands in front of a backend of ours that answers as they expect;
 //! PgBouncer's brings its own Postgres, and those of Postgres' clients are compared with a Postgres that
 //! is asked directly. A suite's files are never part of this repository: they are a checkout that `--suite` names or that is cloned at
 //! the revision below. Deliberately not here: what our own tests say about the same (`crates/`).
 
+mod attacks;
 mod backend;
 mod checkout;
 mod diagnosis;
@@ -142,10 +143,14 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let options = is_pgbouncer
         .then(|| pgbouncer::Options::take(&mut arguments))
         .transpose()?;
+    let of_attacks = (name.as_deref() == Some(attacks::NAME))
+        .then(|| attacks::Options::take(&mut arguments))
+        .transpose()?;
     arguments.finish()?;
     let names = format!(
-        "{}, {}, {}, {}, {}",
+        "{}, {}, {}, {}, {}, {}",
         SUITES.map(|suite| suite.name).join(", "),
+        attacks::NAME,
         diagnosis::NAME,
         kubernetes::NAME,
         pgbouncer::NAME,
@@ -159,6 +164,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         postgres::run(&suite, &workspace, checkout, given)?
     } else if let Some(options) = options {
         pgbouncer::run(&workspace, checkout, given, &options)?
+    } else if let Some(options) = of_attacks {
+        let binary = binary::given_or_built(&workspace, given)?;
+        attacks::run(&workspace, &binary, &options)?
     } else if name == diagnosis::NAME {
         let binary = binary::given_or_built(&workspace, given)?;
         diagnosis::run(&workspace, &binary)?

@@ -66,6 +66,10 @@ cargo xtask COMMAND
   conform postgres-clients [--binary PATH]
       psycopg, asyncpg, SQLAlchemy, Django, node-postgres, Sequelize, JDBC and tokio-postgres at work
       through outgrow, in transaction mode, as with Postgres itself.
+  conform attacks [--only NAME,…] [--binary PATH] [--json]
+      Attacks by one host (floods and slowness over HTTP/1.1, HTTP/2 and TLS, PROXY headers, datagrams):
+      how long others wait without and with each, what it costs in memory and processor time, against
+      its limits. Takes a quarter of an hour, on a machine that does nothing else.
   fuzz request|response|chunked|…|all [--runs 1000000]
       A fuzz target of fuzz/, with the kept corpus. Needs a nightly compiler and cargo-fuzz.
   soak edge|discover [--for T] [--binary PATH]

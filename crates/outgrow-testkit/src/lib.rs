@@ -17,6 +17,7 @@
 //! - [`databases`]: Postgres and Redis, with replicas
 //! - [`postgres`]: a client of Postgres that sends exactly the given messages
 //! - [`http`]: one request, one response
+//! - [`tls`]: a client of TLS, step by step
 //! - [`wait`]: waiting for something to become true, with an end
 //!
 //! Not here: the counting load client, which belongs to the example shop
@@ -40,4 +41,5 @@ pub mod ports;
 pub mod postgres;
 pub mod processes;
 pub mod raw;
+pub mod tls;
 pub mod wait;

@@ -48,7 +48,7 @@ fn open_files() -> usize {
 
 /// The number, or what this machine's limit of open files lets be: a part of it is left
 /// for everything else.
-fn connections(wanted: usize) -> usize {
+pub(crate) fn connections(wanted: usize) -> usize {
     let possible = open_files().saturating_sub(200);
     if possible < wanted {
         eprintln!("only {possible} instead of {wanted} connections: see `ulimit -Hn`");

@@ -7,6 +7,7 @@
 mod acme;
 mod api_server;
 mod apps;
+mod attacks;
 mod boxes;
 mod checks;
 mod compared;
