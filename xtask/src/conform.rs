@@ -15,7 +15,10 @@ mod h2spec;
 mod kubernetes;
 mod pgbouncer;
 mod postgres;
+mod python;
+mod sslyze;
 mod target;
+mod testssl;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,35 +35,51 @@ use target::Target;
 /// A suite.
 struct Suite {
     name: &'static str,
-    /// Where its files come from.
-    source: checkout::Source,
+    /// Where its files come from; none is the registry of its language.
+    source: Option<checkout::Source>,
     /// How outgrow listens for it.
     listener: target::Listener,
     /// Prepares it in the folder and runs it against the target.
     run: fn(&Path, &Path, &Target) -> anyhow::Result<Verdict>,
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 4] = [
     Suite {
         name: "h1spec",
-        source: checkout::Source {
+        source: Some(checkout::Source {
             repository: "https://github.com/uNetworking/h1spec",
             revision: "f0a5650a20c575fbea0f7179a3a9cfa50f20ba6e",
             has: "http_test.ts",
-        },
+        }),
         listener: target::Listener::Cleartext,
         run: h1spec::run,
     },
     Suite {
         name: "h2spec",
-        source: checkout::Source {
+        source: Some(checkout::Source {
             repository: "https://github.com/summerwind/h2spec",
             revision: "af83a65f0b6273ef38bf778d400d98892e7653d8",
             has: "cmd/h2spec",
-        },
+        }),
         // As browsers come; a cleartext listener takes a broken preface for HTTP/1.1 and says 400.
         listener: target::Listener::Tls,
         run: h2spec::run,
+    },
+    Suite {
+        name: "sslyze",
+        source: None,
+        listener: target::Listener::Tls,
+        run: sslyze::run,
+    },
+    Suite {
+        name: "testssl",
+        source: Some(checkout::Source {
+            repository: "https://github.com/testssl/testssl.sh",
+            revision: "9fdf8028baba86d83218db294a5776384ec8c332",
+            has: "testssl.sh",
+        }),
+        listener: target::Listener::Tls,
+        run: testssl::run,
     },
 ];
 
@@ -196,7 +215,10 @@ fn run_suite(
     let name = suite.name;
     let folder = workspace.target.join("conform");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let checkout = suite.source.bring(&folder.join(name), checkout)?;
+    let checkout = match &suite.source {
+        Some(source) => source.bring(&folder.join(name), checkout)?,
+        None => folder.clone(),
+    };
     let binary = binary::given_or_built(workspace, given)?;
     let backend = Backend::start()?;
     let target = Target::start(&binary, &folder, suite.listener, backend.address())?;

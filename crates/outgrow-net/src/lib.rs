@@ -16,7 +16,7 @@ pub mod proxy_header;
 #[cfg(feature = "http3")]
 pub mod quic;
 pub mod stream;
-mod ticker;
+pub mod ticker;
 pub mod transport;
 pub mod wheel;
 pub mod workers;

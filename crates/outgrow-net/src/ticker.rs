@@ -1,43 +1,54 @@
-//! What turns a worker's wheel: a timer of the kernel's that fires every [`SLOT`] by itself.
+//! What turns a worker's wheel, and what is looked at from time to time: a timer of the kernel's that
+//! fires by itself, again and again.
 //!
 //! With a sleep of the runtime's instead, every wait for sockets would have a time limit, and the
 //! kernel would set up a timer and take it down again each time that the worker has nothing to do:
-//! tens of thousands of times a second under load, for thirty ticks.
+//! tens of thousands of times a second under load, for thirty ticks. The runtime's wheel also wakes a
+//! thread about twice for each sleep of more than 64 ms.
+//!
+//! All tickers of one period fire at the same moment, at multiples of it on the kernel's monotonic
+//! clock, so those of one thread cost one wake.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::wheel::SLOT;
+/// The shortest period.
+const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Ticks, about [`SLOT`] apart.
+/// Ticks, about a period apart; the first comes within one.
 #[derive(Debug)]
-pub(crate) enum Ticker {
-    /// The kernel's.
-    Kernel(AsyncFd<OwnedFd>),
-    /// The runtime's, when the kernel has none left for this process.
-    Runtime,
+pub struct Ticker {
+    period: Duration,
+    /// None when the kernel has none left for this process: then the runtime's sleeps do.
+    timer: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Ticker {
-    /// One that begins now, on this runtime.
-    pub(crate) fn new() -> Self {
-        kernel().map_or(Self::Runtime, Self::Kernel)
+    /// One that begins now, on this runtime. A period below a millisecond is one millisecond.
+    pub fn new(period: Duration) -> Self {
+        let period = period.max(SHORTEST);
+        Self {
+            period,
+            timer: kernel(period).ok(),
+        }
     }
 
-    /// The next tick; those that nobody waited for are one.
-    pub(crate) async fn tick(&self) {
-        let Self::Kernel(timer) = self else {
-            return tokio::time::sleep(SLOT).await;
+    /// The next tick; those that nobody waited for are one. May be given up at any time: no tick is
+    /// lost by it.
+    pub async fn tick(&self) {
+        let Some(timer) = &self.timer else {
+            return tokio::time::sleep(self.period).await;
         };
         if next(timer).await.is_err() {
-            tokio::time::sleep(SLOT).await;
+            tokio::time::sleep(self.period).await;
         }
     }
 }
@@ -58,23 +69,37 @@ async fn next(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
     }
 }
 
-fn kernel() -> io::Result<AsyncFd<OwnedFd>> {
+fn kernel(period: Duration) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    let slot = Timespec {
-        tv_sec: 0,
-        tv_nsec: SLOT.subsec_nanos().into(),
-    };
+    let now = clock_gettime(ClockId::Monotonic);
     let every = Itimerspec {
-        it_interval: slot,
-        it_value: slot,
+        it_interval: timespec(period),
+        it_value: timespec(first(now, period)),
     };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+    timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &every)?;
     #[expect(
         deprecated,
         reason = "unsound only for types that do not own what they register; an OwnedFd does"
     )]
     AsyncFd::with_interest(timer, Interest::READABLE)
+}
+
+/// The next multiple of `period` after `now`.
+fn first(now: Timespec, period: Duration) -> Duration {
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    let now = Duration::new(seconds, nanos);
+    let since = now.as_nanos() % period.as_nanos();
+    let left = u64::try_from(period.as_nanos() - since).unwrap_or(u64::MAX);
+    now.saturating_add(Duration::from_nanos(left))
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }
 
 #[cfg(test)]
@@ -83,19 +108,37 @@ mod tests {
 
     use super::*;
 
+    const PERIOD: Duration = Duration::from_millis(20);
+
     #[tokio::test]
     async fn it_ticks_on() {
-        for ticker in [Ticker::new(), Ticker::Runtime] {
+        let runtimes = Ticker {
+            period: PERIOD,
+            timer: None,
+        };
+        for ticker in [Ticker::new(PERIOD), runtimes] {
             let began = Instant::now();
             for _ in 0..3 {
                 ticker.tick().await;
             }
-            assert!(began.elapsed() >= SLOT * 2, "{ticker:?}");
+            assert!(began.elapsed() >= PERIOD * 2, "{ticker:?}");
         }
     }
 
     #[tokio::test]
     async fn the_kernel_has_one() {
-        assert!(matches!(Ticker::new(), Ticker::Kernel(_)));
+        assert!(Ticker::new(PERIOD).timer.is_some());
+    }
+
+    #[test]
+    fn those_of_one_period_fire_together() {
+        let at = |millis: i64| Timespec {
+            tv_sec: millis / 1000,
+            tv_nsec: millis % 1000 * 1_000_000,
+        };
+        let period = Duration::from_millis(100);
+        for (now, expected) in [(0, 100), (99, 100), (100, 200), (7_123, 7_200)] {
+            assert_eq!(first(at(now), period), Duration::from_millis(expected));
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use outgrow_core::settings::Address;
 use outgrow_core::{Clock, Ticks};
+use outgrow_net::ticker::Ticker;
 use tokio::sync::{mpsc, watch};
 
 use crate::endpoint::EndpointId;
@@ -196,8 +197,9 @@ impl Registry {
 /// To be spawned on the control runtime; runs until it is dropped.
 pub async fn run(registry: Arc<Registry>, clock: Clock) {
     let ticks = async {
+        let ticker = Ticker::new(TICK);
         loop {
-            tokio::time::sleep(TICK).await;
+            ticker.tick().await;
             registry.tick(clock.now());
         }
     };

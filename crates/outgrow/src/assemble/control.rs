@@ -26,6 +26,7 @@ use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
 use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, InstanceId, KeeperMessage};
+use outgrow_net::ticker::Ticker;
 use outgrow_tls::TicketKeys;
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
@@ -359,8 +360,8 @@ impl Control {
 
     /// Runs until this process has drained.
     pub(super) async fn run(mut self) -> ExitCode {
-        let mut steps = tokio::time::interval(STEP);
-        let mut looks = tokio::time::interval(WATCH);
+        let steps = Ticker::new(STEP);
+        let looks = Ticker::new(WATCH);
         let Some(mut receiver) = self.receiver.take() else {
             return ExitCode::FAILURE;
         };
@@ -394,8 +395,8 @@ impl Control {
                 Some(request) = self.requests.recv() => {
                     self.serve_request(request, &mut receiver).await;
                 }
-                _ = looks.tick() => self.look_at_files(&mut receiver).await,
-                _ = steps.tick() => {}
+                () = looks.tick() => self.look_at_files(&mut receiver).await,
+                () = steps.tick() => {}
             }
             if let Some(number) = self.reload_again.take() {
                 self.reload_number = number;

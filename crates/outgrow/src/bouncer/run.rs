@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use outgrow_core::{Clock, Snapshot};
 use outgrow_message::Ledger;
+use outgrow_net::ticker::Ticker;
 use outgrow_postgres::pgbouncer::ini::Settings;
 use outgrow_postgres::{Drain, ListenerPlan, Postgres, Shared};
 use outgrow_upstream::Registry;
@@ -178,7 +179,7 @@ impl Life {
 
     /// Until the end.
     async fn live(&mut self, signals: &mut Signals) {
-        let mut look = tokio::time::interval(LOOK);
+        let look = Ticker::new(LOOK);
         loop {
             let log = Arc::clone(&self.bouncer.log);
             tokio::select! {
@@ -220,7 +221,7 @@ impl Life {
                         ending => self.begin_to_end(ending).await,
                     }
                 }
-                _ = look.tick() => {
+                () = look.tick() => {
                     if self.is_over() {
                         return;
                     }

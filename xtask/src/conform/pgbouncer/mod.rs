@@ -6,7 +6,6 @@
 //! (`room.rs`). Most of the twelve minutes they sleep; with `--workers 4` they take four.
 
 mod outcome;
-mod python;
 mod room;
 
 use std::fs::File;
@@ -15,7 +14,7 @@ use std::process::Stdio;
 
 use anyhow::Context;
 
-use super::{Verdict, checkout};
+use super::{Verdict, checkout, python};
 use crate::arguments::Arguments;
 use crate::workspace::Workspace;
 use crate::{binary, command, setup};
@@ -51,6 +50,17 @@ const EXPLAINED: [(&str, &str); 4] = [
         "the client is told what happened (server conn crashed), where the test wants the end of \
          the connection without a word; PgBouncer fails too",
     ),
+];
+
+/// What the tests are written with. The versions are those that our scores are for: two tests depend on
+/// psycopg's, which takes the system's libpq.
+const PACKAGES: [&str; 6] = [
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
+    "psycopg==3.3.9",
+    "filelock==4.3.1",
 ];
 
 /// What is needed, by program and the Debian package that has it.
@@ -106,7 +116,7 @@ pub(super) fn run(
             Some("pgbouncer"),
         )?,
     };
-    let python = python::environment(&folder)?;
+    let python = python::environment(&folder, "pgbouncer", &PACKAGES)?.join("python");
     let log = folder.join("pgbouncer.log");
     eprintln!("what the tests say is in {}", log.display());
     pytest(&room, &python, &log, options)?;
