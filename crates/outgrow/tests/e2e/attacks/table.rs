@@ -96,14 +96,14 @@ attacks! {
         name: "h2-zero-window",
         what: "10 connections ask for 1,000 answers of 20 MB and take nothing",
         run: http2_slow::zero_window,
-        limits: Limits { memory: 128, processor: 20.0, reason: "for each connection held_bytes (1 MiB), for each stream what was read of its answer (64 KiB), a piece (16 KiB) and its task" },
+        limits: Limits { memory: 160, processor: 20.0, reason: "for each connection held_bytes (1 MiB), for each stream what was read of its answer (64 KiB), a piece (16 KiB) and its task, and half as much again that the allocator keeps from one round to the next" },
         answer: is_borne,
     },
     slow_read: Attack {
         name: "h2-slow-read",
         what: "the same, each taking a byte a second",
         run: http2_slow::slow_read,
-        limits: Limits { memory: 128, processor: 20.0, reason: "as zero window" },
+        limits: Limits { memory: 160, processor: 20.0, reason: "as zero window" },
         answer: is_borne,
     },
     slow_posts: Attack {
