@@ -12,6 +12,7 @@ mod checkout;
 mod diagnosis;
 mod h1spec;
 mod h2spec;
+mod kosoku;
 mod kubernetes;
 mod pgbouncer;
 mod postgres;
@@ -189,6 +190,9 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     } else if name == diagnosis::NAME {
         let binary = binary::given_or_built(&workspace, given)?;
         diagnosis::run(&workspace, &binary)?
+    } else if name == kosoku::NAME {
+        let binary = binary::given_or_built(&workspace, given)?;
+        kosoku::run(&workspace, &binary)?
     } else if name == kubernetes::NAME {
         let binary = binary::given_or_built(&workspace, given)?;
         kubernetes::run(&workspace, checkout, &binary)?
@@ -221,7 +225,7 @@ fn run_suite(
     };
     let binary = binary::given_or_built(workspace, given)?;
     let backend = Backend::start()?;
-    let target = Target::start(&binary, &folder, suite.listener, backend.address())?;
+    let target = Target::start(&binary, &folder, suite.listener, backend.address(), "")?;
     (suite.run)(&folder, &checkout, &target).with_context(|| {
         let said = target.last_lines();
         format!("{name} did not run to its end; outgrow said: {said}")

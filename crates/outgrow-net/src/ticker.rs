@@ -19,6 +19,7 @@ use rustix::time::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// The shortest period.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -26,30 +27,34 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Ticks, about a period apart; the first comes within one.
 #[derive(Debug)]
 pub struct Ticker {
-    period: Duration,
-    /// None when the kernel has none left for this process: then the runtime's sleeps do.
+    /// None when the kernel has none left for this process, or it has failed.
     timer: Option<AsyncFd<OwnedFd>>,
+    /// The runtime's, for then.
+    fallback: Interval,
 }
 
 impl Ticker {
     /// One that begins now, on this runtime. A period below a millisecond is one millisecond.
     pub fn new(period: Duration) -> Self {
         let period = period.max(SHORTEST);
+        let mut fallback = interval_at(Instant::now() + period, period);
+        fallback.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Self {
-            period,
             timer: kernel(period).ok(),
+            fallback,
         }
     }
 
     /// The next tick; those that nobody waited for are one. May be given up at any time: no tick is
     /// lost by it.
-    pub async fn tick(&self) {
-        let Some(timer) = &self.timer else {
-            return tokio::time::sleep(self.period).await;
-        };
-        if next(timer).await.is_err() {
-            tokio::time::sleep(self.period).await;
+    pub async fn tick(&mut self) {
+        if let Some(timer) = &self.timer {
+            if next(timer).await.is_ok() {
+                return;
+            }
+            self.timer = None;
         }
+        self.fallback.tick().await;
     }
 }
 
@@ -104,24 +109,40 @@ fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     const PERIOD: Duration = Duration::from_millis(20);
 
     #[tokio::test]
     async fn it_ticks_on() {
-        let runtimes = Ticker {
-            period: PERIOD,
-            timer: None,
-        };
-        for ticker in [Ticker::new(PERIOD), runtimes] {
+        for make in [|| Ticker::new(PERIOD), without_timer] {
+            let mut ticker = make();
             let began = Instant::now();
             for _ in 0..3 {
                 ticker.tick().await;
             }
-            assert!(began.elapsed() >= PERIOD * 2, "{ticker:?}");
+            // The first may come at once.
+            assert!(began.elapsed() >= PERIOD * 3 / 2, "{ticker:?}");
+        }
+    }
+
+    fn without_timer() -> Ticker {
+        Ticker {
+            timer: None,
+            ..Ticker::new(PERIOD)
+        }
+    }
+
+    /// A loop that looks at several things gives the wait for each up again and again.
+    #[tokio::test]
+    async fn it_ticks_though_waits_for_it_are_given_up() {
+        for make in [|| Ticker::new(PERIOD), without_timer] {
+            let mut ticker = make();
+            let short = PERIOD / 4;
+            let waits =
+                async { while tokio::time::timeout(short, ticker.tick()).await.is_err() {} };
+            let limit = Duration::from_secs(10);
+            tokio::time::timeout(limit, waits).await.unwrap();
         }
     }
 

@@ -227,7 +227,7 @@ async fn run<T: Tier>(tier: Arc<T>, mut inbox: Inbox<T>, clock: Clock) {
 async fn turn<T: Tier>(tier: Arc<T>, clock: Clock) {
     let mut turns = 0_u32;
     let mut expected = clock.now() + SLOT;
-    let ticker = Ticker::new(SLOT);
+    let mut ticker = Ticker::new(SLOT);
     loop {
         ticker.tick().await;
         let now = clock.now();

@@ -197,7 +197,7 @@ impl Registry {
 /// To be spawned on the control runtime; runs until it is dropped.
 pub async fn run(registry: Arc<Registry>, clock: Clock) {
     let ticks = async {
-        let ticker = Ticker::new(TICK);
+        let mut ticker = Ticker::new(TICK);
         loop {
             ticker.tick().await;
             registry.tick(clock.now());

@@ -29,12 +29,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Starts it and waits until it is ready. Its files are in `folder`.
+    /// Starts it and waits until it is ready. Its files are in `folder`; `more` is what else the table of
+    /// its service has.
     pub(super) fn start(
         binary: &Path,
         folder: &Path,
         listener: Listener,
         backend: SocketAddr,
+        more: &str,
     ) -> anyhow::Result<Self> {
         // Both are held until both are known, so that they differ.
         let [public, admin] = [free_port()?, free_port()?];
@@ -59,6 +61,7 @@ address = "{address}"
 
 [service.suite]
 endpoints = ["{backend}"]
+{more}
 
 [route.suite]
 service = "suite"
@@ -82,7 +85,8 @@ service = "suite"
     }
 }
 
-fn free_port() -> anyhow::Result<TcpListener> {
+/// A free port, held until it is dropped.
+pub(super) fn free_port() -> anyhow::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")
 }
 

@@ -360,8 +360,8 @@ impl Control {
 
     /// Runs until this process has drained.
     pub(super) async fn run(mut self) -> ExitCode {
-        let steps = Ticker::new(STEP);
-        let looks = Ticker::new(WATCH);
+        let mut steps = Ticker::new(STEP);
+        let mut looks = Ticker::new(WATCH);
         let Some(mut receiver) = self.receiver.take() else {
             return ExitCode::FAILURE;
         };

@@ -179,7 +179,7 @@ impl Life {
 
     /// Until the end.
     async fn live(&mut self, signals: &mut Signals) {
-        let look = Ticker::new(LOOK);
+        let mut look = Ticker::new(LOOK);
         loop {
             let log = Arc::clone(&self.bouncer.log);
             tokio::select! {
