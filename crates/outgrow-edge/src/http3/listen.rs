@@ -284,5 +284,5 @@ fn admit(
         worker.cells().count_fault(Cause::MemoryLimit);
         return None;
     };
-    Some((open, Account::new(ledger, charge, http3.widest_window)))
+    Some((open, Account::new(ledger, charge, http3.windows)))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_http::h3::Account;
+use outgrow_http::h3::{Account, Windows};
 use outgrow_net::quic::Dispatch;
 use outgrow_net::quic::quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use outgrow_tls::{ServerTls, TlsProblem};
@@ -33,8 +33,7 @@ pub struct Http3Plan {
     pub(crate) config: Arc<ServerConfig>,
     settings: Http3Settings,
     pub(crate) max_streams: u32,
-    /// What the windows of a connection may grow to in bytes.
-    pub(crate) widest_window: u64,
+    pub(crate) windows: Windows,
     pub(crate) early_data: bool,
     pub(crate) handshakes: Arc<Handshakes>,
 }
@@ -64,7 +63,10 @@ impl Http3Plan {
             config: Arc::new(config),
             settings: settings.clone(),
             max_streams: settings.max_streams,
-            widest_window: settings.connection_window.0,
+            windows: Windows {
+                stream: settings.stream_window.0,
+                connection: settings.connection_window.0,
+            },
             early_data,
             handshakes: Handshakes::new(settings),
         }))

@@ -7,6 +7,9 @@
 //! whole, each such request, and each widening of the window, which the ledger has to allow. What was
 //! granted for windows stays counted, since credit that was given cannot be taken back.
 //!
+//! A body that nobody takes may fill its stream's window. So that others can still be sent beside it,
+//! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole.
+//!
 //! The state of a connection that has ended is there until QUIC has drained it (RFC 9000 section 10.2):
 //! [`Account::keep_with`] ties the charge to that.
 //!
@@ -30,8 +33,20 @@ const HELD_BY_WINDOW: (u64, u64) = (5, 2);
 const HELD_BY_STREAM: u64 = 32 * 1024;
 /// Windows are widened while no more than one in so many of all memory is handed out.
 const WIDE_SHARE: u64 = 4;
+/// The same for the first time, by which a request that is not taken leaves others room.
+const APART_SHARE: u64 = 2;
 /// Requests that are not there as a whole which a connection may have while memory is short.
 const TIGHT_REQUESTS: usize = 4;
+
+/// What a client may send before it is taken, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Of one request's body.
+    pub stream: u64,
+    /// Of all of a connection, at most: not below twice a stream's, or one body that nobody takes keeps
+    /// all other requests from being sent.
+    pub connection: u64,
+}
 
 /// What the ledger counts for one connection, for as long as QUIC has anything of it.
 pub struct Account {
@@ -39,7 +54,7 @@ pub struct Account {
     charge: Mutex<Charge>,
     /// What the client may send before it is taken; none yet while nobody had to wait for the client.
     window: AtomicU64,
-    widest: u64,
+    windows: Windows,
     /// Bytes that were taken since the window was widened.
     taken: AtomicU64,
     /// Requests that are not there as a whole.
@@ -49,7 +64,7 @@ pub struct Account {
 impl fmt::Debug for Account {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let window = self.window.load(Ordering::Relaxed);
-        write!(formatter, "Account({window} of {})", self.widest)
+        write!(formatter, "Account({window} of {})", self.windows.connection)
     }
 }
 
@@ -59,14 +74,13 @@ fn held_by(window: u64) -> u64 {
 }
 
 impl Account {
-    /// Of a connection for whose state `charge` has been taken, and whose window may become `widest`
-    /// bytes.
-    pub fn new(ledger: &Arc<Ledger>, charge: Charge, widest: u64) -> Arc<Self> {
+    /// Of a connection for whose state `charge` has been taken.
+    pub fn new(ledger: &Arc<Ledger>, charge: Charge, windows: Windows) -> Arc<Self> {
         Arc::new(Self {
             ledger: Arc::clone(ledger),
             charge: Mutex::new(charge),
             window: AtomicU64::new(0),
-            widest,
+            windows,
             taken: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
         })
@@ -84,7 +98,7 @@ impl Account {
     }
 
     fn first(&self) -> u32 {
-        FIRST_WINDOW.min(u32::try_from(self.widest).unwrap_or(u32::MAX))
+        FIRST_WINDOW.min(u32::try_from(self.windows.connection).unwrap_or(u32::MAX))
     }
 
     /// Counts bytes that are held of a response; none where there is no memory.
@@ -131,13 +145,25 @@ impl Account {
     pub(super) fn took(&self, bytes: usize) -> Option<u64> {
         let window = self.window.load(Ordering::Relaxed);
         let taken = self.taken.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if window == 0 || window >= self.widest || taken < window {
+        if window == 0 || taken < window {
             return None;
         }
         self.taken.store(0, Ordering::Relaxed);
-        let wider = (2 * window).min(self.widest);
-        let more = held_by(wider) - held_by(window);
-        self.grow(self.ledger.charge_within(WIDE_SHARE, more)?);
+        self.widen((2 * window).min(self.windows.connection), WIDE_SHARE)
+    }
+
+    /// A request is not there as a whole, and may never be taken: others are to have room beside it, if
+    /// there is memory. How wide the window is now, where it became wider.
+    pub(super) fn set_apart(&self) -> Option<u64> {
+        let apart = (2 * self.windows.stream).min(self.windows.connection);
+        self.widen(apart, APART_SHARE)
+    }
+
+    fn widen(&self, wider: u64, share: u64) -> Option<u64> {
+        let window = self.window.load(Ordering::Relaxed);
+        let more = held_by(wider).checked_sub(held_by(window));
+        let more = more.filter(|more| *more > 0)?;
+        self.grow(self.ledger.charge_within(share, more)?);
         self.window.store(wider, Ordering::Relaxed);
         Some(wider)
     }
@@ -177,8 +203,11 @@ mod tests {
     fn account(limit: u64) -> (Arc<Ledger>, Arc<Account>) {
         let ledger = Ledger::new(limit);
         let charge = ledger.charge(KIB).expect("room");
-        let account = Account::new(&ledger, charge, 128 * KIB);
-        (ledger, account)
+        let windows = Windows {
+            stream: 32 * KIB,
+            connection: 128 * KIB,
+        };
+        (Arc::clone(&ledger), Account::new(&ledger, charge, windows))
     }
 
     #[test]
@@ -195,6 +224,23 @@ mod tests {
         assert_eq!(ledger.used_bytes(), KIB + 320 * KIB, "the credit was given");
         drop(account);
         assert_eq!(ledger.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_request_that_is_not_taken_leaves_others_room() {
+        let (ledger, account) = account(1 << 20);
+        let request = account.unfinished().expect("room");
+        assert_eq!(account.set_apart(), Some(64 * KIB), "two streams' windows");
+        assert_eq!(account.set_apart(), None, "once is enough");
+        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 32 * KIB);
+        drop((request, account));
+        let (ledger, account) = self::account(1 << 20);
+        let other = ledger.charge(500 * KIB).expect("half of it");
+        let request = account.unfinished().expect("room");
+        assert_eq!(account.set_apart(), None, "there is no memory for it");
+        drop(other);
+        assert_eq!(account.set_apart(), Some(64 * KIB));
+        drop(request);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn accept(shared: &Arc<Shared>) -> Accepting {
 impl Connection {
     /// Waits for the next stream; none when the connection has ended: see [`Connection::fault`].
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<H3Stream>> {
-        self.shared.watch(cx);
+        self.shared.sent.watch(cx);
         self.say(cx);
         self.watch_control(cx);
         loop {
@@ -124,6 +124,7 @@ impl Connection {
                 Ok(streams) => streams,
                 Err(error) => {
                     self.fault = self.fault.or(self.fault_of(&error));
+                    self.shared.sent.wake_for_room();
                     return Poll::Ready(None);
                 }
             };
@@ -229,7 +230,7 @@ impl Connection {
 
     /// Bytes that the client has not acknowledged.
     pub fn held_bytes(&self) -> usize {
-        self.shared.held.load(Ordering::Relaxed)
+        self.shared.sent.held()
     }
 
     /// Whether no stream is at work, and the client has all that was sent.
@@ -248,5 +249,6 @@ impl Drop for Connection {
         self.others.abort();
         // Streams that are still at work would keep it open.
         self.close();
+        self.shared.sent.wake_for_room();
     }
 }

@@ -21,11 +21,12 @@ mod receive;
 mod request;
 mod response;
 mod send;
+mod sent;
 mod shared;
 mod stream;
 mod varint;
 
-pub use account::{Account, FIRST_WINDOW};
+pub use account::{Account, FIRST_WINDOW, Windows};
 pub use code::Code;
 pub use connection::{Connection, serve};
 pub use stream::{H3Stream, NoHead};

@@ -4,16 +4,16 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use outgrow_message::ledger::{BLOCK_SIZES, Charge};
-use outgrow_message::{Block, Blocks};
+use outgrow_message::Blocks;
+use outgrow_message::ledger::BLOCK_SIZES;
 use quinn::SendStream;
 
 use super::code::Code;
 use super::frame::{self, FrameHead};
+use super::sent::{Held, Memory};
 use super::shared::Shared;
 
 /// Up to here a block would be mostly empty.
@@ -31,66 +31,6 @@ pub(super) enum NotSent {
     Ended,
     /// The ledger gave no buffer.
     Memory,
-}
-
-#[derive(Debug)]
-enum Memory {
-    Small(
-        Vec<u8>,
-        #[expect(dead_code, reason = "it goes back when this is dropped")] Charge,
-    ),
-    Nothing,
-    Block(Block, usize),
-}
-
-/// Bytes until they are acknowledged, or thrown away.
-#[derive(Debug)]
-struct Held {
-    memory: Memory,
-    shared: Arc<Shared>,
-}
-
-impl Held {
-    fn bytes(memory: Memory, shared: &Arc<Shared>) -> Bytes {
-        let held = Self {
-            memory,
-            shared: Arc::clone(shared),
-        };
-        shared.held.fetch_add(held.size(), Ordering::AcqRel);
-        Bytes::from_owner(held)
-    }
-
-    /// The memory that it takes.
-    fn size(&self) -> usize {
-        match &self.memory {
-            Memory::Small(bytes, _) => bytes.len(),
-            Memory::Nothing => 0,
-            Memory::Block(block, _) => block.len(),
-        }
-    }
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        match &self.memory {
-            Memory::Small(bytes, _) => bytes,
-            Memory::Nothing => &[],
-            Memory::Block(block, end) => &block[..*end],
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let count = self.size();
-        // The block is free before anybody is told so.
-        self.memory = Memory::Nothing;
-        let before = self.shared.held.fetch_sub(count, Ordering::AcqRel);
-        if before == count {
-            self.shared.wake();
-        }
-        self.shared.wake_for_room();
-    }
 }
 
 #[derive(Debug)]
@@ -135,7 +75,7 @@ impl Outgoing {
         if !frames.is_empty() {
             // A head goes out however little memory there is; others get less for it.
             let charge = self.shared.account.charge_anyway(frames.capacity());
-            let bytes = Held::bytes(Memory::Small(frames, charge), &self.shared);
+            let bytes = Held::bytes(Memory::Small(frames, charge), &self.shared.sent);
             self.waiting.push_back(bytes);
             self.try_flush();
         }
@@ -184,7 +124,7 @@ impl Outgoing {
             block[head.len()..end].copy_from_slice(&data[..count]);
             Memory::Block(block, end)
         };
-        self.waiting.push_back(Held::bytes(memory, &self.shared));
+        self.waiting.push_back(Held::bytes(memory, &self.shared.sent));
         // It is ours now, whether or not the connection takes it at once.
         match self.poll_flush(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -200,7 +140,7 @@ impl Outgoing {
         take: impl Fn() -> Option<M>,
     ) -> Poll<Result<M, NotSent>> {
         let take = || {
-            let held = self.shared.held.load(Ordering::Acquire);
+            let held = self.shared.sent.held();
             match self.shared.account.is_tight() && held >= TIGHT_BYTES {
                 true => None,
                 false => take(),
@@ -209,11 +149,13 @@ impl Outgoing {
         if let Some(memory) = take() {
             return Poll::Ready(Ok(memory));
         }
-        self.shared.wait_for_room(cx);
-        // It may have come back meanwhile; where nothing will, nobody would wake us.
+        self.shared.sent.wait_for_room(cx);
+        // It may have come back meanwhile; where nothing will, nobody would wake us. What a connection
+        // that has ended holds is held until its streams have gone.
         match take() {
             Some(memory) => Poll::Ready(Ok(memory)),
-            None if self.shared.held.load(Ordering::Acquire) > 0 => Poll::Pending,
+            None if self.shared.has_ended() => Poll::Ready(Err(NotSent::Ended)),
+            None if self.shared.sent.held() > 0 => Poll::Pending,
             None => Poll::Ready(Err(NotSent::Memory)),
         }
     }

@@ -1,13 +1,13 @@
 //! What a connection and its streams tell each other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
 
 use quinn::VarInt;
 
-use super::account::Account;
+use super::account::{Account, Unfinished};
 use super::code::Code;
+use super::sent::Sent;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -17,14 +17,10 @@ pub(super) struct Shared {
     pub(super) open: AtomicUsize,
     /// Streams that a client reset before they were answered.
     pub(super) resets: AtomicU64,
-    /// Bytes that clients have not acknowledged.
-    pub(super) held: AtomicUsize,
+    /// What the client has not acknowledged.
+    pub(super) sent: Arc<Sent>,
     /// It was closed for what the client did.
     broken: AtomicBool,
-    /// Who watches whether anything is at work.
-    watching: Mutex<Option<Waker>>,
-    /// Streams that wait until something is acknowledged: at most as many as there are.
-    lacking: Mutex<Vec<Waker>>,
 }
 
 impl Shared {
@@ -34,16 +30,24 @@ impl Shared {
             account,
             open: AtomicUsize::new(0),
             resets: AtomicU64::new(0),
-            held: AtomicUsize::new(0),
+            sent: Arc::default(),
             broken: AtomicBool::new(false),
-            watching: Mutex::default(),
-            lacking: Mutex::default(),
         }
     }
 
     /// Bytes of a body were taken: the client may send more, and at once more than before.
     pub(super) fn took(&self, bytes: usize) {
-        let wider = self.account.took(bytes);
+        self.widen(self.account.took(bytes));
+    }
+
+    /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory.
+    pub(super) fn unfinished(&self) -> Option<Unfinished> {
+        let unfinished = self.account.unfinished()?;
+        self.widen(self.account.set_apart());
+        Some(unfinished)
+    }
+
+    fn widen(&self, wider: Option<u64>) {
         if let Some(wider) = wider.and_then(|wider| VarInt::from_u64(wider).ok()) {
             self.quic.set_receive_window(wider);
         }
@@ -60,38 +64,8 @@ impl Shared {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Has `cx` woken when a stream ends, or all that was sent is acknowledged.
-    pub(super) fn watch(&self, cx: &Context<'_>) {
-        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *watching {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
-    /// Has `cx` woken when some of what was sent is acknowledged or thrown away.
-    pub(super) fn wait_for_room(&self, cx: &Context<'_>) {
-        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lacking.iter().any(|waker| waker.will_wake(cx.waker())) {
-            lacking.push(cx.waker().clone());
-        }
-    }
-
-    pub(super) fn wake_for_room(&self) {
-        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = std::mem::take(&mut *lacking);
-        drop(lacking);
-        for waker in waiting {
-            waker.wake();
-        }
-    }
-
-    pub(super) fn wake(&self) {
-        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        let waker = watching.take();
-        drop(watching);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    /// Whether the connection has ended, for whatever reason.
+    pub(super) fn has_ended(&self) -> bool {
+        self.quic.close_reason().is_some()
     }
 }

@@ -147,7 +147,7 @@ impl H3Stream {
     /// Counts what QUIC may hold of the request from now on; false where there is no memory for it.
     fn count_unfinished(&mut self) -> bool {
         if self.unfinished.is_none() {
-            self.unfinished = self.shared.account.unfinished();
+            self.unfinished = self.shared.unfinished();
         }
         self.unfinished.is_some()
     }
@@ -381,6 +381,6 @@ impl Drop for H3Stream {
             self.shared.resets.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.wake();
+        self.shared.sent.wake();
     }
 }

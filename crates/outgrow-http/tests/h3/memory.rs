@@ -1,9 +1,10 @@
 //! What a client can make us hold, and what the ledger knows of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_http::h3::FIRST_WINDOW;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, TransportConfig, VarInt};
 
 use super::client::*;
 use super::server::{CONNECTION_BYTES, STREAM_WINDOW, Server, WIDEST_WINDOW};
@@ -56,7 +57,7 @@ async fn what_nobody_takes_is_bounded_and_counted() {
                 let streams = &mut open.last_mut().expect("it was pushed").1;
                 streams.push((send, receive));
             }
-            let window = FIRST_WINDOW as usize;
+            let window = 2 * STREAM_WINDOW as usize;
             // Beside what QUIC holds one buffer of each stream's.
             let most = connections * (window + 2 * STREAM_WINDOW as usize / 4);
             assert!((connections * window / 2..most).contains(&sent), "{sent}");
@@ -110,5 +111,46 @@ async fn a_connection_counts_until_quic_has_forgotten_it() {
     let held = CONNECTION_BYTES + u64::from(FIRST_WINDOW);
     assert!(used >= held, "{used} are counted while it is drained");
     drop((control, filled));
+    all_back(&server).await;
+}
+
+/// A body that nobody takes leaves others of its connection room.
+#[tokio::test]
+async fn a_body_that_is_not_taken_keeps_no_other_request_back() {
+    let server = Server::start(false);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let (sent, send, receive) = fill(&connection, 10_000).await;
+    let first = FIRST_WINDOW as usize;
+    assert!(sent > first, "{sent}: more than a connection begins with");
+    let told = ask(&connection, &request("GET", "/beside", &[]), true).await;
+    let expected = "GET /beside\n0 bytes, Known(0)\n".to_owned();
+    assert_eq!(told, Outcome::Answer(200, expected));
+    drop((send, receive));
+}
+
+/// A client that is gone before it has acknowledged a response that was sent as a whole.
+#[tokio::test]
+async fn what_a_client_that_is_gone_has_not_acknowledged_comes_back() {
+    let mut server = Server::start(true);
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window(VarInt::from_u32(20_000));
+    let mut config = server.client_config.clone();
+    config.transport_config(Arc::new(transport));
+    server.client.set_default_client_config(config);
+    let connection = connect(&server).await;
+    let control = one_way(&connection, CONTROL).await;
+    let (mut send, receive) = connection.open_bi().await.expect("opened");
+    let get = request("GET", "/long", &[]);
+    send.write_all(&get).await.expect("written");
+    send.finish().expect("finished");
+    // QUIC has all of it; the client takes none, so that most of it is not even sent.
+    let delivered = server.deliveries.recv().await;
+    assert_eq!(delivered, Some(true));
+    let held = server.ledger.used_bytes();
+    assert!(held > 512 * 1024, "{held} are held for the client");
+    connection.close(0x100_u32.into(), b"");
+    server.ends.recv().await.expect("it has ended");
+    drop((control, send, receive, connection));
     all_back(&server).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outgrow_http::Downstream;
 use outgrow_http::h1::Limits;
-use outgrow_http::h3::{self, Account, Connection, H3Stream, NoHead, Settings};
+use outgrow_http::h3::{self, Account, Connection, H3Stream, NoHead, Settings, Windows};
 use outgrow_message::{Blocks, BodyLength, BodySource, Ledger, RequestHead, ResponseHead};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls;
@@ -28,6 +28,10 @@ pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// What the windows of a connection may grow to.
 pub(crate) const WIDEST_WINDOW: u64 = 1024 * 1024;
+const WINDOWS: Windows = Windows {
+    stream: STREAM_WINDOW as u64,
+    connection: WIDEST_WINDOW,
+};
 /// What the ledger counts for a connection's state.
 pub(crate) const CONNECTION_BYTES: u64 = 10_000;
 /// For how long it is waited for what follows a head.
@@ -47,6 +51,7 @@ fn transport(account: &Arc<Account>) -> TransportConfig {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) client: Endpoint,
+    pub(crate) client_config: quinn::ClientConfig,
     pub(crate) ledger: Arc<Ledger>,
     /// Tells why a connection ended, when one has.
     pub(crate) ends: UnboundedReceiver<Option<outgrow_core::Cause>>,
@@ -55,7 +60,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `takes`: whether bodies are read.
+    /// `takes`: whether bodies are read. A request without one is answered in any case.
     pub(crate) fn start(takes: bool) -> Self {
         let names = vec!["localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
@@ -80,7 +85,7 @@ impl Server {
                 let (blocks, ended) = (Arc::clone(&blocks), ended.clone());
                 let delivered = delivered.clone();
                 let charge = blocks.ledger().charge(CONNECTION_BYTES).expect("room");
-                let account = Account::new(blocks.ledger(), charge, WIDEST_WINDOW);
+                let account = Account::new(blocks.ledger(), charge, WINDOWS);
                 let mut config = config.clone();
                 config.transport_config(Arc::new(transport(&account)));
                 tokio::spawn(async move {
@@ -108,10 +113,11 @@ impl Server {
         transport.max_idle_timeout(Some(patience));
         config.transport_config(Arc::new(transport));
         let mut client = Endpoint::client(any).expect("bound");
-        client.set_default_client_config(config);
+        client.set_default_client_config(config.clone());
         Self {
             address,
             client,
+            client_config: config,
             ledger,
             ends,
             deliveries,
@@ -151,6 +157,7 @@ async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool
             match takes {
                 _ if !is_whole => Ok(b"open".to_vec()),
                 true => read(&mut stream, &request).await,
+                false if request.length.is_empty() => read(&mut stream, &request).await,
                 false => std::future::pending().await,
             }
         }

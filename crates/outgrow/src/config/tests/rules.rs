@@ -740,8 +740,8 @@ fn what_http3_needs_is_told() {
     );
     check(
         &format!(
-            "[listener.x]\naddress = \"[::1]:1\"\n{tls}[listener.x.http3]\nstream_window = \"2MiB\"\n"
+            "[listener.x]\naddress = \"[::1]:1\"\n{tls}[listener.x.http3]\nstream_window = \"513KiB\"\n"
         ),
-        &["5:listener.x.http3.connection_window: it is below stream_window"],
+        &["5:listener.x.http3.connection_window: it is below twice stream_window"],
     );
 }
