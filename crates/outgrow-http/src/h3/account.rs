@@ -64,7 +64,11 @@ pub struct Account {
 impl fmt::Debug for Account {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let window = self.window.load(Ordering::Relaxed);
-        write!(formatter, "Account({window} of {})", self.windows.connection)
+        write!(
+            formatter,
+            "Account({window} of {})",
+            self.windows.connection
+        )
     }
 }
 

@@ -124,7 +124,8 @@ impl Outgoing {
             block[head.len()..end].copy_from_slice(&data[..count]);
             Memory::Block(block, end)
         };
-        self.waiting.push_back(Held::bytes(memory, &self.shared.sent));
+        self.waiting
+            .push_back(Held::bytes(memory, &self.shared.sent));
         // It is ours now, whether or not the connection takes it at once.
         match self.poll_flush(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

@@ -31,6 +31,15 @@ async fn fill(connection: &Connection, piece: usize) -> (usize, SendStream, Recv
     (sent, send, receive)
 }
 
+/// Has the client's connections made otherwise from now on.
+fn configure(server: &mut Server, change: impl FnOnce(&mut TransportConfig)) {
+    let mut transport = TransportConfig::default();
+    change(&mut transport);
+    let mut config = server.client_config.clone();
+    config.transport_config(Arc::new(transport));
+    server.client.set_default_client_config(config);
+}
+
 /// Waits until the ledger counts nothing.
 async fn all_back(server: &Server) {
     let back = async {
@@ -124,7 +133,7 @@ async fn a_body_that_is_not_taken_keeps_no_other_request_back() {
     let first = FIRST_WINDOW as usize;
     assert!(sent > first, "{sent}: more than a connection begins with");
     let told = ask(&connection, &request("GET", "/beside", &[]), true).await;
-    let expected = "GET /beside\n0 bytes, Known(0)\n".to_owned();
+    let expected = "GET /beside\n0 bytes, Empty\n".to_owned();
     assert_eq!(told, Outcome::Answer(200, expected));
     drop((send, receive));
 }
@@ -133,24 +142,61 @@ async fn a_body_that_is_not_taken_keeps_no_other_request_back() {
 #[tokio::test]
 async fn what_a_client_that_is_gone_has_not_acknowledged_comes_back() {
     let mut server = Server::start(true);
-    let mut transport = TransportConfig::default();
-    transport.stream_receive_window(VarInt::from_u32(20_000));
-    let mut config = server.client_config.clone();
-    config.transport_config(Arc::new(transport));
-    server.client.set_default_client_config(config);
     let connection = connect(&server).await;
     let control = one_way(&connection, CONTROL).await;
     let (mut send, receive) = connection.open_bi().await.expect("opened");
     let get = request("GET", "/long", &[]);
     send.write_all(&get).await.expect("written");
     send.finish().expect("finished");
-    // QUIC has all of it; the client takes none, so that most of it is not even sent.
+    // QUIC has all of it, and sends no more than it may before something is acknowledged.
     let delivered = server.deliveries.recv().await;
     assert_eq!(delivered, Some(true));
     let held = server.ledger.used_bytes();
-    assert!(held > 512 * 1024, "{held} are held for the client");
+    assert!(held > 128 * 1024, "{held} are held for the client");
     connection.close(0x100_u32.into(), b"");
     server.ends.recv().await.expect("it has ended");
     drop((control, send, receive, connection));
     all_back(&server).await;
+}
+
+/// A client that lets us say nothing of the connection: what it may send meanwhile is counted.
+#[tokio::test]
+async fn a_client_that_gives_no_stream_is_counted() {
+    let mut server = Server::start(true);
+    configure(&mut server, |transport| {
+        transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+    });
+    let _connection = connect(&server).await;
+    let held = CONNECTION_BYTES + u64::from(FIRST_WINDOW) * 5 / 2;
+    let counted = async {
+        while server.ledger.used_bytes() < held {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
+    assert!(
+        counted.is_ok(),
+        "{} are counted",
+        server.ledger.used_bytes()
+    );
+}
+
+/// A client that takes no answer cannot go on sending what was refused.
+#[tokio::test]
+async fn what_is_refused_is_stopped_before_the_answer_is_taken() {
+    let mut server = Server::start(true);
+    configure(&mut server, |transport| {
+        // Just what our settings take.
+        transport.stream_receive_window(VarInt::from_u32(6));
+    });
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let (mut send, _receive) = connection.open_bi().await.expect("opened");
+    let bad = request("GET", "/", &[("Upper", "is malformed")]);
+    send.write_all(&bad).await.expect("written");
+    let stopped = tokio::time::timeout(Duration::from_secs(20), send.stopped()).await;
+    let code = stopped.expect("in time").expect("connected");
+    assert_eq!(code.map(VarInt::into_inner), Some(0x10e));
+    let delivered = tokio::time::timeout(STUCK, server.deliveries.recv()).await;
+    assert!(delivered.is_err(), "the answer still waits: {delivered:?}");
 }
