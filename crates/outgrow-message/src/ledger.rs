@@ -90,37 +90,43 @@ impl Ledger {
 
     /// Counts bytes that lie in no block, such as those of a library; none when there is no room.
     pub fn charge(self: &Arc<Self>, bytes: u64) -> Option<Charge> {
-        let before = self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let charge = Charge {
-            ledger: Arc::clone(self),
-            bytes,
-        };
-        if before + bytes > self.limit_for(Need::Usual) {
+        if !self.add_within(bytes, self.limit_for(Need::Usual)) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(charge)
+        Some(self.charge_of(bytes))
     }
 
     /// The same for what goes faster with more and works with less: only as long as no more than one in
     /// `share` of the limit is handed out by then.
     pub fn charge_within(self: &Arc<Self>, share: u64, bytes: u64) -> Option<Charge> {
         let limit = self.limit_bytes.load(Ordering::Relaxed) / share.max(1);
-        let before = self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let charge = Charge {
-            ledger: Arc::clone(self),
-            bytes,
-        };
-        (before + bytes <= limit).then_some(charge)
+        self.add_within(bytes, limit).then(|| self.charge_of(bytes))
     }
 
     /// Counts bytes that are there in any case, above the limit too: others get less for it.
     pub fn charge_anyway(self: &Arc<Self>, bytes: u64) -> Charge {
         self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge_of(bytes)
+    }
+
+    /// Of bytes that have been added.
+    fn charge_of(self: &Arc<Self>, bytes: u64) -> Charge {
         Charge {
             ledger: Arc::clone(self),
             bytes,
         }
+    }
+
+    /// Adds to what is handed out where that stays within `limit`. What is refused is never added, so
+    /// that nobody else is refused for it.
+    fn add_within(&self, bytes: u64, limit: u64) -> bool {
+        let added = |handed: u64| {
+            let handed = handed.checked_add(bytes)?;
+            (handed <= limit).then_some(handed)
+        };
+        let order = Ordering::Relaxed;
+        self.handed_bytes.fetch_update(order, order, added).is_ok()
     }
 
     /// Whether more than half of the limit is handed out: then who could do with less does.
@@ -136,14 +142,7 @@ impl Ledger {
 
     /// A credit of at least `bytes`, more if there is more; none at the limit.
     fn hand_out(&self, bytes: u64, need: Need) -> Option<u64> {
-        let hand = |wanted: u64, limit: u64| {
-            let before = self.handed_bytes.fetch_add(wanted, Ordering::Relaxed);
-            let fits = before + wanted <= limit;
-            if !fits {
-                self.take_back(wanted);
-            }
-            fits.then_some(wanted)
-        };
+        let hand = |wanted, limit| self.add_within(wanted, limit).then_some(wanted);
         let usual = self.limit_for(Need::Usual);
         hand(bytes.max(CREDIT_BYTES), usual).or_else(|| hand(bytes, self.limit_for(need)))
     }

@@ -69,10 +69,17 @@ impl Endpoints {
         self.retired().insert(key, retired);
     }
 
-    /// The last connection of an endpoint has ended.
-    fn forget(&self, key: &str) {
-        self.retired().remove(key);
-        self.stop_feeding(key);
+    /// The last connection of an endpoint has ended. Where the listener has taken it again meanwhile
+    /// it stays.
+    fn forget(&self, key: &str, socket: &Arc<QuicSocket>) {
+        let mut retired = self.retired();
+        let here = |one: &Retired| Arc::ptr_eq(&one.socket, socket);
+        if retired.get(key).is_some_and(here) {
+            retired.remove(key);
+            // Who comes again meets no endpoint here, and is to make one.
+            socket.release();
+            self.stop_feeding(key);
+        }
     }
 
     /// Takes from a further socket, until the last connection has ended.
@@ -167,8 +174,8 @@ impl Drop for Listening {
         let (worker, key) = (Arc::clone(&self.worker), Arc::clone(&self.key));
         let (endpoint, socket) = (self.endpoint.clone(), Arc::clone(&self.socket));
         let refusing = runtime.spawn(async move {
-            refuse(endpoint, socket).await;
-            worker.http3.forget(&key);
+            refuse(endpoint, &socket).await;
+            worker.http3.forget(&key, &socket);
         });
         let refusing = refusing.abort_handle();
         let retired = Retired {
@@ -181,7 +188,7 @@ impl Drop for Listening {
 }
 
 /// Turns away who comes anew, for as long as any worker's endpoint of the listener has connections.
-async fn refuse(endpoint: Endpoint, socket: Arc<QuicSocket>) {
+async fn refuse(endpoint: Endpoint, socket: &QuicSocket) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {

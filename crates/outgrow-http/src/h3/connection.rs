@@ -1,6 +1,7 @@
 //! A client's HTTP/3 connection: streams come out of it as they open. Unlike HTTP/2's it need not be
 //! polled for its streams to move: QUIC does that.
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,10 +59,11 @@ impl std::fmt::Debug for Connection {
 }
 
 /// Says our settings on a connection, whose transport [`Account::keep_with`] has seen. To be bounded in
-/// time by the caller: a client may give no room for it.
+/// time by the caller: a client may give no room for it, and what it sends meanwhile is counted.
 ///
 /// # Errors
-/// [`Cause::ClientGone`] when the connection has ended.
+/// [`Cause::ClientGone`] when the connection has ended, [`Cause::MemoryLimit`] when there is no memory
+/// to wait for it.
 pub async fn serve(
     quic: quinn::Connection,
     account: Arc<Account>,
@@ -69,15 +71,13 @@ pub async fn serve(
     limits: Limits,
     settings: Settings,
 ) -> Result<Connection, Fault> {
-    let gone = || Fault::client(Phase::RequestHead, Cause::ClientGone);
-    let mut control = quic.open_uni().await.map_err(|_| gone())?;
     let mut saying = Vec::new();
     varint::put(CONTROL, &mut saying);
     let mut payload = Vec::new();
     varint::put(MAX_FIELD_SECTION_SIZE, &mut payload);
     varint::put(advised_section(&limits), &mut payload);
     frame::put(frame::SETTINGS, &payload, &mut saying);
-    control.write_all(&saying).await.map_err(|_| gone())?;
+    let control = open_control(&quic, &account, &saying).await?;
     let shared = Arc::new(Shared::new(quic, account));
     let others = control::run(Arc::clone(&shared), settings.unknown_streams);
     Ok(Connection {
@@ -95,6 +95,30 @@ pub async fn serve(
         refused_from: None,
         fault: None,
     })
+}
+
+/// Opens the control stream with what is to be said first. Where it takes time, what QUIC may hold of
+/// the client meanwhile is counted.
+async fn open_control(
+    quic: &quinn::Connection,
+    account: &Arc<Account>,
+    saying: &[u8],
+) -> Result<SendStream, Fault> {
+    let mut opening = pin!(async {
+        let mut control = quic.open_uni().await.ok()?;
+        control.write_all(saying).await.ok()?;
+        Some(control)
+    });
+    let at_once = poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await;
+    let control = match at_once {
+        Poll::Ready(control) => control,
+        Poll::Pending => {
+            let memory = || Fault::outgrow(Phase::RequestHead, Cause::MemoryLimit);
+            let _waits = account.unfinished().ok_or_else(memory)?;
+            opening.await
+        }
+    };
+    control.ok_or_else(|| Fault::client(Phase::RequestHead, Cause::ClientGone))
 }
 
 /// What a client is told of the size of heads (section 4.2.2), which counts more for each field than

@@ -225,12 +225,25 @@ impl H3Stream {
         );
     }
 
-    /// Nothing more of the request is read.
+    /// Nothing more of the request is read, or kept by QUIC, however long the answer may take (RFC 9114
+    /// section 4.1).
     fn refused(&mut self, reject: Reject) -> Result<RequestParts, NoHead> {
         self.note(reject);
         let fault = Fault::client(Phase::RequestHead, reject.cause);
         self.reading = Reading::Failed(fault);
+        self.stop();
         Err(NoHead::Reject(reject))
+    }
+
+    /// Tells the client to send no more. What it sends all the same is thrown away.
+    fn stop(&mut self) {
+        let code = match self.is_malformed {
+            true => Code::MESSAGE,
+            false => Code::NO_ERROR,
+        };
+        // It fails where nothing more can come, or the client was told so before.
+        let _ = self.receive.stream().stop(code.number());
+        self.unfinished = None;
     }
 
     fn broken(&mut self, code: Code, reason: &str) -> Result<RequestParts, NoHead> {
@@ -370,12 +383,7 @@ impl Drop for H3Stream {
             self.out.reset(self.abort_code());
         }
         if self.reading != Reading::Done {
-            // It fails where nothing more can come.
-            let code = match self.is_malformed {
-                true => Code::MESSAGE,
-                false => Code::NO_ERROR,
-            };
-            let _ = self.receive.stream().stop(code.number());
+            self.stop();
         }
         if self.reset_early {
             self.shared.resets.fetch_add(1, Ordering::Relaxed);

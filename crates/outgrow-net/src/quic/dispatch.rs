@@ -1,6 +1,7 @@
 //! What a process knows of who has which connections: its own endpoints, and other processes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -126,6 +127,18 @@ impl Dispatch {
         let inbox = Arc::new(Inbox::default());
         *place = Arc::downgrade(&inbox);
         Some(inbox)
+    }
+
+    /// The endpoint whose inbox this is takes nothing any more: its place is free, however long others
+    /// keep its socket.
+    pub(super) fn release(&self, key: &Arc<str>, worker: usize, inbox: &Arc<Inbox>) {
+        let mut places = self.places();
+        let place = (Arc::clone(key), worker as u8);
+        if let Entry::Occupied(place) = places.entry(place)
+            && std::ptr::eq(place.get().as_ptr(), Arc::as_ptr(inbox))
+        {
+            place.remove();
+        }
     }
 
     /// Whether there is an endpoint at the listener that is called `key`, maybe of a listener that is

@@ -148,6 +148,17 @@ impl QuicSocket {
         self.place.dispatch.is_idle(&self.place.key)
     }
 
+    /// Its endpoint, which has no connections, is about to go: the same worker may have another one.
+    /// QUIC lets go of the socket some time later.
+    pub fn release(&self) {
+        let Place {
+            dispatch,
+            key,
+            worker,
+        } = &self.place;
+        dispatch.release(key, *worker, &self.inbox);
+    }
+
     /// Takes nothing more from the kernel: another process does, and hands over what is ours.
     pub fn stop_reading(&self) {
         self.is_reading.store(false, Ordering::Release);
