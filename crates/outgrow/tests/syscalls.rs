@@ -8,7 +8,7 @@
 //! `strace` stops the process at every call, so more connections become ready between two looks
 //! and each `epoll_wait` brings more of them than without it: that limit holds under the tracer
 //! only and shows the batching, not what an idle machine does. The other two do not depend on
-//! speed. Not here: allocations (`hot_path` of the upstream room), CPU time (`cargo xtask bench`).
+//! speed. Not here: allocations (`allocations` of the edge room), CPU time (`cargo xtask bench`).
 
 use std::{
     fs,

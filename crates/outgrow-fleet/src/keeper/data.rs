@@ -22,7 +22,7 @@ use crate::protocol::{
 /// A data process that dies is replaced at once; while it dies within 2 s of
 /// its start, later and later. One that served for longer has earned a start
 /// without delay: nobody is served meanwhile.
-const RESTART: RestartPolicy = RestartPolicy {
+pub(super) const RESTART: RestartPolicy = RestartPolicy {
     first_ms: 100,
     max_ms: 5_000,
     crash_loop: 0,

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::data::Role;
+use super::data::{RESTART, Role};
 use super::run::Keeper;
 use super::stop::Stage;
 use crate::moment::Moment;
@@ -60,6 +60,10 @@ impl Keeper {
             if data.role == Role::Active {
                 data.role = Role::Draining;
                 data.deadline = Some(until);
+                let started = data.started;
+                self.facts
+                    .data_backoff
+                    .replaced(&RESTART, started, Moment::now());
                 self.tell(
                     index,
                     &KeeperMessage::Drain {

@@ -46,6 +46,15 @@ impl Backoff {
         }
     }
 
+    /// Notes that a run that began at `started` is replaced in order at `now`: when it has lasted, what
+    /// ended early before it is past, and is no reason to wait if its successor dies.
+    pub fn replaced(&mut self, policy: &RestartPolicy, started: Moment, now: Moment) {
+        let window = Duration::from_millis(policy.crash_loop_window_ms);
+        if now.since(started) >= window {
+            self.early_exits = 0;
+        }
+    }
+
     /// How many early exits in a row there were.
     pub fn early_exits(&self) -> u32 {
         self.early_exits
@@ -115,6 +124,20 @@ mod tests {
                 .all(|(delay, crash_loop)| *delay <= 30_000 && !crash_loop)
         );
         assert_eq!(delays.last(), Some(&(30_000, false)));
+    }
+
+    #[test]
+    fn a_run_that_lasted_and_was_replaced_ends_a_series() {
+        let policy = RestartPolicy::default();
+        let (mut lasted, mut brief) = (Backoff::default(), Backoff::default());
+        let began = Moment::now();
+        for backoff in [&mut lasted, &mut brief] {
+            backoff.exited(&policy, began, began.after(Duration::from_millis(1)));
+        }
+        let window = Duration::from_millis(policy.crash_loop_window_ms);
+        lasted.replaced(&policy, began, began.after(window));
+        brief.replaced(&policy, began, began.after(window / 2));
+        assert_eq!((lasted.early_exits(), brief.early_exits()), (0, 1));
     }
 
     #[test]

@@ -114,10 +114,20 @@ pub struct RunArgs {
     /// Run with this group instead of the user's own.
     #[arg(long, value_name = "GROUP", requires = "user")]
     group: Option<String>,
-    /// The command to run, with its arguments. PORT is set for it; {port} in an argument is
-    /// replaced.
-    #[arg(last = true, value_name = "COMMAND")]
+    /// The command to run, with its arguments; everything from its name on is its own, with or without
+    /// `--` before it. PORT is set for it; {port} in an argument is replaced.
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+impl RunArgs {
+    /// The configuration file that stands where a command is to be, if that is what it looks like.
+    fn only_file(&self) -> Option<&str> {
+        match self.command.as_slice() {
+            [file] if file.ends_with(".toml") => Some(file),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the command and tells how it went.
@@ -168,4 +178,48 @@ fn print(text: &str) {
 fn complain(message: &str) -> ExitCode {
     eprintln!("outgrow: {message}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> Option<Vec<String>> {
+        let words = ["outgrow", "run"].iter().chain(words);
+        match Cli::try_parse_from(words).ok()?.command {
+            Command::Run(args) => Some(args.command),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn everything_from_the_commands_name_on_is_its_own() {
+        let own = [
+            "python3",
+            "-m",
+            "http.server",
+            "--bind",
+            "127.0.0.1",
+            "{port}",
+        ];
+        let before = ["--listen", "127.0.0.1:80", "-n", "2"];
+        for dashes in [&[][..], &["--"]] {
+            let words = [&before[..], dashes, &own[..]].concat();
+            assert_eq!(command(&words).unwrap(), own, "{words:?}");
+        }
+        assert_eq!(command(&["--port", "80", "node"]), None);
+    }
+
+    #[test]
+    fn a_file_is_no_command() {
+        let file = |words: &[&str]| match Cli::try_parse_from(words).unwrap().command {
+            Command::Run(args) => args.only_file().map(str::to_owned),
+            _ => None,
+        };
+        assert_eq!(
+            file(&["outgrow", "run", "shop.toml"]).as_deref(),
+            Some("shop.toml")
+        );
+        assert_eq!(file(&["outgrow", "run", "cat", "shop.toml"]), None);
+    }
 }

@@ -13,6 +13,11 @@ use super::{ConfigSource, RunArgs, complain};
 /// that was upgraded comes by here again, with everything that runs in its hands: whatever the file
 /// says by now, it goes on.
 pub fn run(args: RunArgs) -> ExitCode {
+    if let Some(file) = args.only_file() {
+        return complain(&format!(
+            "`{file}` is no command to run: for a configuration file write --config {file}"
+        ));
+    }
     // Before anything is read: what cannot be read as that user is found now.
     if let Some(user) = args.user.as_deref().filter(|_| !keeper::is_resuming())
         && let Err(problem) = privileges::become_user(user, args.group.as_deref())

@@ -300,7 +300,7 @@ fn a_flood_of_connections_is_not_felt_by_others() {
 }
 
 #[test]
-#[ignore = "long: cargo xtask soak edge"]
+#[ignore = "long: cargo nextest run --workspace --run-ignored only -E 'test(others_fare)'"]
 fn others_fare_as_well_as_the_issue_says() {
     attacked(&STRICT, "slowloris", slowloris(STRICT.connections));
     attacked(&STRICT, "slow readers", slow_readers(10));

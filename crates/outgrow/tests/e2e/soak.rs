@@ -49,6 +49,8 @@ pub(crate) struct Losses {
     /// Failed and may not be repeated.
     pub(crate) failed_others: u64,
     pub(crate) truncated: u64,
+    /// Sent once more by the client, since a kept connection was closed without an answer.
+    pub(crate) resent: u64,
     pub(crate) web_sockets: u64,
     /// The longest time until a new connection was answered again, in milliseconds.
     pub(crate) away_ms: u64,
@@ -58,13 +60,14 @@ impl fmt::Display for Losses {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "{} times, {} requests: failed {} idempotent and {} others, truncated {}, WebSockets \
-             broken {}, away at most {} ms",
+            "{} times, {} requests: failed {} idempotent and {} others, truncated {}, resent by \
+             clients {}, WebSockets broken {}, away at most {} ms",
             self.events,
             self.requests,
             self.failed_idempotent,
             self.failed_others,
             self.truncated,
+            self.resent,
             self.web_sockets,
             self.away_ms
         )
@@ -208,6 +211,7 @@ impl Soak {
             losses.failed_idempotent += idempotent;
             losses.failed_others += is.failed - was.failed - idempotent;
             losses.truncated += is.truncated - was.truncated;
+            losses.resent += is.retried - was.retried;
             losses.web_sockets += now.web_sockets.broken() - before.web_sockets.broken();
         }
         self.before = now;
