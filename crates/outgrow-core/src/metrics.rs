@@ -140,6 +140,14 @@ pub mod names {
     pub const ACME_NEXT: &str = "outgrow_acme_next_attempt_timestamp_seconds";
     /// Attempts that failed, by first name.
     pub const ACME_FAILURES: &str = "outgrow_acme_failures_total";
+    /// 1 while a certificate has a staple (OCSP), by first name and serial number.
+    pub const OCSP_STAPLED: &str = "outgrow_ocsp_stapled";
+    /// 1 while its issuer says that it is revoked, by first name and serial number.
+    pub const OCSP_REVOKED: &str = "outgrow_ocsp_revoked";
+    /// When its staple ends, by first name and serial number.
+    pub const OCSP_END: &str = "outgrow_ocsp_next_update_timestamp_seconds";
+    /// Responses that were taken or not, by first name, serial number and outcome.
+    pub const OCSP_RESPONSES: &str = "outgrow_ocsp_responses_total";
     /// Clients of a Postgres pool.
     pub const POSTGRES_CLIENTS: &str = "outgrow_postgres_clients";
     /// Clients that wait for a connection of a Postgres pool.

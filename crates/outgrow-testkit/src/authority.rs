@@ -52,6 +52,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// Its key, as PEM.
+    pub fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issues a certificate for these hosts and addresses, for servers and clients; the first one
     /// is its common name.
     ///

@@ -12,6 +12,7 @@
 //! - [`faults::Proxy`]: a TCP proxy that delays, stalls, cuts, resets, refuses
 //! - [`kubernetes::FakeKubernetes`]: a fake of Kubernetes' EndpointSlices and Leases
 //! - [`pebble::Pebble`]: a real certificate authority that speaks ACME, with its DNS
+//! - [`ocsp::OcspAuthority`]: an authority with a real OCSP responder
 //! - [`outgrow::Outgrow`]: the real binary, with its whole tree of processes
 //! - [`apps`]: applications written in other languages
 //! - [`databases`]: Postgres and Redis, with replicas
@@ -35,6 +36,7 @@ pub mod faults;
 pub mod folder;
 pub mod http;
 pub mod kubernetes;
+pub mod ocsp;
 pub mod outgrow;
 pub mod pebble;
 pub mod ports;

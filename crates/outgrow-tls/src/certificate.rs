@@ -11,6 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use crate::ocsp::Staple;
 use crate::problem::{TlsProblem, TlsWarning};
 
 /// A certificate and its key as PEM, with the names by which messages speak of them.
@@ -24,6 +25,17 @@ pub struct CertificateText {
     pub certificate_name: String,
     /// Where the key is from, usually a file's path.
     pub key_name: String,
+    /// What its issuer says of it, where somebody else finds that out.
+    pub staple: Option<StapleText>,
+}
+
+/// An OCSP response that is to be stapled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StapleText {
+    /// The response in DER, or why it could not be read: that stops nothing but the stapling.
+    pub response: Result<Vec<u8>, String>,
+    /// Where it is from, usually a file's path.
+    pub name: String,
 }
 
 impl std::fmt::Debug for CertificateText {
@@ -48,6 +60,8 @@ pub struct CertificateFacts {
     /// The last moment of its validity (at most 2554, where wall time ends); none when it could
     /// not be read.
     pub not_after: Option<WallTime>,
+    /// What is stapled to it; none where nobody says anything of it.
+    pub staple: Option<Arc<Staple>>,
 }
 
 /// A certificate that can be served.
@@ -90,6 +104,7 @@ pub(crate) fn load(
             names,
             not_before,
             not_after,
+            staple: None,
         },
     })
 }

@@ -14,6 +14,7 @@ mod holder;
 mod issuers;
 mod managed;
 mod names;
+mod ocsp;
 mod problem;
 #[cfg(feature = "http3")]
 mod quic;
@@ -26,18 +27,21 @@ mod tickets;
 mod verify;
 mod x509;
 
-pub use certificate::{CertificateFacts, CertificateText};
+pub use certificate::{CertificateFacts, CertificateText, StapleText};
 pub use choices::{Choices, CipherSuite, TlsVersion};
 pub use client::{ClientStream, ClientText, ClientTls};
 pub use endpoint::{EndpointStream, EndpointText, EndpointTls, Verification};
 pub use holder::{Holder, fingerprint};
 pub use issuers::{Issuers, SYSTEM_ISSUERS};
 pub use managed::{ACME_TLS, AlpnChallenges, Managed, facts};
+pub use ocsp::{
+    OcspProblem, OcspResponse, OcspStatus, RESPONSE_LIMIT, Schedule, Staple, StapleFacts, Staples,
+};
 pub use problem::{TlsProblem, TlsWarning};
 #[cfg(feature = "http3")]
 pub use quic::quic_client_certificate;
 pub use refusal::Refusal;
-pub use server::{ClientCertificates, RevocationText, ServerTls, TlsText};
+pub use server::{ClientCertificates, RevocationText, ServerTls, Stapling, TlsText};
 pub use stream::TlsStream;
 pub use tickets::{TicketKeys, TicketSecret};
 pub use x509::renewal_identity;

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use crate::certificate::{self, CertificateFacts, CertificateText};
 use crate::names::ByName;
 use crate::problem::{TlsProblem, TlsWarning};
+use crate::server::Stapling;
 
 /// The application protocol of the challenge.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -25,6 +26,7 @@ pub const ACME_TLS: &[u8] = b"acme-tls/1";
 #[derive(Debug)]
 pub struct Managed {
     state: Snapshot<State>,
+    stapling: Stapling,
     challenges: Arc<AlpnChallenges>,
 }
 
@@ -36,9 +38,10 @@ struct State {
 
 impl Managed {
     /// None yet; with the process's challenges.
-    pub fn new(challenges: &Arc<AlpnChallenges>) -> Arc<Self> {
+    pub fn new(challenges: &Arc<AlpnChallenges>, stapling: Stapling) -> Arc<Self> {
         Arc::new(Self {
             state: Snapshot::new(State::default()),
+            stapling,
             challenges: Arc::clone(challenges),
         })
     }
@@ -54,7 +57,10 @@ impl Managed {
         let mut loaded = Vec::with_capacity(texts.len());
         for text in texts {
             match certificate::load(text, &provider, now, &mut warnings) {
-                Ok(one) => loaded.push(one),
+                Ok(mut one) => {
+                    self.stapling.apply(&mut one, text, now, &mut warnings);
+                    loaded.push(one);
+                }
                 Err(problem) => problems.push(problem),
             }
         }

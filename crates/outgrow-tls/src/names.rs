@@ -4,16 +4,34 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use outgrow_core::WallTime;
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::certificate::Loaded;
+use crate::ocsp::Staple;
+
+/// A certificate, and what is stapled to it.
+#[derive(Clone, Debug)]
+struct Served {
+    plain: Arc<CertifiedKey>,
+    staple: Option<Arc<Staple>>,
+}
+
+impl Served {
+    fn key(&self) -> Arc<CertifiedKey> {
+        match &self.staple {
+            Some(staple) => staple.key(WallTime::now()),
+            None => Arc::clone(&self.plain),
+        }
+    }
+}
 
 /// The certificates of a listener by the names that are in them.
 #[derive(Debug, Default)]
 pub(crate) struct ByName {
-    certificates: Vec<Arc<CertifiedKey>>,
+    certificates: Vec<Served>,
     /// Positions in `certificates`; several when, say, an RSA and an ECDSA one name the host.
     exact: HashMap<String, Vec<usize>>,
     /// The same for `*.example`, under `example`.
@@ -36,7 +54,7 @@ impl ByName {
             }
         }
         Self {
-            certificates: loaded.iter().map(|one| Arc::clone(&one.key)).collect(),
+            certificates: loaded.iter().map(served).collect(),
             exact,
             wildcard,
             is_strict,
@@ -65,15 +83,15 @@ impl ByName {
         let usable = positions
             .iter()
             .map(|&at| &self.certificates[at])
-            .find(|certificate| certificate.key.choose_scheme(schemes).is_some());
+            .find(|certificate| certificate.plain.key.choose_scheme(schemes).is_some());
         usable
             .or_else(|| positions.first().map(|&at| &self.certificates[at]))
-            .cloned()
+            .map(Served::key)
     }
 
     /// The one for clients that name no host of any.
     pub(crate) fn first(&self) -> Option<Arc<CertifiedKey>> {
-        self.certificates.first().cloned()
+        self.certificates.first().map(Served::key)
     }
 
     fn positions(&self, name: &str) -> &[usize] {
@@ -86,6 +104,13 @@ impl ByName {
             .split_once('.')
             .and_then(|(_, parent)| self.wildcard.get(parent))
             .map_or(&[], Vec::as_slice)
+    }
+}
+
+fn served(loaded: &Loaded) -> Served {
+    Served {
+        plain: Arc::clone(&loaded.key),
+        staple: loaded.facts.staple.clone(),
     }
 }
 

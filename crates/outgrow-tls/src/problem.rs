@@ -4,6 +4,8 @@ use std::fmt;
 
 use outgrow_core::WallTime;
 
+use crate::ocsp::{OcspResponse, OcspStatus};
+
 /// Why certificates and keys were refused. The text names the source that the caller gave
 /// (usually a file); [`TlsProblem::hint`] says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +154,46 @@ pub enum TlsWarning {
         /// Where the certificate is from.
         source_name: String,
     },
+    /// It names an OCSP responder, and its issuer is not among the certificates after it, so no
+    /// response can be checked.
+    NoIssuer {
+        /// Where the certificate is from.
+        source_name: String,
+    },
+    /// Clients are to refuse it without a staple (RFC 7633), and it will have none.
+    MustStaple {
+        /// Where the certificate is from.
+        source_name: String,
+    },
+    /// The OCSP response that should be stapled cannot be.
+    BadStaple {
+        /// Where the response is from.
+        source_name: String,
+        /// Why not.
+        detail: String,
+        /// Whether clients are to refuse the certificate for it.
+        must_staple: bool,
+    },
+    /// Its issuer says that it is revoked: clients that look at the staple will refuse it.
+    Revoked {
+        /// Where the certificate is from.
+        source_name: String,
+        /// Since when.
+        at: WallTime,
+    },
+}
+
+impl TlsWarning {
+    /// What is to be said of a response.
+    pub fn revoked(source_name: &str, response: &OcspResponse) -> Option<Self> {
+        match response.status {
+            OcspStatus::Good => None,
+            OcspStatus::Revoked { at } => Some(Self::Revoked {
+                source_name: source_name.to_owned(),
+                at,
+            }),
+        }
+    }
 }
 
 impl fmt::Display for TlsWarning {
@@ -176,6 +218,35 @@ impl fmt::Display for TlsWarning {
             Self::NoNames { source_name } => write!(
                 formatter,
                 "{source_name}: the certificate names no host, so no client can be sure of it"
+            ),
+            Self::NoIssuer { source_name } => write!(
+                formatter,
+                "{source_name}: its issuer is not in the file, so no OCSP response can be checked \
+                 and stapled: put the issuer's certificate after it, or write ocsp = \"off\""
+            ),
+            Self::MustStaple { source_name } => write!(
+                formatter,
+                "{source_name}: clients refuse this certificate without an OCSP response (must-staple), \
+                 and there is none to come: it has to name a responder (and ocsp be \"auto\"), \
+                 or give an ocsp_file"
+            ),
+            Self::BadStaple {
+                source_name,
+                detail,
+                must_staple,
+            } => write!(
+                formatter,
+                "{source_name}: it is not stapled: {detail}{}",
+                match must_staple {
+                    true => ". Clients refuse the certificate without it (must-staple)",
+                    false => "",
+                }
+            ),
+            Self::Revoked { source_name, at } => write!(
+                formatter,
+                "{source_name}: THE CERTIFICATE IS REVOKED since {}, says its issuer: clients will \
+                 refuse it. Have a new one issued, with a new key",
+                date(*at)
             ),
         }
     }

@@ -14,11 +14,12 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificate::{self, CertificateFacts, CertificateText};
+use crate::certificate::{self, CertificateFacts, CertificateText, Loaded};
 use crate::choices::Choices;
 use crate::issuers::{self, Issuers};
 use crate::managed::{ACME_TLS, Both, Managed};
 use crate::names::{ByName, Chosen};
+use crate::ocsp::{self, Staples};
 use crate::problem::{TlsProblem, TlsWarning};
 use crate::revocation;
 use crate::stream::TlsStream;
@@ -52,6 +53,30 @@ pub struct TlsText {
     pub choices: Choices,
     /// Certificates besides, that others replace while this runs.
     pub managed: Option<Arc<Managed>>,
+    /// Whether and how OCSP responses are stapled.
+    pub stapling: Stapling,
+}
+
+/// How OCSP responses are stapled. The default: those of files only.
+#[derive(Clone, Debug, Default)]
+pub struct Stapling {
+    /// The staples of the process.
+    pub staples: Arc<Staples>,
+    /// Whether certificates that name responders are stapled with their responses. Somebody asks for
+    /// them: see [`Staples::live`].
+    pub asks: bool,
+}
+
+impl Stapling {
+    pub(crate) fn apply(
+        &self,
+        loaded: &mut Loaded,
+        text: &CertificateText,
+        now: WallTime,
+        warnings: &mut Vec<TlsWarning>,
+    ) {
+        ocsp::with_staple(loaded, text, &self.staples, self.asks, now, warnings);
+    }
 }
 
 /// Lists of revoked certificates (RFC 5280 section 5) as PEM, with the name by which messages speak
@@ -203,7 +228,11 @@ fn load(
     let mut loaded = Vec::with_capacity(text.certificates.len());
     for one in &text.certificates {
         match certificate::load(one, &provider, now, &mut warnings) {
-            Ok(certificate) => loaded.push(certificate),
+            Ok(mut certificate) => {
+                let stapling = &text.stapling;
+                stapling.apply(&mut certificate, one, now, &mut warnings);
+                loaded.push(certificate);
+            }
             Err(problem) => problems.push(problem),
         }
     }

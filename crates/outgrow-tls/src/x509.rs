@@ -21,6 +21,12 @@ const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
 pub(crate) struct Parts<'c> {
     /// The content of the serial number.
     pub(crate) serial: &'c [u8],
+    /// The issuer's name, with its tag and length.
+    pub(crate) issuer: &'c [u8],
+    /// The subject's name, with its tag and length.
+    pub(crate) subject: &'c [u8],
+    /// The public key with its algorithm (`SubjectPublicKeyInfo`), with its tag and length.
+    pub(crate) key: &'c [u8],
     extensions: &'c [u8],
 }
 
@@ -31,19 +37,36 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
     if let Some((_, after)) = der::expect(rest, VERSION) {
         rest = after;
     }
-    let (serial, mut rest) = der::expect(rest, INTEGER)?;
+    let (serial, rest) = der::expect(rest, INTEGER)?;
+    let (_algorithm, rest) = der::expect(rest, SEQUENCE)?;
+    let (issuer, rest) = der::whole(rest, SEQUENCE)?;
+    let (_validity, rest) = der::expect(rest, SEQUENCE)?;
+    let (subject, rest) = der::whole(rest, SEQUENCE)?;
+    let (key, mut rest) = der::whole(rest, SEQUENCE)?;
     let mut extensions = &[][..];
-    // Algorithm, issuer, validity, subject, key and what follows.
     while let Some((tag, content, after)) = der::element(rest) {
         if tag == EXTENSIONS {
             extensions = der::expect(content, SEQUENCE)?.0;
         }
         rest = after;
     }
-    Some(Parts { serial, extensions })
+    Some(Parts {
+        serial,
+        issuer,
+        subject,
+        key,
+        extensions,
+    })
 }
 
 impl<'c> Parts<'c> {
+    /// The bits of the public key, without its algorithm: what identifiers of keys are hashes of.
+    pub(crate) fn key_bits(&self) -> Option<&'c [u8]> {
+        let (key, _) = der::expect(self.key, SEQUENCE)?;
+        let (_algorithm, rest) = der::expect(key, SEQUENCE)?;
+        der::bits(rest)
+    }
+
     /// What an extension holds.
     pub(crate) fn extension(&self, wanted: &[u8]) -> Option<&'c [u8]> {
         let mut rest = self.extensions;

@@ -133,6 +133,7 @@ impl Trust {
                 key: self.file("tls.key", key).await?,
                 certificate_name: certificate.display().to_string(),
                 key_name: key.display().to_string(),
+                staple: None,
             }),
             _ => None,
         };

@@ -53,6 +53,6 @@ pub use split::{SPLIT_LIMIT, ShareSettings, SplitBy};
 pub use target::{RedirectSettings, RewriteSettings, RouteTimeouts};
 pub use template::{HostTemplate, PathTemplate, Piece, RedirectTarget, TemplateError};
 pub use tls::{
-    CertificateSettings, ClientCertificateSettings, ClientFact, HstsSettings, ListenerTls,
+    CertificateSettings, ClientCertificateSettings, ClientFact, HstsSettings, ListenerTls, Ocsp,
     UnknownName,
 };

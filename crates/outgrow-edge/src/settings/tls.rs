@@ -28,6 +28,13 @@ outgrow_core::settings! {
         /// is there, clients that ask for its names get the first of `certificates`; where there is
         /// none, or with `unknown_name = "refuse"`, their handshake is refused.
         pub acme: Vec<AcmeCertificate> = Vec::new();
+        /// Whether what issuers say of the certificates is stapled to them (OCSP, RFC 6066), so that
+        /// clients need not ask: of those that name a responder, and have their issuer in the file.
+        /// Let's Encrypt and others name none; nothing happens then. Responders are asked over plain
+        /// HTTP, again at about half of a response's life, and never while a client waits. A
+        /// response is checked before it is stapled, and is stapled until its end when its responder
+        /// is down; reloads and upgrades keep it.
+        pub ocsp: Ocsp = Ocsp::Auto;
         /// The lowest version that is spoken.
         pub min_version: TlsVersion = TlsVersion::V1_2;
         /// The cipher suites that are spoken, the preferred one of ours first (the client's
@@ -58,6 +65,10 @@ outgrow_core::settings! {
         pub certificate: PathBuf = PathBuf::from("cert.pem"), required = true;
         /// Path of the PEM file with the private key.
         pub key: PathBuf = PathBuf::from("key.pem"), required = true;
+        /// Path of an OCSP response in DER that is stapled to the certificate, and that somebody
+        /// else keeps fresh: nobody is asked then, whatever `ocsp` says. A file that is missing or
+        /// cannot be stapled is told in the log and stops nothing.
+        pub ocsp_file: Option<PathBuf> = None;
     }
 }
 
@@ -93,6 +104,16 @@ outgrow_core::settings! {
         /// Whether browsers may take the host into the lists that they are shipped with. It is hard
         /// to get out of them; they want a `max_age` of a year and `subdomains`.
         pub preload: bool = false;
+    }
+}
+
+outgrow_core::choice! {
+    /// Whether responses of OCSP responders are stapled.
+    pub enum Ocsp {
+        /// Those of the responders that certificates name.
+        Auto = "auto",
+        /// Nobody is asked.
+        Off = "off",
     }
 }
 
@@ -134,6 +155,14 @@ impl ListenerTls {
             }
         }
         files
+    }
+}
+
+impl ListenerTls {
+    /// The files of OCSP responses. They need not be there.
+    pub fn response_files(&self) -> impl Iterator<Item = &Path> {
+        let certificates = self.certificates.iter();
+        certificates.filter_map(|pair| pair.ocsp_file.as_deref())
     }
 }
 

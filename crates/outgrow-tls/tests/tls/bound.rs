@@ -25,6 +25,7 @@ fn server(issued: &[&Issued], clients: ClientCertificates) -> Arc<ServerTls> {
         key: one.key.clone().into_bytes(),
         certificate_name: "a.pem".to_owned(),
         key_name: "a.key".to_owned(),
+        staple: None,
     });
     let text = TlsText {
         certificates: certificates.collect(),

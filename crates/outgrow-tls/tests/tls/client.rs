@@ -22,6 +22,7 @@ fn text(authority: &Authority, identity: Option<&Issued>) -> ClientText {
             key: issued.key.clone().into_bytes(),
             certificate_name: "client.pem".to_owned(),
             key_name: "client.key".to_owned(),
+            staple: None,
         }),
     }
 }

@@ -274,6 +274,7 @@ async fn we_show_who_we_are_and_speak_what_is_chosen() {
             key: issued.key.clone().into_bytes(),
             certificate_name: "client.pem".to_owned(),
             key_name: "client.key".to_owned(),
+            staple: None,
         });
         text.choices = choices;
         EndpointTls::build(&text)

@@ -6,4 +6,5 @@ mod endpoint;
 mod handshake;
 mod managed;
 mod misuse;
+mod staple;
 mod support;

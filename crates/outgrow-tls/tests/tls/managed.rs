@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use outgrow_core::WallTime;
-use outgrow_tls::{ACME_TLS, AlpnChallenges, Managed, ServerTls, TlsStream, TlsText};
+use outgrow_tls::{ACME_TLS, AlpnChallenges, Managed, ServerTls, Stapling, TlsStream, TlsText};
 use rcgen::CustomExtension;
 use rustls::version::TLS13;
 use rustls_pki_types::ServerName;
@@ -37,7 +37,7 @@ async fn attempt(
 
 #[tokio::test]
 async fn they_come_and_go_without_a_reload() {
-    let managed = Managed::new(&Arc::default());
+    let managed = Managed::new(&Arc::default(), Stapling::default());
     let server = server(text(&[]), &managed);
     let (_, refused) = attempt(&server, &[], "a.example").await;
     assert!(refused.is_none(), "there is none yet");
@@ -63,7 +63,7 @@ async fn they_come_and_go_without_a_reload() {
 #[tokio::test]
 async fn files_are_for_their_names_and_for_all_that_have_none() {
     let (file, own) = (issue(&["file.example"]), issue(&["own.example"]));
-    let managed = Managed::new(&Arc::default());
+    let managed = Managed::new(&Arc::default(), Stapling::default());
     let server = server(text(&[&file]), &managed);
     managed.publish(from_ref(&own.text), WallTime::now());
     for (name, expected) in [
@@ -80,7 +80,7 @@ async fn files_are_for_their_names_and_for_all_that_have_none() {
 #[tokio::test]
 async fn a_challenge_is_answered_to_who_offers_nothing_else() {
     let challenges: Arc<AlpnChallenges> = Arc::default();
-    let managed = Managed::new(&challenges);
+    let managed = Managed::new(&challenges, Stapling::default());
     let server = server(text(&[]), &managed);
     let own = issue(&["a.example"]);
     let answer = issue(&["a.example"]);

@@ -40,6 +40,7 @@ pub(crate) fn issue_with(names: &[&str], edit: impl FnOnce(&mut CertificateParam
             key: key.serialize_pem().into_bytes(),
             certificate_name: format!("{label}.pem"),
             key_name: format!("{label}.key"),
+            staple: None,
         },
     }
 }

@@ -1,16 +1,18 @@
 //! Reads certificate files and keeps the keys of session tickets.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::settings::Name;
 use outgrow_core::{WallTime, hex};
-use outgrow_edge::settings::{ListenerSettings, ListenerTls, Protocol, UnknownName};
+use outgrow_edge::settings::{ListenerSettings, ListenerTls, Ocsp, Protocol, UnknownName};
 use outgrow_tls::{
-    Choices, ClientCertificates, Managed, RevocationText, ServerTls, TicketKeys, TicketSecret,
-    TlsProblem, TlsText,
+    Choices, ClientCertificates, Managed, RESPONSE_LIMIT, RevocationText, ServerTls, StapleText,
+    Staples, Stapling, TicketKeys, TicketSecret, TlsProblem, TlsText,
 };
 
 use super::acme::{self, Strictness};
@@ -34,6 +36,22 @@ pub(super) fn ticket_keys(kept: Option<&str>) -> Result<(Arc<TicketKeys>, String
     Ok((keys, text))
 }
 
+/// What listeners' TLS is made with besides the configuration.
+pub(super) struct Around<'a> {
+    /// The keys of session tickets.
+    pub(super) tickets: &'a Arc<TicketKeys>,
+    /// The staples of the process.
+    pub(super) staples: &'a Arc<Staples>,
+}
+
+/// How a listener's certificates are stapled.
+pub(super) fn stapling(tls: &ListenerTls, staples: &Arc<Staples>) -> Stapling {
+    Stapling {
+        staples: Arc::clone(staples),
+        asks: tls.ocsp == Ocsp::Auto,
+    }
+}
+
 /// What certificates and keys were read from, by path.
 pub(super) type Texts = BTreeMap<PathBuf, String>;
 
@@ -55,14 +73,19 @@ pub(super) struct Certificates {
 /// Whether the TLS of every listener could be built.
 pub fn check(config: &Config) -> Result<(), String> {
     let (tickets, _) = ticket_keys(None)?;
-    let acme = acme::Prepared::new(config, None, Strictness::Unread)?;
-    build(config, &tickets, &Texts::new(), acme).map(|_| ())
+    let staples = Arc::default();
+    let acme = acme::Prepared::new(config, None, Strictness::Unread, &staples)?;
+    let around = Around {
+        tickets: &tickets,
+        staples: &staples,
+    };
+    build(config, &around, &Texts::new(), acme).map(|_| ())
 }
 
 /// Builds the TLS of every listener that has one, and of the Postgres tier. A file that is among `kept` is not read.
 pub(super) fn build(
     config: &Config,
-    tickets: &Arc<TicketKeys>,
+    around: &Around<'_>,
     kept: &Texts,
     acme: acme::Prepared,
 ) -> Result<Certificates, String> {
@@ -85,7 +108,7 @@ pub(super) fn build(
     };
     for (name, settings) in &config.listener {
         let managed = acme.managed(name);
-        if let Some(server) = server(name.as_str(), settings, tickets, managed, &mut read)? {
+        if let Some(server) = server(name.as_str(), settings, around, managed, &mut read)? {
             certificates.servers.insert(name.clone(), server);
         }
     }
@@ -99,7 +122,7 @@ pub(super) fn build(
 fn server(
     name: &str,
     settings: &ListenerSettings,
-    tickets: &Arc<TicketKeys>,
+    around: &Around<'_>,
     managed: Option<Arc<Managed>>,
     read: Read<'_>,
 ) -> Result<Option<Arc<ServerTls>>, String> {
@@ -108,7 +131,9 @@ fn server(
     };
     let mut certificates = Vec::new();
     for pair in &tls.certificates {
-        certificates.push(pair_text(&pair.certificate, &pair.key, read)?);
+        let mut text = pair_text(&pair.certificate, &pair.key, read)?;
+        text.staple = pair.ocsp_file.as_deref().map(response);
+        certificates.push(text);
     }
     let mut alpn = Vec::new();
     if settings.protocols.contains(&Protocol::Http2) {
@@ -129,10 +154,11 @@ fn server(
             ..Choices::default()
         },
         managed,
+        stapling: stapling(tls, around.staples),
     };
     let table = format!("listener.{name}.tls");
     let own = own_tickets(tls).map_err(|problem| format!("[{table}] {problem}"))?;
-    let tickets = own.as_ref().unwrap_or(tickets);
+    let tickets = own.as_ref().unwrap_or(around.tickets);
     match ServerTls::build(&text, Arc::clone(tickets), WallTime::now()) {
         Ok((tls, warnings)) => {
             for warning in warnings {
@@ -187,6 +213,22 @@ fn own_tickets(tls: &ListenerTls) -> Result<Option<Arc<TicketKeys>>, TlsProblem>
         return Ok(None);
     }
     TicketKeys::new(&secrets, TICKET_LIFETIME).map(Some)
+}
+
+/// An OCSP response. The next process reads it again; what is longer than one may be is cut off, and
+/// refused for that.
+fn response(path: &Path) -> StapleText {
+    let read = || {
+        let mut bytes = Vec::new();
+        let file = File::open(path)?;
+        let limit = RESPONSE_LIMIT as u64 + 1;
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    StapleText {
+        response: read().map_err(|error| error.to_string()),
+        name: path.display().to_string(),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

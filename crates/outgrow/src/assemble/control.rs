@@ -27,7 +27,7 @@ use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
 use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, InstanceId, KeeperMessage};
 use outgrow_net::ticker::Ticker;
-use outgrow_tls::TicketKeys;
+use outgrow_tls::{Staples, TicketKeys};
 use outgrow_upstream::{Event, Registry};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +40,7 @@ use super::http3::Http3;
 use super::instances::{Deploys, Instances, Puzzle};
 use super::leader::Leader;
 use super::listeners::{Listeners, Sockets};
+use super::ocsp::Ocsp;
 use super::pages::PageTexts;
 use super::postgres_overlap::Overlap;
 use super::promotion::Promotions;
@@ -78,6 +79,8 @@ pub(super) struct Parts {
     pub(super) registry: Arc<Registry>,
     pub(super) records: Arc<RecordWriter>,
     pub(super) tickets: Arc<TicketKeys>,
+    /// What is stapled to certificates.
+    pub(super) staples: Arc<Staples>,
     /// Signs the sticky cookies of services that have no secret of their own.
     pub(super) cookie_secret: [u8; 32],
     /// Who has which connections of HTTP/3.
@@ -130,6 +133,7 @@ pub(super) struct Control {
     registered: Ticks,
     leader: Leader,
     acme: Acme,
+    ocsp: Ocsp,
     /// Where it is told why instances are not ready.
     solutions: (mpsc::Sender<Solution>, mpsc::Receiver<Solution>),
     /// Whether something happened since the keeper was last told of everybody's health.
@@ -213,6 +217,7 @@ impl Control {
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let clock = parts.edge.shared.clock;
         let acme = Acme::start(&parts.edge.shared, &parts.certificates.acme, clock);
+        let ocsp = Ocsp::start(&parts.staples, &sender, clock);
         let view = View::new(&parts, asks, sources, acme.views());
         let watch = std::mem::take(&mut parts.watch);
         let mut control = Self {
@@ -232,6 +237,7 @@ impl Control {
             registered: Ticks::ZERO,
             leader,
             acme,
+            ocsp,
             solutions: mpsc::channel(SOLUTIONS),
             is_health_new: true,
             health_told: Ticks::ZERO,

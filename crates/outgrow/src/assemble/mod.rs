@@ -19,6 +19,7 @@ mod listeners;
 mod log;
 mod measure;
 mod numbers;
+mod ocsp;
 mod pages;
 mod postgres;
 mod postgres_files;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::protocol::{DataMessage, Hello, KeeperMessage};
-use outgrow_tls::TicketKeys;
+use outgrow_tls::{Staples, TicketKeys};
 
 use super::acme::{self, Strictness};
 use super::certificates::{self, Certificates, Texts};
@@ -48,6 +48,7 @@ pub(super) struct Preparation<'a> {
     pub(super) receiver: &'a mut Receiver,
     pub(super) source: &'a ConfigSource,
     pub(super) tickets: &'a Arc<TicketKeys>,
+    pub(super) staples: &'a Arc<Staples>,
     pub(super) cores: usize,
     pub(super) hello: &'a mut Hello,
     pub(super) sockets: &'a mut Sockets,
@@ -100,8 +101,12 @@ impl Preparation<'_> {
             true => Strictness::Strict,
             false => Strictness::Lenient,
         };
-        let acme = acme::Prepared::new(&config, None, strictness)?;
-        let certificates = certificates::build(&config, self.tickets, kept, acme)?;
+        let acme = acme::Prepared::new(&config, None, strictness, self.staples)?;
+        let around = certificates::Around {
+            tickets: self.tickets,
+            staples: self.staples,
+        };
+        let certificates = certificates::build(&config, &around, kept, acme)?;
         let pages = match kept.is_empty() {
             true => PageTexts::read(&config)?,
             // What ran before goes on, whatever became of its pages.

@@ -17,7 +17,7 @@ use super::floors::Floors;
 use super::http3::Http3;
 use super::listeners::Sockets;
 use super::prepare::{self, Preparation};
-use super::{boxes, certificates, control, log};
+use super::{boxes, certificates, control, log, ocsp};
 use crate::cli::ConfigSource;
 use crate::config::Config;
 
@@ -86,11 +86,13 @@ async fn start(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (tickets, cookie_secret, quic_secret) = ticket_keys(sender, &hello).await?;
     let http3 = Http3::new(&quic_secret, hello.generation, &hello.others)?;
+    let staples = ocsp::recall(&hello);
     let mut preparation = Preparation {
         sender,
         receiver,
         source,
         tickets: &tickets,
+        staples: &staples,
         cores,
         hello: &mut hello,
         sockets: &mut sockets,
@@ -121,6 +123,7 @@ async fn start(
         registry,
         records,
         tickets,
+        staples,
         cookie_secret,
         http3,
         floors: Floors::default(),

@@ -24,6 +24,7 @@ pub(super) fn pair_text(
         key: read(key)?,
         certificate_name: certificate.display().to_string(),
         key_name: key.display().to_string(),
+        staple: None,
     })
 }
 

@@ -19,7 +19,7 @@ use outgrow_core::settings::Name;
 use outgrow_edge::{RecordWriter, Shared};
 use outgrow_fleet::protocol::InstanceState;
 use outgrow_postgres::promotion::Told;
-use outgrow_tls::ServerTls;
+use outgrow_tls::{ServerTls, Staples};
 use outgrow_upstream::{Registry, ServiceState};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +63,7 @@ pub(super) struct View {
     leader: Mutex<Option<LeaderView>>,
     certificates: Mutex<BTreeMap<Name, Arc<ServerTls>>>,
     acme: acme::Views,
+    staples: Arc<Staples>,
     postgres: Mutex<Option<Arc<outgrow_postgres::Shared>>>,
     streams: Mutex<Option<Arc<outgrow_stream::Shared>>>,
     promotions: Mutex<BTreeMap<String, Told>>,
@@ -108,6 +109,7 @@ impl View {
             leader: Mutex::default(),
             certificates: Mutex::default(),
             acme,
+            staples: Arc::clone(&parts.staples),
             postgres: Mutex::default(),
             streams: Mutex::default(),
             promotions: Mutex::default(),
@@ -345,6 +347,7 @@ impl Source for View {
             "instances": instances,
             "routes": numbers::routes(self),
             "certificates": self.certificates_state(),
+            "ocsp": self.ocsp_state(),
             "tcp": numbers::streams::state(self.streams().as_deref()),
             "udp": numbers::datagrams::state(self.streams().as_deref()),
             "postgres": self.postgres_state(),

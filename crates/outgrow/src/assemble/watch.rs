@@ -40,6 +40,9 @@ impl Watch {
         let files = config.certificate_files();
         let files = files.into_iter().map(|(_, path)| File::new(path));
         self.files.extend(files);
+        let tls = config.listener.values().filter_map(|one| one.tls.as_ref());
+        let responses = tls.flat_map(|tls| tls.response_files());
+        self.files.extend(responses.map(File::new));
         self
     }
 

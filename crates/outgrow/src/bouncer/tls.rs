@@ -207,6 +207,7 @@ fn pair(certificate: &str, key: &str) -> Result<CertificateText, String> {
         key: read(key, "private key")?,
         certificate_name: certificate.to_owned(),
         key_name: key.to_owned(),
+        staple: None,
     })
 }
 

@@ -80,6 +80,7 @@ fn as_table(state: &Value) -> String {
             failures,
         ]);
     }
+    notes.extend(list(state, "ocsp").filter_map(note));
     if rows.len() == 1 {
         return "no certificates\n".to_owned();
     }
@@ -88,6 +89,23 @@ fn as_table(state: &Value) -> String {
         let _ = writeln!(out, "{note}");
     }
     out
+}
+
+/// What somebody should know of what is stapled to a certificate.
+fn note(staple: &Value) -> Option<String> {
+    let name = text(&staple["name"]);
+    match (staple["status"].as_str(), staple["problem"].as_str()) {
+        (Some("revoked"), _) => Some(format!(
+            "{name}: REVOKED since {}, says its issuer",
+            text(&staple["revoked_at"])
+        )),
+        (Some("none"), Some(problem)) => Some(format!("{name}: no OCSP response: {problem}")),
+        (_, Some(problem)) => Some(format!(
+            "{name}: the OCSP response that is there is used until {}: {problem}",
+            text(&staple["next_update"])
+        )),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -104,10 +122,14 @@ mod tests {
               "not_after": null, "next_attempt": "2026-11-29T12:00:00Z", "problem": "no port 80" },
             { "names": ["c.example"], "listeners": ["web"], "source": "file", "name": "c.pem",
               "state": "valid", "not_after": "2027-01-01T00:00:00Z" },
+        ], "ocsp": [
+            { "name": "c.example", "status": "good", "problem": null },
+            { "name": "d.example", "status": "none", "problem": "no answer in time" },
+            { "name": "e.example", "status": "revoked", "revoked_at": "2026-01-02T03:04:05Z" },
         ]});
         let table = as_table(&state);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 4, "{table}");
+        assert_eq!(lines.len(), 6, "{table}");
         assert!(
             lines[1].contains("a.example,b.example") && lines[1].contains("missing"),
             "{table}"
@@ -117,6 +139,11 @@ mod tests {
             "{table}"
         );
         assert_eq!(lines[3], "a.example,b.example: no port 80");
+        assert_eq!(lines[4], "d.example: no OCSP response: no answer in time");
+        assert_eq!(
+            lines[5],
+            "e.example: REVOKED since 2026-01-02T03:04:05Z, says its issuer"
+        );
         assert_eq!(as_table(&json!({})), "no certificates\n");
     }
 }

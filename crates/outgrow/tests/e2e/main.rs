@@ -23,6 +23,7 @@ mod limits;
 mod machines;
 mod misuse;
 mod moments;
+mod ocsp;
 mod outage;
 mod postgres;
 mod postgres_pgbouncer;

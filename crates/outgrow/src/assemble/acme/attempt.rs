@@ -191,6 +191,7 @@ fn check(pem: &str, wanted: &Wanted) -> Result<(), String> {
         key: pem.as_bytes().to_vec(),
         certificate_name: "the authority's certificate".to_owned(),
         key_name: "the new key".to_owned(),
+        staple: None,
     };
     let facts = outgrow_tls::facts(&text, WallTime::now());
     let facts = facts.map_err(|problem| problem.to_string())?;

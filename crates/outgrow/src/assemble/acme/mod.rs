@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use outgrow_core::settings::Name;
 use outgrow_core::{Clock, WallTime};
 use outgrow_edge::Shared;
-use outgrow_tls::{AlpnChallenges, Managed};
+use outgrow_tls::{AlpnChallenges, Managed, Staples};
 use tokio::sync::watch;
 
 use self::driver::{Driver, Orders};
@@ -27,7 +27,7 @@ use self::shelf::Shelf;
 use self::storage::Storage;
 pub(super) use self::view::{CertificateView, date};
 use self::wanted::Wanted;
-use super::{discover, log};
+use super::{certificates, discover, log};
 use crate::config::{self, Config};
 
 /// What a configuration wants, with what serves it.
@@ -64,6 +64,7 @@ impl Prepared {
         config: &Config,
         challenges: Option<&Arc<AlpnChallenges>>,
         strictness: Strictness,
+        staples: &Arc<Staples>,
     ) -> Result<Self, String> {
         let challenges = challenges.cloned().unwrap_or_default();
         let wanted = wanted::wanted(config);
@@ -73,7 +74,12 @@ impl Prepared {
         };
         let listeners = wanted.iter().flat_map(|one| &one.listeners);
         plan.managed = listeners
-            .map(|name| (name.clone(), Managed::new(&challenges)))
+            .map(|name| {
+                let tls = config.listener.get(name).and_then(|one| one.tls.as_ref());
+                let stapling = tls.map(|tls| certificates::stapling(tls, staples));
+                let managed = Managed::new(&challenges, stapling.unwrap_or_default());
+                (name.clone(), managed)
+            })
             .collect();
         plan.wanted = wanted;
         let root = plan.acme.as_ref().map(|acme| acme.settings.storage.clone());

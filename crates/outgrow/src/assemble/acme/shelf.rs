@@ -157,6 +157,7 @@ fn read(storage: &Storage, id: &str, now: WallTime) -> Result<Option<Kept>, Stri
         key: pem,
         certificate_name: name.clone(),
         key_name: name,
+        staple: None,
     };
     let facts = facts(&text, now).map_err(|problem| problem.to_string())?;
     let identity = renewal_identity(&text.certificate);

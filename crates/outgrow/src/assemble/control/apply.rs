@@ -37,7 +37,10 @@ impl Control {
     /// Has the certificates of an authority kept that the configuration in force wants.
     pub(super) fn apply_acme(&self, certificates: &mut Certificates) {
         self.acme.apply(std::mem::take(&mut certificates.acme));
-        self.view.set_certificates(certificates.servers.clone());
+        // Nobody else holds them, so that what is stapled to those that are gone is looked after no
+        // more.
+        let servers = std::mem::take(&mut certificates.servers);
+        self.view.set_certificates(servers);
     }
 
     /// Brings the stream tier to the configuration.

@@ -57,6 +57,7 @@ impl Control {
             return;
         }
         self.view.set_draining(true);
+        self.ocsp.stop();
         match reason {
             DrainReason::Stop => {
                 if let Some(shared) = self.postgres.shared() {

@@ -63,9 +63,15 @@ impl Control {
         let (config, warnings) = self.source.load_text(&text, Look::Plain)?;
         let watch = watch.with_certificates(&config);
         // Before anything changes: what can fail.
-        let acme = Prepared::new(&config, Some(self.acme.challenges()), Strictness::Strict)?;
+        let staples = self.ocsp.staples();
+        let challenges = Some(self.acme.challenges());
+        let acme = Prepared::new(&config, challenges, Strictness::Strict, staples)?;
         let none = certificates::Texts::new();
-        let mut certificates = certificates::build(&config, &self.parts.tickets, &none, acme)?;
+        let around = certificates::Around {
+            tickets: &self.parts.tickets,
+            staples,
+        };
+        let mut certificates = certificates::build(&config, &around, &none, acme)?;
         let pages = PageTexts::read(&config)?;
         let access = access::open(&config.access)?;
         let postgres = postgres_files::Files::read(config.postgres.as_ref())?;

@@ -1,7 +1,11 @@
 //! The metrics of certificates: of files, and of those that are got from an authority.
 
+use std::collections::BTreeSet;
+
 use outgrow_admin::{MetricFamily, Sample};
+use outgrow_core::WallTime;
 use outgrow_core::metrics::names;
+use outgrow_tls::OcspStatus;
 
 use super::super::view::View;
 use super::Numbers;
@@ -56,5 +60,57 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
             MetricFamily::counter(names::ACME_FAILURES, "Attempts that failed.", failures),
         ]);
     }
+    families.extend(staples(view));
     families
+}
+
+/// Those of what is stapled; none where nothing is to be.
+fn staples(view: &View) -> Vec<MetricFamily> {
+    let now = WallTime::now();
+    let (mut stapled, mut revoked) = (Numbers::new(), Numbers::new());
+    let (mut end, mut responses) = (Numbers::new(), Numbers::new());
+    let all = view.staples();
+    // Over the one that is there twice, from a responder and from a file.
+    let mut seen = BTreeSet::new();
+    for staple in &all {
+        let (facts, serial) = (staple.facts(now), staple.serial());
+        if !seen.insert((staple.host(), serial.clone())) {
+            continue;
+        }
+        let labels = [("name", staple.host()), ("serial", serial.as_str())];
+        let response = facts.response;
+        let is_revoked = response.is_some_and(|response| response.status != OcspStatus::Good);
+        stapled.push(Sample::number(&labels, response.is_some()));
+        revoked.push(Sample::number(&labels, is_revoked));
+        if let Some(response) = response {
+            let seconds = response.next_update.seconds();
+            end.push(Sample::number(&labels, seconds));
+        }
+        for (outcome, count) in [("taken", facts.succeeded), ("failed", facts.failed)] {
+            let [name, serial] = labels;
+            let labels = [name, serial, ("outcome", outcome)];
+            responses.push(Sample::number(&labels, count));
+        }
+    }
+    if all.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        MetricFamily::gauge(
+            names::OCSP_STAPLED,
+            "1 while an OCSP response is stapled to the certificate.",
+            stapled,
+        ),
+        MetricFamily::gauge(
+            names::OCSP_REVOKED,
+            "1 while its issuer says that the certificate is revoked.",
+            revoked,
+        ),
+        MetricFamily::gauge(names::OCSP_END, "When what is stapled ends.", end),
+        MetricFamily::counter(
+            names::OCSP_RESPONSES,
+            "OCSP responses by outcome: taken or failed.",
+            responses,
+        ),
+    ]
 }

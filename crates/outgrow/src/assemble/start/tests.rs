@@ -121,6 +121,7 @@ async fn what_is_told_of_instances_while_sockets_are_bound_is_kept() {
         receiver: &mut receiver,
         source: &source,
         tickets: &tickets,
+        staples: &Arc::default(),
         cores: 1,
         hello: &mut hello,
         sockets: &mut sockets,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use outgrow_admin::Readiness;
 use outgrow_core::WallTime;
 use outgrow_core::settings::Name;
-use outgrow_tls::{CertificateFacts, ServerTls};
+use outgrow_tls::{CertificateFacts, OcspStatus, ServerTls, Staple};
 use serde_json::{Value, json};
 
 use super::super::acme::{CertificateView, date};
@@ -76,6 +76,44 @@ impl View {
         );
         Value::Array(all)
     }
+}
+
+impl View {
+    /// What is stapled, by certificate.
+    pub(in super::super) fn staples(&self) -> Vec<Arc<Staple>> {
+        self.staples.live()
+    }
+
+    pub(super) fn ocsp_state(&self) -> Value {
+        let now = WallTime::now();
+        let staples = self.staples();
+        staples.iter().map(|staple| stapled(staple, now)).collect()
+    }
+}
+
+fn stapled(staple: &Staple, now: WallTime) -> Value {
+    let facts = staple.facts(now);
+    let told = |time: WallTime| date(time.seconds());
+    let response = facts.response;
+    let (status, revoked_at) = match response.map(|response| response.status) {
+        None => ("none", None),
+        Some(OcspStatus::Good) => ("good", None),
+        Some(OcspStatus::Revoked { at }) => ("revoked", Some(told(at))),
+    };
+    json!({
+        "certificate": staple.source_name(),
+        "name": staple.host(),
+        "serial": staple.serial(),
+        "from": facts.from,
+        "status": status,
+        "revoked_at": revoked_at,
+        "this_update": response.map(|response| told(response.this_update)),
+        "next_update": response.map(|response| told(response.next_update)),
+        "must_staple": facts.must_staple,
+        "responses": facts.succeeded,
+        "failures": facts.failed,
+        "problem": facts.problem,
+    })
 }
 
 fn file(listener: &Name, facts: &CertificateFacts, now: WallTime) -> Value {

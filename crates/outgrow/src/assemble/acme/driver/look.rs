@@ -136,5 +136,6 @@ fn text(pem: Vec<u8>) -> CertificateText {
         key: pem,
         certificate_name: "the answer".to_owned(),
         key_name: "the answer".to_owned(),
+        staple: None,
     }
 }
