@@ -56,8 +56,6 @@ use crate::config::Config;
 const STEP: Duration = Duration::from_millis(100);
 /// How often files are looked at. A change is taken over when two looks agree.
 const WATCH: Duration = Duration::from_millis(500);
-/// How long the last access records may take.
-const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Answers to why instances are not ready that may wait.
 const SOLUTIONS: usize = 64;
 /// Events of the upstream room that may wait.
@@ -420,17 +418,6 @@ impl Control {
                 self.end().await;
                 return ExitCode::SUCCESS;
             }
-        }
-    }
-
-    /// Ends the workers, and waits for what they have still to tell.
-    async fn end(self) {
-        self.postgres.end().await;
-        self.streams.end().await;
-        self.parts.edge.end().await;
-        let lost = self.parts.records.finish(LAST_RECORDS);
-        if lost > 0 {
-            log::warn(&format!("{lost} access records are lost: nobody took them"));
         }
     }
 

@@ -13,6 +13,8 @@ use super::{Control, Draining};
 
 /// How long nothing may have happened to clients before it is said what did.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long the last access records may take.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// What became of the Postgres clients of a process that leaves.
 #[derive(Debug, Default)]
@@ -42,6 +44,17 @@ impl HandedOver {
 }
 
 impl Control {
+    /// Ends the workers, and waits for what they have still to tell.
+    pub(super) async fn end(self) {
+        self.postgres.end().await;
+        self.streams.end().await;
+        self.parts.edge.end().await;
+        let lost = self.parts.records.finish(LAST_RECORDS);
+        if lost > 0 {
+            log::warn(&format!("{lost} access records are lost: nobody took them"));
+        }
+    }
+
     pub(super) fn begin_drain(&mut self, reason: DrainReason, now: Ticks) {
         let process = &self.parts.config.process;
         let (delay, limit) = match reason {

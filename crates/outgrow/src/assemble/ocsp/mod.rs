@@ -117,7 +117,7 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self) {
-        let looks = Ticker::new(LOOK);
+        let mut looks = Ticker::new(LOOK);
         self.look();
         loop {
             tokio::select! {
