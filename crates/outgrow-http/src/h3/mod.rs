@@ -15,6 +15,7 @@ mod code;
 mod connection;
 mod control;
 mod frame;
+pub mod inspect;
 mod pieces;
 mod qpack;
 mod receive;

@@ -17,6 +17,7 @@ use crate::h1::Reject;
 /// Bytes of frames without a meaning that a stream may have.
 const PASSED_OVER: u64 = 64 * 1024;
 
+pub(super) const NO_REQUEST: &str = "the stream ends without a request";
 pub(super) const WRONG_LENGTH: &str = "the body does not have the length that Content-Length says";
 
 /// Why nothing more can be read.
@@ -65,8 +66,8 @@ enum Part {
 }
 
 #[derive(Debug)]
-pub(super) struct Receive {
-    io: Reading,
+pub(super) struct Receive<T = Reading> {
+    io: T,
     buffer: ReadBuffer,
     state: State,
     part: Part,
@@ -80,9 +81,21 @@ pub(super) struct Receive {
 }
 
 impl Receive {
-    pub(super) fn new(stream: RecvStream, section_limit: usize) -> Self {
+    /// Of a stream of QUIC.
+    pub(super) fn of_stream(stream: RecvStream, section_limit: usize) -> Self {
+        Self::new(Reading(stream), section_limit)
+    }
+
+    /// The stream.
+    pub(super) fn stream(&mut self) -> &mut RecvStream {
+        &mut self.io.0
+    }
+}
+
+impl<T: Transport> Receive<T> {
+    pub(super) fn new(io: T, section_limit: usize) -> Self {
         Self {
-            io: Reading(stream),
+            io,
             buffer: ReadBuffer::default(),
             state: State::Between,
             part: Part::Nothing,
@@ -91,11 +104,6 @@ impl Receive {
             announced: 0,
             passed_over: 0,
         }
-    }
-
-    /// The stream.
-    pub(super) fn stream(&mut self) -> &mut RecvStream {
-        &mut self.io.0
     }
 
     /// Says that the body has so many bytes.
@@ -258,7 +266,7 @@ impl Receive {
 
 /// A stream of QUIC that is only read, as the read buffer wants it.
 #[derive(Debug)]
-struct Reading(RecvStream);
+pub(super) struct Reading(RecvStream);
 
 impl Transport for Reading {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

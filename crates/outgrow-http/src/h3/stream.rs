@@ -15,7 +15,7 @@ use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 use super::account::Unfinished;
 use super::code::Code;
 use super::qpack::Broken;
-use super::receive::{Next, Receive, WRONG_LENGTH, Wrong};
+use super::receive::{NO_REQUEST, Next, Receive, WRONG_LENGTH, Wrong};
 use super::request;
 use super::send::Outgoing;
 use super::shared::Shared;
@@ -97,7 +97,7 @@ impl H3Stream {
         shared.open.fetch_add(1, Ordering::Relaxed);
         let is_early = receive.is_0rtt();
         Self {
-            receive: Receive::new(receive, section_limit(&limits)),
+            receive: Receive::of_stream(receive, section_limit(&limits)),
             reading: Reading::Open,
             head: None,
             trailers: Fields::default(),
@@ -179,7 +179,7 @@ impl H3Stream {
                     }
                 }
                 (Ok(Next::End), None) => {
-                    let incomplete = Reject::bad("the stream ends without a request");
+                    let incomplete = Reject::bad(NO_REQUEST);
                     return Poll::Ready(self.refused(incomplete));
                 }
                 (Ok(Next::End), Some(head)) => {
@@ -331,7 +331,7 @@ const CODING: &str = "a field section cannot be read";
 
 /// The longest field section on the wire: Huffman's code and the static table make most shorter, none
 /// longer by more than a few bytes for each field.
-fn section_limit(limits: &Limits) -> usize {
+pub(super) fn section_limit(limits: &Limits) -> usize {
     const FIELD_BYTES: usize = 8;
     limits.head_bytes + limits.fields * FIELD_BYTES
 }
