@@ -13,7 +13,7 @@ mod source;
 mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -124,7 +124,7 @@ impl RunArgs {
     /// The configuration file that stands where a command is to be, if that is what it looks like.
     fn only_file(&self) -> Option<&str> {
         match self.command.as_slice() {
-            [file] if file.ends_with(".toml") => Some(file),
+            [file] if Path::new(file).extension().is_some_and(|end| end == "toml") => Some(file),
             _ => None,
         }
     }
