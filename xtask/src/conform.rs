@@ -23,7 +23,7 @@ mod testssl;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
@@ -207,6 +207,18 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// Runs a suite's program, started by `timeout`, and gives what it has written into the file `result`.
+/// One that has found something ends with another status than 0, so that it wrote its result counts.
+fn result_of(mut program: Command, result: &Path) -> anyhow::Result<String> {
+    // An earlier run's would be taken for this one's.
+    let _ = fs::remove_file(result);
+    let output = program.output().context("cannot start timeout")?;
+    fs::read_to_string(result).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stdout);
+        format!("there is no {}; the suite said:\n{said}", result.display())
     })
 }
 

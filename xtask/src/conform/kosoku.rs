@@ -81,14 +81,9 @@ pub(super) fn run(workspace: &Workspace, outgrow: &Path) -> anyhow::Result<Verdi
             .args(["--parallelism", "2", "--outdir"])
             .arg(&reports)
             .arg(target.address.to_string());
-        let output = runner.output().context("cannot start timeout")?;
-        let text = fs::read_to_string(reports.join("index.json")).with_context(|| {
-            let said = String::from_utf8_lossy(&output.stdout);
-            format!(
-                "the runner has not come to its end in {LIMIT} s over {way}; it said:\n{said}\n\
-                 outgrow said: {}",
-                target.last_lines()
-            )
+        let text = super::result_of(runner, &reports.join("index.json")).with_context(|| {
+            let said = target.last_lines();
+            format!("no end in {LIMIT} s over {way}; outgrow said: {said}")
         })?;
         read(&text, way, &mut verdict)?;
     }

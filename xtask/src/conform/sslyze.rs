@@ -3,7 +3,6 @@
 //! The program is of the Python registry, in an environment of its own. Deliberately not here: the
 //! certificate, which is a self-signed one of ours.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -49,13 +48,7 @@ pub(super) fn run(folder: &Path, _: &Path, target: &Target) -> anyhow::Result<Ve
         .args(["--mozilla_config", "disable"])
         .arg(format!("--json_out={}", result.display()))
         .arg(format!("localhost:{}", target.address.port()));
-    let _ = fs::remove_file(&result);
-    let output = scan.output().context("cannot start timeout")?;
-    let text = fs::read_to_string(&result).with_context(|| {
-        let said = String::from_utf8_lossy(&output.stdout);
-        format!("sslyze has written no result; it said:\n{said}")
-    })?;
-    read(&text)
+    read(&super::result_of(scan, &result)?)
 }
 
 /// Reads sslyze's JSON: a case for each scan.

@@ -4,7 +4,6 @@
 //! that we made, and what it says of the answer is of a backend without an application. Deliberately
 //! not here: QUIC, which the script leaves to an openssl that Debian does not have.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,7 +37,6 @@ pub(super) fn run(folder: &Path, checkout: &Path, target: &Target) -> anyhow::Re
         setup::install_debian(&PACKAGES)?;
     }
     let result = folder.join("testssl.json");
-    let _ = fs::remove_file(&result);
     let mut script = Command::new("timeout");
     script
         .arg(LIMIT)
@@ -57,12 +55,7 @@ pub(super) fn run(folder: &Path, checkout: &Path, target: &Target) -> anyhow::Re
         .arg("--jsonfile")
         .arg(&result)
         .arg(format!("localhost:{}", target.address.port()));
-    let output = script.output().context("cannot start timeout")?;
-    let text = fs::read_to_string(&result).with_context(|| {
-        let said = String::from_utf8_lossy(&output.stdout);
-        format!("testssl.sh has written no result; it said:\n{said}")
-    })?;
-    read(&text)
+    read(&super::result_of(script, &result)?)
 }
 
 /// Reads its findings: what is not fine is a failure, what it could not find out is skipped.
