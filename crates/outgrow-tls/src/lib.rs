@@ -34,6 +34,7 @@ pub use endpoint::{EndpointStream, EndpointText, EndpointTls, Verification};
 pub use holder::{Holder, fingerprint};
 pub use issuers::{Issuers, SYSTEM_ISSUERS};
 pub use managed::{ACME_TLS, AlpnChallenges, Managed, facts};
+pub use ocsp::inspect as ocsp_inspect;
 pub use ocsp::{
     OcspProblem, OcspResponse, OcspStatus, RESPONSE_LIMIT, Schedule, Staple, StapleFacts, Staples,
 };

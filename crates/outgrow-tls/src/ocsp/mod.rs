@@ -4,6 +4,7 @@
 //! Here is what is asked ([`subject`]), how an answer is checked ([`response`]), when it is asked again
 //! ([`schedule`]) and what handshakes get ([`staple`]). Not here: the asking, and files.
 
+pub mod inspect;
 mod response;
 mod schedule;
 mod staple;
