@@ -16,6 +16,7 @@ use outgrow_http::conn::{ClientSide, Problem};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
 use outgrow_net::{Link, Timer, Transport};
+use outgrow_upstream::LongStay;
 
 use crate::metrics::TunnelCells;
 use crate::worker::Shared;
@@ -34,6 +35,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) timer: &'a mut Timer,
     pub(crate) clock: Clock,
     pub(crate) shared: &'a Shared,
+    /// Its endpoint, which may have to be left.
+    pub(crate) stay: LongStay,
     /// Silence on both sides after which it ends.
     pub(crate) idle: Duration,
     pub(crate) state: RelayState,
@@ -123,7 +126,8 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         loop {
             let now = self.clock.now();
             if let Some(websocket) = &mut self.state.websocket {
-                websocket.look(self.shared.draining(), now);
+                let until = self.stay.until(cx);
+                websocket.look(leaving::sooner(self.shared.draining(), until), now);
             }
             let up = self.poll_up(cx)?;
             let down = self.poll_down(cx, cells)?;

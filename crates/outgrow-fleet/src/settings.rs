@@ -53,7 +53,7 @@ outgrow_core::settings! {
         /// How long an instance may take to become ready. After it the instance is restarted.
         pub start_timeout: Duration = Duration::from_secs(60), in Duration::from_millis(100)..=DAY;
         /// How long an instance that is to be replaced or is not wanted any more may finish its
-        /// requests before it is told to stop.
+        /// requests before it is told to stop. Its WebSockets are told their end within that time.
         pub drain_timeout: Duration = Duration::from_secs(30), in Duration::ZERO..=DAY;
         /// From SIGTERM to SIGKILL of the instance's whole process group.
         pub stop_grace: Duration = Duration::from_secs(10), in Duration::ZERO..=DAY;

@@ -17,6 +17,7 @@ use outgrow_core::serving::{Serving, Servings};
 use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Ticks};
 
+use crate::parting::Parting;
 use crate::permit::Permit;
 use crate::pool::{Connection, Freshness, Pool};
 use crate::queue::{Queue, Wait};
@@ -95,6 +96,8 @@ pub struct Endpoint {
     leaving_since: AtomicU64,
     /// The time over which they leave, in nanoseconds.
     leaving_over: AtomicU64,
+    /// By when long connections have to be gone.
+    parting: Parting,
     service: Weak<Service>,
     /// What it serves and has written, where somebody wants to know.
     serving: OnceLock<Arc<Serving>>,
@@ -152,6 +155,7 @@ impl Endpoint {
             drained: AtomicBool::new(false),
             leaving_since: AtomicU64::new(0),
             leaving_over: AtomicU64::new(0),
+            parting: Parting::default(),
             service: founding.service,
             serving: OnceLock::new(),
             resolved: Mutex::new(resolved),
@@ -287,6 +291,11 @@ impl Endpoint {
 
     pub(crate) fn set_drained(&self, drained: bool) {
         self.drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// By when long connections have to be gone, and who has one.
+    pub fn parting(&self) -> &Parting {
+        &self.parting
     }
 
     /// Since when and over which time those who stay here leave it, while they do.

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     changes: watch::Sender<u64>,
     /// The zone that this process is in; empty is none.
     zone: Mutex<Arc<str>>,
+    /// See [`Registry::set_parting_over`].
+    parting_over_nanos: AtomicU64,
 }
 
 impl Shared {
@@ -39,6 +41,11 @@ impl Shared {
     /// The zone that this process is in.
     pub(crate) fn zone(&self) -> Arc<str> {
         Arc::clone(&self.zone.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Within which time long connections to endpoints that are taken out have to end.
+    pub(crate) fn parting_over(&self) -> Duration {
+        Duration::from_nanos(self.parting_over_nanos.load(Ordering::Relaxed))
     }
 
     /// Tells checks and resolution that endpoints came, went or have other settings.
@@ -70,6 +77,7 @@ impl Registry {
             last_id: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             zone: Mutex::new("".into()),
+            parting_over_nanos: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -85,6 +93,14 @@ impl Registry {
             .zone
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = zone.into();
+    }
+
+    /// Says within which time long connections to endpoints that are taken out of the configuration have
+    /// to end; zero, as at first, is at once. Counts from the next [`Registry::apply`] on.
+    pub fn set_parting_over(&self, over: Duration) {
+        let nanos = u64::try_from(over.as_nanos()).unwrap_or(u64::MAX);
+        let place = &self.shared.parting_over_nanos;
+        place.store(nanos, Ordering::Relaxed);
     }
 
     /// Takes over the services of a configuration. What stays keeps its state; services and
@@ -110,7 +126,7 @@ impl Registry {
         }
         drop(services);
         for service in gone {
-            service.retire();
+            service.retire(now);
         }
     }
 

@@ -27,7 +27,8 @@ outgrow_core::settings! {
         /// `[leader]` until the lease is given back.
         pub drain_delay: Duration = Duration::ZERO, in Duration::ZERO..=DAY;
         /// On a stop: how long requests in flight may take to end. After it their connections are
-        /// closed.
+        /// closed. WebSockets of endpoints that are taken out of the configuration end within the same
+        /// time.
         pub drain_timeout: Duration = Duration::from_secs(30), in Duration::ZERO..=DAY;
         /// On an upgrade: how long the old data process may live for long connections. After it
         /// they are closed.

@@ -15,6 +15,17 @@ use crate::worker::{Drain, Draining};
 /// How long a client may take from our Close frame to its own.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What has to end sooner: with the process's drain, or as its endpoint has to be left by `until`.
+pub(crate) fn sooner(draining: Draining, until: Option<Ticks>) -> Draining {
+    match until {
+        Some(until) if draining.how == Drain::No || until < draining.until => Draining {
+            how: Drain::Now,
+            until,
+        },
+        _ => draining,
+    }
+}
+
 /// How far the end of a WebSocket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Leaving {
@@ -30,7 +41,7 @@ pub(crate) enum Leaving {
 }
 
 impl Leaving {
-    /// Takes note of the process's drain, with a uniform number of 64 bits.
+    /// Takes note of a drain, or of the end of one, with a uniform number of 64 bits.
     pub(crate) fn drain(&mut self, draining: Draining, chance: u64, now: Ticks) {
         if matches!(self, Self::No | Self::At { .. }) {
             *self = schedule(draining, chance, now);
@@ -167,6 +178,26 @@ mod tests {
         leaving.told();
         leaving.drain(draining(Drain::Now, 1000), u64::MAX, at(11));
         assert!(leaving.is_told() && !leaving.is_over(at(14)) && leaving.is_over(at(15)));
+    }
+
+    #[test]
+    fn an_endpoint_that_has_to_be_left_is_as_a_stop() {
+        let no = draining(Drain::No, 0);
+        assert_eq!(sooner(no, None), no);
+        assert_eq!(sooner(no, Some(at(30))), draining(Drain::Now, 30));
+        let upgrade = draining(Drain::Gently, 3_600);
+        assert_eq!(sooner(upgrade, Some(at(30))), draining(Drain::Now, 30));
+        let stop = draining(Drain::Now, 20);
+        assert_eq!(sooner(stop, Some(at(30))), stop);
+        // It is taken back before the moment has come, and after it.
+        let mut leaving = Leaving::No;
+        leaving.drain(draining(Drain::Now, 30), u64::MAX, at(0));
+        leaving.drain(no, u64::MAX, at(1));
+        assert_eq!(leaving, Leaving::No);
+        leaving.drain(draining(Drain::Now, 30), 0, at(1));
+        leaving.step(at(1));
+        leaving.drain(no, 0, at(2));
+        assert!(leaving.is_due());
     }
 
     #[test]

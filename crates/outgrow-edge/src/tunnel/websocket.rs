@@ -39,9 +39,13 @@ impl WebSocket {
         }
     }
 
-    /// Looks whether the process drains, or drains otherwise than before.
+    /// Looks whether it has to end with its process or its endpoint, or otherwise than before.
     pub(super) fn look(&mut self, draining: Draining, now: Ticks) {
-        if draining.how != Drain::No && self.seen != Some(draining) {
+        let is_new = match self.seen {
+            Some(seen) => seen != draining,
+            None => draining.how != Drain::No,
+        };
+        if is_new {
             self.seen = Some(draining);
             self.leaving.drain(draining, self.chance, now);
         }

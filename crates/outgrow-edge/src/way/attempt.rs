@@ -12,7 +12,7 @@ use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::Known;
 use outgrow_net::Timer;
 use outgrow_upstream::{
-    Connection, Endpoint, Freshness, Opening, Outcome, Permit, Session, Speaks,
+    Connection, Endpoint, Freshness, LongStay, Opening, Outcome, Permit, Session, Speaks,
 };
 
 use super::retry::Retries;
@@ -97,7 +97,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Ok(Done::Switched) => {
                 endpoint.report(Outcome::Success, self.worker.now());
                 connection.limit_silence(silence(target.timeouts));
-                Box::pin(self.tunnel(context, target, connection))
+                let stay = LongStay::new(Arc::clone(endpoint));
+                Box::pin(self.tunnel(context, target, connection, stay))
                     .await
                     .map_err(|fault| (fault, reused))
             }
@@ -313,6 +314,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         if !handshake::check_accept(&self.exchange.request, head) {
             let cause = Cause::UpstreamBadResponse;
             return Err(Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe));
+        stay: LongStay,
         }
         let protocol = head
             .fields
@@ -345,6 +347,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         };
         relay.begin();
         let result = poll_fn(|cx| relay.poll(cx, cells)).await;
+            stay,
         context.request_bytes = relay.state.to_upstream;
         context.response_bytes = relay.state.to_client;
         // A tunnel ends when somebody leaves: only its reason is of interest, nobody is to blame.

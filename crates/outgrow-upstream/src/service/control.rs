@@ -56,6 +56,7 @@ fn undrain(member: &mut Member) {
         member.drained_by_file = false;
         member.endpoint.set_drained(false);
         member.endpoint.set_leaving(None);
+        member.endpoint.parting().take_back();
         member.endpoint.pool.open();
     }
 }
@@ -130,6 +131,14 @@ impl Service {
             aftermath.publish = true;
             true
         })
+    }
+
+    /// Has long connections to the endpoint end by `until`: its instance is to stop then.
+    pub fn part_endpoint(&self, address: &Address, until: Ticks) {
+        let mut members = self.lock();
+        if let Some(member) = members.current(address) {
+            member.endpoint.parting().begin(until);
+        }
     }
 
     /// Takes back [`Service::drain_endpoint`].
@@ -246,7 +255,8 @@ impl Service {
                     member.endpoint.set_drained(configured.drain);
                 }
             }
-            members.leave_unless(&by_address, |endpoint| aftermath.close(endpoint));
+            let until = now + self.shared.parting_over();
+            members.leave_unless(&by_address, until, |endpoint| aftermath.close(endpoint));
             members.trust_unchecked(&self.name, now, &mut aftermath.events);
         });
     }
@@ -257,11 +267,13 @@ impl Service {
     }
 
     /// Drains everything: the service is not in the configuration any more.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn retire(&self, now: Ticks) {
+        let until = now + self.shared.parting_over();
         self.change(|members, aftermath| {
             members.expected = false;
             for member in &mut members.list {
                 member.leaving = true;
+                member.endpoint.parting().begin(until);
                 aftermath.close(&member.endpoint);
             }
             aftermath.publish = true;

@@ -152,6 +152,7 @@ impl Member {
         self.zone.clone_from(&configured.zone);
         if self.leaving {
             self.leaving = false;
+            self.endpoint.parting().take_back();
             if !self.drained {
                 self.endpoint.pool.open();
             }

@@ -138,11 +138,13 @@ impl Members {
     pub(crate) fn leave_unless(
         &mut self,
         settings: &HashMap<&Address, &settings::Endpoint>,
+        until: Ticks,
         mut close: impl FnMut(&Arc<Endpoint>),
     ) {
         for member in self.list.iter_mut().filter(|member| member.configured) {
             if !settings.contains_key(member.endpoint.address()) {
                 member.leaving = true;
+                member.endpoint.parting().begin(until);
                 close(&member.endpoint);
             }
         }

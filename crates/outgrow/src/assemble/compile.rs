@@ -47,6 +47,7 @@ pub(super) fn services(
         })
         .collect();
     registry.set_zone(&config.process.zone);
+    registry.set_parting_over(config.process.drain_timeout);
     registry.apply(&settings, now);
     for (name, service) in &config.service {
         if let Some(known) = registry.service(name.as_str()) {

@@ -328,6 +328,7 @@ impl Instances {
         );
         if let (Some(address), Some(service)) = (&known.address, registry.service(&spec.service)) {
             service.drain_endpoint(address, now);
+            service.part_endpoint(address, now + known.drain_timeout);
         }
     }
 

@@ -1,20 +1,24 @@
 //! WebSockets by foreign clients and a foreign server, over HTTP/1.1 and HTTP/2: what they say gets
-//! through whole, an upgrade is not noticed, and a drain tells each of them its end.
+//! through whole, an upgrade is not noticed, and a drain tells each of them its end; so does the end of
+//! an instance, and of an endpoint that is taken out of the configuration.
 //!
 //! The clients are `websockets`, and `h2` with `wsproto` (RFC 8441), of PyPI: `websocket_ends.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use outgrow_testkit::folder::Folder;
 use outgrow_testkit::outgrow::Outgrow;
+use outgrow_testkit::wait;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::apps::{From, install};
-use crate::shop::wait_ready;
+use crate::shop::{SOON, wait_ready};
 
 /// Clients of each kind.
 const CLIENTS: usize = 6;
@@ -28,14 +32,13 @@ fn packages() -> Option<PathBuf> {
     )
 }
 
-fn start(packages: &Path, more: &str) -> Outgrow {
-    let packages = packages.display();
-    let config = format!(
+/// The service has `service` in its table.
+fn config(service: &str) -> String {
+    format!(
         r#"
 [process]
 drain_timeout = "8s"
 upgrade_drain_timeout = "60s"
-{more}
 
 [access]
 to = "access.log"
@@ -48,12 +51,23 @@ protocols = ["h2", "http/1.1"]
 service = "app"
 
 [service.app]
-command = ["python3", "{SCRIPT}", "server"]
-environment = {{ PYTHONPATH = "{packages}" }}
-instances = 2
+{service}
 "#
-    );
-    let outgrow = Outgrow::start(&config).expect("outgrow starts");
+    )
+}
+
+fn instances(packages: &Path, count: usize) -> String {
+    let packages = packages.display();
+    config(&format!(
+        r#"command = ["python3", "{SCRIPT}", "server"]
+environment = {{ PYTHONPATH = "{packages}" }}
+instances = {count}
+drain_timeout = "8s""#
+    ))
+}
+
+fn start(packages: &Path) -> Outgrow {
+    let outgrow = Outgrow::start(&instances(packages, 2)).expect("outgrow starts");
     wait_ready(&outgrow, 2);
     outgrow
 }
@@ -101,7 +115,7 @@ fn upgraded_open(outgrow: &Outgrow) -> i64 {
 #[test]
 fn an_upgrade_is_not_noticed_and_a_stop_tells_everybody_in_turn() {
     let Some(packages) = packages() else { return };
-    let outgrow = start(&packages, "");
+    let outgrow = start(&packages);
     let mut clients = Clients::start(&outgrow, &packages, "clients");
     let open = clients.next().expect("all are open");
     assert_eq!(open["open"], 2 * CLIENTS);
@@ -144,7 +158,7 @@ fn an_upgrade_is_not_noticed_and_a_stop_tells_everybody_in_turn() {
 #[test]
 fn what_is_no_websocket_over_http2_is_refused() {
     let Some(packages) = packages() else { return };
-    let outgrow = start(&packages, "");
+    let outgrow = start(&packages);
     let mut clients = Clients::start(&outgrow, &packages, "refused");
     let opened = clients.next().expect("an answer");
     assert_eq!(opened["status"], 200);
@@ -153,4 +167,99 @@ fn what_is_no_websocket_over_http2_is_refused() {
     assert_eq!(headers["sec-websocket-protocol"], "chat");
     let refused = clients.next().expect("an answer");
     assert_eq!(refused["status"], 400, "{refused}");
+}
+
+/// A server that is nobody's instance.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(packages: &Path, folder: &Path) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let child = Command::new("python3")
+            .args([SCRIPT, "server"])
+            .env("PYTHONPATH", packages)
+            .env("PORT", address.port().to_string())
+            .current_dir(folder)
+            .spawn()
+            .expect("python3");
+        let is_there = wait::until("a server", SOON, || TcpStream::connect(address).ok());
+        is_there.expect("the server listens");
+        Self { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// As many clients as were at one of two are told, each at its own time; the others go on. Gives how
+/// long it took until the last one was told.
+fn half_are_told(outgrow: &Outgrow, clients: &mut Clients, since: Instant) -> Duration {
+    const ALL: usize = 2 * CLIENTS;
+    let mut times = Vec::new();
+    let mut kinds = BTreeSet::new();
+    for _ in 0..CLIENTS {
+        let end = clients.next().expect("somebody is told");
+        assert_eq!(end["code"], 1012, "{end}: {}", outgrow.stderr());
+        kinds.insert(end["kind"].to_string());
+        times.push(end["at"].as_f64().expect("a time"));
+    }
+    let took = since.elapsed();
+    let spread = times[CLIENTS - 1] - times[0];
+    // Six moments within six seconds.
+    assert!((0.3..8.5).contains(&spread), "{times:?}");
+    assert_eq!(kinds.len(), 2, "over both protocols: {kinds:?}");
+    let open = outgrow.wait("the others stay", SOON, |_| {
+        let open = upgraded_open(outgrow);
+        (open == (ALL - CLIENTS) as i64).then_some(open)
+    });
+    open.expect("half of them");
+    let metrics = outgrow.admin_get("/metrics").expect("metrics").text();
+    let told = format!("outgrow_websockets_told_total{{route=\"app\"}} {CLIENTS}\n");
+    assert!(metrics.contains(&told), "{metrics}");
+    took
+}
+
+#[test]
+fn who_is_at_an_instance_that_goes_is_told() {
+    let Some(packages) = packages() else { return };
+    let mut outgrow = start(&packages);
+    let mut clients = Clients::start(&outgrow, &packages, "clients");
+    clients.next().expect("all are open");
+    let since = Instant::now();
+    outgrow.reload(&instances(&packages, 1)).expect("one less");
+    half_are_told(&outgrow, &mut clients, since);
+    // It does not stop before they have gone, and does as soon as they have.
+    wait_ready(&outgrow, 1);
+    assert!(since.elapsed() < Duration::from_secs(10));
+    let codes = std::fs::read_to_string(outgrow.folder().join("closed"));
+    let codes = codes.expect("the server has heard of the ends");
+    assert_eq!(codes, "1012\n".repeat(CLIENTS), "as by clients");
+}
+
+#[test]
+fn who_is_at_an_endpoint_that_is_taken_out_is_told() {
+    let Some(packages) = packages() else { return };
+    let folder = Folder::new("servers").expect("a folder");
+    let servers = [(); 2].map(|()| Server::start(&packages, folder.path()));
+    let endpoints = |addresses: &[SocketAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(|one| format!("\"{one}\"")).collect();
+        config(&format!("endpoints = [{}]", addresses.join(", ")))
+    };
+    let [one, other] = [&servers[0], &servers[1]].map(|server| server.address);
+    let mut outgrow = Outgrow::start(&endpoints(&[one, other])).expect("outgrow starts");
+    let mut clients = Clients::start(&outgrow, &packages, "clients");
+    clients.next().expect("all are open");
+    let since = Instant::now();
+    outgrow.reload(&endpoints(&[one])).expect("one less");
+    half_are_told(&outgrow, &mut clients, since);
+    assert!(since.elapsed() < Duration::from_secs(10));
 }
