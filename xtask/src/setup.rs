@@ -28,7 +28,7 @@ enum How {
     Cargo(&'static str),
 }
 
-const NEEDS: [Need; 19] = [
+const NEEDS: [Need; 21] = [
     Need {
         program: "gcc",
         how: How::Debian("gcc"),
@@ -58,6 +58,16 @@ const NEEDS: [Need; 19] = [
         program: "curl",
         how: How::Debian("curl"),
         why: "end-to-end tests with a foreign HTTP/2 client",
+    },
+    Need {
+        program: "nghttp",
+        how: How::Debian("nghttp2-client"),
+        why: "end-to-end tests of answers that come before a body is sent, over HTTP/2",
+    },
+    Need {
+        program: "zstd",
+        how: How::Debian("zstd"),
+        why: "end-to-end tests with compressed requests",
     },
     Need {
         program: "redis-server",

@@ -102,6 +102,10 @@ pub struct Context {
     pub request_bytes: u64,
     /// Bytes of the response body given to the client, without framing.
     pub response_bytes: u64,
+    /// How the request's body was compressed, where we decompressed it; empty: not at all.
+    pub request_coding: &'static str,
+    /// Bytes of the request's body after it was decompressed; 0 where it was not.
+    pub request_plain_bytes: u64,
     /// How the response was compressed by us; empty: not at all.
     pub coding: &'static str,
     /// Bytes of the response body before it was compressed; 0 where it was not.
@@ -129,6 +133,8 @@ impl Context {
             grpc_status: None,
             request_bytes: 0,
             response_bytes: 0,
+            request_coding: "",
+            request_plain_bytes: 0,
             coding: "",
             plain_bytes: 0,
             retries: 0,

@@ -59,6 +59,9 @@ pub enum Cause {
     HeadTooLarge,
     TargetTooLong,
     BodyTooLarge,
+    DecompressionRatio,
+    UnsupportedCoding,
+    BadCoding,
     NotImplemented,
     VersionNotSupported,
     ExpectationFailed,
@@ -105,6 +108,9 @@ impl Cause {
             Self::HeadTooLarge => "head_too_large",
             Self::TargetTooLong => "target_too_long",
             Self::BodyTooLarge => "body_too_large",
+            Self::DecompressionRatio => "decompression_ratio",
+            Self::UnsupportedCoding => "unsupported_coding",
+            Self::BadCoding => "bad_coding",
             Self::NotImplemented => "not_implemented",
             Self::VersionNotSupported => "version_not_supported",
             Self::ExpectationFailed => "expectation_failed",
@@ -151,6 +157,11 @@ impl Cause {
             Self::HeadTooLarge => "The request header fields are too large.",
             Self::TargetTooLong => "The request target is too long.",
             Self::BodyTooLarge => "The request body is larger than allowed.",
+            Self::DecompressionRatio => {
+                "The request body becomes too much larger when it is decompressed."
+            }
+            Self::UnsupportedCoding => "The content coding of the request body is not supported.",
+            Self::BadCoding => "The request body cannot be decompressed.",
             Self::NotImplemented => "The request asks for something that is not implemented.",
             Self::VersionNotSupported => "The HTTP version is not supported.",
             Self::ExpectationFailed => "The expectation cannot be met.",

@@ -80,6 +80,12 @@ pub mod names {
     pub const COMPRESSED_PLAIN_BYTES: &str = "outgrow_compressed_plain_bytes_total";
     /// Bytes of responses after they were compressed, by route and coding.
     pub const COMPRESSED_BYTES: &str = "outgrow_compressed_bytes_total";
+    /// Requests whose bodies were decompressed, by route and coding.
+    pub const DECOMPRESSED: &str = "outgrow_decompressed_requests_total";
+    /// Bytes of requests before they were decompressed, by route and coding.
+    pub const DECOMPRESSED_BYTES: &str = "outgrow_decompressed_bytes_total";
+    /// Bytes of requests after they were decompressed, by route and coding.
+    pub const DECOMPRESSED_PLAIN_BYTES: &str = "outgrow_decompressed_plain_bytes_total";
     /// Responses not compressed for want of memory, by route.
     pub const UNCOMPRESSED: &str = "outgrow_uncompressed_responses_total";
     /// Copies of requests sent to a mirror's service and answered, by route.

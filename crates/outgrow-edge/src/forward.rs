@@ -15,6 +15,7 @@ use outgrow_net::Timer;
 use outgrow_upstream::Endpoint;
 
 use crate::compress::{self, Compressing};
+use crate::decompress::Decompressing;
 use crate::floors::Passage;
 use crate::mirror::Copy;
 use crate::plan::{ListenerPlan, RoutePlan};
@@ -73,6 +74,8 @@ pub(crate) struct Rest<'a> {
     pub(crate) set_cookie: &'a [u8],
     /// What is known of the user's writes.
     pub(crate) passage: &'a mut Option<Box<Passage>>,
+    /// How the request's body is decompressed.
+    pub(crate) decompressing: &'a mut Decompressing,
     /// How the response is compressed.
     pub(crate) compressing: &'a mut Compressing,
 }
@@ -208,9 +211,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         let mut turn = Turn::default();
         while !self.rest.progress.request_ended {
             ready!(turn.poll_next(cx));
-            match self.down.poll_data(cx) {
+            match self.rest.decompressing.poll_data(cx, self.down) {
                 Poll::Ready(Ok(true)) => {
-                    let data = self.down.data();
+                    let data = self.rest.decompressing.data(self.down);
                     let so_far = self.rest.progress.request_bytes + data.len() as u64;
                     if self.around.body_limit.is_some_and(|limit| so_far > limit) {
                         let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
@@ -228,15 +231,15 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                     self.rest.progress.replayed = self.rest.replay.bytes().len();
                     self.rest.progress.request_bytes += taken as u64;
                     self.rest.progress.last = self.rest.progress.now;
-                    self.down.consume(taken);
+                    self.rest.decompressing.consume(self.down, taken);
                 }
                 Poll::Ready(Ok(false)) => {
                     self.rest.progress.request_ended = true;
                     if let Some(copy) = self.rest.copy.take() {
                         copy.send();
                     }
-                    self.up
-                        .finish(self.down.trailers().map(|fields| &*fields))?;
+                    let trailers = self.rest.decompressing.trailers(self.down);
+                    self.up.finish(trailers.map(|fields| &*fields))?;
                 }
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Pending => {

@@ -8,6 +8,7 @@ mod accept;
 pub mod backend;
 mod compress;
 mod connection;
+mod decompress;
 mod files;
 pub mod floors;
 mod forward;

@@ -22,6 +22,17 @@ pub struct CompressedCells {
     pub coded_bytes: Counter,
 }
 
+/// Requests of a route whose bodies were decompressed from one coding.
+#[derive(Debug, Default)]
+pub struct DecompressedCells {
+    /// Requests, those that failed meanwhile included.
+    pub requests: Counter,
+    /// Bytes that clients sent.
+    pub coded_bytes: Counter,
+    /// Bytes that became of them.
+    pub plain_bytes: Counter,
+}
+
 /// One worker's cells of a route, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -38,6 +49,8 @@ pub struct RouteCells {
     pub truncated: Counter,
     /// Compressed responses, by the number of their [`crate::settings::ContentCoding`].
     pub compressed: [CompressedCells; 3],
+    /// Decompressed requests, by the number of their [`crate::settings::RequestCoding`].
+    pub decompressed: [DecompressedCells; 4],
     /// Responses not compressed for want of memory.
     pub uncompressed: Counter,
     /// Copies sent to the mirror's service and answered.
@@ -110,6 +123,9 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::HeadTooLarge,
     Cause::TargetTooLong,
     Cause::BodyTooLarge,
+    Cause::DecompressionRatio,
+    Cause::UnsupportedCoding,
+    Cause::BadCoding,
     Cause::NotImplemented,
     Cause::VersionNotSupported,
     Cause::ExpectationFailed,
@@ -144,7 +160,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 40;
+const FAULTS: usize = 43;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -21,6 +21,7 @@ use outgrow_upstream::{Endpoint, Freshness, Opening, Outcome, Speaks, Wish};
 
 use crate::backend::{Backend, Chooser};
 use crate::compress::Compressing;
+use crate::decompress::Decompressing;
 use crate::forward::{self, Attempt, Done, Patience, Progress, Replay, Rest, Surroundings};
 use crate::metrics::RouteCells;
 use crate::plan::{self, RoutePlan};
@@ -336,6 +337,7 @@ impl Copy {
                 set_cookie: &[],
                 passage: &mut None,
                 compressing: &mut Compressing::default(),
+                decompressing: &mut Decompressing::default(),
             },
             reporter: None,
             up,

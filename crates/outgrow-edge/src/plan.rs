@@ -21,7 +21,9 @@ use crate::mirror::Mirror;
 use crate::pages::{Page, Pages};
 use crate::rewrite::{Redirect, Rewrite};
 use crate::router::Routers;
-use crate::settings::{ClientFact, CompressSettings, HeaderEdits, ListenerTimeouts};
+use crate::settings::{
+    ClientFact, CompressSettings, DecompressSettings, HeaderEdits, ListenerTimeouts,
+};
 
 const HSTS: &[u8] = b"Strict-Transport-Security";
 const ALT_SVC: &[u8] = b"Alt-Svc";
@@ -58,6 +60,8 @@ pub struct RoutePlan {
     pub body_limit: Option<u64>,
     /// What clients see of errors, before the listener's pages.
     pub error_pages: Pages,
+    /// How the bodies of requests are decompressed, if at all.
+    pub decompress: Option<DecompressSettings>,
     /// How responses are compressed, if at all.
     pub compress: Option<CompressSettings>,
     /// Its metric cells.

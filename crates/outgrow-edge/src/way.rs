@@ -17,6 +17,7 @@ use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
 
 use crate::backend::{Chooser, Picking};
+use crate::decompress;
 use crate::floors::Passage;
 use crate::grpc_web::{self, Decoder};
 use crate::identity::{self, Peer};
@@ -87,6 +88,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
+        self.exchange.decompressing.clear();
         self.exchange.compressing.clear();
     }
 
@@ -237,6 +239,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             is_clients = clients < deadline;
             deadline = deadline.min(clients);
         }
+        self.decompress(target)?;
         destination.asked = Some(self.exchange.request.authority);
         let asked = self.asked(target);
         let exchange = &mut *self.exchange;
@@ -320,6 +323,27 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
     }
 
+    /// Sees to it that the endpoint gets a plain body, where that is wanted.
+    fn decompress(&mut self, target: &Target<'_>) -> Result<(), Fault> {
+        let exchange = &mut *self.exchange;
+        exchange.decompressing.clear();
+        let Some(settings) = &target.route.decompress else {
+            return Ok(());
+        };
+        if exchange.call.is_grpc {
+            // It compresses message by message, and says so in another field.
+            return Ok(());
+        }
+        let (request, limit) = (&mut exchange.request, target.body_limit);
+        let begun = exchange
+            .decompressing
+            .begin(settings, request, limit, self.worker);
+        begun.map_err(|refused| {
+            self.detail = refused.detail;
+            refused.fault
+        })
+    }
+
     /// Keeps what was taken of the body and went nowhere; whether all of it is at hand.
     fn keep_unsent_body(&mut self) -> bool {
         let exchange = &mut *self.exchange;
@@ -375,7 +399,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         context.status = 0;
         if self.detail.is_empty() && fault.side == Side::Client {
-            self.detail = self.down.detail();
+            self.detail = match self.exchange.decompressing.detail() {
+                "" => self.down.detail(),
+                detail => detail,
+            };
         }
         let head = &mut self.exchange.response;
         let mut body = Vec::new();
@@ -396,6 +423,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         }
         if fault.cause == Cause::MethodNotAllowed {
             head.fields.push(b"Allow", &self.exchange.matched.text);
+        }
+        let taken = route.and_then(|route| route.decompress.as_ref());
+        if let (Cause::UnsupportedCoding, Some(settings)) = (fault.cause, taken) {
+            let accepted = decompress::accepted(settings);
+            head.fields.push(b"Accept-Encoding", accepted.as_bytes());
         }
         self.worker.put_date(&mut head.fields);
         self.listener.put_own(&mut head.fields);

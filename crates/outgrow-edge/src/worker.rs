@@ -13,6 +13,7 @@ use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
 use crate::compress::{Compressing, Shelf};
+use crate::decompress::Decompressing;
 use crate::files;
 use crate::floors::Passage;
 use crate::forward::{Progress, Replay, Rest};
@@ -142,6 +143,8 @@ pub(crate) struct Exchange {
     pub(crate) matched: Matched,
     /// The copy for a mirror while the request is being sent.
     pub(crate) copy: Option<Box<Copy>>,
+    /// How its body is decompressed.
+    pub(crate) decompressing: Decompressing,
     /// How the response is compressed.
     pub(crate) compressing: Compressing,
     /// A `Set-Cookie` of ours that the response is to carry; empty is none.
@@ -256,6 +259,7 @@ impl Exchange {
             copy: &mut self.copy,
             set_cookie: &self.set_cookie,
             passage: &mut self.passage,
+            decompressing: &mut self.decompressing,
             compressing: &mut self.compressing,
         };
         (&mut self.side, rest, &mut self.decoder)
@@ -371,6 +375,7 @@ impl Worker {
         exchange.decoder = Decoder::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
+        exchange.decompressing.clear();
         exchange.compressing.clear();
         exchange.passage = None;
         exchange.in_flight = None;

@@ -8,6 +8,7 @@ pub fn of(fault: Fault) -> Option<u16> {
         Cause::ClientGone | Cause::SendTimeout | Cause::ResetFlood | Cause::ProxyHeader => {
             return None;
         }
+        Cause::BadCoding => 400,
         Cause::BadRequest | Cause::BadTarget | Cause::BadHost | Cause::BadFraming => {
             if fault.side == Side::Upstream {
                 502
@@ -23,7 +24,8 @@ pub fn of(fault: Fault) -> Option<u16> {
             }
         }
         Cause::TargetTooLong => 414,
-        Cause::BodyTooLarge => 413,
+        Cause::BodyTooLarge | Cause::DecompressionRatio => 413,
+        Cause::UnsupportedCoding => 415,
         Cause::NotImplemented => {
             if fault.side == Side::Upstream {
                 502

@@ -1,6 +1,6 @@
 //! Compression of responses: who gets which coding, what may be compressed, and the work itself.
 //!
-//! Deliberately not here: decompression (of requests, or of what an endpoint compressed), and our
+//! Deliberately not here: decompression (`decompress/`), and our
 //! own short answers, which are smaller than what is worth it.
 
 mod accept;
@@ -26,7 +26,7 @@ use crate::worker::Worker;
 
 pub(crate) use self::accept::negotiate;
 pub(crate) use self::eligible::{is_grpc, remove_digests};
-pub(crate) use self::shelf::Shelf;
+pub(crate) use self::shelf::{Held, Shelf};
 
 /// What the compression of one response is about: from its request to its record.
 #[derive(Debug, Default)]

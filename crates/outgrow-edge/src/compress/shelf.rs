@@ -1,5 +1,5 @@
-//! What all responses that are being compressed share: the threads, a bound on the memory of their
-//! compressors, and some compressors that were used before.
+//! What all bodies that are being compressed or decompressed share: the threads, bounds on the memory of
+//! compressors and of decompressors, and some compressors that were used before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use outgrow_message::ledger::Charge;
 use super::codec::{Codec, Manner};
 use crate::pool::{Owner, Pool, Ticket};
 
-/// The part of the process's memory that compressors may have: one in so many.
+/// The part of the process's memory that compressors may have, and decompressors as well: one in so many.
 const SHARE: u64 = 4;
 /// Compressors that are kept for the next response.
 const SPARES: usize = 8;
@@ -23,8 +23,11 @@ pub(crate) struct Shelf {
     pool: Pool,
     /// All that is compressed is one owner's: it ends by itself.
     owner: Owner,
-    ledger: Arc<Ledger>,
-    held_bytes: Arc<AtomicU64>,
+    /// What compressors may hold.
+    coders: Room,
+    /// What decompressors may hold: clients decide how much one of them needs, and so are kept from
+    /// taking the compressors' part.
+    decoders: Room,
     spares: Mutex<Vec<(Manner, Codec, Held)>>,
 }
 
@@ -39,8 +42,8 @@ impl Shelf {
         Arc::new(Self {
             pool: Pool::new("compress", threads, waiting),
             owner: Owner::default(),
-            ledger,
-            held_bytes: Arc::default(),
+            coders: Room::new(Arc::clone(&ledger)),
+            decoders: Room::new(ledger),
             spares: Mutex::default(),
         })
     }
@@ -63,31 +66,22 @@ impl Shelf {
             return Some((codec, held));
         }
         let bytes = manner.memory_bytes(length);
-        let held = self.hold(bytes).or_else(|| {
+        let held = self.coders.hold(bytes).or_else(|| {
             // What only waits to be used again is given up for what is needed now.
             let unused = std::mem::take(&mut *self.spares());
             drop(unused);
-            self.hold(bytes)
+            self.coders.hold(bytes)
         })?;
         Some((Codec::new(manner, length).ok()?, held))
     }
 
-    fn hold(&self, bytes: u64) -> Option<Held> {
-        let before = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut held = Held {
-            total: Arc::clone(&self.held_bytes),
-            bytes,
-            charge: None,
-        };
-        if before + bytes > self.ledger.limit_bytes() / SHARE {
-            return None;
-        }
-        held.charge = Some(self.ledger.charge(bytes)?);
-        Some(held)
+    /// Room for a decompressor of so many bytes; none where there is no memory for it.
+    pub(crate) fn hold_decoder(&self, bytes: u64) -> Option<Held> {
+        self.decoders.hold(bytes)
     }
 
     /// Has a thread do `work`; gives it back where none has time.
-    pub(super) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    pub(crate) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
@@ -110,12 +104,62 @@ impl Shelf {
     }
 }
 
-/// Memory of a compressor, counted until this is dropped.
+/// A share of the process's memory.
 #[derive(Debug)]
-pub(super) struct Held {
+struct Room {
+    ledger: Arc<Ledger>,
+    held_bytes: Arc<AtomicU64>,
+}
+
+impl Room {
+    fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            ledger,
+            held_bytes: Arc::default(),
+        }
+    }
+
+    fn hold(&self, bytes: u64) -> Option<Held> {
+        let mut held = Held {
+            ledger: Arc::clone(&self.ledger),
+            total: Arc::clone(&self.held_bytes),
+            bytes: 0,
+            charge: None,
+        };
+        held.grow(bytes).then_some(held)
+    }
+}
+
+/// Memory of a compressor or a decompressor, counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    ledger: Arc<Ledger>,
     total: Arc<AtomicU64>,
     bytes: u64,
     charge: Option<Charge>,
+}
+
+impl Held {
+    /// Counts `bytes` in all, where that is more than now; whether there is room for them.
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return true;
+        }
+        let before = self.total.fetch_add(more, Ordering::Relaxed);
+        let is_within = before + more <= self.ledger.limit_bytes() / SHARE;
+        let charge = is_within.then(|| self.ledger.charge(more)).flatten();
+        let Some(charge) = charge else {
+            self.total.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        };
+        match &mut self.charge {
+            Some(own) => own.join(charge),
+            None => self.charge = Some(charge),
+        }
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Drop for Held {

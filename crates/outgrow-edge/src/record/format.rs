@@ -67,6 +67,12 @@ impl Line<'_> {
         }
         out.extend_from_slice(b" in=");
         put_number(out, context.request_bytes);
+        if !context.request_coding.is_empty() {
+            out.extend_from_slice(b" request_coding=");
+            out.extend_from_slice(context.request_coding.as_bytes());
+            out.extend_from_slice(b" request_plain=");
+            put_number(out, context.request_plain_bytes);
+        }
         out.extend_from_slice(b" out=");
         put_number(out, context.response_bytes);
         if !context.coding.is_empty() {
@@ -137,6 +143,7 @@ impl Line<'_> {
             ("route", self.route.as_bytes()),
             ("service", self.service.as_bytes()),
             ("endpoint", self.endpoint.as_bytes()),
+            ("request_coding", context.request_coding.as_bytes()),
             ("coding", context.coding.as_bytes()),
             ("user_agent", self.user_agent),
             (
@@ -155,6 +162,10 @@ impl Line<'_> {
             ("status", Some(u64::from(context.status))),
             ("grpc_status", context.grpc_status.map(u64::from)),
             ("request_bytes", Some(context.request_bytes)),
+            (
+                "request_plain_bytes",
+                (!context.request_coding.is_empty()).then_some(context.request_plain_bytes),
+            ),
             ("response_bytes", Some(context.response_bytes)),
             (
                 "plain_bytes",

@@ -7,6 +7,7 @@
 mod access;
 mod compress;
 mod condition;
+mod decompress;
 mod endpoint_tls;
 mod error_page;
 mod files;
@@ -36,6 +37,7 @@ pub use condition::{
     CONDITION_LIMIT, FieldName, KeyName, MethodName, MethodNameError, RouteConditions,
     ValuePattern, ValuePatternError,
 };
+pub use decompress::{DecompressSettings, RequestCoding};
 pub use endpoint_tls::{EndpointMode, EndpointTlsSettings};
 pub use error_page::{ErrorPageSettings, ErrorStatus};
 pub use files::{Extension, FilePath, FilePathError, FilesSettings, Symlinks};

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use outgrow_core::settings::{ByteSize, OneOrMany, TableReader};
 
 use super::{
-    CompressSettings, ErrorPageSettings, ErrorStatus, FieldName, FilesSettings, HeaderEdits,
-    HeaderName, HeaderText, HostPattern, KeyName, ListenerName, MethodName, MirrorSettings,
-    PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions, RouteTimeouts,
-    ServiceName, ShareSettings, SplitBy, ValuePattern, rules,
+    CompressSettings, DecompressSettings, ErrorPageSettings, ErrorStatus, FieldName, FilesSettings,
+    HeaderEdits, HeaderName, HeaderText, HostPattern, KeyName, ListenerName, MethodName,
+    MirrorSettings, PathPattern, PathTemplate, RedirectSettings, RewriteSettings, RouteConditions,
+    RouteTimeouts, ServiceName, ShareSettings, SplitBy, ValuePattern, rules,
 };
 
 outgrow_core::settings! {
@@ -79,6 +79,9 @@ outgrow_core::settings! {
         pub error_pages: BTreeMap<ErrorStatus, ErrorPageSettings> = BTreeMap::new();
         /// Which responses are compressed. Left out: none.
         pub compress: Option<CompressSettings> = None;
+        /// Which bodies of requests are decompressed for the service. Left out: none; they are sent on
+        /// as they are.
+        pub decompress: Option<DecompressSettings> = None;
         /// Whether a request that carries `Idempotency-Key` may be sent again to another endpoint
         /// when the first one failed before any byte of the response, as is done with idempotent
         /// methods. Only for services that keep the key's promise.

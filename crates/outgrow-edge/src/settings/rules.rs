@@ -84,6 +84,7 @@ fn forwarding(route: &RouteSettings, table: &mut TableReader<'_, '_>) {
             ("rewrite", route.rewrite.is_some() && !has_files),
             ("strip_prefix", route.strip_prefix && !has_files),
             ("compress", route.compress.is_some() && !has_files),
+            ("decompress", route.decompress.is_some()),
             ("mirror", route.mirror.is_some()),
             ("timeouts", route.timeouts != RouteTimeouts::default()),
         ];

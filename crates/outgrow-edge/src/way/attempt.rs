@@ -271,6 +271,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.stages.first_byte = progress.first_byte_at;
         context.request_bytes = context.request_bytes.max(progress.request_bytes);
         context.response_bytes = progress.response_bytes;
+        if let Some((coding, coded, plain)) = self.exchange.decompressing.told() {
+            context.request_coding = coding.as_str();
+            context.request_bytes = coded;
+            context.request_plain_bytes = plain;
+        }
         let compressing = &self.exchange.compressing;
         context.coding = compressing.told.coding.map_or("", |coding| coding.as_str());
         if let Some((plain, coded)) = compressing.bytes() {

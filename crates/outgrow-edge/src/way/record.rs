@@ -58,6 +58,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             return;
         };
         let cells = route.cells.of(self.worker.index);
+        if let Some((coding, coded, plain)) = self.exchange.decompressing.told() {
+            let cells = &cells.decompressed[coding as usize];
+            cells.requests.add(1);
+            cells.coded_bytes.add(coded);
+            cells.plain_bytes.add(plain);
+        }
         cells.uncompressed.add(u64::from(told.lacked_memory));
         if let Some(coding) = told.coding {
             let cells = &cells.compressed[coding as usize];

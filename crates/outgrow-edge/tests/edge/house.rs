@@ -139,6 +139,7 @@ impl House {
             grpc_web: false,
             body_limit: options.body_limit,
             error_pages: outgrow_edge::pages::Pages::default(),
+            decompress: None,
             compress: None,
             cells: shared.metrics.route("app"),
         };

@@ -135,6 +135,7 @@ fn route_plan(
         grpc_web: route.grpc_web,
         body_limit: limit(route.body_limit),
         error_pages: pages.compile(&route.error_pages),
+        decompress: route.decompress.clone(),
         compress: route.compress.clone(),
         cells: shared.metrics.route(name),
     }

@@ -1,9 +1,9 @@
-//! What was compressed, of routes that compress.
+//! What was compressed and decompressed, of routes that do.
 
 use outgrow_admin::{MetricFamily, Sample};
 use outgrow_core::metrics::names;
-use outgrow_edge::metrics::CompressedCells;
-use outgrow_edge::settings::ContentCoding;
+use outgrow_edge::metrics::{CompressedCells, DecompressedCells};
+use outgrow_edge::settings::{ContentCoding, RequestCoding};
 
 use super::{Numbers, over};
 use crate::assemble::view::View;
@@ -30,7 +30,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
             uncompressed.push(Sample::number(&[("route", name)], lacking));
         }
     }
-    vec![
+    let mut families = vec![
         MetricFamily::counter(names::COMPRESSED, "Responses compressed.", responses),
         MetricFamily::counter(
             names::COMPRESSED_PLAIN_BYTES,
@@ -46,6 +46,43 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
             names::UNCOMPRESSED,
             "Responses not compressed for want of memory.",
             uncompressed,
+        ),
+    ];
+    families.extend(decompressed(view));
+    families
+}
+
+fn decompressed(view: &View) -> Vec<MetricFamily> {
+    let (mut requests, mut coded, mut plain) = (Numbers::new(), Numbers::new(), Numbers::new());
+    for route in &view.shared.metrics.routes() {
+        for coding in RequestCoding::ALL {
+            let labels = [("route", route.name.as_str()), ("coding", coding.as_str())];
+            let of = |counter: fn(&DecompressedCells) -> &outgrow_core::metrics::Counter| {
+                over(route, |cells| counter(&cells.decompressed[coding as usize]))
+            };
+            let count = of(|cells| &cells.requests);
+            if count > 0 {
+                requests.push(Sample::number(&labels, count));
+                coded.push(Sample::number(&labels, of(|cells| &cells.coded_bytes)));
+                plain.push(Sample::number(&labels, of(|cells| &cells.plain_bytes)));
+            }
+        }
+    }
+    vec![
+        MetricFamily::counter(
+            names::DECOMPRESSED,
+            "Requests whose bodies were decompressed.",
+            requests,
+        ),
+        MetricFamily::counter(
+            names::DECOMPRESSED_BYTES,
+            "Bytes of requests before they were decompressed.",
+            coded,
+        ),
+        MetricFamily::counter(
+            names::DECOMPRESSED_PLAIN_BYTES,
+            "Bytes of requests after they were decompressed.",
+            plain,
         ),
     ]
 }

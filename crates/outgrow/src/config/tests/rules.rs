@@ -611,6 +611,18 @@ fn rules_of_files_pages_and_compression_are_told() {
             "3:route.x.compress.codings: without a coding",
         ),
         (
+            "files = { dir = \"d\" }\ndecompress = {}",
+            "3:route.x.decompress: `decompress` means nothing",
+        ),
+        (
+            "service = \"web\"\ndecompress = { codings = [] }",
+            "3:route.x.decompress.codings: without a coding",
+        ),
+        (
+            "service = \"web\"\ndecompress = { codings = [\"br\", \"br\"] }",
+            "3:route.x.decompress.codings: a coding is in the list twice",
+        ),
+        (
             "service = \"web\"\nerror_pages = { \"404\" = {} }",
             "3:route.x.error_pages.404: this page has neither",
         ),

@@ -5,6 +5,7 @@
 
 mod bodies;
 mod compress;
+mod decompress;
 mod error_pages;
 mod exchanges;
 mod files;

@@ -1,0 +1,221 @@
+//! The decompressors, behind one face: bytes in, bytes out, how far it came and whether that is an end.
+//! Not here: whose thread does it and how much it may become (`inflater.rs`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use brotli::enc::StandardAlloc;
+use brotli::{Allocator, BrotliDecompressStream, BrotliResult, BrotliState};
+use flate2::{Decompress, FlushDecompress, Status};
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
+
+use crate::settings::RequestCoding;
+
+/// The largest window of gzip and zlib: 32 KiB.
+const ZLIB_WINDOW_BITS: u8 = 15;
+/// What one of them holds, rounded up.
+const ZLIB_BYTES: u64 = 64 * 1_024;
+/// The largest window of zstd that HTTP has: 8 MiB (RFC 9659 section 3).
+const ZSTD_WINDOW_BITS: u32 = 23;
+
+/// What was sent is not what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error("the body is not in its content coding")]
+    Malformed,
+    #[error("something follows the end of the compressed body")]
+    Trailing,
+    #[error("the compressed body is cut off")]
+    CutOff,
+    #[error("the decompressor could not be made")]
+    Library,
+}
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Bytes taken.
+    pub(super) taken: usize,
+    /// Bytes given.
+    pub(super) given: usize,
+}
+
+/// What Brotli's decompressor allocates, counted: how much that is its client decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    held_bytes: Arc<AtomicU64>,
+}
+
+type Allocated<T> = <StandardAlloc as Allocator<T>>::AllocatedMemory;
+
+impl<T: Clone + Default> Allocator<T> for Counted {
+    type AllocatedMemory = Allocated<T>;
+
+    fn alloc_cell(&mut self, count: usize) -> Self::AllocatedMemory {
+        let bytes = (count * size_of::<T>()) as u64;
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        StandardAlloc::default().alloc_cell(count)
+    }
+
+    fn free_cell(&mut self, cell: Self::AllocatedMemory) {
+        let bytes = size_of_val(brotli::SliceWrapper::slice(&cell)) as u64;
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        StandardAlloc::default().free_cell(cell);
+    }
+}
+
+type Brotli = BrotliState<Counted, Counted, Counted>;
+
+enum Engine {
+    /// Both gzip and zlib.
+    Zlib(Decompress),
+    Zstd(DCtx<'static>),
+    Br(Box<Brotli>, Counted),
+}
+
+/// A decompressor for one body.
+pub(super) struct Decoder {
+    engine: Engine,
+    coding: RequestCoding,
+    /// A byte was taken.
+    begun: bool,
+    /// What was taken last ended a stream; there may be another one behind it, where the coding has that.
+    ended: bool,
+}
+
+impl Decoder {
+    pub(super) fn new(coding: RequestCoding) -> Result<Self, DecodeError> {
+        let engine = match coding {
+            RequestCoding::Gzip => Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS)),
+            RequestCoding::Deflate => Engine::Zlib(Decompress::new(true)),
+            RequestCoding::Zstd => {
+                let mut context = DCtx::try_create().ok_or(DecodeError::Library)?;
+                context
+                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_BITS))
+                    .map_err(|_| DecodeError::Library)?;
+                Engine::Zstd(context)
+            }
+            RequestCoding::Br => {
+                let counted = Counted::default();
+                let [one, two, three] = [counted.clone(), counted.clone(), counted.clone()];
+                // Strict: otherwise a stream may ask for a window of a gigabyte.
+                let state = Brotli::new_strict(one, two, three);
+                Engine::Br(Box::new(state), counted)
+            }
+        };
+        Ok(Self {
+            engine,
+            coding,
+            begun: false,
+            ended: false,
+        })
+    }
+
+    /// Bytes that it holds now.
+    pub(super) fn held_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Zlib(_) => ZLIB_BYTES,
+            Engine::Zstd(context) => context.sizeof() as u64,
+            Engine::Br(_, counted) => {
+                size_of::<Brotli>() as u64 + counted.held_bytes.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// Whether a body may end here: where a stream has ended, or with nothing at all.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ended || !self.begun
+    }
+
+    /// Takes of `input`, which may be empty, and gives into `output`, which is not.
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecodeError> {
+        if self.ended {
+            if input.is_empty() {
+                return Ok(Step::default());
+            }
+            self.begin_another()?;
+        }
+        let (step, ended) = match &mut self.engine {
+            Engine::Zlib(inflate) => step_zlib(inflate, input, output)?,
+            Engine::Zstd(context) => step_zstd(context, input, output)?,
+            Engine::Br(state, _) => step_br(state, input, output)?,
+        };
+        self.begun |= step.taken > 0;
+        self.ended = ended && self.begun;
+        if step == Step::default() && !input.is_empty() && !self.ended {
+            return Err(DecodeError::Malformed);
+        }
+        Ok(step)
+    }
+
+    /// A body may be several streams of gzip (RFC 1952 section 2.2) and of zstd (RFC 8878 section 3).
+    fn begin_another(&mut self) -> Result<(), DecodeError> {
+        match self.coding {
+            RequestCoding::Gzip => {
+                self.engine = Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS));
+            }
+            // Its decompressor goes on by itself.
+            RequestCoding::Zstd => {}
+            RequestCoding::Br | RequestCoding::Deflate => return Err(DecodeError::Trailing),
+        }
+        self.ended = false;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Decoder({})", self.coding)
+    }
+}
+
+fn step_zlib(
+    inflate: &mut Decompress,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(Step, bool), DecodeError> {
+    let before = (inflate.total_in(), inflate.total_out());
+    let status = inflate
+        .decompress(input, output, FlushDecompress::None)
+        .map_err(|_| DecodeError::Malformed)?;
+    let step = Step {
+        taken: (inflate.total_in() - before.0) as usize,
+        given: (inflate.total_out() - before.1) as usize,
+    };
+    Ok((step, status == Status::StreamEnd))
+}
+
+fn step_zstd(
+    context: &mut DCtx<'static>,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(Step, bool), DecodeError> {
+    let mut source = InBuffer::around(input);
+    let mut target = OutBuffer::around(output);
+    let hint = context
+        .decompress_stream(&mut target, &mut source)
+        .map_err(|_| DecodeError::Malformed)?;
+    let step = Step {
+        taken: source.pos(),
+        given: target.pos(),
+    };
+    Ok((step, hint == 0))
+}
+
+fn step_br(
+    state: &mut Brotli,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(Step, bool), DecodeError> {
+    let (mut left, mut room) = (input.len(), output.len());
+    let (mut taken, mut given, mut total) = (0, 0, 0);
+    let result = BrotliDecompressStream(
+        &mut left, &mut taken, input, &mut room, &mut given, output, &mut total, state,
+    );
+    let ended = match result {
+        BrotliResult::ResultSuccess => true,
+        BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => false,
+        BrotliResult::ResultFailure => return Err(DecodeError::Malformed),
+    };
+    Ok((Step { taken, given }, ended))
+}
