@@ -219,7 +219,11 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                         let fault = Fault::client(Phase::RequestBody, Cause::BodyTooLarge);
                         return Poll::Ready(Err(fault));
                     }
-                    let taken = ready!(self.up.poll_push(cx, data))?;
+                    let Poll::Ready(taken) = self.up.poll_push(cx, data) else {
+                        self.down.settle();
+                        return Poll::Pending;
+                    };
+                    let taken = taken?;
                     self.rest
                         .replay
                         .keep(&data[..taken], self.keep_body, blocks);

@@ -298,6 +298,10 @@ impl<D: Downstream> Downstream for Web<'_, D> {
         self.down.respond_without_memory()
     }
 
+    fn settle(&mut self) {
+        self.down.settle();
+    }
+
     fn detail(&self) -> &'static str {
         self.down.detail()
     }

@@ -153,7 +153,11 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                         .side
                         .outgoing
                         .poll_push(cx, self.stream, self.blocks, data);
-                    let taken = ready!(pushed).map_err(|error| push_fault(&error))?;
+                    let Poll::Ready(pushed) = pushed else {
+                        self.down.settle();
+                        return Poll::Pending;
+                    };
+                    let taken = pushed.map_err(|error| push_fault(&error))?;
                     if let Some(websocket) = &mut self.state.websocket {
                         websocket.from_client.pass(&data[..taken]);
                     }

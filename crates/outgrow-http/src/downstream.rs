@@ -59,6 +59,9 @@ pub trait Downstream: BodySource + Send {
         false
     }
 
+    /// What there is of the request is not taken for now: what waits may move to where it costs less.
+    fn settle(&mut self) {}
+
     /// What exactly was wrong with what the client sent; empty when nothing was.
     fn detail(&self) -> &'static str {
         ""

@@ -11,24 +11,45 @@ use outgrow_net::Transport;
 use super::incoming::Problem;
 use crate::h1::encode::Sink;
 
+/// What a message that is passed on may bring at first beyond what was asked for: the smallest block.
+const FIRST_AHEAD: usize = 16 * 1024;
+/// How much more a read may bring for each byte that was taken.
+const AHEAD_PER_BYTE: usize = 4;
+
 /// Bytes that arrived and were not taken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadBuffer {
     block: Option<Block>,
     start: usize,
     end: usize,
     /// The size of block to take next.
     class: usize,
+    /// The most that one read may bring.
+    ahead: usize,
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self {
+            block: None,
+            start: 0,
+            end: 0,
+            class: 0,
+            ahead: usize::MAX,
+        }
+    }
 }
 
 impl ReadBuffer {
     /// A buffer whose first block is the largest: for what is passed on as it arrives. Such blocks
     /// come from the top of the worker's shelf and go back within the same poll, so that all
     /// connections share one that is warm; what must wait moves to a smaller one
-    /// ([`ReadBuffer::settle`]).
+    /// ([`ReadBuffer::settle`]). How much that can be follows from what was taken before: who asks for a
+    /// thousand large answers and takes nothing has the smallest block of each read, not the largest.
     pub fn for_passing_on() -> Self {
         Self {
             class: BLOCK_SIZES.len() - 1,
+            ahead: FIRST_AHEAD,
             ..Self::default()
         }
     }
@@ -50,7 +71,9 @@ impl ReadBuffer {
     /// Passes over `count` bytes.
     #[inline]
     pub fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        let count = count.min(self.end - self.start);
+        self.start += count;
+        self.ahead = self.ahead.saturating_add(count * AHEAD_PER_BYTE);
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
@@ -180,7 +203,8 @@ impl ReadBuffer {
             self.end -= self.start;
             self.start = 0;
         }
-        match io.poll_read(cx, &mut block[self.end..]) {
+        let most = self.end.saturating_add(self.ahead).min(block.len());
+        match io.poll_read(cx, &mut block[self.end..most]) {
             Poll::Ready(Ok(count)) => {
                 self.end += count;
                 if self.end == block.len() && self.start == 0 && self.class < 2 {

@@ -2,9 +2,9 @@
 //! all the time: reading and writing for all of its streams happens there.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Blocks, Version};
@@ -15,6 +15,7 @@ use super::bridge::{Bridge, Wire};
 use super::piece::Piece;
 use super::request::RequestParts;
 use super::stream::H2Stream;
+use super::window::{LARGEST_BYTES, Window};
 use crate::h1::Limits;
 
 /// Streams reset by us for malformed frames, after which the connection is closed.
@@ -29,6 +30,10 @@ pub(super) struct Shared {
     pub(super) open: AtomicUsize,
     /// Streams that a client reset before they were answered.
     pub(super) resets: AtomicU64,
+    /// Streams with data that nobody takes for now.
+    pub(super) stalled: AtomicUsize,
+    /// Whoever polls the connection.
+    waker: Mutex<Option<Waker>>,
     /// Bytes of bodies that are held until they are written.
     pub(super) held: AtomicUsize,
     /// Bytes that came from the transport.
@@ -37,6 +42,24 @@ pub(super) struct Shared {
     pub(super) written: AtomicU64,
     /// Whether the transport took nothing when it was last given something.
     pub(super) blocked: AtomicBool,
+}
+
+impl Shared {
+    /// A stream has data that nobody takes for now: the connection's window may have to grow for it.
+    pub(super) fn stall(&self) {
+        self.stalled.fetch_add(1, Ordering::Relaxed);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = &*waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn is_polled_by(&self, waker: &Waker) {
+        let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
 }
 
 /// A connection after its preface.
@@ -48,6 +71,7 @@ pub struct Connection<T> {
     limits: Limits,
     settings: Settings,
     shared: Arc<Shared>,
+    window: Window,
     accepted: u64,
     flooded: bool,
     fault: Option<Fault>,
@@ -85,6 +109,7 @@ pub async fn serve<T: Transport>(
         limits,
         settings,
         shared,
+        window: Window::default(),
         accepted: 0,
         flooded: false,
         fault: None,
@@ -92,8 +117,6 @@ pub async fn serve<T: Transport>(
 }
 
 fn builder(limits: &Limits, settings: &Settings) -> ::h2::server::Builder {
-    /// The largest window that the protocol knows (RFC 9113 section 6.9.1).
-    const WINDOW_BYTES: u32 = (1 << 31) - 1;
     /// What HPACK counts beside name and value of a field (RFC 7541 section 4.1).
     const FIELD_BYTES: usize = 32;
     /// Pseudo-header fields.
@@ -104,10 +127,10 @@ fn builder(limits: &Limits, settings: &Settings) -> ::h2::server::Builder {
     let mut builder = ::h2::server::Builder::new();
     builder
         .max_concurrent_streams(settings.streams)
-        .initial_window_size(settings.stream_window_bytes.min(WINDOW_BYTES))
-        .initial_connection_window_size(settings.connection_window_bytes.min(WINDOW_BYTES))
+        .initial_window_size(settings.stream_window_bytes.min(LARGEST_BYTES))
+        .initial_connection_window_size(settings.connection_window_bytes.min(LARGEST_BYTES))
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
-        .max_send_buffer_size(settings.send_buffer_bytes.min(WINDOW_BYTES as usize))
+        .max_send_buffer_size(settings.send_buffer_bytes.min(LARGEST_BYTES as usize))
         .max_local_error_reset_streams(Some(MALFORMED_STREAMS))
         .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT)
         .enable_connect_protocol();
@@ -123,6 +146,8 @@ impl<T: Transport> Connection<T> {
 
     /// The same as a poll function. It moves all streams' bytes as well.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<(RequestParts, H2Stream)>> {
+        self.shared.is_polled_by(cx.waker());
+        self.grow_window();
         loop {
             self.check_flood();
             let accepted = self.inner.poll_accept(cx);
@@ -151,6 +176,17 @@ impl<T: Transport> Connection<T> {
                     return Poll::Ready(Some((parts, stream)));
                 }
             }
+        }
+    }
+
+    fn grow_window(&mut self) {
+        let stalled = self.shared.stalled.load(Ordering::Relaxed);
+        if stalled > 0
+            && let Some(bytes) = self
+                .window
+                .grow(stalled, &self.settings, self.blocks.ledger())
+        {
+            self.inner.set_target_window_size(bytes);
         }
     }
 

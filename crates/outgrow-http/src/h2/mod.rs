@@ -18,6 +18,7 @@ mod response;
 mod send;
 mod session;
 mod stream;
+mod window;
 
 pub use client_stream::ClientStream;
 pub use connection::{Connection, serve};
@@ -47,7 +48,8 @@ pub struct Settings {
     pub streams: u32,
     /// Bytes of one request's body that may wait for us to take them. Default 128 KiB.
     pub stream_window_bytes: u32,
-    /// Bytes of all bodies of a connection that may wait. Default 256 KiB.
+    /// Bytes of all bodies of a connection that may wait; more by a stream's window for each stream that
+    /// nobody takes from, while there is memory. Default 256 KiB.
     pub connection_window_bytes: u32,
     /// Bytes of one response that may wait for the client to take them. Default 64 KiB.
     pub send_buffer_bytes: usize,

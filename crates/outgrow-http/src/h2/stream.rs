@@ -46,6 +46,8 @@ pub struct H2Stream {
     reset_early: bool,
     /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
     is_tunnel: bool,
+    /// Its data wait, since nobody takes them for now.
+    is_stalled: bool,
     detail: &'static str,
 }
 
@@ -95,6 +97,7 @@ impl H2Stream {
             held_bytes,
             reset_early: false,
             is_tunnel: false,
+            is_stalled: false,
             detail: "",
         }
     }
@@ -196,6 +199,9 @@ impl BodySource for H2Stream {
     fn consume(&mut self, count: usize) {
         let count = count.min(self.data.len());
         self.data.advance(count);
+        if count > 0 && std::mem::take(&mut self.is_stalled) {
+            self.shared.stalled.fetch_sub(1, Ordering::Relaxed);
+        }
         // It fails only for more than was received.
         let _ = self.body.flow_control().release_capacity(count);
     }
@@ -326,6 +332,13 @@ impl Downstream for H2Stream {
 
     fn has_responded(&self) -> bool {
         !matches!(self.sending, Sending::Nothing)
+    }
+
+    fn settle(&mut self) {
+        if !self.is_stalled && !self.data.is_empty() {
+            self.is_stalled = true;
+            self.shared.stall();
+        }
     }
 
     fn detail(&self) -> &'static str {

@@ -209,3 +209,49 @@ async fn without_memory_a_push_is_a_fault() {
         outgrow_core::Cause::MemoryLimit
     );
 }
+
+/// Streams that nobody takes from, tunnels whose readers do not read, keep nobody else waiting.
+#[tokio::test]
+async fn stalled_streams_leave_the_others_their_window() {
+    let settings = Settings {
+        stream_window_bytes: 30_000,
+        connection_window_bytes: 65_535,
+        ..Settings::default()
+    };
+    let (mut client, mut server) = connect(settings, &h2::client::Builder::new()).await;
+    let before = server.ledger.used_bytes();
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        let put = request("PUT", "https://a.example/");
+        let (response, mut sender) = client.send_request(put, false).expect("sent");
+        let (_, mut stream) = server.next().await;
+        sender
+            .send_data(Bytes::from(vec![b'x'; 30_000]), false)
+            .expect("queued");
+        // All of them come, which is more than the connection's window.
+        let came = poll_fn(|cx| stream.poll_data(cx)).await;
+        assert!(came.expect("data"));
+        stream.settle();
+        stream.settle();
+        stalled.push((response, sender, stream));
+    }
+    let body = pattern(200_000);
+    let put = request("PUT", "https://a.example/");
+    let (response, mut sender) = client.send_request(put, false).expect("sent");
+    let (head, mut stream) = server.next().await;
+    sender
+        .send_data(Bytes::from(body.clone()), true)
+        .expect("queued");
+    let got = read_all(&mut stream).await.expect("whole");
+    assert!(got == body);
+    answer(&head, &mut stream, 200, b"").await;
+    response.await.expect("answered");
+    let counted = server.ledger.used_bytes() - before;
+    assert!(counted >= 5 * 30_000, "{counted}");
+    // Taken at last, they go on.
+    for (_, mut sender, mut stream) in stalled {
+        sender.send_data(Bytes::new(), true).expect("queued");
+        let got = read_all(&mut stream).await.expect("whole");
+        assert_eq!(got.len(), 30_000);
+    }
+}

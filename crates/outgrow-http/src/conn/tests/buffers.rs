@@ -1,8 +1,11 @@
 //! Buffers: what they hold, and that they hold no memory for nothing.
 
 use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, Waker};
 
 use outgrow_message::{Method, RequestHead};
+use outgrow_net::Transport;
 
 use super::blocks;
 use super::wire::{Then, Wire, run};
@@ -158,4 +161,53 @@ fn a_read_buffer_gives_its_block_back_while_nothing_comes() {
         buffer.consume(usize::MAX / 2);
     }
     assert_eq!((ledger.used_bytes(), buffer.is_full()), (0, false));
+}
+
+/// Gives as much as is asked for.
+struct Spring;
+
+impl Transport for Spring {
+    fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buffer.len()))
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        _: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What waits for somebody who takes nothing is little, and what is taken comes in large pieces soon.
+#[test]
+fn what_is_passed_on_is_read_ahead_as_it_is_taken() {
+    let (ledger, blocks) = blocks();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut buffer = ReadBuffer::for_passing_on();
+    let mut fill = |buffer: &mut ReadBuffer| {
+        let filled = buffer.poll_fill(&mut cx, &mut Spring, &blocks);
+        assert!(matches!(filled, Poll::Ready(Ok(1..))));
+        let came = buffer.bytes().len();
+        buffer.settle(&blocks);
+        (came / 1024, ledger.used_bytes() / 1024)
+    };
+    assert_eq!(fill(&mut buffer), (16, 16));
+    buffer.consume(16 * 1024);
+    assert_eq!(fill(&mut buffer), (80, 256));
+    buffer.consume(80 * 1024);
+    assert_eq!(fill(&mut buffer), (256, 256));
 }
