@@ -172,7 +172,7 @@ fn begin(
 ) -> Result<(), &'static str> {
     let target = plan.target.as_ref().ok_or("no_endpoint")?;
     let permit = match choose(worker, target, group.source, now) {
-        Err(BUSY) if make_room(worker, listening, plan, id) => {
+        Err(BUSY) if make_room(worker, listening, plan, (id, now)) => {
             choose(worker, target, group.source, now)?
         }
         chosen => chosen?,
@@ -213,17 +213,22 @@ fn begin(
     Ok(())
 }
 
-/// The endpoints' room is shared as the listener's is: who was answered stays, and the oldest session
-/// that was not gives way, of this worker or, where it has none, of another one.
-fn make_room(worker: &Worker, listening: &Arc<Listening>, plan: &UdpPlan, id: SessionId) -> bool {
-    let own = listening.table().give_way_to(id);
+/// The endpoints' room is shared as the listener's is: one that may give way does, of this worker or, where
+/// it has none, of another one.
+fn make_room(
+    worker: &Worker,
+    listening: &Arc<Listening>,
+    plan: &UdpPlan,
+    (id, now): (SessionId, Ticks),
+) -> bool {
+    let own = listening.table().give_way_to(id, now);
     if let Some(gone) = own {
         listening.let_go(gone);
         return true;
     }
     let others = worker.shared.crowds.others(&plan.name, listening);
     others.iter().any(|other| {
-        let gone = other.table().give_way();
+        let gone = other.table().give_way(now);
         gone.inspect(|gone| other.let_go(*gone)).is_some()
     })
 }

@@ -1,9 +1,10 @@
 //! Which sessions there are: by the source of their datagrams, bounded, each with an end. Pure: time
 //! is an argument, what a session is to its driver is not looked at.
 //!
-//! A source can be forged, so a datagram proves nothing, and neither does a session. Only an answer
-//! of the endpoint says that somebody spoke its protocol: where there is no room, a session that was
-//! answered stays, and the oldest one that was not gives way.
+//! A source can be forged, so a datagram proves nothing, and neither does a session. An answer of the
+//! endpoint says that somebody spoke its protocol, and a source that goes on after it that it was answered
+//! for. Where there is no room, the oldest session that was never answered gives way, then one that was
+//! answered, said nothing since and is quiet; who went on stays.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,12 @@ use std::time::Duration;
 use outgrow_core::Ticks;
 
 use crate::addresses::network_of;
+
+/// For how long a session that was answered, and whose client says nothing to that, is left alone: what it
+/// asked may have more answers to come.
+const QUIET: Duration = Duration::from_secs(1);
+/// How many of those are looked at to find one that is quiet.
+const LOOKS: usize = 16;
 
 /// What is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +34,7 @@ pub struct Limits {
 }
 
 /// A session's identity: never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
 /// What becomes of a datagram.
@@ -37,7 +44,7 @@ pub enum Arrival {
     Known(SessionId),
     /// It begins this session. Another one ended to make room, if there is one.
     New(SessionId, Option<SessionId>),
-    /// There are too many sessions, and all of them are answered.
+    /// There are too many sessions, and all of them are at work.
     Full,
     /// Its address has too many.
     FullAddress,
@@ -50,6 +57,8 @@ struct Session {
     /// Answers that are still to come, where that is known.
     owed: u64,
     is_answered: bool,
+    /// Its source went on after an answer.
+    is_proven: bool,
 }
 
 /// The sessions of a listener at one worker.
@@ -60,6 +69,8 @@ pub struct Sessions {
     of_address: HashMap<IpAddr, usize>,
     /// Those that were not answered when they were put in, oldest first. May hold others by now.
     unanswered: VecDeque<SessionId>,
+    /// Those that were answered and not proven when they were put in.
+    unproven: VecDeque<SessionId>,
     last_id: u64,
 }
 
@@ -87,6 +98,7 @@ impl Sessions {
             && let Some(session) = self.all.get_mut(&id)
         {
             session.last = now;
+            session.is_proven |= session.is_answered;
             session.owed = session.owed.saturating_add(owed);
             return Arrival::Known(id);
         }
@@ -97,7 +109,9 @@ impl Sessions {
         }
         let mut gave_way = None;
         if self.all.len() >= limits.sessions {
-            gave_way = self.oldest_unanswered();
+            gave_way = self
+                .oldest_unanswered()
+                .or_else(|| self.quiet_unproven(now));
             let Some(oldest) = gave_way else {
                 return Arrival::Full;
             };
@@ -112,28 +126,33 @@ impl Sessions {
             last: now,
             owed,
             is_answered: false,
+            is_proven: false,
         };
         self.all.insert(id, session);
         self.unanswered.push_back(id);
         Arrival::New(id, gave_way)
     }
 
-    /// There is no room for this new session elsewhere: the oldest other one that was never answered ends.
-    pub fn give_way_to(&mut self, id: SessionId) -> Option<SessionId> {
-        let oldest = self.oldest_unanswered()?;
-        if oldest >= id {
-            self.unanswered.push_front(oldest);
-            return None;
-        }
-        self.end(oldest);
-        Some(oldest)
+    /// There is no room for this new session elsewhere: another one ends that may give way.
+    pub fn give_way_to(&mut self, id: SessionId, now: Ticks) -> Option<SessionId> {
+        let gone = match self.oldest_unanswered() {
+            Some(oldest) if oldest < id => Some(oldest),
+            Some(newer) => {
+                self.unanswered.push_front(newer);
+                self.quiet_unproven(now)
+            }
+            None => self.quiet_unproven(now),
+        }?;
+        self.end(gone);
+        Some(gone)
     }
 
     /// The same for one of another worker.
-    pub fn give_way(&mut self) -> Option<SessionId> {
-        let oldest = self.oldest_unanswered()?;
-        self.end(oldest);
-        Some(oldest)
+    pub fn give_way(&mut self, now: Ticks) -> Option<SessionId> {
+        let oldest = self.oldest_unanswered();
+        let gone = oldest.or_else(|| self.quiet_unproven(now))?;
+        self.end(gone);
+        Some(gone)
     }
 
     /// The endpoint has answered with so many datagrams; whether that was all, so that the session
@@ -143,7 +162,10 @@ impl Sessions {
             return false;
         };
         session.last = now;
-        session.is_answered = true;
+        if !session.is_answered {
+            session.is_answered = true;
+            self.unproven.push_back(id);
+        }
         session.owed = session.owed.saturating_sub(u64::from(count));
         let is_over = limits.responses > 0 && session.owed == 0;
         if is_over {
@@ -190,6 +212,11 @@ impl Sessions {
             let is_new = |id: &SessionId| all.get(id).is_some_and(|session| !session.is_answered);
             self.unanswered.retain(is_new);
         }
+        if self.unproven.len() > 2 * self.all.len() + 64 {
+            let all = &self.all;
+            let is_new = |id: &SessionId| all.get(id).is_some_and(|session| !session.is_proven);
+            self.unproven.retain(is_new);
+        }
     }
 
     fn oldest_unanswered(&mut self) -> Option<SessionId> {
@@ -197,6 +224,24 @@ impl Sessions {
             let session = self.all.get(&id);
             if session.is_some_and(|session| !session.is_answered) {
                 return Some(id);
+            }
+        }
+        None
+    }
+
+    /// One that was answered, whose source did not go on, and that has been quiet since.
+    fn quiet_unproven(&mut self, now: Ticks) -> Option<SessionId> {
+        let mut looks = 0;
+        while looks < LOOKS {
+            let id = self.unproven.pop_front()?;
+            match self.all.get(&id) {
+                Some(session) if session.is_proven => {}
+                Some(session) if session.last + QUIET <= now => return Some(id),
+                Some(_) => {
+                    self.unproven.push_back(id);
+                    looks += 1;
+                }
+                None => {}
             }
         }
         None

@@ -62,31 +62,46 @@ fn who_was_never_answered_gives_way() {
     for id in [three, four] {
         assert!(!sessions.answered(id, 1, &LIMITS, at(3)));
     }
-    assert_eq!(sessions.arrive(source(5), 1, &LIMITS, at(4)), Arrival::Full);
+    // Answers may still come.
+    let soon = at(3) + Duration::from_millis(999);
+    assert_eq!(sessions.arrive(source(5), 1, &LIMITS, soon), Arrival::Full);
     assert_eq!(
-        sessions.arrive(source(1), 1, &LIMITS, at(4)),
+        sessions.arrive(source(1), 1, &LIMITS, soon),
         Arrival::Known(one)
     );
+    // Who went on stays, who has what it asked for does not.
+    for (number, gone) in [(5, three), (6, four)] {
+        let arrival = sessions.arrive(source(number), 1, &LIMITS, at(4));
+        let Arrival::New(id, Some(other)) = arrival else {
+            panic!("{arrival:?}");
+        };
+        assert_eq!(other, gone);
+        sessions.answered(id, 1, &LIMITS, at(4));
+        sessions.arrive(source(number), 1, &LIMITS, at(4));
+    }
+    assert_eq!(sessions.arrive(source(7), 1, &LIMITS, at(9)), Arrival::Full);
 }
 
 #[test]
 fn who_was_never_answered_gives_way_to_who_finds_no_room_elsewhere() {
     let mut sessions = Sessions::default();
     let one = begin(&mut sessions, 1, at(0));
-    assert_eq!(sessions.give_way_to(one), None, "not to itself");
+    assert_eq!(sessions.give_way_to(one, at(0)), None, "not to itself");
     let two = begin(&mut sessions, 2, at(1));
     assert!(!sessions.answered(one, 1, &LIMITS, at(1)));
     let three = begin(&mut sessions, 3, at(2));
-    assert_eq!(sessions.give_way_to(three), Some(two));
-    assert_eq!(sessions.give_way_to(three), None);
-    assert_eq!(sessions.len(), 2);
+    assert_eq!(sessions.give_way_to(three, at(1)), Some(two));
+    assert_eq!(sessions.give_way_to(three, at(1)), None);
+    // Who was answered and is quiet comes after them.
+    assert_eq!(sessions.give_way_to(three, at(2)), Some(one));
+    assert_eq!(sessions.len(), 1);
     // It is still the next to give way.
     let four = begin(&mut sessions, 4, at(3));
-    assert_eq!(sessions.give_way_to(four), Some(three));
+    assert_eq!(sessions.give_way_to(four, at(3)), Some(three));
     // To one of another worker, any may.
-    assert_eq!(sessions.give_way(), Some(four));
-    assert_eq!(sessions.give_way(), None);
-    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions.give_way(at(3)), Some(four));
+    assert_eq!(sessions.give_way(at(3)), None);
+    assert_eq!(sessions.len(), 0);
 }
 
 #[test]
@@ -135,6 +150,16 @@ fn expected_answers_end_a_session_early() {
     assert_eq!(sessions.expire(id, &limits, at(12)), Some(true));
 }
 
+/// What the model knows of a session.
+#[derive(Debug)]
+struct Known {
+    id: SessionId,
+    last: Ticks,
+    owed: u64,
+    answered: bool,
+    proven: bool,
+}
+
 /// Against a model that looks at everything each time.
 #[test]
 fn it_is_what_a_plain_list_would_be() {
@@ -147,8 +172,28 @@ fn it_is_what_a_plain_list_would_be() {
             responses: random.below(3) as u32,
         };
         let mut sessions = Sessions::default();
-        // By source: the session, when it was heard last, what it is owed, whether it was answered.
-        let mut model: BTreeMap<SocketAddr, (SessionId, Ticks, u64, bool)> = BTreeMap::new();
+        let mut model: BTreeMap<SocketAddr, Known> = BTreeMap::new();
+        // Whether one may be the next that gives way to `id`.
+        let may_go =
+            |model: &BTreeMap<SocketAddr, Known>, id: SessionId, now: Ticks, one: SessionId| {
+                let others = || model.values().filter(move |known| known.id != id);
+                let oldest = others()
+                    .filter(|known| !known.answered)
+                    .map(|known| known.id)
+                    .min();
+                let quiet = |known: &Known| {
+                    known.answered && !known.proven && known.last + Duration::from_secs(1) <= now
+                };
+                match oldest {
+                    Some(oldest) => one == oldest,
+                    None => others().any(|known| known.id == one && quiet(known)),
+                }
+            };
+        let nobody_may_go = |model: &BTreeMap<SocketAddr, Known>, id: SessionId, now: Ticks| {
+            model
+                .values()
+                .all(|known| !may_go(model, id, now, known.id))
+        };
         let mut now = at(0);
         for step in 0..600 {
             now = now + Duration::from_millis(random.below(900) as u64);
@@ -162,55 +207,67 @@ fn it_is_what_a_plain_list_would_be() {
                     match sessions.arrive(from, count, &limits, now) {
                         Arrival::Known(id) => {
                             let known = model.get_mut(&from).expect(&told);
-                            assert_eq!(known.0, id, "{told}");
-                            (known.1, known.2) = (now, known.2 + owed);
+                            assert_eq!(known.id, id, "{told}");
+                            known.last = now;
+                            known.owed += owed;
+                            known.proven |= known.answered;
                         }
                         Arrival::New(id, gone) => {
                             assert!(!model.contains_key(&from), "{told}");
                             if let Some(gone) = gone {
                                 assert_eq!(model.len(), limits.sessions, "{told}");
-                                let oldest = model.values().filter(|one| !one.3).map(|one| one.0);
-                                assert_eq!(oldest.min(), Some(gone), "{told}");
-                                model.retain(|_, one| one.0 != gone);
+                                assert!(may_go(&model, id, now, gone), "{told}");
+                                model.retain(|_, known| known.id != gone);
                             }
-                            model.insert(from, (id, now, owed, false));
+                            let known = Known {
+                                id,
+                                last: now,
+                                owed,
+                                answered: false,
+                                proven: false,
+                            };
+                            model.insert(from, known);
                             if random.below(5) == 0 {
-                                let others = model.values().filter(|one| !one.3 && one.0 != id);
-                                let oldest = others.map(|one| one.0).min();
-                                assert_eq!(sessions.give_way_to(id), oldest, "{told}");
-                                model.retain(|_, one| Some(one.0) != oldest);
+                                match sessions.give_way_to(id, now) {
+                                    Some(gone) => {
+                                        assert!(may_go(&model, id, now, gone), "{told}");
+                                        model.retain(|_, known| known.id != gone);
+                                    }
+                                    None => assert!(nobody_may_go(&model, id, now), "{told}"),
+                                }
                             }
                         }
                         Arrival::Full => {
                             assert_eq!(model.len(), limits.sessions, "{told}");
-                            assert!(model.values().all(|one| one.3), "{told}");
+                            let nobody = SessionId::default();
+                            assert!(nobody_may_go(&model, nobody, now), "{told}");
                         }
                         Arrival::FullAddress => assert_eq!(of_address, limits.of_address, "{told}"),
                     }
                 }
                 5 | 6 => {
-                    let Some((&from, &known)) = model.iter().nth(random.below(model.len().max(1)))
-                    else {
+                    let place = random.below(model.len().max(1));
+                    let Some((&from, known)) = model.iter_mut().nth(place) else {
                         continue;
                     };
                     let count = 1 + random.below(2) as u32;
-                    let left = known.2.saturating_sub(u64::from(count));
+                    let left = known.owed.saturating_sub(u64::from(count));
                     let is_over = limits.responses > 0 && left == 0;
                     assert_eq!(
-                        sessions.answered(known.0, count, &limits, now),
+                        sessions.answered(known.id, count, &limits, now),
                         is_over,
                         "{told}"
                     );
-                    model.insert(from, (known.0, now, left, true));
+                    (known.last, known.owed, known.answered) = (now, left, true);
                     if is_over {
                         model.remove(&from);
                     }
                 }
                 _ => {
-                    let is_over = |one: &(SessionId, Ticks, u64, bool)| one.1 + limits.idle <= now;
+                    let is_over = |one: &Known| one.last + limits.idle <= now;
                     for one in model.values() {
-                        let expected = is_over(one).then_some(!one.3 && one.2 > 0);
-                        assert_eq!(sessions.expire(one.0, &limits, now), expected, "{told}");
+                        let expected = is_over(one).then_some(!one.answered && one.owed > 0);
+                        assert_eq!(sessions.expire(one.id, &limits, now), expected, "{told}");
                     }
                     model.retain(|_, one| !is_over(one));
                 }
