@@ -117,6 +117,10 @@ pub(crate) struct Progress {
     client_behind: bool,
     /// What the client had taken when that was looked at last.
     client_took: u64,
+    /// Since when the client's body is waited for; zero while it is not.
+    client_since: Ticks,
+    /// For how long it was waited for so far.
+    client_waited: Duration,
     /// When this poll began: read once, exact enough for all that is timed here.
     pub(crate) now: Ticks,
     /// Interim responses that came.
@@ -161,6 +165,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             Ticks::ZERO => self.rest.progress.began,
             _ => self.around.worker.now(),
         };
+        self.note_client_waited();
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),

@@ -317,6 +317,7 @@ impl Copy {
                 timer: &mut timer,
                 patience: Patience {
                     body_idle: timeouts.stream_idle,
+                    body_rate: 0,
                     first_byte: timeouts.first_byte,
                     stream_idle: timeouts.stream_idle,
                     send_idle: timeouts.stream_idle,
@@ -336,8 +337,8 @@ impl Copy {
                 copy: &mut None,
                 set_cookie: &[],
                 passage: &mut None,
-                compressing: &mut Compressing::default(),
                 decompressing: &mut Decompressing::default(),
+                compressing: &mut Compressing::default(),
             },
             reporter: None,
             up,

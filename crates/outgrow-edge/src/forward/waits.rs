@@ -13,6 +13,8 @@ use super::{Attempt, Done};
 pub(crate) struct Patience {
     /// Between two pieces of the request's body.
     pub(crate) body_idle: Duration,
+    /// Bytes of the request's body in each second that it is waited for; 0 is any.
+    pub(crate) body_rate: u64,
     /// From the request sent to the response's head.
     pub(crate) first_byte: Duration,
     /// Between two pieces of the response.
@@ -51,6 +53,29 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         } else {
             Waits::UpstreamBody
         }
+    }
+
+    /// The time since the last poll was the client's, if its body was waited for.
+    pub(super) fn note_client_waited(&mut self) {
+        let progress = &mut *self.rest.progress;
+        if progress.client_since != Ticks::ZERO {
+            progress.client_waited += progress.now.since(progress.client_since);
+            progress.client_since = Ticks::ZERO;
+        }
+    }
+
+    /// When a client whose body is waited for has been too slow altogether.
+    fn too_slow_at(&mut self) -> Ticks {
+        let patience = &self.around.patience;
+        let progress = &mut *self.rest.progress;
+        if patience.body_rate == 0 || self.rest.is_grpc || progress.answering {
+            return Ticks::NEVER;
+        }
+        let sent = self.rest.decompressing.told();
+        let sent = sent.map_or(progress.request_bytes, |(_, coded, _)| coded);
+        progress.client_since = progress.now;
+        let left = time_for(sent, patience).saturating_sub(progress.client_waited);
+        progress.now + left
     }
 
     /// Which timeouts run, and whether one is over.
@@ -94,13 +119,18 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                 Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
             ),
         };
-        let deadline = (self.rest.progress.last + idle).min(patience.request_deadline);
+        let request_deadline = patience.request_deadline;
+        let mut deadline = (self.rest.progress.last + idle).min(request_deadline);
+        if request == Some(Waits::ClientBody) {
+            deadline = deadline.min(self.too_slow_at());
+        }
         self.around.timer.set(deadline);
         let now = self.rest.progress.now;
         if self.around.timer.poll(cx, now).is_pending() {
             return Poll::Pending;
         }
-        if now >= patience.request_deadline {
+        let patience = &self.around.patience;
+        if now >= request_deadline {
             // Whoever is waited for is the one to blame, unless the client gave too little time.
             let cause = Cause::RequestTimeout;
             if patience.is_clients {
@@ -113,5 +143,43 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             return Poll::Ready(Err(Fault { cause, ..fault }));
         }
         Poll::Ready(Err(fault))
+    }
+}
+
+/// How long a client may be waited for until so many bytes of its body are here.
+fn time_for(bytes: u64, patience: &Patience) -> Duration {
+    const NANOS: u128 = 1_000_000_000;
+    let nanos = u128::from(bytes) * NANOS / u128::from(patience.body_rate.max(1));
+    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+    patience
+        .body_idle
+        .saturating_add(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_buys_time() {
+        let patience = |body_rate| Patience {
+            body_idle: Duration::from_secs(30),
+            body_rate,
+            first_byte: Duration::ZERO,
+            stream_idle: Duration::ZERO,
+            send_idle: Duration::ZERO,
+            request_deadline: Ticks::NEVER,
+            is_clients: false,
+        };
+        for (bytes, rate, millis) in [
+            (0, 500, 30_000),
+            (1, 500, 30_002),
+            (1_000_000, 500, 2_030_000),
+            (1 << 30, 1 << 30, 31_000),
+        ] {
+            let time = time_for(bytes, &patience(rate));
+            assert_eq!(time, Duration::from_millis(millis), "{bytes} {rate}");
+        }
+        assert!(time_for(u64::MAX, &patience(1)) > Duration::from_secs(1 << 30));
     }
 }

@@ -314,12 +314,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context: &mut Context,
         target: &Target<'_>,
         mut connection: Connection,
+        stay: LongStay,
     ) -> Result<(), Fault> {
         let head = &mut self.exchange.response;
         if !handshake::check_accept(&self.exchange.request, head) {
             let cause = Cause::UpstreamBadResponse;
             return Err(Fault::upstream(Phase::ResponseHead, cause, Sent::Maybe));
-        stay: LongStay,
         }
         let protocol = head
             .fields
@@ -347,12 +347,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             timer: self.timer,
             clock: self.worker.shared.clock,
             shared: &self.worker.shared,
+            stay,
             idle: target.timeouts.tunnel_idle,
             state: RelayState::new(websocket),
         };
         relay.begin();
         let result = poll_fn(|cx| relay.poll(cx, cells)).await;
-            stay,
         context.request_bytes = relay.state.to_upstream;
         context.response_bytes = relay.state.to_client;
         // A tunnel ends when somebody leaves: only its reason is of interest, nobody is to blame.
@@ -414,6 +414,7 @@ fn surroundings<'a>(
 fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> Patience {
     Patience {
         body_idle: listener.timeouts.body_idle,
+        body_rate: listener.timeouts.body_rate.bytes(),
         first_byte: target.timeouts.first_byte,
         stream_idle: target.timeouts.stream_idle,
         send_idle: listener.timeouts.send_idle,

@@ -19,6 +19,7 @@ fn impatient() -> Options {
             body_idle: SHORT,
             keep_alive: SHORT,
             send_idle: SHORT,
+            ..ListenerTimeouts::default()
         },
         ..Options::default()
     }

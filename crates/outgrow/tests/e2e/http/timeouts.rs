@@ -246,3 +246,37 @@ fn an_application_that_reads_late_is_not_taken_for_a_machine_that_is_gone() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(backend.connections().len(), 1, "it was not begun anew");
 }
+
+/// A byte now and then keeps `body_idle` from being over, and does not keep the endpoint's connection.
+#[test]
+fn a_body_that_only_trickles_is_not_waited_for() {
+    let backend = Recorder::start(Script::silence()).expect("a backend");
+    let front = Front {
+        listener: "timeouts = { body_idle = \"1s\", body_rate = 1000 }",
+        ..Front::default()
+    };
+    let outgrow = front.before(&backend);
+    let trickle = |piece: &[u8], most: Duration| {
+        let mut client = connect(&outgrow);
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+        client.send(head.as_bytes()).expect("sent");
+        let begin = Instant::now();
+        while begin.elapsed() < most {
+            // It may be over by now.
+            let _over = client.send(piece);
+            let pause = Duration::from_millis(50);
+            if client.receive_until(b"\r\n\r\n", pause).unwrap_or(true) {
+                let text = String::from_utf8_lossy(&client.take_received()).into_owned();
+                return Some((text, begin.elapsed()));
+            }
+        }
+        None
+    };
+    let (answer, took) = trickle(b"x", WHILE).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    // Two thousand bytes a second are enough.
+    let answer = trickle(&[b'x'; 100], Duration::from_secs(4));
+    assert!(answer.is_none(), "{answer:?}");
+}
