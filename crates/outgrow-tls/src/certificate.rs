@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_core::WallTime;
+use rustls::SignatureAlgorithm;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
@@ -60,6 +61,8 @@ pub struct CertificateFacts {
     /// The last moment of its validity (at most 2554, where wall time ends); none when it could
     /// not be read.
     pub not_after: Option<WallTime>,
+    /// Of which kind its key is: `rsa`, `ecdsa`, `ed25519` or `other`.
+    pub key_kind: &'static str,
     /// What is stapled to it; none where nobody says anything of it.
     pub staple: Option<Arc<Staple>>,
 }
@@ -98,14 +101,20 @@ pub(crate) fn load(
     let (not_before, not_after) = check_time(&first, &text.certificate_name, now, warnings);
     let certified = pair(chain, key, text, provider)?;
     Ok(Loaded {
-        key: Arc::new(certified),
         facts: CertificateFacts {
             source_name: text.certificate_name.clone(),
             names,
             not_before,
             not_after,
+            key_kind: match certified.key.algorithm() {
+                SignatureAlgorithm::RSA => "rsa",
+                SignatureAlgorithm::ECDSA => "ecdsa",
+                SignatureAlgorithm::ED25519 => "ed25519",
+                _ => "other",
+            },
             staple: None,
         },
+        key: Arc::new(certified),
     })
 }
 

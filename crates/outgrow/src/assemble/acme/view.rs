@@ -19,6 +19,8 @@ pub(in super::super) struct CertificateView {
     pub(in super::super) orders: bool,
     pub(in super::super) not_before: Option<u64>,
     pub(in super::super) not_after: Option<u64>,
+    /// Of which kind the key of the one that is there is.
+    pub(in super::super) key_kind: Option<&'static str>,
     pub(in super::super) next_attempt: Option<u64>,
     pub(in super::super) succeeded: Option<u64>,
     pub(in super::super) failed: Option<u64>,
@@ -43,6 +45,7 @@ impl CertificateView {
             "orders_here": self.orders,
             "not_before": self.not_before.map(date),
             "not_after": self.not_after.map(date),
+            "key_kind": self.key_kind,
             "next_attempt": self.next_attempt.map(date),
             "last_success": self.succeeded.map(date),
             "last_failure": self.failed.map(date),

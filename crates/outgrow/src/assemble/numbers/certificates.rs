@@ -1,6 +1,6 @@
 //! The metrics of certificates: of files, and of those that are got from an authority.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use outgrow_admin::{MetricFamily, Sample};
 use outgrow_core::WallTime;
@@ -12,22 +12,21 @@ use super::Numbers;
 
 /// All of them now; those of an authority only where there is one.
 pub(super) fn families(view: &View) -> Vec<MetricFamily> {
-    let mut expiry = Numbers::new();
+    let mut ends = Ends::default();
     for (listener, facts) in view.files() {
-        let (Some(until), Some(name)) = (facts.not_after, facts.names.first()) else {
-            continue;
-        };
-        let labels = [("listener", listener.as_str()), ("name", name.as_str())];
-        expiry.push(Sample::number(&labels, until.seconds()));
+        if let (Some(until), Some(name)) = (facts.not_after, facts.names.first()) {
+            ends.note(listener.as_str(), name, facts.key_kind, until.seconds());
+        }
     }
     let (mut valid, mut success) = (Numbers::new(), Numbers::new());
     let (mut next, mut failures) = (Numbers::new(), Numbers::new());
     let all = view.acme();
     for one in &all {
         let name = one.names.first().map_or("", String::as_str);
-        for (listener, until) in one.listeners.iter().zip(one.not_after.iter().cycle()) {
-            let labels = [("listener", listener.as_str()), ("name", name)];
-            expiry.push(Sample::number(&labels, *until));
+        if let Some(until) = one.not_after {
+            for listener in &one.listeners {
+                ends.note(listener, name, one.key_kind.unwrap_or_default(), until);
+            }
         }
         let labels = [("name", name)];
         valid.push(Sample::number(&labels, one.state == "valid"));
@@ -42,7 +41,7 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     let mut families = vec![MetricFamily::gauge(
         names::CERTIFICATE_EXPIRY,
         "When a certificate ends.",
-        expiry,
+        ends.numbers(),
     )];
     if !all.is_empty() {
         families.extend([
@@ -62,6 +61,31 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
     }
     families.extend(staples(view));
     families
+}
+
+/// When certificates end, by listener, name and kind of key: a name may have one of each kind, and two of
+/// a kind are told as one, by the first that ends.
+#[derive(Debug, Default)]
+struct Ends(BTreeMap<[String; 3], u64>);
+
+impl Ends {
+    fn note(&mut self, listener: &str, name: &str, key: &str, until: u64) {
+        let place = [listener, name, key].map(str::to_owned);
+        let end = self.0.entry(place).or_insert(until);
+        *end = until.min(*end);
+    }
+
+    fn numbers(&self) -> Numbers {
+        let numbers = self.0.iter().map(|([listener, name, key], until)| {
+            let labels = [
+                ("listener", listener.as_str()),
+                ("name", name),
+                ("key", key),
+            ];
+            Sample::number(&labels, *until)
+        });
+        numbers.collect()
+    }
 }
 
 /// Those of what is stapled; none where nothing is to be.
@@ -113,4 +137,20 @@ fn staples(view: &View) -> Vec<MetricFamily> {
             responses,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_numbers_have_the_same_labels() {
+        let mut ends = Ends::default();
+        for (key, until) in [("rsa", 5), ("ecdsa", 7), ("ecdsa", 6), ("ecdsa", 9)] {
+            ends.note("public", "a.example", key, until);
+        }
+        let told: Vec<_> = ends.0.values().copied().collect();
+        assert_eq!(told, [6, 5]);
+        assert_eq!(ends.numbers().len(), 2);
+    }
 }

@@ -127,5 +127,6 @@ fn file(listener: &Name, facts: &CertificateFacts, now: WallTime) -> Value {
         "state": if is_valid { "valid" } else { "expired" },
         "not_before": told(facts.not_before),
         "not_after": told(facts.not_after),
+        "key_kind": facts.key_kind,
     })
 }

@@ -33,6 +33,7 @@ impl Driver {
                 orders: self.lock.is_some(),
                 not_before: life.map(|life| life.from),
                 not_after: life.map(|life| life.until),
+                key_kind: kept.map(|kept| kept.facts.key_kind),
                 next_attempt: Some(schedule::next_attempt(&record, life, now, wanted.chance())),
                 succeeded: record.succeeded,
                 failed: record.failed,
