@@ -47,7 +47,8 @@ pub(super) fn run(
     let mut cargo = command::cargo();
     let mut child = cargo
         .current_dir(&workspace.root)
-        .args(["test", "--quiet", "-p", "outgrow", "--test", "e2e", "--"])
+        // As all tests are built: with the features of the whole workspace.
+        .args(["test", "--quiet", "--workspace", "--test", "e2e", "--"])
         .args(["--ignored", "--exact", "--nocapture", TEST])
         .env(VARIABLE, &options.only)
         .env(binary::VARIABLE, outgrow)

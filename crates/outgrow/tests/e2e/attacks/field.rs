@@ -250,6 +250,11 @@ service = "attacked"
 [service.echoes]
 endpoints = ["{echoes}"]
 
+[route.inflated]
+path = "/inflated"
+service = "attacked"
+decompress = {{}}
+
 [route.fixed]
 path = "/fixed"
 respond = {{ status = 200, body = "ok" }}

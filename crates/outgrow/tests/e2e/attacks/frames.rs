@@ -61,7 +61,9 @@ pub(super) struct Connection {
     /// Streams that the server has reset.
     pub(super) resets: u64,
     /// Answers to PING and SETTINGS.
-    pub(super) acknowledged: u64,
+    acknowledged: u64,
+    /// Heads of answers.
+    answers: u64,
 }
 
 impl Connection {
@@ -75,6 +77,7 @@ impl Connection {
             goaway: None,
             resets: 0,
             acknowledged: 0,
+            answers: 0,
         })
     }
 
@@ -102,6 +105,7 @@ impl Connection {
                 }
                 (RST_STREAM, _) => self.resets += 1,
                 (PING | SETTINGS, 1) => self.acknowledged += 1,
+                (HEADERS, _) => self.answers += 1,
                 _ => {}
             }
             at += FRAME_HEAD + length;
@@ -120,8 +124,14 @@ impl Connection {
     pub(super) fn count(&self, tally: &mut Tally) {
         self.line.count(tally);
         tally.tell(self.end());
-        if self.resets > 0 {
-            *tally.told.entry("RST_STREAM".to_owned()).or_default() += self.resets;
+        for (what, count) in [
+            ("RST_STREAM", self.resets),
+            ("acknowledged", self.acknowledged),
+            ("answers", self.answers),
+        ] {
+            if count > 0 {
+                *tally.told.entry(what.to_owned()).or_default() += count;
+            }
         }
     }
 }

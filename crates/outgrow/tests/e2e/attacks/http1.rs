@@ -1,6 +1,10 @@
 //! HTTP/1.1: slowness, and much of what is small.
 
-use std::time::Duration;
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use super::{
     field::{Tally, Target, Watch},
@@ -75,7 +79,7 @@ pub(super) fn slow_readers(target: &Target, watch: &Watch<'_>) -> Tally {
 pub(super) fn pipelines(target: &Target, watch: &Watch<'_>) -> Tally {
     let address = target.address("public");
     let mut crowd = Crowd::gather(address, watch, (20, 100.0), b"");
-    let mut sent = 0;
+    let (mut sent, mut said) = (0, 0);
     let request = b"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n";
     while let Some(due) = watch.due(20_000.0, sent) {
         let share = due.div_ceil(crowd.lines.len() as u64).min(100);
@@ -83,10 +87,12 @@ pub(super) fn pipelines(target: &Target, watch: &Watch<'_>) -> Tally {
             // As long as it is taken; what is not waits here.
             let more = if line.is_taken() { share as usize } else { 0 };
             line.say(&request.repeat(more));
+            // Those that are not taken were due all the same.
             sent += share;
+            said += more as u64;
         }
     }
-    crowd.tally(sent)
+    crowd.tally(said)
 }
 
 /// Each connection is ended by outgrow or by us, and the next one begins; `bytes` are said in pieces of
@@ -183,6 +189,26 @@ pub(super) fn tiny_chunks(target: &Target, watch: &Watch<'_>) -> Tally {
         tally.tell(line.first_words());
     }
     tally
+}
+
+/// Bodies of 20 KB that become 20 MB.
+pub(super) fn bombs(target: &Target, watch: &Watch<'_>) -> Tally {
+    let mut gzip = Command::new("gzip")
+        .args(["-9", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("gzip runs: apt-get install gzip");
+    let mut input = gzip.stdin.take().expect("an input");
+    let zeros = std::thread::spawn(move || input.write_all(&vec![0; 20_000_000]));
+    let bomb = gzip.wait_with_output().expect("it ends").stdout;
+    zeros.join().expect("it is well").expect("written");
+    let head = format!(
+        "POST /inflated HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let bytes = [head.as_bytes(), &bomb].concat();
+    one_after_another(target.address("public"), watch, 50.0, |_| bytes.clone())
 }
 
 /// Connections that are left at once, with a reset, so that no port stays taken on this side.

@@ -13,6 +13,21 @@ fn is_borne(_: &Tally) -> bool {
     true
 }
 
+/// Most of the connections are still there.
+fn is_held(tally: &Tally) -> bool {
+    tally.times("open") > tally.connections / 2
+}
+
+/// The answers have begun, and are waited with.
+fn is_answering(tally: &Tally) -> bool {
+    is_held(tally) && tally.times("answers") > tally.sent / 2
+}
+
+/// What asks for an answer gets it.
+fn is_acknowledged(tally: &Tally) -> bool {
+    tally.times("acknowledged") > 100
+}
+
 /// `ENHANCE_YOUR_CALM`.
 const CALM: u32 = 11;
 
@@ -62,7 +77,7 @@ attacks! {
         what: "100,000 PING frames a second",
         run: http2::pings,
         limits: Limits { memory: 4, processor: 30.0, reason: "one answer waits at a time" },
-        answer: is_borne,
+        answer: is_acknowledged,
     },
     pings_unread: Attack {
         name: "h2-ping-unread",
@@ -76,7 +91,7 @@ attacks! {
         what: "50,000 SETTINGS frames a second",
         run: http2::settings,
         limits: Limits { memory: 4, processor: 30.0, reason: "one answer waits at a time" },
-        answer: is_borne,
+        answer: is_acknowledged,
     },
     empty_data: Attack {
         name: "h2-empty-data",
@@ -96,50 +111,50 @@ attacks! {
         name: "h2-zero-window",
         what: "10 connections ask for 1,000 answers of 20 MB and take nothing",
         run: http2_slow::zero_window,
-        limits: Limits { memory: 160, processor: 20.0, reason: "for each connection held_bytes (1 MiB), for each stream what was read of its answer (64 KiB), a piece (16 KiB) and its task, and half as much again that the allocator keeps from one round to the next" },
-        answer: is_borne,
+        limits: Limits { memory: 64, processor: 20.0, reason: "for each stream the first block of its answer (16 KiB), an exchange, a connection to the endpoint and its task" },
+        answer: is_answering,
     },
     slow_read: Attack {
         name: "h2-slow-read",
         what: "the same, each taking a byte a second",
         run: http2_slow::slow_read,
         limits: Limits { memory: 160, processor: 20.0, reason: "as zero window" },
-        answer: is_borne,
+        answer: is_answering,
     },
     slow_posts: Attack {
         name: "h2-slow-post",
         what: "10 connections with 1,000 bodies, a byte a second each",
         run: http2_slow::slow_posts,
         limits: Limits { memory: 64, processor: 20.0, reason: "a task, an exchange and a connection to the endpoint for each stream" },
-        answer: is_borne,
+        answer: is_held,
     },
     slow_heads: Attack {
         name: "h1-slowloris",
         what: "2,000 heads, a byte a second each",
         run: http1::slow_heads,
         limits: Limits { memory: 64, processor: 30.0, reason: "a block (16 KiB) for each head, until timeouts.head" },
-        answer: is_borne,
+        answer: is_held,
     },
     slow_bodies: Attack {
         name: "h1-slow-post",
         what: "500 bodies, a byte a second each",
         run: http1::slow_bodies,
         limits: Limits { memory: 32, processor: 20.0, reason: "an exchange and a connection to the endpoint for each" },
-        answer: is_borne,
+        answer: is_held,
     },
     slow_readers: Attack {
         name: "h1-slow-read",
         what: "100 answers of 20 MB, taken at 5 KB a second",
         run: http1::slow_readers,
         limits: Limits { memory: 64, processor: 20.0, reason: "a block of up to 256 KiB for each answer" },
-        answer: is_borne,
+        answer: is_held,
     },
     pipelines: Attack {
         name: "h1-pipeline",
         what: "20,000 requests a second on 20 connections that read nothing",
         run: http1::pipelines,
         limits: Limits { memory: 16, processor: 30.0, reason: "the next request is read when the answer was taken" },
-        answer: is_borne,
+        answer: |tally| tally.times("HTTP/1.1 200") > 0,
     },
     huge_heads: Attack {
         name: "h1-huge-head",
@@ -162,6 +177,13 @@ attacks! {
         limits: Limits { memory: 8, processor: 40.0, reason: "read and written in blocks" },
         answer: is_borne,
     },
+    bombs: Attack {
+        name: "h1-bomb",
+        what: "50 bodies a second of 20 KB that mean 20 MB",
+        run: http1::bombs,
+        limits: Limits { memory: 16, processor: 60.0, reason: "a block of what it becomes at a time, 1 MiB until the ratio ends it" },
+        answer: |tally| tally.times("HTTP/1.1 413") > 0 && tally.times("HTTP/1.1 5") == 0,
+    },
     connections: Attack {
         name: "connections",
         what: "2,000 connections a second, left at once",
@@ -181,7 +203,7 @@ attacks! {
         what: "500 ClientHellos of 64 KB whose end never comes",
         run: tls::half_hellos,
         limits: Limits { memory: 96, processor: 20.0, reason: "64 KiB for each until timeouts.head, and what a buffer grows by" },
-        answer: is_borne,
+        answer: is_held,
     },
     handshakes: Attack {
         name: "tls-handshakes",
@@ -195,7 +217,7 @@ attacks! {
         what: "2,000 KeyUpdate messages a second",
         run: tls::key_updates,
         limits: Limits { memory: 8, processor: 30.0, reason: "the TLS library ends what asks for more than some" },
-        answer: is_borne,
+        answer: |tally| tally.times("closed") > 0,
     },
     untrusted_headers: Attack {
         name: "proxy-untrusted",
