@@ -92,7 +92,7 @@ impl Layer {
         match self {
             Self::Seven => &peers::NAMES,
             Self::Tls | Self::Http2 => &["nginx", "haproxy", "envoy"],
-            Self::Four => &["nginx", "haproxy"],
+            Self::Four => &["nginx", "haproxy", "envoy"],
         }
     }
 }
