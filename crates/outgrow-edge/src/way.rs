@@ -457,8 +457,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 }
 
 fn asks_for_websocket(request: &RequestHead) -> bool {
-    // Over HTTP/2 it is the one thing that can be asked for, and no field says so.
-    if request.wants_upgrade && request.version == outgrow_message::Version::Http2 {
+    // Over HTTP/2 and HTTP/3 it is the one thing that can be asked for, and no field says so.
+    use outgrow_message::Version::{Http2, Http3};
+    if request.wants_upgrade && matches!(request.version, Http2 | Http3) {
         return true;
     }
     let mut asked = list_members(request.fields.values(Known::Upgrade));

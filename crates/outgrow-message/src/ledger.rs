@@ -36,6 +36,8 @@ pub struct Ledger {
     /// Bytes handed to workers, their credits included.
     handed_bytes: AtomicU64,
     limit_bytes: AtomicU64,
+    /// Of what is handed out: see [`Ledger::foresee`].
+    foreseen_bytes: AtomicU64,
     refused: AtomicU64,
     /// Each worker's bytes that were handed to it and are not in use.
     credits: Mutex<Vec<Arc<AtomicU64>>>,
@@ -47,6 +49,7 @@ impl Ledger {
         Arc::new(Self {
             handed_bytes: AtomicU64::new(0),
             limit_bytes: AtomicU64::new(limit_bytes),
+            foreseen_bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             credits: Mutex::default(),
         })
@@ -104,6 +107,33 @@ impl Ledger {
         self.add_within(bytes, limit).then(|| self.charge_of(bytes))
     }
 
+    /// Whether so much more would leave no more than one in `share` of the limit handed out.
+    pub fn has_within(&self, share: u64, bytes: u64) -> bool {
+        let limit = self.limit_bytes.load(Ordering::Relaxed) / share.max(1);
+        let handed = self.handed_bytes.load(Ordering::Relaxed);
+        handed.saturating_add(bytes) <= limit
+    }
+
+    /// Counts bytes that others could make us hold, whether or not they do: all such together are at most
+    /// one in `share` of the limit, so that those who use what is counted for them keep the rest.
+    pub fn foresee(self: &Arc<Self>, share: u64, bytes: u64) -> Option<Charge> {
+        let limit = self.limit_bytes.load(Ordering::Relaxed) / share.max(1);
+        if !add_within(&self.foreseen_bytes, bytes, limit) {
+            return None;
+        }
+        let Some(mut charge) = self.charge(bytes) else {
+            self.foreseen_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return None;
+        };
+        charge.foreseen = bytes;
+        Some(charge)
+    }
+
+    /// Bytes that are counted by [`Ledger::foresee`] now.
+    pub fn foreseen_bytes(&self) -> u64 {
+        self.foreseen_bytes.load(Ordering::Relaxed)
+    }
+
     /// Counts bytes that are there in any case, above the limit too: others get less for it.
     pub fn charge_anyway(self: &Arc<Self>, bytes: u64) -> Charge {
         self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -115,18 +145,12 @@ impl Ledger {
         Charge {
             ledger: Arc::clone(self),
             bytes,
+            foreseen: 0,
         }
     }
 
-    /// Adds to what is handed out where that stays within `limit`. What is refused is never added, so
-    /// that nobody else is refused for it.
     fn add_within(&self, bytes: u64, limit: u64) -> bool {
-        let added = |handed: u64| {
-            let handed = handed.checked_add(bytes)?;
-            (handed <= limit).then_some(handed)
-        };
-        let order = Ordering::Relaxed;
-        self.handed_bytes.fetch_update(order, order, added).is_ok()
+        add_within(&self.handed_bytes, bytes, limit)
     }
 
     /// Whether more than half of the limit is handed out: then who could do with less does.
@@ -150,6 +174,17 @@ impl Ledger {
     fn take_back(&self, bytes: u64) {
         self.handed_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// Adds to `sum` where that stays within `limit`. What is refused is never added, so that nobody else is
+/// refused for it.
+fn add_within(sum: &AtomicU64, bytes: u64, limit: u64) -> bool {
+    let added = |sum: u64| {
+        let sum = sum.checked_add(bytes)?;
+        (sum <= limit).then_some(sum)
+    };
+    let order = Ordering::Relaxed;
+    sum.fetch_update(order, order, added).is_ok()
 }
 
 /// A worker's supply of blocks.
@@ -319,6 +354,8 @@ impl Drop for Block {
 pub struct Charge {
     ledger: Arc<Ledger>,
     bytes: u64,
+    /// Of these, what only could be held.
+    foreseen: u64,
 }
 
 impl Charge {
@@ -326,6 +363,7 @@ impl Charge {
     pub fn join(&mut self, mut other: Self) {
         if Arc::ptr_eq(&self.ledger, &other.ledger) {
             self.bytes += std::mem::take(&mut other.bytes);
+            self.foreseen += std::mem::take(&mut other.foreseen);
         }
     }
 
@@ -338,6 +376,8 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.ledger.take_back(self.bytes);
+        let foreseen = &self.ledger.foreseen_bytes;
+        foreseen.fetch_sub(self.foreseen, Ordering::Relaxed);
     }
 }
 
@@ -366,6 +406,36 @@ mod tests {
         assert!(ledger.charge(1).is_none() && ledger.is_tight());
         drop((charge, above));
         assert_eq!(ledger.used_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_there_in_any_case_is_counted_above_the_limit() {
+        let ledger = Ledger::new(1 << 20);
+        let above = ledger.charge_anyway(2 << 20);
+        assert!(ledger.charge(1).is_none() && ledger.is_tight());
+        assert!(!ledger.has_within(1, 0) && !ledger.has_within(1, u64::MAX));
+        drop(above);
+        assert!(ledger.has_within(4, 1 << 18) && !ledger.has_within(4, (1 << 18) + 1));
+        assert_eq!(ledger.used_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_foreseen_has_a_share_of_its_own() {
+        let ledger = Ledger::new(1 << 20);
+        let used = ledger.charge(1 << 19).expect("half of it");
+        let mut charge = ledger.foresee(4, 1 << 17).expect("whatever others use");
+        assert!(ledger.foresee(4, (1 << 17) + 1).is_none());
+        charge.join(ledger.foresee(4, 1 << 17).expect("just a quarter"));
+        assert!(ledger.foresee(4, 1).is_none());
+        assert_eq!(ledger.foreseen_bytes(), 1 << 18);
+        drop(charge);
+        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (1 << 19, 0));
+        let rest = ledger
+            .charge((1 << 19) - (1 << 16))
+            .expect("all but the reserve");
+        assert!(ledger.foresee(4, 1).is_none(), "there is nothing left");
+        drop((used, rest));
+        assert!(ledger.foresee(4, 1 << 18).is_some(), "all came back");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The opening handshake where it is ours: a WebSocket over HTTP/2 (RFC 8441) has no key, and the
-//! endpoint, which is spoken to in HTTP/1.1, wants one (RFC 6455 section 4).
+//! The opening handshake where it is ours: a WebSocket over HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220) has
+//! no key, and the endpoint, which is spoken to in HTTP/1.1, wants one (RFC 6455 section 4).
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use outgrow_core::base64;
@@ -12,7 +12,7 @@ const ACCEPT: &[u8] = b"Sec-WebSocket-Accept";
 /// What the answer is made with (section 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Gives a request over HTTP/2 that asks for a WebSocket a key of ours.
+/// Gives a request over HTTP/2 or HTTP/3 that asks for a WebSocket a key of ours.
 pub(crate) fn put_key(request: &mut RequestHead, chance: impl FnOnce() -> [u64; 2]) {
     if is_ours(request) {
         let chance = chance();
@@ -36,7 +36,7 @@ pub(crate) fn check_accept(request: &RequestHead, response: &mut ResponseHead) -
 }
 
 fn is_ours(request: &RequestHead) -> bool {
-    request.wants_upgrade && request.version == Version::Http2
+    request.wants_upgrade && matches!(request.version, Version::Http2 | Version::Http3)
 }
 
 /// The answer, if there is exactly one.
@@ -72,7 +72,12 @@ mod tests {
 
     #[test]
     fn only_the_right_answer_counts_and_it_stays_here() {
-        let mut request = request(Version::Http2);
+        only_the_right_answer_counts(Version::Http2);
+        only_the_right_answer_counts(Version::Http3);
+    }
+
+    fn only_the_right_answer_counts(version: Version) {
+        let mut request = request(version);
         put_key(&mut request, || [1, 2]);
         let key = request.fields.get_named(KEY).expect("a key").to_vec();
         let right = accept_of(&key);

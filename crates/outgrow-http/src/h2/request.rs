@@ -85,8 +85,14 @@ impl RequestParts {
     }
 
     /// Whether what follows the head is a tunnel's and no body.
-    pub(super) fn is_tunnel(&self) -> bool {
+    pub(crate) fn is_tunnel(&self) -> bool {
         self.parts.method == http::Method::CONNECT
+    }
+
+    /// The fields.
+    #[cfg(feature = "http3")]
+    pub(crate) fn fields(&self) -> &HeaderMap {
+        &self.parts.headers
     }
 
     /// An extended CONNECT is what GET with `Upgrade` is in HTTP/1.1 (RFC 8441 section 5).

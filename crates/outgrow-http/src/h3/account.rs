@@ -7,6 +7,10 @@
 //! whole, each such request, and each widening of the window, which the ledger has to allow. What was
 //! granted for windows stays counted, since credit that was given cannot be taken back.
 //!
+//! Nobody need have sent a byte of what is counted so. Therefore all of it together, of all connections, is a
+//! share of all memory at most ([`Ledger::foresee`]), and a smaller one where a connection could do
+//! without.
+//!
 //! A body that nobody takes may fill its stream's window. So that others can still be sent beside it,
 //! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole.
 //!
@@ -17,7 +21,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use outgrow_message::Ledger;
@@ -31,10 +35,13 @@ pub const FIRST_WINDOW: u32 = 32 * 1024;
 const HELD_BY_WINDOW: (u64, u64) = (5, 2);
 /// What QUIC may keep of packets for one stream beside that, and in what order its pieces are.
 const HELD_BY_STREAM: u64 = 32 * 1024;
-/// Windows are widened while no more than one in so many of all memory is handed out.
+/// What all clients could make us hold may be one in so many of all memory.
+const FORESEEN_SHARE: u64 = 3;
+/// The same for what a connection could do without: requests beyond [`TIGHT_REQUESTS`], and room for
+/// others beside one that is not taken.
+const MORE_SHARE: u64 = 6;
+/// The same for windows that are widened as they are used, and for all that is handed out then.
 const WIDE_SHARE: u64 = 4;
-/// The same for the first time, by which a request that is not taken leaves others room.
-const APART_SHARE: u64 = 2;
 /// Requests that are not there as a whole which a connection may have while memory is short.
 const TIGHT_REQUESTS: usize = 4;
 
@@ -51,9 +58,7 @@ pub struct Windows {
 /// What the ledger counts for one connection, for as long as QUIC has anything of it.
 pub struct Account {
     ledger: Arc<Ledger>,
-    charge: Mutex<Charge>,
-    /// What the client may send before it is taken; none yet while nobody had to wait for the client.
-    window: AtomicU64,
+    granted: Mutex<Granted>,
     windows: Windows,
     /// Bytes that were taken since the window was widened.
     taken: AtomicU64,
@@ -61,14 +66,17 @@ pub struct Account {
     unfinished: AtomicUsize,
 }
 
+/// What a connection may hold, and what is counted for it.
+struct Granted {
+    /// What the client may send before it is taken; none yet while nobody had to wait for the client.
+    window: u64,
+    charge: Charge,
+}
+
 impl fmt::Debug for Account {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let window = self.window.load(Ordering::Relaxed);
-        write!(
-            formatter,
-            "Account({window} of {})",
-            self.windows.connection
-        )
+        let (window, widest) = (self.granted().window, self.windows.connection);
+        write!(formatter, "Account({window} of {widest})")
     }
 }
 
@@ -82,8 +90,7 @@ impl Account {
     pub fn new(ledger: &Arc<Ledger>, charge: Charge, windows: Windows) -> Arc<Self> {
         Arc::new(Self {
             ledger: Arc::clone(ledger),
-            charge: Mutex::new(charge),
-            window: AtomicU64::new(0),
+            granted: Mutex::new(Granted { window: 0, charge }),
             windows,
             taken: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
@@ -120,55 +127,76 @@ impl Account {
         self.ledger.is_tight()
     }
 
-    fn grow(&self, more: Charge) {
-        let mut charge = self.charge.lock().unwrap_or_else(PoisonError::into_inner);
-        charge.join(more);
+    fn granted(&self) -> MutexGuard<'_, Granted> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory.
-    pub(super) fn unfinished(self: &Arc<Self>) -> Option<Unfinished> {
+    /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory. Where
+    /// the client may send more from now on, since the request may never be taken and others are to have
+    /// room beside it, how much that is.
+    pub(super) fn unfinished(self: &Arc<Self>) -> Option<(Unfinished, Option<u64>)> {
         let others = self.unfinished.load(Ordering::Relaxed);
-        if others >= TIGHT_REQUESTS && self.ledger.is_tight() {
+        let is_more = others >= TIGHT_REQUESTS;
+        if is_more && self.ledger.is_tight() {
             return None;
         }
-        if self.window.load(Ordering::Relaxed) == 0 {
-            let first = u64::from(self.first());
-            self.grow(self.ledger.charge(held_by(first))?);
-            self.window.store(first, Ordering::Relaxed);
+        let share = match is_more {
+            false => FORESEEN_SHARE,
+            true => MORE_SHARE,
+        };
+        let charge = self.ledger.foresee(share, HELD_BY_STREAM)?;
+        let mut granted = self.granted();
+        if !granted.begin(self) {
+            return None;
         }
-        let charge = self.ledger.charge(HELD_BY_STREAM)?;
+        let wider = granted.set_apart(self);
+        drop(granted);
         self.unfinished.fetch_add(1, Ordering::Relaxed);
-        Some(Unfinished {
+        let unfinished = Unfinished {
             account: Arc::clone(self),
             _charge: charge,
-        })
+        };
+        Some((unfinished, wider))
     }
 
     /// Bytes of bodies were taken. A window that has been used as a whole becomes twice as wide, up to
     /// what it may be, if there is memory for it: how wide it is now.
     pub(super) fn took(&self, bytes: usize) -> Option<u64> {
-        let window = self.window.load(Ordering::Relaxed);
         let taken = self.taken.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let mut granted = self.granted();
+        let window = granted.window;
         if window == 0 || taken < window {
             return None;
         }
         self.taken.store(0, Ordering::Relaxed);
-        self.widen((2 * window).min(self.windows.connection), WIDE_SHARE)
+        let wider = (2 * window).min(self.windows.connection);
+        granted.widen(wider, |more| {
+            let is_there = self.ledger.has_within(WIDE_SHARE, more);
+            is_there.then(|| self.ledger.foresee(WIDE_SHARE, more))?
+        })
+    }
+}
+
+impl Granted {
+    /// The first window, if there is none; false where there is no memory for it.
+    fn begin(&mut self, account: &Account) -> bool {
+        let first = u64::from(account.first());
+        let take = |more| account.ledger.foresee(FORESEEN_SHARE, more);
+        self.window > 0 || self.widen(first, take).is_some()
     }
 
-    /// A request is not there as a whole, and may never be taken: others are to have room beside it, if
-    /// there is memory. How wide the window is now, where it became wider.
-    pub(super) fn set_apart(&self) -> Option<u64> {
-        let apart = (2 * self.windows.stream).min(self.windows.connection);
-        self.widen(apart, APART_SHARE)
+    /// A window that is twice as wide as a stream's, if there is memory: how wide it is, if it became so.
+    fn set_apart(&mut self, account: &Account) -> Option<u64> {
+        let apart = (2 * account.windows.stream).min(account.windows.connection);
+        self.widen(apart, |more| account.ledger.foresee(MORE_SHARE, more))
     }
 
-    fn widen(&self, wider: u64, share: u64) -> Option<u64> {
-        let window = self.window.load(Ordering::Relaxed);
-        let more = held_by(wider).checked_sub(held_by(window));
+    /// Makes the window this wide, if it is not, and there is memory: how wide it is then.
+    fn widen(&mut self, wider: u64, take: impl FnOnce(u64) -> Option<Charge>) -> Option<u64> {
+        let more = held_by(wider).checked_sub(held_by(self.window));
         let more = more.filter(|more| *more > 0)?;
-        self.grow(self.ledger.charge_within(share, more)?);
-        self.window.store(wider, Ordering::Relaxed);
+        self.charge.join(take(more)?);
+        self.window = wider;
         Some(wider)
     }
 }
@@ -214,52 +242,103 @@ mod tests {
         (Arc::clone(&ledger), Account::new(&ledger, charge, windows))
     }
 
+    fn unfinished(account: &Arc<Account>) -> Option<Unfinished> {
+        account.unfinished().map(|(unfinished, _)| unfinished)
+    }
+
     #[test]
     fn windows_grow_with_what_is_taken_while_there_is_memory() {
         let (ledger, account) = account(4 << 20);
         assert_eq!(account.took(1 << 20), None, "nobody waits for anything");
-        let request = account.unfinished().expect("room");
-        assert_eq!(ledger.used_bytes(), KIB + 80 * KIB + 32 * KIB);
-        assert_eq!(account.took(0), Some(64 * KIB), "what came before counts");
-        assert_eq!(account.took(60_000), None);
-        assert_eq!(account.took(6_000), Some(128 * KIB));
+        let (request, wider) = account.unfinished().expect("room");
+        assert_eq!(wider, Some(64 * KIB), "two streams' windows");
+        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 32 * KIB);
+        assert_eq!(account.took(0), Some(128 * KIB), "what came before counts");
         assert_eq!(account.took(1 << 20), None, "it is as wide as it may be");
         drop(request);
         assert_eq!(ledger.used_bytes(), KIB + 320 * KIB, "the credit was given");
         drop(account);
-        assert_eq!(ledger.used_bytes(), 0);
+        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
     }
 
     #[test]
     fn a_request_that_is_not_taken_leaves_others_room() {
-        let (ledger, account) = account(1 << 20);
-        let request = account.unfinished().expect("room");
-        assert_eq!(account.set_apart(), Some(64 * KIB), "two streams' windows");
-        assert_eq!(account.set_apart(), None, "once is enough");
-        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 32 * KIB);
-        drop((request, account));
+        let (ledger, account) = account(2 << 20);
+        let (request, wider) = account.unfinished().expect("room");
+        assert_eq!(wider, Some(64 * KIB), "two streams' windows");
+        let other = account.unfinished().expect("room");
+        assert_eq!(other.1, None, "once is enough");
+        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 64 * KIB);
+        drop((request, other));
         let (ledger, account) = self::account(1 << 20);
-        let other = ledger.charge(500 * KIB).expect("half of it");
-        let request = account.unfinished().expect("room");
-        assert_eq!(account.set_apart(), None, "there is no memory for it");
-        drop(other);
-        assert_eq!(account.set_apart(), Some(64 * KIB));
-        drop(request);
+        let (request, wider) = account.unfinished().expect("room");
+        assert_eq!(wider, None, "there is no memory for it");
+        ledger.set_limit(2 << 20);
+        let (other, wider) = account.unfinished().expect("room");
+        assert_eq!(wider, Some(64 * KIB));
+        drop((request, other));
     }
 
     #[test]
     fn without_memory_windows_stay_and_requests_are_few() {
         let (ledger, account) = account(1 << 20);
-        let first = account.unfinished();
+        let first = unfinished(&account);
         let other = ledger.charge(500 * KIB).expect("half of it");
         assert!(first.is_some() && ledger.is_tight());
         assert_eq!(account.took(1 << 20), None);
-        let others: Vec<_> = (0..10).map_while(|_| account.unfinished()).collect();
+        let others: Vec<_> = (0..10).map_while(|_| unfinished(&account)).collect();
         assert_eq!(others.len(), TIGHT_REQUESTS - 1);
         drop((first, others));
         let rest = ledger.charge(370 * KIB);
-        assert!(rest.is_some() && account.unfinished().is_none());
+        assert!(rest.is_some() && unfinished(&account).is_none());
         drop((other, rest, account));
-        assert_eq!(ledger.used_bytes(), 0);
+        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
+    }
+
+    /// However many streams ask at a time, each byte of a window is counted once.
+    #[test]
+    fn windows_are_widened_by_one_at_a_time() {
+        for _ in 0..50 {
+            let (ledger, account) = account(16 << 20);
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let one = || (account.unfinished(), account.took(1 << 20));
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+                let joined = threads.into_iter().map(|one| one.join().expect("no panic"));
+                joined.collect()
+            });
+            let window = account.granted().window;
+            let streams = all.len() as u64 * HELD_BY_STREAM;
+            assert_eq!(ledger.used_bytes(), KIB + held_by(window) + streams);
+        }
+    }
+
+    #[test]
+    fn streams_that_are_only_opened_leave_others_their_memory() {
+        let ledger = Ledger::new(6 << 20);
+        let windows = Windows {
+            stream: 32 * KIB,
+            connection: 128 * KIB,
+        };
+        let mut open = Vec::new();
+        let mut counts = Vec::new();
+        for _ in 0..100 {
+            let charge = ledger.charge(KIB).expect("room");
+            let account = Account::new(&ledger, charge, windows);
+            let requests: Vec<_> = (0..128).map_while(|_| unfinished(&account)).collect();
+            counts.push(requests.len());
+            open.push((account, requests));
+        }
+        assert!(counts[0] > 20, "{counts:?}: one may have many");
+        assert!(
+            counts[1..5].iter().all(|count| *count >= TIGHT_REQUESTS),
+            "{counts:?}"
+        );
+        let used = ledger.used_bytes();
+        assert!(used <= 2 * KIB * KIB + 100 * KIB, "{used}: a third at most");
+        // Nor when all is used that may be, and windows are widened.
+        for (account, _) in &open {
+            while account.took(1 << 20).is_some() {}
+        }
+        assert!(!ledger.is_tight());
     }
 }

@@ -16,13 +16,15 @@ use super::account::Account;
 use super::code::Code;
 use super::shared::Shared;
 use super::stream::H3Stream;
-use super::{Settings, control, frame, varint};
+use super::{Settings, control, frame, shared, varint};
 use crate::h1::Limits;
 
 /// The type of a control stream.
 const CONTROL: u64 = 0x0;
 /// `SETTINGS_MAX_FIELD_SECTION_SIZE` (RFC 9114 section 7.2.4.1).
 const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
+/// `SETTINGS_ENABLE_CONNECT_PROTOCOL` (RFC 9220 section 5).
+const ENABLE_CONNECT_PROTOCOL: u64 = 0x8;
 /// The number of a request's stream and of the one after it differ by so much.
 const STREAM_STEP: u64 = 4;
 
@@ -76,6 +78,8 @@ pub async fn serve(
     let mut payload = Vec::new();
     varint::put(MAX_FIELD_SECTION_SIZE, &mut payload);
     varint::put(advised_section(&limits), &mut payload);
+    varint::put(ENABLE_CONNECT_PROTOCOL, &mut payload);
+    varint::put(1, &mut payload);
     frame::put(frame::SETTINGS, &payload, &mut saying);
     let control = open_control(&quic, &account, &saying).await?;
     let shared = Arc::new(Shared::new(quic, account));
@@ -114,7 +118,8 @@ async fn open_control(
         Poll::Ready(control) => control,
         Poll::Pending => {
             let memory = || Fault::outgrow(Phase::RequestHead, Cause::MemoryLimit);
-            let _waits = account.unfinished().ok_or_else(memory)?;
+            let (_waits, wider) = account.unfinished().ok_or_else(memory)?;
+            shared::widen(quic, wider);
             opening.await
         }
     };

@@ -7,8 +7,7 @@
 //! the ledger counts; frames of any length pass through it, and none is gathered but field sections,
 //! within the limits of a head.
 //!
-//! Not here: a side for endpoints, server push, extended CONNECT (RFC 9220), datagrams (RFC 9297),
-//! priorities (RFC 9218), which are passed over.
+//! Not here: a side for endpoints, server push, datagrams (RFC 9297).
 
 mod account;
 mod code;
@@ -17,6 +16,7 @@ mod control;
 mod frame;
 pub mod inspect;
 mod pieces;
+mod priority;
 mod qpack;
 mod receive;
 mod request;

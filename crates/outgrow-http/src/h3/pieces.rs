@@ -13,8 +13,8 @@ pub(super) struct TooMany;
 /// What came, up to the first byte that is missing, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    /// In order of where they begin; no byte is in two of them.
-    waiting: Vec<(u64, Box<[u8]>)>,
+    /// In order of where they begin; between two of them something is missing.
+    waiting: Vec<(u64, Vec<u8>)>,
     /// The first byte that is missing.
     next: u64,
     /// What can be read.
@@ -45,12 +45,41 @@ impl Pieces {
             return Ok(());
         }
         let held: usize = self.waiting.iter().map(|(_, bytes)| bytes.len()).sum();
-        if self.waiting.len() >= MOST_PIECES || held + bytes.len() > MOST_BYTES {
+        if held + bytes.len() > MOST_BYTES {
             return Err(TooMany);
         }
         let at = self.waiting.partition_point(|(other, _)| *other < offset);
-        self.waiting.insert(at, (offset, bytes.into()));
+        let joins = |(other, waiting): &(u64, Vec<u8>)| *other + waiting.len() as u64 == offset;
+        match at
+            .checked_sub(1)
+            .filter(|before| joins(&self.waiting[*before]))
+        {
+            Some(before) => {
+                self.waiting[before].1.extend_from_slice(bytes);
+                self.join(before);
+            }
+            None if self.waiting.len() < MOST_PIECES || self.joins_next(at, offset, bytes) => {
+                self.waiting.insert(at, (offset, bytes.into()));
+                self.join(at);
+            }
+            None => return Err(TooMany),
+        }
         Ok(())
+    }
+
+    /// Whether what begins at `offset` ends where the one at `at` begins.
+    fn joins_next(&self, at: usize, offset: u64, bytes: &[u8]) -> bool {
+        let next = self.waiting.get(at);
+        next.is_some_and(|(other, _)| *other == offset + bytes.len() as u64)
+    }
+
+    /// Makes one of the piece at `at` and the next, where nothing is missing between them.
+    fn join(&mut self, at: usize) {
+        let (offset, bytes) = &self.waiting[at];
+        if self.joins_next(at + 1, *offset, bytes) {
+            let (_, next) = self.waiting.remove(at + 1);
+            self.waiting[at].1.extend_from_slice(&next);
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -82,6 +111,34 @@ mod tests {
             assert_eq!(read(&mut pieces), expected, "{offset}");
         }
         assert!(pieces.waiting.is_empty());
+    }
+
+    #[test]
+    fn those_that_follow_each_other_are_one() {
+        for order in [[1, 3, 2], [3, 2, 1], [2, 1, 3], [1, 2, 3]] {
+            let mut pieces = Pieces::default();
+            for offset in order {
+                assert_eq!(pieces.put(offset, &[b'0' + offset as u8]), Ok(()));
+            }
+            assert_eq!(pieces.waiting, [(1, b"123".to_vec())], "{order:?}");
+            assert_eq!(pieces.put(0, b"0"), Ok(()));
+            assert_eq!(read(&mut pieces), b"0123");
+        }
+        let mut pieces = Pieces::default();
+        for at in 0..MOST_BYTES as u64 {
+            assert_eq!(pieces.put(at + 1, b"x"), Ok(()), "{at}");
+        }
+        assert_eq!(pieces.put(MOST_BYTES as u64 + 1, b"x"), Err(TooMany));
+        // What closes a gap needs no place.
+        let mut pieces = Pieces::default();
+        for at in 0..MOST_PIECES as u64 {
+            assert_eq!(pieces.put(2 * at + 1, b"x"), Ok(()));
+        }
+        assert_eq!(pieces.put(1_000, b"x"), Err(TooMany));
+        for at in 1..MOST_PIECES as u64 {
+            assert_eq!(pieces.put(2 * at, b"y"), Ok(()));
+        }
+        assert_eq!(pieces.waiting.len(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! What makes a request malformed is told with an answer; only what cannot be read at all ends the
 //! connection.
 
+use ::h2::ext::Protocol;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method};
@@ -47,6 +48,8 @@ struct Head {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
+    /// Of an extended CONNECT (RFC 9220).
+    protocol: Option<Protocol>,
     fields: HeaderMap,
 }
 
@@ -104,7 +107,13 @@ impl Head {
                 }
                 once(&mut self.path, path)
             }
-            b":protocol" => Err(Reject::bad(":protocol was not offered")),
+            b":protocol" => {
+                let protocol = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|one| !one.is_empty());
+                let protocol = protocol.ok_or(Reject::bad(":protocol is malformed"))?;
+                once(&mut self.protocol, Protocol::from(protocol))
+            }
             _ => Err(Reject::bad("a pseudo-header field is not known")),
         }
     }
@@ -135,7 +144,11 @@ impl Head {
             return Err(Reject::bad(":method is missing"));
         };
         let is_connect = method == Method::CONNECT;
-        if !is_connect && (self.scheme.is_none() || self.path.is_none()) {
+        if !is_connect && self.protocol.is_some() {
+            return Err(Reject::bad(":protocol is with CONNECT only"));
+        }
+        let is_plain_connect = is_connect && self.protocol.is_none();
+        if !is_plain_connect && (self.scheme.is_none() || self.path.is_none()) {
             return Err(Reject::bad(":scheme or :path is missing"));
         }
         let mut uri = http::uri::Parts::default();
@@ -159,6 +172,9 @@ impl Head {
         parts.method = method;
         parts.version = http::Version::HTTP_3;
         parts.headers = self.fields;
+        if let Some(protocol) = self.protocol {
+            parts.extensions.insert(protocol);
+        }
         Ok(parts)
     }
 }

@@ -5,11 +5,12 @@ use outgrow_message::{Fields, Known, ResponseHead};
 use super::{frame, qpack};
 use crate::h1::chunk::is_forbidden_trailer;
 
-/// Appends the frame of a response's head, whose length, if it is told at all, is `length`.
-pub(super) fn put_head(head: &ResponseHead, length: Option<u64>, out: &mut Vec<u8>) {
+/// Appends the frame of a response's head, whose length, if it is told at all, is `length`. The status
+/// need not be the head's.
+pub(super) fn put_head(status: u16, head: &ResponseHead, length: Option<u64>, out: &mut Vec<u8>) {
     let mut section = Vec::with_capacity(512);
     qpack::begin(&mut section);
-    qpack::put_status(head.status, &mut section);
+    qpack::put_status(status, &mut section);
     for (known, name, value) in head.fields.iter() {
         // Those of the connection are gone already; to send one would make the response malformed.
         if !known.is_hop_by_hop() && known != Known::ContentLength {

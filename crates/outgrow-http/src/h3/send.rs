@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use outgrow_message::Blocks;
-use outgrow_message::ledger::BLOCK_SIZES;
+use outgrow_message::ledger::{BLOCK_SIZES, Charge};
 use quinn::SendStream;
 
 use super::code::Code;
@@ -21,6 +21,12 @@ const SMALL_BYTES: usize = 2 * 1024;
 /// What one connection may hold until it is acknowledged while memory is short. Else its send window
 /// is the limit.
 const TIGHT_BYTES: usize = 4 * BLOCK_SIZES[0];
+/// How long a frame of small pieces becomes.
+const GATHERED_BYTES: usize = 8 * 1024;
+/// The head of a DATA frame whose length is put in later.
+const OPEN_HEAD: [u8; 3] = [frame::DATA as u8, 0, 0];
+/// What QUIC and the allocator have of each piece beside its bytes.
+const PIECE_BYTES: usize = 128;
 /// What a frame's head takes before so much data as a block has.
 const HEAD_BYTES: usize = 5;
 
@@ -39,6 +45,8 @@ pub(super) struct Outgoing {
     shared: Arc<Shared>,
     /// What the connection has not taken yet: a head, a piece of the body, trailers.
     waiting: VecDeque<Bytes>,
+    /// A DATA frame behind that, which may become longer.
+    gathered: Option<(Vec<u8>, Charge)>,
     /// The end is to follow.
     ends: bool,
     has_ended: bool,
@@ -53,6 +61,7 @@ impl Outgoing {
             stream,
             shared,
             waiting: VecDeque::new(),
+            gathered: None,
             ends: false,
             has_ended: false,
             is_over: false,
@@ -73,8 +82,10 @@ impl Outgoing {
     /// Gives frames to the connection, behind what waits.
     pub(super) fn put(&mut self, frames: Vec<u8>) {
         if !frames.is_empty() {
+            self.seal();
             // A head goes out however little memory there is; others get less for it.
-            let charge = self.shared.account.charge_anyway(frames.capacity());
+            let bytes = frames.capacity() + PIECE_BYTES;
+            let charge = self.shared.account.charge_anyway(bytes);
             let bytes = Held::bytes(Memory::Small(frames, charge), &self.shared.sent);
             self.waiting.push_back(bytes);
             self.try_flush();
@@ -93,44 +104,91 @@ impl Outgoing {
         let _ = self.poll_flush(&mut nobody);
     }
 
-    /// Takes some of `data`, which is not empty, as a frame of its own; how much.
+    /// Takes some of `data`, which is not empty; how much. Small pieces are gathered in one frame until
+    /// [`Outgoing::poll_flush`]: each that QUIC has costs it more than a few bytes, and it looks through
+    /// all of them, one after the other.
     pub(super) fn poll_push(
         &mut self,
         cx: &mut Context<'_>,
         data: &[u8],
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<usize, NotSent>> {
-        ready!(self.poll_flush(cx))?;
+        ready!(self.poll_waiting(cx))?;
         let count = data.len().min(BLOCK_SIZES[0] - HEAD_BYTES);
-        let mut head = Vec::with_capacity(if count <= SMALL_BYTES {
-            count + HEAD_BYTES
-        } else {
-            HEAD_BYTES
-        });
+        let data = &data[..count];
+        let is_small = count <= SMALL_BYTES;
+        if is_small && self.gather(data) {
+            return Poll::Ready(Ok(count));
+        }
+        self.seal();
+        ready!(self.poll_waiting(cx))?;
+        if is_small {
+            let bytes = OPEN_HEAD.len() + count;
+            let charge = || self.shared.account.charge(bytes + PIECE_BYTES);
+            let charge = ready!(self.poll_memory(cx, charge))?;
+            let mut frame = Vec::with_capacity(bytes);
+            frame.extend_from_slice(&OPEN_HEAD);
+            frame.extend_from_slice(data);
+            self.gathered = Some((frame, charge));
+            return Poll::Ready(Ok(count));
+        }
+        let mut block = ready!(self.poll_memory(cx, || blocks.take()))?;
+        let mut head = Vec::with_capacity(HEAD_BYTES);
         FrameHead {
             kind: frame::DATA,
             length: count as u64,
         }
         .put(&mut head);
-        let memory = if count <= SMALL_BYTES {
-            let charge = || self.shared.account.charge(count + HEAD_BYTES);
-            let charge = ready!(self.poll_memory(cx, charge))?;
-            head.extend_from_slice(&data[..count]);
-            Memory::Small(head, charge)
-        } else {
-            let mut block = ready!(self.poll_memory(cx, || blocks.take()))?;
-            let end = head.len() + count;
-            block[..head.len()].copy_from_slice(&head);
-            block[head.len()..end].copy_from_slice(&data[..count]);
-            Memory::Block(block, end)
-        };
-        self.waiting
-            .push_back(Held::bytes(memory, &self.shared.sent));
+        let end = head.len() + count;
+        block[..head.len()].copy_from_slice(&head);
+        block[head.len()..end].copy_from_slice(data);
+        let bytes = Held::bytes(Memory::Block(block, end), &self.shared.sent);
+        self.waiting.push_back(bytes);
         // It is ours now, whether or not the connection takes it at once.
-        match self.poll_flush(cx) {
+        match self.poll_waiting(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(count)),
         }
+    }
+
+    /// Puts a small piece behind those that were gathered, if there are any, and room and memory.
+    fn gather(&mut self, data: &[u8]) -> bool {
+        let is_short = self.has_enough();
+        let Some((frame, charge)) = &mut self.gathered else {
+            return false;
+        };
+        let length = frame.len() + data.len();
+        if is_short || length > GATHERED_BYTES {
+            return false;
+        }
+        if length > frame.capacity() {
+            let capacity = (2 * frame.capacity()).clamp(length, GATHERED_BYTES);
+            let more = capacity - frame.capacity();
+            let Some(more) = self.shared.account.charge(more) else {
+                return false;
+            };
+            charge.join(more);
+            frame.reserve_exact(capacity - frame.len());
+        }
+        frame.extend_from_slice(data);
+        true
+    }
+
+    /// What was gathered becomes a frame that waits.
+    fn seal(&mut self) {
+        let Some((mut frame, charge)) = self.gathered.take() else {
+            return;
+        };
+        // Two bytes, however short it is (RFC 9000 section 16).
+        let length = (frame.len() - OPEN_HEAD.len()) as u16;
+        frame[1..OPEN_HEAD.len()].copy_from_slice(&(0x4000 | length).to_be_bytes());
+        let bytes = Held::bytes(Memory::Small(frame, charge), &self.shared.sent);
+        self.waiting.push_back(bytes);
+    }
+
+    /// Whether the connection holds as much as it may while memory is short.
+    fn has_enough(&self) -> bool {
+        self.shared.account.is_tight() && self.shared.sent.held() >= TIGHT_BYTES
     }
 
     /// Memory for a piece. While it is short a connection has little of it at a time; where there is
@@ -140,12 +198,9 @@ impl Outgoing {
         cx: &mut Context<'_>,
         take: impl Fn() -> Option<M>,
     ) -> Poll<Result<M, NotSent>> {
-        let take = || {
-            let held = self.shared.sent.held();
-            match self.shared.account.is_tight() && held >= TIGHT_BYTES {
-                true => None,
-                false => take(),
-            }
+        let take = || match self.has_enough() {
+            true => None,
+            false => take(),
         };
         if let Some(memory) = take() {
             return Poll::Ready(Ok(memory));
@@ -161,8 +216,13 @@ impl Outgoing {
         }
     }
 
-    /// Gives the connection what waits, and the end.
+    /// Gives the connection what was gathered and what waits, and the end.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
+        self.seal();
+        self.poll_waiting(cx)
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
         if self.is_over {
             return Poll::Ready(Err(NotSent::Ended));
         }
@@ -195,6 +255,7 @@ impl Outgoing {
     /// Ends the stream visibly early.
     pub(super) fn reset(&mut self, code: Code) {
         self.waiting.clear();
+        self.gathered = None;
         self.ends = false;
         // It fails when there is nothing left to reset.
         let _ = self.stream.reset(code.number());

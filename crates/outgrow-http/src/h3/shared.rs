@@ -9,6 +9,13 @@ use super::account::{Account, Unfinished};
 use super::code::Code;
 use super::sent::Sent;
 
+/// Lets a client send so much before it is taken, where that is more than before.
+pub(super) fn widen(quic: &quinn::Connection, wider: Option<u64>) {
+    if let Some(wider) = wider.and_then(|wider| VarInt::from_u64(wider).ok()) {
+        quic.set_receive_window(wider);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) quic: quinn::Connection,
@@ -42,15 +49,13 @@ impl Shared {
 
     /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory.
     pub(super) fn unfinished(&self) -> Option<Unfinished> {
-        let unfinished = self.account.unfinished()?;
-        self.widen(self.account.set_apart());
+        let (unfinished, wider) = self.account.unfinished()?;
+        self.widen(wider);
         Some(unfinished)
     }
 
     fn widen(&self, wider: Option<u64>) {
-        if let Some(wider) = wider.and_then(|wider| VarInt::from_u64(wider).ok()) {
-            self.quic.set_receive_window(wider);
-        }
+        widen(&self.quic, wider);
     }
 
     /// Ends the connection for what the client did.

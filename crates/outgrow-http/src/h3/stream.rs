@@ -1,28 +1,29 @@
 //! One stream: the client's side of one exchange.
 
+mod body;
 mod response;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use http::HeaderMap;
+use http::HeaderValue;
 use outgrow_core::{Cause, Fault, Phase};
-use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, RequestHead};
+use outgrow_message::{Blocks, BodyLength, Fields, RequestHead};
 use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 
 use super::account::Unfinished;
 use super::code::Code;
+use super::priority::Priority;
 use super::qpack::Broken;
 use super::receive::{NO_REQUEST, Next, Receive, WRONG_LENGTH, Wrong};
 use super::request;
 use super::send::Outgoing;
 use super::shared::Shared;
 use crate::downstream::Downstream;
-use crate::h1::chunk::is_forbidden_trailer;
 use crate::h1::{Limits, Reject};
-use crate::h2::{RequestParts, check_field};
+use crate::h2::RequestParts;
 
 /// Why there is no request on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub struct H3Stream {
     shared: Arc<Shared>,
     /// What QUIC may hold of the request while it is not there as a whole.
     unfinished: Option<Unfinished>,
+    /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
+    is_tunnel: bool,
+    priority: Priority,
     /// The request is malformed.
     is_malformed: bool,
     /// The client reset the stream before it was answered.
@@ -110,6 +114,8 @@ impl H3Stream {
             limits,
             shared,
             unfinished: None,
+            is_tunnel: false,
+            priority: Priority::default(),
             is_malformed: false,
             reset_early: false,
             detail: "",
@@ -132,6 +138,16 @@ impl H3Stream {
         }
         self.head = None;
         Poll::Ready(self.refused(OUT_OF_BUFFERS))
+    }
+
+    /// Has the response sent when its turn is.
+    fn prioritise<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>) {
+        let before = self.priority.level();
+        values.for_each(|value| self.priority.take(value));
+        if self.priority.level() != before {
+            // It fails where nothing is sent any more.
+            let _ = self.out.stream.set_priority(self.priority.level());
+        }
     }
 
     /// Whether the head is there, and only what follows is waited for.
@@ -171,7 +187,12 @@ impl H3Stream {
                     let parts = request::parts(section, false, self.limits);
                     self.receive.take_section(length);
                     match parts {
-                        Ok(parts) => self.head = Some(parts),
+                        Ok(parts) => {
+                            self.is_tunnel = parts.is_tunnel();
+                            let values = parts.fields().get_all(PRIORITY);
+                            self.prioritise(values.iter().map(HeaderValue::as_bytes));
+                            self.head = Some(parts);
+                        }
                         Err(Broken::Stopped(reject)) => return Poll::Ready(self.refused(reject)),
                         Err(Broken::Coding) => {
                             return Poll::Ready(self.broken(Code::DECOMPRESSION_FAILED, CODING));
@@ -264,53 +285,6 @@ impl H3Stream {
         fault
     }
 
-    fn body_fault(&mut self, wrong: Wrong) -> Fault {
-        let client = |cause| Fault::client(Phase::RequestBody, cause);
-        let fault = match wrong {
-            Wrong::Gone => {
-                self.reset_early |= !self.has_responded();
-                client(Cause::ClientGone)
-            }
-            Wrong::Memory => Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
-            Wrong::Reject(reject) => {
-                self.detail = reject.detail;
-                self.note(reject);
-                client(reject.cause)
-            }
-            Wrong::Connection(code, reason) => {
-                self.shared.break_off(code, reason);
-                client(Cause::ClientGone)
-            }
-        };
-        self.fail(fault)
-    }
-
-    fn take_trailers(&mut self, length: usize) -> Result<(), Fault> {
-        let section = self.receive.section(length);
-        let map = request::trailers(section, self.limits);
-        self.receive.take_section(length);
-        match map.and_then(|map| self.put_trailers(&map).map_err(Broken::Stopped)) {
-            Ok(()) => Ok(()),
-            Err(Broken::Stopped(reject)) => Err(self.body_fault(Wrong::Reject(reject))),
-            Err(Broken::Coding) => {
-                let wrong = Wrong::Connection(Code::DECOMPRESSION_FAILED, CODING);
-                Err(self.body_fault(wrong))
-            }
-        }
-    }
-
-    fn put_trailers(&mut self, map: &HeaderMap) -> Result<(), Reject> {
-        for (name, value) in map {
-            check_field(name, value)?;
-            let name = name.as_str().as_bytes();
-            if !is_forbidden_trailer(Known::of(name)) {
-                self.trailers.push(name, value.as_bytes());
-            }
-        }
-        self.has_trailers = !self.trailers.is_empty();
-        Ok(())
-    }
-
     /// With what a response is ended that the client is not to take for the whole.
     fn abort_code(&self) -> Code {
         match self.is_malformed {
@@ -326,6 +300,8 @@ impl H3Stream {
     }
 }
 
+/// The field that says how urgent a response is (RFC 9218 section 5).
+const PRIORITY: &str = "priority";
 const OUT_OF_BUFFERS: Reject = Reject::new(Cause::MemoryLimit, "out of buffers");
 const CODING: &str = "a field section cannot be read";
 
@@ -334,40 +310,6 @@ const CODING: &str = "a field section cannot be read";
 pub(super) fn section_limit(limits: &Limits) -> usize {
     const FIELD_BYTES: usize = 8;
     limits.head_bytes + limits.fields * FIELD_BYTES
-}
-
-impl BodySource for H3Stream {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
-        loop {
-            match self.reading {
-                Reading::Done => return Poll::Ready(Ok(false)),
-                Reading::Failed(fault) => return Poll::Ready(Err(fault)),
-                Reading::Open => {}
-            }
-            match ready!(self.receive.poll_next(cx, &self.blocks)) {
-                Ok(Next::Data) => return Poll::Ready(Ok(true)),
-                Ok(Next::Section(length)) => self.take_trailers(length)?,
-                Ok(Next::End) => {
-                    self.reading = Reading::Done;
-                    self.unfinished = None;
-                }
-                Err(wrong) => return Poll::Ready(Err(self.body_fault(wrong))),
-            }
-        }
-    }
-
-    fn data(&self) -> &[u8] {
-        self.receive.data()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.receive.consume(count);
-        self.shared.took(count);
-    }
-
-    fn trailers(&mut self) -> Option<&mut Fields> {
-        self.has_trailers.then_some(&mut self.trailers)
-    }
 }
 
 fn gone(phase: Phase) -> Fault {

@@ -187,16 +187,73 @@ async fn what_is_refused_is_stopped_before_the_answer_is_taken() {
     let mut server = Server::start(true);
     configure(&mut server, |transport| {
         // Just what our settings take.
-        transport.stream_receive_window(VarInt::from_u32(6));
+        transport.stream_receive_window(VarInt::from_u32(8));
     });
     let connection = connect(&server).await;
     let _control = one_way(&connection, CONTROL).await;
     let (mut send, _receive) = connection.open_bi().await.expect("opened");
-    let bad = request("GET", "/", &[("Upper", "is malformed")]);
+    // 431, which takes more than that window.
+    let bad = request("GET", "/", &[("x-many", "fields"); 30]);
     send.write_all(&bad).await.expect("written");
     let stopped = tokio::time::timeout(Duration::from_secs(20), send.stopped()).await;
     let code = stopped.expect("in time").expect("connected");
-    assert_eq!(code.map(VarInt::into_inner), Some(0x10e));
+    assert_eq!(code.map(VarInt::into_inner), Some(0x100));
     let delivered = tokio::time::timeout(STUCK, server.deliveries.recv()).await;
     assert!(delivered.is_err(), "the answer still waits: {delivered:?}");
+}
+
+/// An answer that waits for memory which only the client's acknowledgements could give back.
+#[tokio::test]
+async fn an_answer_that_waits_for_memory_ends_with_its_connection() {
+    let mut server = Server::start(true);
+    configure(&mut server, |transport| {
+        transport.stream_receive_window(VarInt::from_u32(20_000));
+    });
+    server.ledger.set_limit(256 * 1024);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let (mut send, _receive) = connection.open_bi().await.expect("opened");
+    let get = request("GET", "/long", &[]);
+    send.write_all(&get).await.expect("written");
+    send.finish().expect("finished");
+    let early = tokio::time::timeout(STUCK, server.deliveries.recv()).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    connection.close(0x100_u32.into(), b"");
+    let end = tokio::time::timeout(Duration::from_secs(20), server.deliveries.recv()).await;
+    assert_eq!(end.expect("it does not wait for ever"), Some(false));
+}
+
+/// Requests that are opened and left open, GETs too, cost others nothing: a connection has few of them where
+/// many have some.
+#[tokio::test]
+async fn requests_that_are_left_open_are_few() {
+    // Its sixth is forty requests and the windows of one connection; its third is more.
+    const LIMIT: u64 = 8 << 20;
+    let server = Server::start(true);
+    server.ledger.set_limit(LIMIT);
+    let (mut answered, mut refused, mut open) = (0, 0, Vec::new());
+    for _ in 0..6 {
+        let connection = connect(&server).await;
+        open.push((one_way(&connection, CONTROL).await, Vec::new()));
+        let mut told = Vec::new();
+        for _ in 0..60 {
+            let (mut send, receive) = connection.open_bi().await.expect("opened");
+            let get = request("GET", "/", &[]);
+            send.write_all(&get).await.expect("written");
+            told.push(receive);
+            open.last_mut().expect("it was pushed").1.push(send);
+        }
+        for receive in told {
+            match outcome(&connection, receive).await {
+                Outcome::Answer(200, body) => {
+                    assert_eq!(body, "open");
+                    answered += 1;
+                }
+                Outcome::Answer(503, _) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(!server.ledger.is_tight(), "{}", server.ledger.used_bytes());
+    }
+    assert!(answered >= 30 && refused > 100, "{answered} and {refused}");
 }

@@ -151,3 +151,64 @@ async fn join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
     .await;
     all.into_iter().filter_map(|(_, told)| told).collect()
 }
+
+/// Bytes that come one by one are sent together.
+#[tokio::test]
+async fn small_pieces_are_gathered() {
+    let server = Server::start(true);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let get = request("GET", "/pieces", &[]);
+    let told = "GET /pieces\n0 bytes, Empty\n";
+    assert_eq!(ask(&connection, &get, true).await, answer(200, told));
+    let (mut send, mut receive) = connection.open_bi().await.expect("opened");
+    send.write_all(&get).await.expect("written");
+    send.finish().expect("finished");
+    let all = receive.read_to_end(10_000).await.expect("an answer");
+    let frame = [&[0, 0x40, told.len() as u8], told.as_bytes()].concat();
+    assert!(all.ends_with(&frame), "{all:?}: one frame has all of it");
+}
+
+/// What QUIC has of two answers goes out by their urgency, and not by turns.
+#[tokio::test]
+async fn what_is_urgent_is_sent_first() {
+    let mut server = Server::start(true);
+    let connection = connect(&server).await;
+    let _control = one_way(&connection, CONTROL).await;
+    let mut answers = Vec::new();
+    for priority in ["u=5", "u=1, i"] {
+        let get = request("GET", "/long", &[("priority", priority)]);
+        let (mut send, receive) = connection.open_bi().await.expect("opened");
+        send.write_all(&get).await.expect("written");
+        send.finish().expect("finished");
+        answers.push(receive);
+    }
+    // QUIC has both before the client has taken much.
+    for _ in 0..2 {
+        assert_eq!(server.deliveries.recv().await, Some(true));
+    }
+    let (mut urgent, mut other) = (answers.pop().expect("two"), answers.pop().expect("one"));
+    let mut early = 0;
+    let reading = async {
+        let mut all = 0;
+        while let Some(chunk) = urgent.read_chunk(1 << 20, true).await.expect("read") {
+            all += chunk.bytes.len();
+        }
+        all
+    };
+    let beside = async {
+        while let Some(chunk) = other.read_chunk(1 << 20, true).await.expect("read") {
+            early += chunk.bytes.len();
+        }
+    };
+    let long = 5 * LONG_WORDS;
+    tokio::select! {
+        biased;
+        all = reading => assert!(all > long, "{all}"),
+        () = beside => panic!("it was first"),
+    }
+    assert!(
+        early < long / 2,
+        "{early} of the other one were sent by then"
+    );
+}

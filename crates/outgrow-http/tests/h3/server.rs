@@ -131,8 +131,9 @@ async fn serve(connection: &mut Connection, takes: bool, sent_to: &UnboundedSend
     }
 }
 
-/// Answers with what was asked (and at length where that is `/long`): method, target, the fields that begin with `x-`, the body's length and
-/// its trailers; or with the status that a refused request gets.
+/// Answers with what was asked (at length where that is `/long`, in pieces of a byte where it is
+/// `/pieces`): method, target, the fields that begin with `x-`, the body's length and its trailers; or
+/// with the status that a refused request gets.
 async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool>) {
     let mut request = RequestHead::default();
     let head = tokio::time::timeout(PATIENCE, poll_fn(|cx| stream.poll_head(cx))).await;
@@ -174,8 +175,13 @@ async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool
         return;
     }
     let mut sent = 0;
+    let piece = match request.text(request.target_text) {
+        b"/pieces" => 1,
+        _ => body.len(),
+    };
     while sent < body.len() {
-        let pushed = poll_fn(|cx| stream.poll_push(cx, &body[sent..])).await;
+        let end = body.len().min(sent + piece);
+        let pushed = poll_fn(|cx| stream.poll_push(cx, &body[sent..end])).await;
         let Ok(count) = pushed else {
             let _ = sent_to.send(false);
             return;

@@ -81,6 +81,57 @@ fn a_usual_head_is_taken() {
 }
 
 #[test]
+fn a_websocket_is_asked_for_by_connect() {
+    let fields = |protocol| {
+        let usual = [
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "https"),
+            (":authority", "shop.example"),
+            (":path", "/live"),
+        ];
+        section(&usual)
+    };
+    let read = |section: &[u8], ends| match parts(section, ends, Limits::default()) {
+        Ok(parts) => parts,
+        Err(problem) => panic!("{problem:?}"),
+    };
+    let parts = read(&fields("websocket"), false);
+    assert!(parts.is_tunnel());
+    let mut head = RequestHead::default();
+    parts.fill(&mut head).expect("accepted");
+    assert!(head.wants_upgrade && head.length.is_empty());
+    assert_eq!((head.method, head.version), (Method::Get, Version::Http3));
+    let refused = |section: &[u8], ends| {
+        let filled = read(section, ends).fill(&mut RequestHead::default());
+        filled.expect_err("it is refused").cause
+    };
+    assert_eq!(
+        refused(&fields("connect-udp"), false),
+        Cause::NotImplemented
+    );
+    assert_eq!(refused(&fields("websocket"), true), Cause::BadRequest);
+    let plain = section(&[(":method", "CONNECT"), (":authority", "a:1")]);
+    assert_eq!(refused(&plain, false), Cause::NotImplemented);
+    for fields in [
+        &[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":authority", "a"),
+        ][..],
+        &[
+            (":method", "CONNECT"),
+            (":protocol", ""),
+            (":scheme", "https"),
+            (":authority", "a"),
+            (":path", "/"),
+        ],
+    ] {
+        assert!(refused_as_it_is(fields).is_some(), "{fields:?}");
+    }
+}
+
+#[test]
 fn what_is_malformed_is_refused() {
     assert_eq!(refused(&[]), None);
     assert_eq!(refused(&[("te", "trailers"), ("x-a", "b")]), None);

@@ -7,7 +7,7 @@ use outgrow_message::{BodyLength, Fields, Method, ResponseHead};
 
 use super::super::response;
 use super::super::send::NotSent;
-use super::{H3Stream, Sending, gone};
+use super::{H3Stream, PRIORITY, Sending, gone};
 use crate::downstream::{Downstream, Tunnel, told_length};
 
 fn not_sent(why: NotSent) -> Fault {
@@ -21,7 +21,7 @@ impl Downstream for H3Stream {
     fn interim(&mut self, head: &ResponseHead) -> Result<(), Fault> {
         if !self.has_responded() {
             let mut frames = Vec::new();
-            response::put_head(head, None, &mut frames);
+            response::put_head(head.status, head, None, &mut frames);
             self.out.put(frames);
         }
         Ok(())
@@ -33,9 +33,18 @@ impl Downstream for H3Stream {
         length: BodyLength,
         method: Method,
     ) -> Result<(), Fault> {
+        if self.is_tunnel && (200..300).contains(&head.status) {
+            // To the client it would say that the tunnel is open. Nobody is to blame: who does not know
+            // the protocol that a client asks for answers as to any other request.
+            let cause = Cause::UpstreamBadResponse;
+            return Err(Fault::outgrow(Phase::ResponseHead, cause));
+        }
         let told = told_length(head, length, method);
+        let own = head.fields.iter();
+        let own = own.filter(|(_, name, _)| name.eq_ignore_ascii_case(PRIORITY.as_bytes()));
+        self.prioritise(own.map(|(_, _, value)| value));
         let mut frames = Vec::new();
-        response::put_head(head, told, &mut frames);
+        response::put_head(head.status, head, told, &mut frames);
         self.sending = Sending::Body;
         self.out.put(frames);
         if ResponseHead::never_has_body(head.status, method) || length.is_empty() {
@@ -114,21 +123,30 @@ impl Downstream for H3Stream {
     }
 }
 
-/// There are none: extended CONNECT is not offered.
+/// Of an extended CONNECT (RFC 9220): the stream's data are the tunnel's, and 200 says what 101 says in
+/// HTTP/1.1.
 impl Tunnel for H3Stream {
-    fn switch(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
-        Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented))
+    fn switch(&mut self, head: &ResponseHead, _: &[u8]) -> Result<(), Fault> {
+        if !self.is_tunnel {
+            return Err(Fault::outgrow(Phase::Tunnel, Cause::NotImplemented));
+        }
+        let mut frames = Vec::new();
+        response::put_head(200, head, None, &mut frames);
+        self.sending = Sending::Body;
+        self.out.put(frames);
+        Ok(())
     }
 
-    fn poll_tunnel_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
-        Poll::Ready(Ok(false))
+    fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        self.poll_more(cx)
     }
 
-    fn poll_tunnel_end(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        Poll::Ready(Ok(()))
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.finish(None)?;
+        self.poll_flush(cx)
     }
 
     fn can_tunnel(&self) -> bool {
-        false
+        self.is_tunnel
     }
 }
