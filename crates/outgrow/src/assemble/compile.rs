@@ -182,12 +182,11 @@ fn shares(
     (backends, Split::new(route.split_by.clone(), weights))
 }
 
-/// The plan of one listener.
+/// The plan of one listener: with its TLS, its HTTP/3, and what clients are told of that.
 pub(super) fn listener(
     name: &str,
     settings: &ListenerSettings,
-    tls: Option<Arc<ServerTls>>,
-    http3: http3::Plan,
+    (tls, http3, alt_svc): (Option<Arc<ServerTls>>, http3::Plan, Option<Box<str>>),
     shared: &Shared,
     pages: &PageTexts,
 ) -> ListenerPlan {
@@ -213,7 +212,7 @@ pub(super) fn listener(
         tls,
         client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
         hsts: hsts.map(|hsts| hsts.value().into()),
-        alt_svc: http3::alt_svc(settings),
+        alt_svc,
         #[cfg(feature = "http3")]
         http3,
         https_port: settings.redirect_to_https.then_some(settings.https_port),

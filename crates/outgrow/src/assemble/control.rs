@@ -7,6 +7,7 @@ mod apply;
 mod boxes;
 mod drain;
 mod events;
+mod plans;
 mod reload;
 
 pub(super) use self::boxes::longest_leaving;
@@ -20,8 +21,6 @@ use std::time::Duration;
 
 use outgrow_admin::PromoteRequest;
 use outgrow_core::Ticks;
-use outgrow_core::settings::Name;
-use outgrow_edge::settings::ListenerSettings;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
@@ -47,7 +46,7 @@ use super::promotion::Promotions;
 use super::register::Registrations;
 use super::view::View;
 use super::watch::Watch;
-use super::{compile, listeners, log, prepare, seals, start, streams};
+use super::{alt_svc, compile, log, prepare, seals, start, streams};
 use super::{postgres, postgres_files};
 use crate::cli::ConfigSource;
 use crate::config::Config;
@@ -122,6 +121,8 @@ pub(super) struct Control {
     /// TLS towards endpoints.
     seals: seals::InForce,
     promotions: Promotions,
+    /// What clients remember of HTTP/3.
+    alt_svc: alt_svc::Remembered,
     instances: Instances,
     /// Read by the view as well.
     discoveries: Arc<Mutex<Discoveries>>,
@@ -212,6 +213,7 @@ impl Control {
         );
         let overlap = Overlap::from_keeper(&parts.hello);
         let promotions = Promotions::from_keeper(&parts.hello);
+        let alt_svc = alt_svc::Remembered::from_keeper(&parts.hello);
         let sources = (Arc::clone(&discoveries), Arc::clone(&registrations));
         let clock = parts.edge.shared.clock;
         let acme = Acme::start(&parts.edge.shared, &parts.certificates.acme, clock);
@@ -229,6 +231,7 @@ impl Control {
             overlap,
             seals: seals::InForce::default(),
             promotions,
+            alt_svc,
             instances,
             discoveries,
             registrations,
@@ -298,6 +301,7 @@ impl Control {
         // Only what is in force is worth keeping.
         let text = self.parts.text.clone();
         prepare::keep(&self.sender, text, &self.parts.certificates.texts).await;
+        self.remember_alt_svc().await;
         start::say_ready(&self.sender, &self.parts.config)
             .await
             .map_err(|error| error.to_string())?;
@@ -341,25 +345,6 @@ impl Control {
                 "admin: http://{address}/ (metrics, state, reload, upgrade)"
             ));
         }
-    }
-
-    fn listener_plans(
-        &self,
-        config: &Config,
-        certificates: &Certificates,
-        pages: &PageTexts,
-    ) -> Result<BTreeMap<String, listeners::Wanted>, String> {
-        let plan = |(name, settings): (&Name, &ListenerSettings)| {
-            let tls = certificates.servers.get(name).cloned();
-            let shared = &self.parts.edge.shared;
-            let http3 = self.parts.http3.plan(name, settings, tls.as_deref())?;
-            let plan = compile::listener(name.as_str(), settings, tls, http3, shared, pages);
-            let address = settings.address.to_string();
-            let quic = settings.http3.as_ref();
-            let quic = quic.map(|_| listeners::quic_key(&address));
-            Ok((listeners::key(&address), (plan, quic)))
-        };
-        config.listener.iter().map(plan).collect()
     }
 
     /// Runs until this process has drained.

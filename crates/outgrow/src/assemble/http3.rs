@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 #[cfg(feature = "http3")]
 use std::time::Instant;
 
-use outgrow_core::settings::{Address, Name};
+use outgrow_core::settings::Name;
 #[cfg(feature = "http3")]
 use outgrow_edge::Http3Plan;
 use outgrow_edge::settings::{Http3Settings, ListenerSettings};
@@ -150,15 +150,4 @@ impl Http3 {
             ));
         }
     }
-}
-
-/// What clients are told by `Alt-Svc`, if they are told.
-pub(super) fn alt_svc(settings: &ListenerSettings) -> Option<Box<str>> {
-    let http3 = settings.http3.as_ref()?;
-    let seconds = http3.alt_svc_max_age.as_secs();
-    let Address::Tcp { port, .. } = &settings.address else {
-        return None;
-    };
-    let port = http3.alt_svc_port.unwrap_or(*port);
-    (seconds > 0).then(|| format!("h3=\":{port}\"; ma={seconds}").into())
 }

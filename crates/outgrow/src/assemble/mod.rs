@@ -4,6 +4,7 @@
 
 mod access;
 mod acme;
+mod alt_svc;
 mod boxes;
 mod certificates;
 mod command;

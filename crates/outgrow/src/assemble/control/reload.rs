@@ -118,6 +118,7 @@ impl Control {
         self.apply_streams().await?;
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
+        self.remember_alt_svc().await;
         self.say_limits().await;
         self.view.serve(&self.parts)?;
         self.release_unused().await;
