@@ -11,11 +11,12 @@ use outgrow_http::h3::Account;
 use outgrow_net::Datagrams;
 use outgrow_net::quic::quinn::{Endpoint, Incoming, TokioRuntime};
 use outgrow_net::quic::{QuicSocket, feed};
+use outgrow_net::ticker::Ticker;
 use tokio::task::AbortHandle;
 
 use super::handshakes::Entry;
 use super::plan::Http3Plan;
-use super::serve;
+use super::serve::{self, From};
 use crate::accept::{ListenerSlot, OpenConnection};
 use crate::plan::ListenerPlan;
 use crate::worker::{Drain, Worker};
@@ -27,6 +28,11 @@ const CONNECTION_BYTES: u64 = 32 * 1024;
 const STREAM_BYTES: u64 = 256;
 /// How often it is looked whether connections of a listener that is gone are left.
 const LOOK: Duration = Duration::from_millis(250);
+/// So many looks after the process has begun to leave the next one has said what it reads.
+const SAYING: u32 = 4;
+/// For so many looks clients may come that were asked to show their address before (Retry): their tokens
+/// are good for 15 s.
+const RETRYING: u32 = 64;
 
 /// Endpoints of a worker whose listener is gone, and which live on for their connections: the same
 /// listener may come again.
@@ -114,7 +120,7 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: ListenerSl
         )
     };
     if let Some((endpoint, own)) = worker.http3.take(&key) {
-        let listening = Listening::new(&worker, &http3, endpoint, own);
+        let listening = Listening::new(&worker, &slot, &http3, endpoint, own);
         // It has a socket; what comes to the new one is for it as well.
         worker.http3.feed(&key, feed(socket));
         accept(&worker, &listening, &slot).await;
@@ -132,13 +138,14 @@ pub(crate) async fn run(worker: Arc<Worker>, socket: Datagrams, slot: ListenerSl
     let Ok(endpoint) = made else {
         return worker.cells().count_fault(Cause::Internal);
     };
-    let listening = Listening::new(&worker, &http3, endpoint, own);
+    let listening = Listening::new(&worker, &slot, &http3, endpoint, own);
     accept(&worker, &listening, &slot).await;
 }
 
 /// An endpoint that accepts. Dropped, it lives on for its connections.
 struct Listening {
     worker: Arc<Worker>,
+    slot: ListenerSlot,
     key: Arc<str>,
     endpoint: Endpoint,
     socket: Arc<QuicSocket>,
@@ -147,12 +154,14 @@ struct Listening {
 impl Listening {
     fn new(
         worker: &Arc<Worker>,
+        slot: &ListenerSlot,
         http3: &Http3Plan,
         endpoint: Endpoint,
         socket: Arc<QuicSocket>,
     ) -> Self {
         Self {
             worker: Arc::clone(worker),
+            slot: Arc::clone(slot),
             key: Arc::clone(&http3.key),
             endpoint,
             socket,
@@ -164,19 +173,21 @@ impl Drop for Listening {
     fn drop(&mut self) {
         if self.worker.shared.drain() == Drain::Gently {
             // The next process has the same sockets: it takes what comes, and hands over what is ours.
-            self.socket.stop_reading();
-            self.worker.http3.stop_feeding(&self.key);
+            self.socket.set_reading(false);
         }
         // Without a runtime the worker has ended, and its connections with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let (worker, key) = (Arc::clone(&self.worker), Arc::clone(&self.key));
-        let (endpoint, socket) = (self.endpoint.clone(), Arc::clone(&self.socket));
-        let refusing = runtime.spawn(async move {
-            refuse(endpoint, &socket).await;
-            worker.http3.forget(&key, &socket);
-        });
+        let left = Left {
+            worker: Arc::clone(&self.worker),
+            slot: Arc::clone(&self.slot),
+            key: Arc::clone(&self.key),
+            endpoint: self.endpoint.clone(),
+            socket: Arc::clone(&self.socket),
+            looks: 0,
+        };
+        let refusing = runtime.spawn(left.run());
         let refusing = refusing.abort_handle();
         let retired = Retired {
             endpoint: self.endpoint.clone(),
@@ -187,21 +198,80 @@ impl Drop for Listening {
     }
 }
 
-/// Turns away who comes anew, for as long as any worker's endpoint of the listener has connections.
-async fn refuse(endpoint: Endpoint, socket: &QuicSocket) {
-    let mut looks = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => incoming.refuse(),
-                None => return,
-            },
-            _ = looks.tick() => {
-                if socket.set_idle(endpoint.open_connections() == 0) {
-                    return;
-                }
+/// An endpoint that lives on for its connections.
+struct Left {
+    worker: Arc<Worker>,
+    slot: ListenerSlot,
+    key: Arc<str>,
+    endpoint: Endpoint,
+    socket: Arc<QuicSocket>,
+    /// Since the process began to leave to another one.
+    looks: u32,
+}
+
+impl Left {
+    /// Turns away who comes anew, for as long as any worker's endpoint of the listener has connections.
+    async fn run(mut self) {
+        let mut looks = Ticker::new(LOOK);
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.turn_away(incoming),
+                    None => break,
+                },
+                () = looks.tick() => if self.look() {
+                    break;
+                },
             }
         }
+        self.worker.http3.forget(&self.key, &self.socket);
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.worker.shared.drain() == Drain::Gently
+    }
+
+    /// Who had to show its address to this process, and does only now, has the next one hand it over, and
+    /// could come to nobody else. Who is the next one's, and came here since this one still read, is not
+    /// told anything: it says it again.
+    fn turn_away(&self, incoming: Incoming) {
+        if !self.is_leaving() {
+            return incoming.refuse();
+        }
+        let listener = self.slot.load();
+        match &listener.http3 {
+            Some(http3) if incoming.remote_address_validated() => {
+                begin(&self.worker, &listener, http3, incoming);
+            }
+            _ if self.hand_over() => incoming.ignore(),
+            _ => incoming.refuse(),
+        }
+    }
+
+    /// Whether the next process reads here, and so this one does not any more.
+    fn hand_over(&self) -> bool {
+        let is_read = self.socket.is_read_by_next() == Some(true);
+        if is_read {
+            self.socket.set_reading(false);
+            self.worker.http3.stop_feeding(&self.key);
+        }
+        is_read
+    }
+
+    /// Whether it has served its time.
+    fn look(&mut self) -> bool {
+        let is_idle = self.socket.set_idle(self.endpoint.open_connections() == 0);
+        if !self.is_leaving() {
+            return is_idle;
+        }
+        self.looks = self.looks.saturating_add(1);
+        // One of the two reads, or the other's clients would be turned away, or nobody heard.
+        let is_handed_over = self.hand_over();
+        let is_known = self.socket.is_read_by_next().is_some();
+        if !is_handed_over && is_known && self.looks >= SAYING {
+            self.socket.set_reading(true);
+        }
+        is_idle && self.looks >= RETRYING
     }
 }
 
@@ -239,9 +309,11 @@ fn begin(
     incoming: Incoming,
 ) {
     let cells = listener.metrics.workers.of(worker.index);
-    let verified = incoming.remote_address_validated();
-    let address = incoming.remote_address().ip();
-    let handshake = match http3.handshakes.enter(address, verified) {
+    let from = From {
+        address: incoming.remote_address().ip().to_canonical(),
+        is_verified: incoming.remote_address_validated(),
+    };
+    let handshake = match http3.handshakes.enter(from.address, from.is_verified) {
         Entry::Begin(handshake) => handshake,
         Entry::Verify if incoming.may_retry() => {
             // It fails only where it may not.
@@ -264,7 +336,8 @@ fn begin(
     cells.accepted.add(1);
     let (worker, listener, http3) = (Arc::clone(worker), Arc::clone(listener), Arc::clone(http3));
     tokio::spawn(async move {
-        serve::serve(worker, listener, http3, (connecting, account), handshake).await;
+        let connecting = (connecting, account);
+        serve::serve(worker, listener, http3, from, connecting, handshake).await;
         drop(open);
     });
 }

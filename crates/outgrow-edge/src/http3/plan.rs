@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use outgrow_http::h3::{Account, Windows};
 use outgrow_net::quic::Dispatch;
-use outgrow_net::quic::quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use outgrow_net::quic::quinn::{
+    IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
+};
 use outgrow_tls::{ServerTls, TlsProblem};
 
 use super::handshakes::Handshakes;
@@ -18,6 +20,9 @@ const ASKING: Duration = Duration::from_secs(10);
 /// Streams in one direction that a client may have open: three are needed, and some clients try what
 /// becomes of others.
 const ONE_WAY_STREAMS: u32 = 8;
+/// For how long a client that was here is believed that it hears at the same address (RFC 9000 section
+/// 8.1.3): others may have it then.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 /// New connections of one worker that nobody has looked at yet, and what may wait of their packets.
 const INCOMING: usize = 1_024;
 const INCOMING_BYTES: u64 = 16 * 1024;
@@ -52,8 +57,11 @@ impl Http3Plan {
         let early_data = settings.early_data;
         let crypto = tls.quic(outgrow_http::h3::ALPN, early_data)?;
         let mut config = ServerConfig::new(crypto, Arc::clone(&dispatch.keys().token));
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.lifetime(TOKEN_LIFETIME);
         config
             .transport_config(Arc::new(transport(settings)))
+            .validation_token_config(tokens)
             .max_incoming(INCOMING)
             .incoming_buffer_size(INCOMING_BYTES)
             .incoming_buffer_size_total(ALL_INCOMING_BYTES);

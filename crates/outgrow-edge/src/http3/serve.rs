@@ -21,6 +21,7 @@ use crate::http2::{Watch, fault_of};
 use crate::identity::Peer;
 use crate::plan::ListenerPlan;
 use crate::shown::Shown;
+use crate::tunnel;
 use crate::way::Way;
 use crate::worker::{Drain, Worker};
 
@@ -37,12 +38,22 @@ const END: Duration = Duration::from_millis(100);
 /// Whether the handshake is complete, for requests that wait for it.
 type Complete = watch::Receiver<bool>;
 
+/// From where a connection comes: what is told of its requests, for as long as it lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From {
+    pub(super) address: IpAddr,
+    /// It was shown before the handshake that the client hears at this address (RFC 9000 section 8.1). Else
+    /// the handshake shows it, once it is complete.
+    pub(super) is_verified: bool,
+}
+
 /// Does the handshake and serves what follows. A handshake that fails or takes longer than a head may
 /// ends the connection; it is counted by its reason.
 pub(super) async fn serve(
     worker: Arc<Worker>,
     listener: Arc<ListenerPlan>,
     http3: Arc<Http3Plan>,
+    from: From,
     (connecting, account): (Connecting, Arc<Account>),
     handshake: Handshake,
 ) {
@@ -76,11 +87,18 @@ pub(super) async fn serve(
     let shown = quic_client_certificate(&quic)
         .map(|certificate| Arc::new(Shown::new(&certificate, &listener.client_facts)));
     let now = worker.now();
+    let peer = {
+        let trusted = listener.trusts(Some(from.address));
+        let mut peer = Peer::new(Some(from.address), trusted, true);
+        peer.shown.clone_from(&shown);
+        peer
+    };
     Streams {
         connection,
         quic,
+        from,
+        peer,
         complete,
-        shown,
         ending: None,
         refusing: false,
         refusing_since: Ticks::ZERO,
@@ -134,9 +152,9 @@ fn cause_of(error: &ConnectionError) -> Cause {
 struct Streams {
     connection: Connection,
     quic: quinn::Connection,
+    from: From,
+    peer: Peer,
     complete: Complete,
-    /// The client's certificate.
-    shown: Option<Arc<Shown>>,
     /// Since when it is said that the connection will end.
     ending: Option<Ticks>,
     /// No further stream is taken.
@@ -153,11 +171,9 @@ impl Streams {
     async fn run(mut self, worker: &Arc<Worker>, listener: &Arc<ListenerPlan>) {
         let clock = worker.shared.clock;
         let mut timer = Timer::new(&worker.wheel);
-        let mut peer: Option<(IpAddr, Peer)> = None;
-        let first = self.quic.remote_address().ip().to_canonical();
         loop {
             let stream = poll_fn(|cx| {
-                if worker.shared.drain() != Drain::No {
+                if worker.shared.drain() != Drain::No || self.has_moved() {
                     self.end(clock.now());
                 }
                 loop {
@@ -183,24 +199,12 @@ impl Streams {
             })
             .await;
             let Some(stream) = stream else { break };
-            // A client's address may change while it goes on (migration).
-            let address = self.quic.remote_address().ip().to_canonical();
-            let peer = match &peer {
-                Some((known, peer)) if *known == address => peer.clone(),
-                _ => {
-                    // One that it moved to may be nobody's who can answer there: not until that is
-                    // verified, which is not told here, and so never.
-                    let trusted = address == first && listener.trusts(Some(address));
-                    let mut new = Peer::new(Some(address), trusted, true);
-                    new.shown.clone_from(&self.shown);
-                    peer.insert((address, new)).1.clone()
-                }
-            };
             let request = Request {
                 worker: Arc::clone(worker),
                 listener: Arc::clone(listener),
                 stream,
-                peer,
+                peer: self.peer.clone(),
+                from: self.from,
                 complete: self.complete.clone(),
             };
             tokio::spawn(request.run());
@@ -208,6 +212,14 @@ impl Streams {
         if let Some(fault) = self.connection.fault() {
             worker.cells().count_fault(fault.cause);
         }
+    }
+
+    /// Whether the client now comes from another address (migration; another port is no other address).
+    /// Whether it hears there is verified by QUIC (RFC 9000 section 8.2), which does not tell: that address is
+    /// told to nobody. What is under way goes on; for what follows the client is asked to come anew, from
+    /// where it is.
+    fn has_moved(&self) -> bool {
+        self.quic.remote_address().ip().to_canonical() != self.from.address
     }
 
     /// Takes note of what has moved since the last look.
@@ -251,6 +263,7 @@ struct Request {
     listener: Arc<ListenerPlan>,
     stream: H3Stream,
     peer: Peer,
+    from: From,
     complete: Complete,
 }
 
@@ -289,10 +302,14 @@ impl Request {
             Ok(()) => self.stream.begin_body(&exchange.request),
             Err(reject) => self.stream.note(reject),
         }
+        let chance = || [self.worker.chance(), self.worker.chance()];
+        tunnel::handshake::put_key(&mut exchange.request, chance);
         if self.stream.is_early() && filled.is_ok() && !*self.complete.borrow() {
             let request = &mut exchange.request;
-            let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options);
-            if is_safe && request.length.is_empty() {
+            let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options)
+                && !request.wants_upgrade;
+            // Before the handshake is complete the address may be anybody's (RFC 8470 section 3).
+            if is_safe && request.length.is_empty() && self.from.is_verified {
                 request.fields.set(b"Early-Data", b"1");
             } else if self.complete.wait_for(|complete| *complete).await.is_err() {
                 // It never was: who sent it may be nobody.

@@ -20,9 +20,9 @@ outgrow_core::settings! {
         pub stream_window: ByteSize = ByteSize::kib(64), in ByteSize::kib(16)..=ByteSize::kib(32_768);
         /// What a client may send of all bodies of a connection before it is taken, at most; at least
         /// twice `stream_window`. A connection begins with 32 KiB, gets twice `stream_window` with its
-        /// first request that does not come as a whole, while less than half of `process.memory` is in
-        /// use, so that a body that nobody takes leaves room for other requests, and more as it is used
-        /// while less than a quarter is.
+        /// first request that does not come as a whole, while a sixth of `process.memory` is enough for
+        /// what all clients may send, so that a body that nobody takes leaves room for other requests,
+        /// and more as it is used while less than a quarter of it is in use.
         pub connection_window: ByteSize = ByteSize::kib(1_024), in ByteSize::kib(32)..=ByteSize::kib(65_536);
         /// What is sent of all responses of a connection, and held, before the client has acknowledged it.
         /// It bounds the speed: this much in the time that a packet takes there and back.
@@ -38,13 +38,14 @@ outgrow_core::settings! {
         pub max_handshakes_per_address: u32 = 128, in 1..=1_000_000;
         /// Whether requests are taken with the first packets of a client that was here before (0-RTT).
         /// Only GET, HEAD and OPTIONS without a body are acted on before the handshake is complete, and
-        /// the endpoint is told (`Early-Data: 1`, RFC 8470); all others wait for it. Whoever saw such
+        /// the endpoint is told (`Early-Data: 1`, RFC 8470), and only of clients that show by a token
+        /// that they were at their address within the last hour; all others wait for it. Whoever saw such
         /// packets can send them again: each session is therefore resumed only once, by the process
         /// that began it, so that there is no resumption after a reload, a crash or an upgrade, where
         /// there is without it.
         pub early_data: bool = false;
         /// For how long clients remember that HTTP/3 is here (`Alt-Svc`, RFC 7838); `"0s"`: they
-        /// are not told. Where an endpoint says the field itself, it stays.
+        /// are not told. When this table is taken away, they are told for as long to forget it. Where an endpoint says the field itself, it stays.
         pub alt_svc_max_age: Duration = DAY, in Duration::ZERO..=Duration::from_secs(365 * 86_400);
         /// The port that clients are told, where it is not the listener's.
         pub alt_svc_port: Option<u16> = None, shown = "the listener's";

@@ -1,7 +1,7 @@
 //! What a process knows of who has which connections: its own endpoints, and other processes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -48,6 +48,8 @@ pub struct Dispatch {
     others: Mutex<Vec<Arc<Neighbour>>>,
     /// Processes that have been met, and are gone.
     parted: Mutex<Vec<u32>>,
+    /// What the process that follows this one reads; none as long as it has not said.
+    next: Mutex<Option<HashSet<Arc<str>>>>,
     /// Processes that were there when this one began.
     expected: Vec<u32>,
     /// When they should have been met.
@@ -73,6 +75,7 @@ impl Dispatch {
             places: Mutex::default(),
             others: Mutex::default(),
             parted: Mutex::default(),
+            next: Mutex::default(),
             expected: others.iter().copied().map(short).collect(),
             expected_until: now + INTRODUCTION,
             counts: DispatchCounts::default(),
@@ -126,7 +129,35 @@ impl Dispatch {
         }
         let inbox = Arc::new(Inbox::default());
         *place = Arc::downgrade(&inbox);
+        drop(places);
+        for other in self.others().iter() {
+            other.tell(key);
+        }
         Some(inbox)
+    }
+
+    fn next(&self) -> MutexGuard<'_, Option<HashSet<Arc<str>>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process says that it reads at the listener that is called `key`; with an empty one only
+    /// that it will say so.
+    pub(super) fn hear(&self, generation: u32, key: &str) {
+        /// More than a configuration has.
+        const MOST: usize = 4_096;
+        if generation <= self.generation {
+            return;
+        }
+        let mut next = self.next();
+        let keys = next.get_or_insert_default();
+        if !key.is_empty() && keys.len() < MOST {
+            keys.insert(key.into());
+        }
+    }
+
+    /// See [`super::QuicSocket::is_read_by_next`].
+    pub(super) fn is_read_by_next(&self, key: &str) -> Option<bool> {
+        self.next().as_ref().map(|keys| keys.contains(key))
     }
 
     /// The endpoint whose inbox this is takes nothing any more: its place is free, however long others
@@ -159,7 +190,7 @@ impl Dispatch {
         })
     }
 
-    fn place(&self, key: &Arc<str>, worker: u8) -> Option<Arc<Inbox>> {
+    pub(super) fn place(&self, key: &Arc<str>, worker: u8) -> Option<Arc<Inbox>> {
         self.places().get(&(Arc::clone(key), worker))?.upgrade()
     }
 
@@ -222,9 +253,21 @@ impl Dispatch {
 
     /// Datagrams are exchanged with another process from now on, until it is gone.
     pub(super) fn meet(&self, neighbour: Arc<Neighbour>) {
-        let mut others = self.others();
-        others.retain(|one| one.generation() != neighbour.generation());
-        others.push(neighbour);
+        {
+            let mut others = self.others();
+            others.retain(|one| one.generation() != neighbour.generation());
+            others.push(Arc::clone(&neighbour));
+        }
+        // Whoever claims a place from now on tells it as well.
+        neighbour.tell("");
+        let here: Vec<_> = {
+            let places = self.places();
+            let here = places.iter().filter(|(_, place)| place.strong_count() > 0);
+            here.map(|((key, _), _)| Arc::clone(key)).collect()
+        };
+        for key in here {
+            neighbour.tell(&key);
+        }
     }
 
     /// A process is gone, and its connections with it.
@@ -243,5 +286,62 @@ impl Dispatch {
             parted.remove(0);
         }
         parted.push(neighbour.generation());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packets;
+
+    fn dispatch(generation: u64) -> Arc<Dispatch> {
+        let keys = Keys::derive(&[7; 32]).expect("keys");
+        Dispatch::new(keys, generation, &[], Instant::now())
+    }
+
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_process_learns_what_the_next_one_reads() {
+        let (old, new) = (dispatch(3), dispatch(4));
+        let before: Arc<str> = "udp:before".into();
+        let _kept = new.claim(&before, 0).expect("free");
+        assert_eq!(old.is_read_by_next(&before), None, "nobody has said");
+        let (one, other) = packets::pair().expect("a pair");
+        Neighbour::meet(&old, 4, one).expect("met");
+        Neighbour::meet(&new, 3, other).expect("met");
+        until("it says so", || old.is_read_by_next(&before) == Some(true));
+        assert_eq!(old.is_read_by_next("udp:after"), Some(false));
+        let _later = new.claim(&"udp:after".into(), 1).expect("free");
+        until("and later", || {
+            old.is_read_by_next("udp:after") == Some(true)
+        });
+        // What the one before reads is nothing to the next.
+        let _old = old.claim(&"udp:old".into(), 0).expect("free");
+        assert_eq!(new.is_read_by_next("udp:old"), None);
+    }
+
+    #[test]
+    fn a_place_is_free_once_it_was_released() {
+        let dispatch = dispatch(1);
+        let key: Arc<str> = "udp:x".into();
+        let first = dispatch.claim(&key, 0).expect("free");
+        assert!(dispatch.claim(&key, 0).is_none(), "one at a time");
+        dispatch.release(&key, 0, &first);
+        assert!(
+            !dispatch.has_endpoint(&key),
+            "QUIC may still have its socket"
+        );
+        let second = dispatch.claim(&key, 0).expect("free again");
+        dispatch.release(&key, 0, &first);
+        assert!(dispatch.has_endpoint(&key), "the second one keeps its own");
+        drop((first, second));
+        assert!(!dispatch.has_endpoint(&key));
     }
 }

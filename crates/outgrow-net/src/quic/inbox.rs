@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -30,16 +30,43 @@ struct Waiting {
     waker: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
     /// Its listener is gone, and it has no connections.
     pub(super) is_idle: AtomicBool,
+    /// Whether what the kernel has is taken. After an upgrade the next process takes it.
+    is_reading: AtomicBool,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            is_idle: AtomicBool::new(false),
+            is_reading: AtomicBool::new(true),
+        }
+    }
 }
 
 impl Inbox {
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what the kernel has is taken.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_reading.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_reading(&self, is_reading: bool) {
+        if self.is_reading.swap(is_reading, Ordering::AcqRel) == is_reading {
+            return;
+        }
+        let waker = self.waiting().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Puts datagrams in; false when there is no room.

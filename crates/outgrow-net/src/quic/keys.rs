@@ -51,3 +51,27 @@ impl Keys {
         Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(keys: &Keys, listener: &str) -> Vec<u8> {
+        let key = keys.reset(listener);
+        let mut token = vec![0; key.signature_len()];
+        key.sign(&[9; 16], &mut token);
+        token
+    }
+
+    /// What one listener tells of an id of another's does not end that one's connection.
+    #[test]
+    fn each_listener_has_resets_of_its_own_and_all_processes_the_same() {
+        let keys = Keys::derive(&[7; 32]).expect("keys");
+        let one = token(&keys, "udp:127.0.0.1:443");
+        assert_ne!(one[..16], token(&keys, "udp:127.0.0.1:8443")[..16]);
+        let next = Keys::derive(&[7; 32]).expect("keys");
+        assert_eq!(one, token(&next, "udp:127.0.0.1:443"));
+        let other = Keys::derive(&[8; 32]).expect("keys");
+        assert_ne!(one[..16], token(&other, "udp:127.0.0.1:443")[..16]);
+    }
+}

@@ -13,8 +13,10 @@ use super::dispatch::Dispatch;
 use crate::passage::PACKET_BYTES;
 use crate::{Passage, packets};
 
-/// The version of the records. One that is not known is passed over.
-const VERSION: u8 = 1;
+/// What a record is of. One that is not known is passed over.
+const DATAGRAMS: u8 = 1;
+/// A listener's key: its sender reads there.
+const READS: u8 = 2;
 /// What stands before the listener's key and the datagrams.
 const HEAD_BYTES: usize = 44;
 /// The most bytes of datagrams in a record.
@@ -53,7 +55,7 @@ impl Neighbour {
         let thread = {
             let (dispatch, neighbour) = (Arc::clone(&dispatch), Arc::clone(&neighbour));
             named.spawn(move || {
-                runtime.block_on(listen(&dispatch, socket));
+                runtime.block_on(listen(&dispatch, &neighbour, socket));
                 dispatch.part(&neighbour);
             })
         };
@@ -68,6 +70,14 @@ impl Neighbour {
         self.generation
     }
 
+    /// Says that what comes to the listener that is called `key` is read here; with an empty one only that
+    /// this will be said.
+    pub(super) fn tell(&self, key: &str) {
+        let record = [&[READS], key.as_bytes()].concat();
+        // Where there is no room, the other one takes it that all is read here.
+        let _ = packets::send(self.socket.as_fd(), &record, &[]);
+    }
+
     /// Sends datagrams; false when there is no room.
     pub(super) fn send(&self, key: &str, meta: &RecvMeta, bytes: &[u8]) -> bool {
         let stride = meta.stride.max(1);
@@ -80,14 +90,21 @@ impl Neighbour {
     }
 }
 
-async fn listen(dispatch: &Dispatch, socket: OwnedFd) {
+async fn listen(dispatch: &Dispatch, neighbour: &Neighbour, socket: OwnedFd) {
     let Ok(passage) = Passage::new(socket) else {
         return;
     };
     let mut buffer = Vec::new();
     let mut last: Option<Arc<str>> = None;
     while let Ok(Some(packet)) = passage.receive(&mut buffer).await {
-        let Some((key, meta, bytes)) = read(&buffer[..packet.length]) else {
+        let record = &buffer[..packet.length];
+        if let Some((&READS, key)) = record.split_first() {
+            if let Ok(key) = std::str::from_utf8(key) {
+                dispatch.hear(neighbour.generation, key);
+            }
+            continue;
+        }
+        let Some((key, meta, bytes)) = read(record) else {
             continue;
         };
         let key = match &last {
@@ -117,7 +134,7 @@ fn record(key: &str, meta: &RecvMeta, bytes: &[u8]) -> Option<Vec<u8>> {
         Some(IpAddr::V4(_)) => 1,
         Some(IpAddr::V6(_)) => 2,
     };
-    record.extend([VERSION, ecn, is_v6 | asked << 1, key_length]);
+    record.extend([DATAGRAMS, ecn, is_v6 | asked << 1, key_length]);
     record.extend(meta.addr.port().to_be_bytes());
     record.extend(stride.to_be_bytes());
     record.extend(mapped(meta.addr.ip()));
@@ -135,7 +152,7 @@ fn record(key: &str, meta: &RecvMeta, bytes: &[u8]) -> Option<Vec<u8>> {
 /// What a record says: the listener, the facts, the datagrams.
 fn read(record: &[u8]) -> Option<(&str, RecvMeta, &[u8])> {
     let (head, rest) = record.split_first_chunk::<HEAD_BYTES>()?;
-    if head[0] != VERSION || head[2] > 0b101 {
+    if head[0] != DATAGRAMS || head[2] > 0b101 {
         return None;
     }
     let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
@@ -219,7 +236,7 @@ mod tests {
             assert!(read(&whole[..length]).is_none(), "{length}");
         }
         let mut newer = whole.clone();
-        newer[0] = 2;
+        newer[0] = 3;
         assert!(read(&newer).is_none());
         let mut no_v4 = whole;
         no_v4[18] = 1;

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef};
@@ -19,6 +20,9 @@ use super::kernel::{Kernel, Memory, Received};
 use super::route::Whose;
 use crate::Datagrams;
 
+/// How often a further socket is looked at that is not read for now.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// A socket of a group, as the endpoint of its worker sees it.
 pub struct QuicSocket {
     socket: Kernel,
@@ -26,8 +30,6 @@ pub struct QuicSocket {
     received: Mutex<Memory>,
     place: Place,
     inbox: Arc<Inbox>,
-    /// Whether what the kernel has is taken. After an upgrade the next process takes it.
-    is_reading: AtomicBool,
     /// The kernel is asked before the inbox this time: neither may keep the other from being read.
     kernel_first: AtomicBool,
 }
@@ -136,7 +138,6 @@ impl QuicSocket {
                 worker,
             },
             inbox,
-            is_reading: AtomicBool::new(true),
             kernel_first: AtomicBool::new(false),
         })))
     }
@@ -159,9 +160,16 @@ impl QuicSocket {
         dispatch.release(key, *worker, &self.inbox);
     }
 
-    /// Takes nothing more from the kernel: another process does, and hands over what is ours.
-    pub fn stop_reading(&self) {
-        self.is_reading.store(false, Ordering::Release);
+    /// Says whether what the kernel has is taken, also from the worker's further sockets ([`feed`]). Where
+    /// another process takes it, that one hands over what is ours.
+    pub fn set_reading(&self, is_reading: bool) {
+        self.inbox.set_reading(is_reading);
+    }
+
+    /// Whether the process that follows this one takes what comes to this listener; none as long as it
+    /// has not said.
+    pub fn is_read_by_next(&self) -> Option<bool> {
+        self.place.dispatch.is_read_by_next(&self.place.key)
     }
 }
 
@@ -174,7 +182,7 @@ impl QuicSocket {
     ) -> Poll<io::Result<usize>> {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         if received.is_empty() {
-            if !self.is_reading.load(Ordering::Acquire) {
+            if !self.inbox.is_reading() {
                 return Poll::Pending;
             }
             ready!(self.place.poll_receive(cx, &self.socket, &mut received));
@@ -281,8 +289,19 @@ pub async fn feed(socket: Datagrams, dispatch: Arc<Dispatch>, key: Arc<str>, wor
         worker,
     };
     let mut memory = Memory::new();
+    let is_reading = || {
+        let inbox = place.dispatch.place(&place.key, place.worker as u8);
+        inbox.is_none_or(|inbox| inbox.is_reading())
+    };
     loop {
-        std::future::poll_fn(|cx| place.poll_receive(cx, &socket, &mut memory)).await;
+        let received = std::future::poll_fn(|cx| match is_reading() {
+            true => place.poll_receive(cx, &socket, &mut memory).map(|()| true),
+            false => Poll::Ready(false),
+        });
+        if !received.await {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
         for (meta, bytes) in memory.groups().filter(|(meta, _)| meta.len > 0) {
             let (worker, bytes) = (place.worker as u8, &bytes[..meta.len]);
             place.dispatch.to_worker(&place.key, worker, *meta, bytes);

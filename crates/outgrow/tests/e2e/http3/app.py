@@ -1,4 +1,5 @@
 """An application behind outgrow: tells what it was asked, and sends as much as is wanted."""
+import base64
 import hashlib
 import json
 import sys
@@ -31,8 +32,28 @@ class App(BaseHTTPRequestHandler):
                 left -= len(part)
         return length, digest.hexdigest()
 
+    def websocket(self):
+        """Says again what it is told (RFC 6455), in frames of less than 126 bytes."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept",
+                         base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.close_connection = True
+        while head := self.rfile.read(2):
+            mask = self.rfile.read(4)
+            said = self.rfile.read(head[1] & 0x7f)
+            said = bytes(byte ^ mask[at % 4] for at, byte in enumerate(said))
+            self.wfile.write(bytes([head[0], len(said)]) + said)
+            if head[0] & 0xf == 8:
+                return
+
     def answer(self):
         global count
+        if self.path == "/websocket":
+            return self.websocket()
         count += 1
         # A GET may have a body that never ends.
         length, digest = (0, "") if self.command == "GET" else self.body()

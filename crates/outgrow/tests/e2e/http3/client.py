@@ -197,15 +197,20 @@ class Forward(asyncio.DatagramProtocol):
 
 
 async def early(*requests):
-    """Comes twice; the second time with requests in its first packets: METHOD:PATH."""
-    tickets = []
+    """Comes twice; the second time with requests in its first packets: METHOD:PATH. It shows then that it
+    was at its address before, but for "unverified" as the first word."""
+    tickets, tokens = [], []
+    is_verified = requests[0] != "unverified"
+    requests = requests[not is_verified:]
     settings = configuration()
-    async with session(settings, session_ticket_handler=tickets.append) as client:
+    async with session(settings, session_ticket_handler=tickets.append,
+                       token_handler=tokens.append) as client:
         await client.ask("GET", "/first")
-        while not tickets:
+        while not tickets or not tokens:
             await asyncio.sleep(0.01)
     for turn in ("early", "again"):
-        settings = configuration(session_ticket=tickets[-1])
+        token = tokens.pop() if is_verified and tokens else b""
+        settings = configuration(session_ticket=tickets[-1], token=token)
         async with session(settings, wait_connected=False) as client:
             answers = []
             for request in requests:
@@ -289,6 +294,112 @@ async def uploads(connections):
     say("uploads", sizes=await asyncio.gather(*tasks))
 
 
+async def websocket(path):
+    """A WebSocket (RFC 9220) that says something, hears it, and is closed."""
+    async with session() as client:
+        while client.http.received_settings is None:
+            client._quic.send_ping(1)
+            client.transmit()
+            await asyncio.sleep(0.01)
+        number = client._quic.get_next_available_stream_id()
+        client.answers[number] = answer = Answer()
+        client.http.send_headers(number, [
+            (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"),
+            (b":authority", b"shop.example"), (b":path", path.encode()),
+            (b"sec-websocket-version", b"13")])
+        client.transmit()
+
+        async def until(length):
+            for _ in range(PATIENCE * 100):
+                if answer.length >= length or answer.done.is_set():
+                    return
+                await asyncio.sleep(0.01)
+
+        def tell(kind, payload):
+            mask = os.urandom(4)
+            payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+            client.http.send_data(number, bytes([kind, 0x80 | len(payload)]) + mask + payload, False)
+            client.transmit()
+
+        tell(0x81, b"hello")
+        await until(7)
+        if not answer.done.is_set():
+            tell(0x88, b"\x03\xe8")
+        await asyncio.wait_for(answer.done.wait(), PATIENCE)
+        say("websocket", offered=client.http.received_settings.get(8), **answer.told())
+
+
+async def connects(count):
+    """So many connections, twenty at a time, with a request each."""
+    told = {"ok": 0, "failed": []}
+
+    async def one():
+        try:
+            async with session() as client:
+                answer = await client.ask("GET", "/new")
+                told["ok"] += answer.fields.get(":status") == "200"
+        except (ConnectionError, asyncio.TimeoutError) as error:
+            told["failed"].append(repr(error))
+
+    for _ in range(int(count) // 20):
+        await asyncio.gather(*[one() for _ in range(20)])
+    say("connects", **told)
+
+
+async def move():
+    """Goes on from another address, which this machine has as well."""
+    loop = asyncio.get_running_loop()
+    async with session() as client:
+        told = []
+        for at in range(20):
+            if at == 1:
+                # A connected socket would not do: what it sends has to come from there.
+                new, _ = await loop.create_datagram_endpoint(
+                    lambda: Forward(client), local_addr=("::ffff:127.0.0.2", 0))
+                client._transport = new
+                client._quic.change_connection_id()
+                under_way = client.begin("GET", "/bytes/1600000")
+            answer = await client.ask("GET", f"/moved/{at}")
+            if answer.failed or client.ended:
+                break
+            told.append(json.loads(answer.body)["fields"]["x-forwarded-for"])
+            await asyncio.sleep(0.2)
+        await asyncio.wait_for(under_way.done.wait(), PATIENCE)
+        say("move", told=told, failed=answer.failed, length=under_way.length)
+
+
+async def hold(path):
+    """Comes, is asked to show that its address is its own, and waits with that until it is told to."""
+    go = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, go.set)
+    held = []
+
+    class Held(Client):
+        def datagram_received(self, data, address):
+            # The first thing that comes is the Retry.
+            if not go.is_set():
+                held.append((data, address))
+                if len(held) == 1:
+                    say("held", kind=data[0] >> 4 & 3)
+                return
+            super().datagram_received(data, address)
+
+    settings = configuration()
+    async with connect("127.0.0.1", PORT, configuration=settings, create_protocol=Held,
+                       wait_connected=False) as client:
+        client.transmit()
+        while not held:
+            await asyncio.sleep(0.01)
+        await go.wait()
+        client.datagram_received(*held[0])
+        try:
+            await asyncio.wait_for(client.wait_connected(), PATIENCE)
+            answer = await client.ask("GET", path)
+            say("hold", **answer.told())
+        except ConnectionError:
+            say("hold", failed=client.ended)
+
+
 async def load(clients):
     """Asks on so many connections until it is told to stop; what fails is told, but for what the
     protocol says was not looked at."""
@@ -330,7 +441,8 @@ async def load(clients):
 async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
-                 unended=unended, uploads=uploads)
+                 unended=unended, uploads=uploads, move=move, hold=hold,
+                 websocket=websocket, connects=connects)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

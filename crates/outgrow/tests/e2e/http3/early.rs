@@ -76,3 +76,22 @@ fn without_being_asked_for_nothing_is_early() {
         }
     }
 }
+
+/// With its first packets alone a client may say any address: nobody is told of it before the client has
+/// shown that it hears there.
+#[test]
+fn from_an_address_that_is_not_verified_nothing_is_early() {
+    let Some(house) = House::start("early_data = true", "") else {
+        return;
+    };
+    let said = house.client(&["early", "unverified", "GET:/early-get"]);
+    let early = of(&said, "early", "GET:/early-get");
+    assert_eq!(
+        (&early["accepted"], &early["status"]),
+        (&true.into(), &200.into()),
+        "{early}"
+    );
+    let fields = &asked(early)["fields"];
+    assert_eq!(fields["early-data"], Value::Null, "{early}");
+    assert_eq!(fields["x-forwarded-for"], "127.0.0.1", "{early}");
+}

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{House, asked, handed, records, text};
+use super::{House, asked, config, handed, records, text};
 use crate::shop::SOON;
 
 #[test]
@@ -87,6 +87,24 @@ fn a_client_goes_on_from_other_addresses() {
     assert!(handed(&house, "to_worker") > 0.0);
 }
 
+/// Endpoints are told where the client was when it came: that alone is verified. Who has moved finishes
+/// what is under way, and is asked to come anew.
+#[test]
+fn an_address_that_a_client_moves_to_is_told_to_nobody() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let said = house.one(&["move"]);
+    assert_eq!(said["length"], 1_600_000, "{said}");
+    let told = said["told"].as_array().expect("a list");
+    assert!((1..20).contains(&told.len()), "{said}");
+    assert!(told.iter().all(|address| address == "127.0.0.1"), "{said}");
+    // H3_REQUEST_REJECTED, or the connection has ended in order.
+    let failed = text(&said, "failed");
+    let is_in_order = ["reset 0x10b", "connection 0x100 ", ""].contains(&failed);
+    assert!(is_in_order, "{said}");
+}
+
 /// Many clients end a GET in a packet of its own, and some never do.
 #[test]
 fn a_request_does_not_wait_for_its_streams_end() {
@@ -106,18 +124,55 @@ fn a_request_does_not_wait_for_its_streams_end() {
 
 #[test]
 fn clients_over_tcp_are_told() {
-    let Some(house) = House::start("alt_svc_port = 443\nalt_svc_max_age = \"1h\"", "") else {
+    let Some(mut house) = House::start("alt_svc_port = 443\nalt_svc_max_age = \"1h\"", "") else {
         return;
     };
+    let answer = over_tcp(&house);
+    assert!(
+        answer.contains("alt-svc: h3=\":443\"; ma=3600\r\n"),
+        "{answer}"
+    );
+    // Who remembers it is told that it has gone, also by the next process.
+    let without = config(&house.folder, house.app.address, None, "");
+    house.outgrow.reload(&without).expect("reloaded");
+    let answer = over_tcp(&house);
+    assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");
+    house.outgrow.upgrade(None).expect("upgraded");
+    let answer = over_tcp(&house);
+    assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");
+}
+
+/// An answer over TCP, in lower case.
+fn over_tcp(house: &House) -> String {
     let port = house.port();
     let output = Command::new("curl")
         .args(["--silent", "--insecure", "--include", "--noproxy", "*"])
         .arg(format!("https://127.0.0.1:{port}/"))
         .output()
         .expect("curl is missing: apt-get install curl");
-    let answer = String::from_utf8_lossy(&output.stdout).to_lowercase();
-    assert!(
-        answer.contains("alt-svc: h3=\":443\"; ma=3600\r\n"),
-        "{answer}"
+    String::from_utf8_lossy(&output.stdout).to_lowercase()
+}
+
+#[test]
+fn a_websocket_is_opened_said_and_closed() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let said = house.one(&["websocket", "/websocket"]);
+    assert_eq!(
+        (&said["offered"], &said["status"]),
+        (&1.into(), &200.into())
     );
+    // Text and Close, as they were said.
+    assert_eq!(
+        text(&said, "body"),
+        "\u{81}\u{5}hello\u{88}\u{2}\u{3}\u{e8}",
+        "{said}"
+    );
+    assert_eq!(said["failed"], serde_json::Value::Null, "{said}");
+    let fields = said["fields"].as_object().expect("fields");
+    assert!(!fields.contains_key("sec-websocket-accept"), "{said}");
+    // Who knows no WebSocket opens none.
+    let said = house.one(&["websocket", "/other"]);
+    assert_eq!(said["status"], 502, "{said}");
 }

@@ -1,7 +1,7 @@
 //! What becomes of connections when the configuration, a certificate, or the data process changes.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
 
@@ -104,6 +104,107 @@ fn an_answer_outlives_an_upgrade() {
     assert_eq!(house.one(&["get", "/next"])["status"], 200);
 }
 
+/// The process that leaves has sockets of a listener that was gone, and that the next one has again: who
+/// comes anew is the next one's.
+#[test]
+fn a_listener_may_come_again_with_an_upgrade() {
+    let Some(mut house) = House::start("", "") else {
+        return;
+    };
+    let uploads = Uploads::start(&house, 8);
+    under_way(&house);
+    let address = house.app.address;
+    let without = config(&house.folder, address, None, "");
+    house.outgrow.reload(&without).expect("reloaded");
+    let with = config(&house.folder, address, Some(""), "");
+    house.outgrow.write_config(&with).expect("written");
+    house.outgrow.upgrade(None).expect("upgraded");
+    let said = house.one(&["connects", "200"]);
+    assert_eq!(said["ok"], 200, "{said}");
+    uploads.end(8);
+}
+
+/// The next process does not read what comes for connections that are left: the one that has them does.
+#[test]
+fn an_upgrade_may_take_http3_away() {
+    let Some(mut house) = House::start("", "") else {
+        return;
+    };
+    let uploads = Uploads::start(&house, 8);
+    under_way(&house);
+    let without = config(&house.folder, house.app.address, None, "");
+    house.outgrow.write_config(&without).expect("written");
+    house.outgrow.upgrade(None).expect("upgraded");
+    uploads.end(8);
+}
+
+/// Who was asked by the process that leaves to show its address could come to nobody else with that.
+#[test]
+fn who_shows_its_address_during_an_upgrade_is_served() {
+    let Some(house) = House::start("verify_from = 0", "") else {
+        return;
+    };
+    let uploads = Uploads::start(&house, 1);
+    under_way(&house);
+    let mut held = Told::start(&house, &["hold", "/shown"]);
+    let said = held.next();
+    assert_eq!((&said["step"], &said["kind"]), (&"held".into(), &3.into()));
+    house.outgrow.upgrade(None).expect("upgraded");
+    let said = held.end();
+    assert_eq!(said["status"], 200, "{said}");
+    uploads.end(1);
+}
+
+/// A client that says a line when it has begun, and goes on until it is told to end.
+struct Told {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Told {
+    fn start(house: &House, words: &[&str]) -> Self {
+        let mut command = house.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 runs");
+        let said = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, said }
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("read");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// The last thing that it says, once it was told to end.
+    fn end(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let mut rest = Vec::new();
+        self.said.read_to_end(&mut rest).expect("read");
+        self.child.wait().expect("it ends");
+        lines(&rest).pop().expect("what became of it")
+    }
+}
+
+/// Bodies that go on.
+struct Uploads(Told);
+
+impl Uploads {
+    fn start(house: &House, count: usize) -> Self {
+        let mut told = Told::start(house, &["uploads", &count.to_string()]);
+        assert_eq!(told.next()["step"], "begun");
+        Self(told)
+    }
+
+    /// They end, and all of each has arrived.
+    fn end(self, count: usize) {
+        let said = self.0.end();
+        let sizes = said["sizes"].as_array().expect("a list");
+        assert_eq!(sizes.len(), count, "{said}");
+        assert!(sizes.iter().all(|one| one[0] == one[1]), "{said}");
+    }
+}
+
 /// What is for connections comes to all sockets of the group, also to those that are more than there are
 /// workers.
 #[test]
@@ -118,23 +219,10 @@ fn sockets_beyond_the_workers_are_read_to_the_end() {
     let (with, without) = (config(Some("")), config(None));
     house.outgrow.write_config(&with).expect("written");
     house.outgrow.upgrade(None).expect("upgraded");
-    let mut command = house.command(&["uploads", "8"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut uploads = command.spawn().expect("python3 runs");
-    let mut said = BufReader::new(uploads.stdout.take().expect("a pipe"));
-    let mut begun = String::new();
-    said.read_line(&mut begun).expect("read");
-    assert!(begun.contains("begun"), "{begun}");
+    let uploads = Uploads::start(&house, 8);
     under_way(&house);
     house.outgrow.reload(&without).expect("reloaded");
-    drop(uploads.stdin.take());
-    let mut rest = Vec::new();
-    said.read_to_end(&mut rest).expect("read");
-    uploads.wait().expect("it ends");
-    let said = lines(&rest).pop().expect("what became of them");
-    let sizes = said["sizes"].as_array().expect("a list");
-    assert_eq!(sizes.len(), 8, "{said}");
-    assert!(sizes.iter().all(|one| one[0] == one[1]), "{said}");
+    uploads.end(8);
 }
 
 #[test]
