@@ -118,7 +118,7 @@ attacks! {
         name: "h2-slow-read",
         what: "the same, each taking a byte a second",
         run: http2_slow::slow_read,
-        limits: Limits { memory: 160, processor: 20.0, reason: "as zero window" },
+        limits: Limits { memory: 64, processor: 20.0, reason: "as zero window" },
         answer: is_answering,
     },
     slow_posts: Attack {
@@ -146,7 +146,7 @@ attacks! {
         name: "h1-slow-read",
         what: "100 answers of 20 MB, taken at 5 KB a second",
         run: http1::slow_readers,
-        limits: Limits { memory: 64, processor: 20.0, reason: "a block of up to 256 KiB for each answer" },
+        limits: Limits { memory: 32, processor: 20.0, reason: "the first block of each answer (16 KiB), and four bytes for each that was taken" },
         answer: is_held,
     },
     pipelines: Attack {
