@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::{House, asked};
 
+/// How often a client comes at most: on a busy machine the handshake may be over before the last of its
+/// requests is looked at, which then is an ordinary one.
+const TURNS: usize = 5;
+
 /// What was said of a request in a turn.
 fn of<'v>(said: &'v [Value], turn: &str, request: &str) -> &'v Value {
     let found = |one: &&Value| one["step"] == turn && one["request"] == request;
@@ -15,7 +19,14 @@ fn only_safe_requests_are_early() {
     let Some(house) = House::start("early_data = true", "") else {
         return;
     };
-    let said = house.client(&["early", "GET:/early-get", "POST:/early-post", "OPTIONS:/o"]);
+    let mut said = Vec::new();
+    for _ in 0..TURNS {
+        said = house.client(&["early", "GET:/early-get", "POST:/early-post", "OPTIONS:/o"]);
+        let is_told = |request| asked(of(&said, "early", request))["fields"]["early-data"] == "1";
+        if ["GET:/early-get", "OPTIONS:/o"].into_iter().all(is_told) {
+            break;
+        }
+    }
     for request in ["GET:/early-get", "OPTIONS:/o"] {
         let early = of(&said, "early", request);
         assert_eq!(
