@@ -82,6 +82,9 @@ pub enum Cause {
     QueueTimeout,
     ConnectRefused,
     ConnectTimeout,
+    ConnectUnresolved,
+    ConnectDenied,
+    ConnectUnreachable,
     ConnectFailed,
     ConnectTls,
     UpstreamReset,
@@ -131,6 +134,9 @@ impl Cause {
             Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectUnresolved => "connect_unresolved",
+            Self::ConnectDenied => "connect_denied",
+            Self::ConnectUnreachable => "connect_unreachable",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTls => "connect_tls",
             Self::UpstreamReset => "upstream_reset",
@@ -182,6 +188,9 @@ impl Cause {
             Self::QueueTimeout => "The service is busy; waiting for it took too long.",
             Self::ConnectRefused
             | Self::ConnectTimeout
+            | Self::ConnectUnresolved
+            | Self::ConnectDenied
+            | Self::ConnectUnreachable
             | Self::ConnectFailed
             | Self::ConnectTls => "The service could not be reached.",
             Self::UpstreamReset | Self::UpstreamClosed => {

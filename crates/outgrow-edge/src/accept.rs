@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outgrow_core::{Cause, Snapshot};
+use outgrow_core::Snapshot;
 use outgrow_net::listen::is_of_one_connection;
 use outgrow_net::proxy_header::AcceptProxy;
 use outgrow_net::stream::Detached;
@@ -18,13 +18,11 @@ use crate::identity::Peer;
 use crate::metrics::ListenerMetrics;
 use crate::plan::ListenerPlan;
 use crate::proxied;
+use crate::turned_away::{Waiting, turn_away};
 use crate::worker::{Shared, Worker};
 
 /// After an accept that failed for want of descriptors or memory: connections wait in the kernel.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What a client is told at the limit of connections, before anything of it was read.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
-    Retry-After: 1\r\nConnection: close\r\n\r\n";
 
 /// A listener as it is known to all workers: its plan changes at a reload, connections keep the
 /// one they began with.
@@ -83,6 +81,7 @@ pub(crate) async fn run(
     others: Mailboxes<Moved>,
 ) {
     let mut plan = slot.view();
+    let waiting = Arc::new(Waiting::default());
     loop {
         let (stream, address) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -100,8 +99,7 @@ pub(crate) async fn run(
         if open > i64::from(listener.max_connections) {
             listener.metrics.open.add(-1);
             cells.refused.add(1);
-            worker.cells().count_fault(Cause::Overload);
-            turn_away(stream, listener);
+            turn_away(&worker, &waiting, listener, stream, address);
             continue;
         }
         cells.accepted.add(1);
@@ -118,16 +116,6 @@ pub(crate) async fn run(
             ),
             None => start(&worker, stream, address, Arc::clone(listener), open),
         }
-    }
-}
-
-/// Says why, as far as the socket's buffer takes it; TLS clients only see the end.
-fn turn_away(stream: Stream, listener: &ListenerPlan) {
-    if listener.tls.is_none() {
-        let _ = match &stream {
-            Stream::Tcp(stream) => stream.try_write(TOO_MANY),
-            Stream::Unix(stream) => stream.try_write(TOO_MANY),
-        };
     }
 }
 

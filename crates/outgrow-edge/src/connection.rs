@@ -173,6 +173,9 @@ async fn one_request<T: Transport>(
             .map(|()| Err(NoRequest::Reject(reject)))
     })
     .await;
+    if head.is_err() {
+        connection.refused(&mut exchange.request);
+    }
     let way = Way {
         worker,
         listener,

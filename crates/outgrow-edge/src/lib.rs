@@ -38,6 +38,7 @@ mod shown;
 pub mod split;
 pub mod sticky;
 mod tunnel;
+mod turned_away;
 mod way;
 pub mod worker;
 

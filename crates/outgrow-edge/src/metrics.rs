@@ -146,6 +146,9 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::QueueTimeout,
     Cause::ConnectRefused,
     Cause::ConnectTimeout,
+    Cause::ConnectUnresolved,
+    Cause::ConnectDenied,
+    Cause::ConnectUnreachable,
     Cause::ConnectFailed,
     Cause::ConnectTls,
     Cause::UpstreamReset,
@@ -160,7 +163,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 43;
+const FAULTS: usize = 46;
 
 impl Default for WorkerCells {
     fn default() -> Self {

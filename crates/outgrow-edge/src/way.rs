@@ -92,11 +92,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.exchange.compressing.clear();
     }
 
-    /// Answers bytes that are no acceptable request, and records them.
+    /// Answers bytes that are no acceptable request, and records them, with the method and the path where
+    /// these are known.
     pub(crate) async fn refuse(mut self, start: Ticks, fault: Fault, detail: &'static str) {
         let (mut context, _) = self.worker.begin(start, |_| None);
-        // What was read of a head that is refused is not to be relied on.
-        self.exchange.request.clear();
+        self.exchange.request.keep_line();
         self.exchange.call = Call::default();
         self.detail = detail;
         self.down.close_after();

@@ -123,6 +123,9 @@ pub fn status_of(fault: Fault) -> Option<u8> {
         | Cause::MemoryLimit
         | Cause::ConnectRefused
         | Cause::ConnectTimeout
+        | Cause::ConnectUnresolved
+        | Cause::ConnectDenied
+        | Cause::ConnectUnreachable
         | Cause::ConnectFailed
         | Cause::ConnectTls
         | Cause::UpstreamReset

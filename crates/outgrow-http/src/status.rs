@@ -54,6 +54,9 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::UpstreamUnavailable
         | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
+        | Cause::ConnectUnresolved
+        | Cause::ConnectDenied
+        | Cause::ConnectUnreachable
         | Cause::ConnectFailed
         | Cause::ConnectTls
         | Cause::UpstreamReset

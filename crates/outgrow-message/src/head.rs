@@ -146,6 +146,17 @@ impl RequestHead {
         self.raw_is_normal = true;
     }
 
+    /// Forgets all but the method's text, the path as it came and the query: what is recorded of a head
+    /// that was refused, of which nothing else is to be believed. It is a GET's then.
+    pub fn keep_line(&mut self) {
+        let [method, path] = [self.method_text, self.raw_path].map(|span| self.text(span).to_vec());
+        let query = self.query.map(|query| self.text(query).to_vec());
+        self.clear();
+        self.method_text = self.fields.push_bytes(&method);
+        self.raw_path = self.fields.push_bytes(&path);
+        self.query = query.map(|query| self.fields.push_bytes(&query));
+    }
+
     /// The bytes of a span of this head.
     #[inline]
     pub fn text(&self, span: Span) -> &[u8] {

@@ -73,8 +73,10 @@ pub trait Seal: fmt::Debug + Send + Sync {
 /// A failure is not counted here: the caller reports it like any other ([`Endpoint::report`]).
 ///
 /// # Errors
-/// [`Cause::ConnectRefused`] when nobody listens there, [`Cause::ConnectTimeout`], else
-/// [`Cause::ConnectFailed`]; nothing was sent in any case.
+/// [`Cause::ConnectRefused`] when nobody listens there, [`Cause::ConnectTimeout`],
+/// [`Cause::ConnectUnresolved`] for a name without an address, [`Cause::ConnectDenied`] where the system
+/// does not let us (a Unix socket's mode, a firewall's rule), [`Cause::ConnectUnreachable`] without a way
+/// there, else [`Cause::ConnectFailed`]; nothing was sent in any case.
 pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault> {
     let timeout = opening.connect;
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
@@ -138,7 +140,11 @@ pub(crate) async fn open(endpoint: &Endpoint, timeout: Duration) -> io::Result<S
     }
     let mut addresses = endpoint.socket_addresses();
     if addresses.is_empty() {
-        addresses = resolve::look_up(endpoint.address()).await?;
+        addresses = match resolve::look_up(endpoint.address()).await {
+            Ok(found) if !found.is_empty() => found,
+            Ok(_) => return Err(io::Error::other(Unresolved(None))),
+            Err(error) => return Err(io::Error::other(Unresolved(Some(error)))),
+        };
         endpoint.set_socket_addresses(addresses.clone());
     }
     if let [address] = addresses[..] {
@@ -240,11 +246,37 @@ async fn open_unix(path: &Path) -> io::Result<Stream> {
     }
 }
 
+/// The endpoint's name has no address, or nobody could be asked.
+#[derive(Debug)]
+struct Unresolved(Option<io::Error>);
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the name does not resolve")?;
+        match &self.0 {
+            Some(error) => write!(formatter, ": {error}"),
+            None => formatter.write_str(" to any address"),
+        }
+    }
+}
+
+impl std::error::Error for Unresolved {}
+
 fn cause_of(error: &io::Error) -> Cause {
     match error.kind() {
         // A Unix socket without a file is what a TCP port without a listener is.
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::ConnectRefused,
         io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+        io::ErrorKind::PermissionDenied => Cause::ConnectDenied,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Cause::ConnectUnreachable
+        }
+        _ if error
+            .get_ref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unresolved>) =>
+        {
+            Cause::ConnectUnresolved
+        }
         _ => Cause::ConnectFailed,
     }
 }

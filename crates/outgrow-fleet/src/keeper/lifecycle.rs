@@ -208,7 +208,10 @@ impl Instances {
                     )
                 } else {
                     let what = if no_start { "cannot run" } else { "ended" };
-                    format!("{name} {what}: {reason}; started again in {delay} ms")
+                    match delay {
+                        0 => format!("{name} {what}: {reason}; started again"),
+                        _ => format!("{name} {what}: {reason}; started again in {delay} ms"),
+                    }
                 };
                 context.log.warn(&line);
                 self.push_report(id, now);

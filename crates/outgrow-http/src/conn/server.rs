@@ -16,7 +16,7 @@ use super::outgoing::Outgoing;
 use crate::downstream::{Downstream, Tunnel};
 use crate::h1::encode::{self, Connection, Framing};
 use crate::h1::scan::Scan;
-use crate::h1::{Limits, Parsed, Reject, request};
+use crate::h1::{Limits, Parsed, Reject, refused, request};
 
 /// A connection of a client.
 #[derive(Debug)]
@@ -188,6 +188,12 @@ impl<T: Transport> ServerConnection<T> {
                 }
             }
         }
+    }
+
+    /// Puts what can be told of a request that [`Self::poll_head`] refused into `head`, for the record:
+    /// at most its method and its target.
+    pub fn refused(&self, head: &mut RequestHead) {
+        refused::line_of(self.incoming.buffer.bytes(), head);
     }
 
     fn begin(&mut self, head: &RequestHead, length: usize) {

@@ -6,6 +6,7 @@ pub mod chunk;
 pub mod encode;
 pub(crate) mod fields;
 pub mod framing;
+pub(crate) mod refused;
 pub mod request;
 pub mod response;
 pub mod scan;

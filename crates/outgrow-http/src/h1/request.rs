@@ -12,7 +12,10 @@ use super::token::{is_authority, is_target, is_token};
 use super::{Limits, Parsed, Reject, fields};
 
 /// The longest method that is taken; RFC 9110 sets none, the longest registered one has 17.
-const METHOD_BYTES: usize = 32;
+pub(super) const METHOD_BYTES: usize = 32;
+
+/// What a TLS record of a handshake begins with (RFC 8446 section 5.1); no method does.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Reads a request head from the beginning of `bytes` into `head`, which is cleared.
 ///
@@ -24,6 +27,11 @@ pub fn parse(
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<Parsed, Reject> {
+    if bytes.first() == Some(&TLS_HANDSHAKE) {
+        return Err(Reject::bad(
+            "the client speaks TLS, and this listener does not",
+        ));
+    }
     let may_skip = !scan.passed_empty_line;
     let skipped = if may_skip && bytes.starts_with(b"\r\n") {
         2

@@ -99,11 +99,22 @@ pub(super) fn request(
     let (status, body) = answer.map_err(|problem| problem.to_string())?;
     let text = String::from_utf8_lossy(&body);
     let text = text.trim_end();
+    if is_page(text) {
+        return Err(format!(
+            "what answers at {address} is no outgrow: it sends a page (status {status})\n\
+             hint: --admin ADDRESS names the admin listener; it is `listen` of [admin]"
+        ));
+    }
     if (200..300).contains(&status) {
         Ok(text.to_owned())
     } else {
         Err(for_people(text))
     }
+}
+
+/// Whether it is somebody else's answer: an admin listener sends none of these.
+fn is_page(text: &str) -> bool {
+    text.trim_start().starts_with('<')
 }
 
 /// A refusal as lines: what is wrong, each finding, what to do.

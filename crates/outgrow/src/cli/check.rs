@@ -1,6 +1,6 @@
 //! `outgrow check`: every problem of a configuration file at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,9 +10,12 @@ use super::source::{ConfigSource, look};
 /// What `outgrow check` takes.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration file.
-    #[arg(default_value = "outgrow.toml")]
-    file: PathBuf,
+    /// The configuration file [default: outgrow.toml].
+    #[arg(value_name = "FILE")]
+    named: Option<PathBuf>,
+    /// The same, as `outgrow run` takes it.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "named")]
+    config: Option<PathBuf>,
     /// One JSON object per problem.
     #[arg(long)]
     json: bool,
@@ -20,13 +23,15 @@ pub struct CheckArgs {
 
 /// Checks; 0 when the file can be run.
 pub fn check(args: &CheckArgs) -> ExitCode {
-    if let Err(error) = std::fs::metadata(&args.file) {
-        let file = args.file.display();
+    let file = args.named.as_ref().or(args.config.as_ref());
+    let path = file.map_or(Path::new(super::source::DEFAULT_FILE), PathBuf::as_path);
+    if let Err(error) = std::fs::metadata(path) {
+        let file = path.display();
         return super::complain(&format!(
             "{file}: {error}\nhint: name a file: outgrow check FILE"
         ));
     }
-    match ConfigSource::File(args.file.clone()).load(look(args.json)) {
+    match ConfigSource::File(path.to_owned()).load(look(args.json)) {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
             // Everything that a start would read.
@@ -49,7 +54,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             if !args.json {
                 super::print(&format!(
                     "{}: good: {} listeners, {} services, {} routes\n",
-                    args.file.display(),
+                    path.display(),
                     config.listener.len() + config.tcp.len() + config.udp.len(),
                     config.service.len(),
                     config.route.len()

@@ -8,7 +8,7 @@ use crate::config::{self, CommandLine, Config, Loaded, Look, Source, Surrounding
 use super::RunArgs;
 
 /// The file that is read when none is named.
-const DEFAULT_FILE: &str = "outgrow.toml";
+pub(super) const DEFAULT_FILE: &str = "outgrow.toml";
 
 /// A place to read the configuration from, as often as wanted.
 #[derive(Clone, Debug)]

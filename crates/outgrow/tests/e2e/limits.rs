@@ -310,7 +310,7 @@ fn others_fare_as_well_as_the_issue_says() {
 #[test]
 fn connections_beyond_the_limit_are_told_so() {
     let outgrow = Outgrow::start(
-        "[access]\nto = \"off\"\n[listener.public]\naddress = \"%public%\"\nmax_connections = 4\n\
+        "[listener.public]\naddress = \"%public%\"\nmax_connections = 4\n\
          [route.all]\nrespond = { status = 200, body = \"ok\" }\n",
     );
     let outgrow = outgrow.expect("outgrow starts");
@@ -322,8 +322,16 @@ fn connections_beyond_the_limit_are_told_so() {
     let mut answer = String::new();
     let mut fifth = TcpStream::connect(public(&outgrow)).expect("a connection");
     fifth.set_read_timeout(Some(SOON)).expect("a timeout");
+    // What it sends after that is read away: a reset would take the answer from it.
+    thread::sleep(Duration::from_millis(100));
+    fifth
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("it is still open");
+    thread::sleep(Duration::from_millis(100));
     fifth.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let recorded = |outgrow: &Outgrow| outgrow.stdout().contains("reason=overload").then_some(());
+    outgrow.wait("a record", SOON, recorded).expect("a record");
     drop(held);
     let none = |outgrow: &Outgrow| (shop::state(outgrow)["data"]["connections"] == 0).then_some(());
     outgrow.wait("no connection", SOON, none).expect("none");

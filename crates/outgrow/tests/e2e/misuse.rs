@@ -2,7 +2,8 @@
 //! what to do, and what runs goes on running.
 
 use std::{
-    net::TcpListener,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output},
     time::Duration,
@@ -188,6 +189,48 @@ fn an_endpoint_that_is_down() {
     says(
         &record,
         &[" 502 ", "reason=connect_refused", &nobody.to_string()],
+    );
+}
+
+#[test]
+fn an_endpoint_whose_name_has_no_address() {
+    let outgrow = Outgrow::start(
+        "[access]\nto = \"access.log\"\n[listener.public]\naddress = \"%public%\"\n\
+         [service.app]\nendpoints = [\"no-such-host.invalid:80\"]\n\
+         timeouts = { connect = \"60s\" }\n[route.app]\nservice = \"app\"\n",
+    );
+    let outgrow = outgrow.expect("outgrow starts");
+    let answer = http::get(&outgrow.url("public", "/")).expect("an answer");
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let id = answer.header("X-Request-Id").expect("an id").to_owned();
+    says(&record(&outgrow, &id), &["reason=connect_unresolved"]);
+}
+
+#[test]
+fn a_request_that_is_refused_is_recorded_with_what_it_asked_for() {
+    let outgrow = Outgrow::start(FIXED).expect("outgrow starts");
+    let answer = |request: &[u8]| {
+        let address = outgrow.address("public").expect("an address");
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.write_all(request).expect("it is sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        let id = answer.to_ascii_lowercase();
+        let id = id.split("x-request-id: ").nth(1).expect("an id");
+        record(&outgrow, id.lines().next().expect("an id"))
+    };
+    let line = answer(b"POST /buy?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 2\r\n\r\n");
+    says(
+        &line,
+        &["\"POST /buy?a=b HTTP/1.1\" 400", "reason=bad_framing"],
+    );
+    let line = answer(b"GET /next HTTP/1.1\r\nHost: a\n\r\n");
+    says(&line, &["\"GET /next HTTP/1.1\" 400", "LF without CR"]);
+    // The beginning of a ClientHello.
+    let line = answer(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]);
+    says(
+        &line,
+        &[" 400 ", "the client speaks TLS, and this listener does not"],
     );
 }
 

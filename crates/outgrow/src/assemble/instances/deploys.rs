@@ -241,7 +241,9 @@ fn say(service: &str, wanted: &Wanted, standing: Standing) {
         // Each further failure is told by the keeper.
         (Some(Standing::Stuck { .. }), Standing::Stuck { .. }) => {}
         (_, Standing::Stuck { failures }) => log::warn(&format!(
-            "{service}: the instances failed {failures} times, and there is nothing to go back to"
+            "{service}: the instances failed {failures} times and none is ready: what they print says \
+             why. They are tried again, less and less often (outgrow deploy {service} or a change of \
+             the configuration tries at once)"
         )),
         (Some(Standing::Rolling { .. }), Standing::Done) => {
             let count = wanted.template.desired().count;

@@ -13,6 +13,8 @@ pub enum UrlError {
     Scheme(String),
     /// There is no host in it.
     Host,
+    /// What stands where the host is to be is none.
+    NoHost(String),
     /// The port is not 1..=65535.
     Port,
     /// The path is one that every listener refuses with 400.
@@ -28,6 +30,10 @@ impl fmt::Display for UrlError {
                  tls://, or the path alone"
             ),
             Self::Host => formatter.write_str("the URL has no host; write http://HOST/PATH"),
+            Self::NoHost(host) => write!(
+                formatter,
+                "{host:?} is neither a host nor a path; write http://HOST/PATH, or the path alone"
+            ),
             Self::Port => formatter.write_str("the port must be a number from 1 to 65535"),
             Self::Path(PathProblem::BadEscape) => formatter
                 .write_str("a % needs two hexadecimal digits behind it; such a request gets 400"),
@@ -90,6 +96,9 @@ impl Url {
         if host.is_empty() {
             return Err(UrlError::Host);
         }
+        if !is_host(host) {
+            return Err(UrlError::NoHost(host.to_owned()));
+        }
         let port = match port {
             "" if tls => 443,
             "" => 80,
@@ -133,6 +142,20 @@ impl Url {
             }
             Address::Tcp { .. } => Ok(()),
         }
+    }
+}
+
+/// Whether a request with this host would be taken: a name, an address, or `*` for any name that a
+/// wildcard has.
+fn is_host(host: &str) -> bool {
+    let of_name =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) || byte >= 0x80;
+    match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.bytes().all(of_name),
     }
 }
 

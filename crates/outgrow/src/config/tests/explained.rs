@@ -242,6 +242,11 @@ fn wrong_urls_are_told() {
     assert_eq!(error("ftp://a/"), UrlError::Scheme("ftp".to_owned()));
     assert_eq!(error(""), UrlError::Host);
     assert_eq!(error("http:///x"), UrlError::Host);
+    assert_eq!(error("GET /x"), UrlError::NoHost("GET ".to_owned()));
+    assert_eq!(
+        error("http://[1::2::3]/"),
+        UrlError::NoHost("[1::2::3]".to_owned())
+    );
     assert_eq!(error("http://a:x/"), UrlError::Port);
     assert_eq!(error("http://a:0/"), UrlError::Port);
     assert!(matches!(error("http://a/%zz"), UrlError::Path(_)));
