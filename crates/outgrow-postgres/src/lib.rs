@@ -21,6 +21,7 @@ mod lease;
 mod listening;
 pub mod login;
 mod making;
+mod moment;
 mod newcomers;
 pub mod numbers;
 pub mod origin;

@@ -23,6 +23,7 @@ use crate::inspect;
 use crate::lanes::PoolKey;
 use crate::login::Credential;
 use crate::making;
+use crate::moment::Moment;
 use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
 use crate::prepared::Statements;
@@ -75,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) busy: AtomicU32,
     ran: Mutex<(Ticks, Duration)>,
     pub(crate) random: Mutex<Random>,
+    pub(crate) moment: Moment,
 }
 
 impl Worker {
@@ -99,14 +101,15 @@ impl Worker {
             busy: AtomicU32::new(0),
             ran: Mutex::new((shared.clock.now(), Duration::ZERO)),
             random: Mutex::new(Random::from_system()),
+            moment: Moment::default(),
             shared,
         })
     }
 
-    /// Monotonic time.
+    /// Monotonic time: of the poll, while a client is served.
     #[inline]
     pub(crate) fn now(&self) -> Ticks {
-        self.shared.clock.now()
+        self.moment.now(self.shared.clock)
     }
 
     /// What is known of the statements of a pool's database, where reads go to replicas.

@@ -135,11 +135,14 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
         }
     };
     let worker = Arc::clone(worker);
-    tokio::spawn(Box::pin(serve::run(
-        worker,
-        moved.identity,
-        socket,
-        moved.input,
-        moved.arrival,
-    )));
+    tokio::spawn(Box::pin(async move {
+        let served = serve::run(
+            Arc::clone(&worker),
+            moved.identity,
+            socket,
+            moved.input,
+            moved.arrival,
+        );
+        worker.moment.hold(worker.shared.clock, served).await;
+    }));
 }
