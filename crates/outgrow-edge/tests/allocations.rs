@@ -177,6 +177,15 @@ fn allocations(
         ALLOCATIONS.load(Ordering::Relaxed) - before
     });
     let least = rounds.min().expect("there were rounds");
+    // That the count counts: what a new connection is served by is allocated.
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut another = TcpStream::connect(house.address).expect("the edge accepts");
+    ask(&mut another, request, answer_ends, 1);
+    let counted = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert!(
+        counted > 0,
+        "a new connection's allocations are not counted"
+    );
     WATCHED.store(0, Ordering::Relaxed);
     let traces = std::mem::take(&mut *TRACES.lock().expect("nobody panicked"));
     let traces = traces

@@ -38,7 +38,8 @@ impl Outcome {
     }
 }
 
-/// All events, mixed: each kind is spread over the whole time.
+/// All events, mixed: each kind is spread over the whole time. Data processes are killed in the middle
+/// between upgrades: they are to have lasted.
 fn order(times: &Times) -> Vec<Event> {
     let kinds = [
         (Event::Reload, times.reloads),
@@ -49,7 +50,11 @@ fn order(times: &Times) -> Vec<Event> {
     ];
     let mut all: Vec<(usize, Event)> = Vec::new();
     for (event, count) in kinds {
-        all.extend((0..count).map(|place| ((2 * place + 1) * 1000 / (2 * count), event)));
+        let quarter = match event {
+            Event::KillData => 1,
+            _ => 0,
+        };
+        all.extend((0..count).map(|place| ((4 * place + 2 + quarter) * 1000 / (4 * count), event)));
     }
     all.sort_by_key(|one| one.0);
     all.into_iter().map(|one| one.1).collect()
