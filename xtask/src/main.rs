@@ -17,6 +17,7 @@ mod docs;
 mod fuzz;
 mod package;
 mod postgres;
+mod profiled;
 mod setup;
 mod soak;
 mod suite;
@@ -40,13 +41,15 @@ cargo xtask COMMAND
   deny
       Licences, advisories and sources of everything we depend on, by cargo-deny.
   bench edge [--peers nginx,haproxy,envoy,traefik] [--rounds 5] [--seconds 3]
-             [--scenarios a,b] [--cores one|split] [--binary PATH] [--json]
-      Ours and the peers' CPU time per request, interleaved in one run. `bench tls`, `bench h2` (with
+             [--scenarios a,b] [--cores one|split] [--binary PATH | --plain] [--json]
+      Ours and the peers' CPU time per request, interleaved in one run. Ours is what packages have (see
+      `profiled`), or a plain release build. `bench tls`, `bench h2` (with
       Debian's h2load) and `bench l4` are the same for handshakes, streams and connections.
   bench balance [--rounds 5] [--seconds 3] [--scenarios a,b] [--binary PATH] [--json]
       Our ways of choosing an endpoint beside power of two choices, in the same way.
   bench postgres [--peers pgbouncer,pgpool] [--pgbouncer EXE] [--rounds 5] [--for 3s]
-                 [--scenarios a,b] [--cores one|split] [--scale 20] [--binary PATH] [--json]
+                 [--scenarios a,b] [--cores one|split] [--scale 20] [--binary PATH | --plain]
+                 [--json]
       Ours and other poolers in front of one Postgres, by pgbench: CPU time per query, latency of
       clients that wait, bytes of idle ones. A scenario is also found by the beginning of its name.
   conform h1spec|h2spec|kubernetes [--suite PATH] [--binary PATH]
@@ -75,6 +78,10 @@ cargo xtask COMMAND
   soak edge|discover [--for T] [--binary PATH]
       edge: reloads, upgrades and killed processes under load, again and again for that time.
       discover: all registries are away for that time (5m).
+  profiled [--output PATH]
+      The binary that packages have: compiled for what it does most, which a first build of it counted
+      over the benches' exchanges. Takes half an hour. Needs llvm-profdata of the compiler (rustup
+      component add llvm-tools) and what the benches need.
   package deb [--binary PATH] [--output DIR] [--try]
       The Debian package. --try installs it in a copy of this machine (needs root), runs what it
       brings, and removes it; the unit is read by systemd-analyze, the package by lintian if there is one.
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(arguments),
         Some("soak") => soak::run(arguments),
         Some("package") => package::run(arguments),
+        Some("profiled") => profiled::run(arguments),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

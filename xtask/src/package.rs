@@ -14,6 +14,7 @@ use anyhow::{Context, ensure};
 
 use crate::arguments::Arguments;
 use crate::command;
+use crate::profiled;
 use crate::workspace::Workspace;
 
 /// Where things of packaging/ and of the source go, with their modes.
@@ -81,7 +82,7 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::load()?;
     let binary = match binary {
         Some(binary) => binary,
-        None => build(&workspace)?,
+        None => profiled::build_or_plain(&workspace)?,
     };
     let output = output.unwrap_or_else(|| workspace.target.join("package"));
     let package = deb(&workspace, &binary, &output, "-Zxz")?;
@@ -103,13 +104,6 @@ pub(crate) fn check(workspace: &Workspace, binary: &Path) -> anyhow::Result<bool
     )?;
     installed::try_out(workspace, &package)?;
     Ok(true)
-}
-
-fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let mut cargo = command::cargo();
-    cargo.current_dir(&workspace.root);
-    command::must(cargo.args(["build", "--release", "--locked", "-p", "outgrow"]))?;
-    Ok(workspace.target.join("release/outgrow"))
 }
 
 fn deb(

@@ -22,9 +22,10 @@ use super::report::{self, Measure, Row};
 use super::scenario::{self, Scenario};
 use super::streams;
 use crate::command;
+use crate::profiled;
 use crate::workspace::Workspace;
 
-/// Profile that ours and the load generator are built with.
+/// Profile that the load generator is built with.
 const PROFILE: &str = "release";
 /// Load before the measured window: pools are filled, CPUs are awake.
 const WARM_UP_SECONDS: f64 = 0.5;
@@ -138,10 +139,8 @@ fn build(workspace: &Workspace, options: &Options) -> anyhow::Result<(Option<Pat
             path.canonicalize()
                 .with_context(|| format!("--binary: there is no {}", path.display()))?,
         ),
-        None if options.ours == OURS => {
-            build(OURS)?;
-            Some(folder.join(OURS))
-        }
+        None if options.ours == OURS && options.is_plain => Some(profiled::plain(workspace)?),
+        None if options.ours == OURS => Some(profiled::build_or_plain(workspace)?),
         None => None,
     };
     build("bench-load")?;

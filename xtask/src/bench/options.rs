@@ -113,6 +113,8 @@ pub(crate) struct Options {
     pub(crate) cores: Cores,
     /// Ours, when it is not to be built.
     pub(crate) binary: Option<PathBuf>,
+    /// Ours is to be a plain release build, not what packages have.
+    pub(crate) is_plain: bool,
     /// Who runs in our place.
     pub(crate) ours: String,
     /// JSON lines instead of the table.
@@ -166,6 +168,7 @@ impl Options {
             seconds: seconds(arguments.parsed("--seconds")?)?,
             cores: Cores::read(&mut arguments)?,
             binary: arguments.parsed("--binary")?,
+            is_plain: arguments.flag("--plain"),
             // For work on the bench itself: any contestant in our place.
             ours: arguments
                 .value("--ours")?

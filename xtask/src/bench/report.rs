@@ -153,6 +153,8 @@ Fairness
 - All: same workers, same backend, same load, same cores; keep-alive to two backends in turn or by
   balance; X-Forwarded-For added (checked before each scenario); an access log line per request to a
   file (checked after each scenario); TLS 1.3 with AES-256-GCM and one P-256 key.
+- Ours is built as packages build it: profile-guided (cargo xtask profiled), unless --plain or --binary
+  said otherwise; peers are as their distributor built them.
 - Ours besides: metrics, outlier detection, request id, a limit on everything: the defaults.
 - nginx: log buffered by 64 KB or 1 s, no limit of requests per connection, SO_REUSEPORT, buffers of
   128 KB for 100 KB bodies and of 32 KB for 1 MB. HAProxy: http-reuse always, one log write per request

@@ -16,11 +16,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::contestant::OURS;
 use super::report::Measure;
 use crate::arguments::Arguments;
-use crate::command;
 use crate::postgres::{Folder, Server};
+use crate::profiled;
 use crate::workspace::Workspace;
 use contestant::{Contestant, Started, Surroundings};
 use load::Load;
@@ -30,8 +29,6 @@ use scenario::{Scenario, What};
 
 /// Name of this bench in its JSON.
 const BENCH: &str = "postgres";
-/// Profile that ours is built with.
-const PROFILE: &str = "release";
 /// The server's settings: nothing but the queries costs anything, and there is room for who makes a
 /// connection for each client.
 const SERVER: [&str; 9] = [
@@ -117,10 +114,10 @@ fn binary(workspace: &Workspace, options: &Options) -> anyhow::Result<PathBuf> {
             .canonicalize()
             .with_context(|| format!("--binary: there is no {}", path.display()));
     }
-    let mut cargo = command::cargo();
-    cargo.current_dir(&workspace.root);
-    command::must(cargo.args(["build", "--profile", PROFILE, "-p", OURS]))?;
-    Ok(workspace.target.join(PROFILE).join(OURS))
+    if options.is_plain {
+        return profiled::plain(workspace);
+    }
+    profiled::build_or_plain(workspace)
 }
 
 impl Bench<'_> {

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) cores: Cores,
     /// Ours, when it is not to be built.
     pub(crate) binary: Option<PathBuf>,
+    /// Ours is to be a plain release build, not what packages have.
+    pub(crate) is_plain: bool,
     /// Another PgBouncer than Debian's.
     pub(crate) pgbouncer: Option<PathBuf>,
     /// Size of pgbench's tables: 100,000 accounts each.
@@ -58,6 +60,7 @@ impl Options {
             seconds: options::seconds(seconds)?,
             cores: Cores::read(&mut arguments)?,
             binary: arguments.parsed("--binary")?,
+            is_plain: arguments.flag("--plain"),
             pgbouncer: arguments.parsed("--pgbouncer")?,
             scale: arguments.parsed("--scale")?.unwrap_or(20),
             is_json: arguments.flag("--json"),

@@ -140,6 +140,7 @@ Fairness
 - All: one Postgres on the same cores, 20 connections to it, shared by transaction; logins by trust,
   TCP without TLS, nothing logged of queries or logins; started anew for each scenario, warmed up in
   each round. CPU time is of the whole process tree, per statement that pgbench sends (tpcb-like: seven).
+- Ours is built as packages build it: profile-guided, unless --plain or --binary said otherwise.
 - Ours has one worker and does what is on by default besides: reads statements, follows settings and
   prepared statements, counts in histograms. PgBouncer has one thread.
 - Pgpool-II shares no connections: it has a process and a connection to the server for each client, in

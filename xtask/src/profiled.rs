@@ -1,0 +1,174 @@
+//! `cargo xtask profiled`: the binary that packages have, compiled for what it does most.
+//!
+//! The compiler counts in one build what the next one is arranged by (profile-guided optimisation). What
+//! is counted are the benches' own exchanges, over every protocol at once, so that none is arranged for
+//! at the cost of the others. The counting build is not linked as a whole: counters are put in before.
+//! Deliberately not here: measuring; `cargo xtask bench … --binary` does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, ensure};
+
+use crate::arguments::Arguments;
+use crate::bench;
+use crate::command;
+use crate::workspace::Workspace;
+
+/// What is run to be counted: benches, for a second each, since counters are exact, not sampled.
+const WORK: [&[&str]; 4] = [
+    &["edge", "--seconds", "1"],
+    &["tls", "--seconds", "1"],
+    &["h2", "--seconds", "1"],
+    &["postgres", "--for", "1s", "--scenarios", "select,tpcb"],
+];
+
+/// Runs the command.
+pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output: Option<PathBuf> = arguments.parsed("--output")?;
+    arguments.finish()?;
+    let workspace = Workspace::load()?;
+    let built = build(&workspace)?;
+    let binary = match output {
+        None => built,
+        Some(output) => {
+            fs::copy(&built, &output)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            output
+        }
+    };
+    println!("{}", binary.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The binary that packages have; or the plain release build where the compiler's tools cannot be had,
+/// which is said.
+pub(crate) fn build_or_plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    if let Err(error) = profdata() {
+        eprintln!("profiled: {error:#}: this is a plain release build");
+        return plain(workspace);
+    }
+    build(workspace)
+}
+
+/// The plain release build.
+pub(crate) fn plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let mut cargo = command::cargo();
+    cargo.current_dir(&workspace.root);
+    command::must(cargo.args(["build", "--release", "--locked", "-p", "outgrow"]))?;
+    Ok(workspace.target.join("release/outgrow"))
+}
+
+/// Builds it: counts, works, builds again. What has not changed is not done again.
+fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let merge = profdata()?;
+    let folder = workspace.target.join("profiled");
+    let (raw, counts) = (folder.join("raw"), folder.join("counts.profdata"));
+    eprintln!("profiled: 1 of 3: a build that counts");
+    let counting = cargo(
+        workspace,
+        &folder.join("counting"),
+        &format!("-Cprofile-generate={}", raw.display()),
+        // Neither moves a counter, and whole-program linking takes minutes.
+        &[("CARGO_PROFILE_RELEASE_LTO", "off")],
+    )?;
+    if is_newer(&counting, &counts) {
+        eprintln!("profiled: 2 of 3: the work that is counted");
+        count(&counting, &raw)?;
+        let mut merged = Command::new(merge);
+        merged.args(["merge", "-o"]).arg(&counts).arg(&raw);
+        command::must(&mut merged)?;
+    }
+    eprintln!("profiled: 3 of 3: the build that is arranged by them");
+    cargo(
+        workspace,
+        &folder.join("arranged"),
+        &format!("-Cprofile-use={}", counts.display()),
+        &[],
+    )
+}
+
+fn is_newer(one: &Path, other: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    changed(one) >= changed(other)
+}
+
+/// Has the counting build work. What cannot be run on this machine is told, and not counted.
+fn count(counting: &Path, raw: &Path) -> anyhow::Result<()> {
+    if raw.exists() {
+        fs::remove_dir_all(raw).context("cannot empty the folder of old counts")?;
+    }
+    fs::create_dir_all(raw).with_context(|| format!("cannot create {}", raw.display()))?;
+    let mut counted = 0;
+    for work in WORK {
+        let alone = ["--peers", "", "--rounds", "1", "--binary"];
+        let words = work.iter().chain(&alone).map(|word| (*word).to_owned());
+        let words = words.chain([counting.display().to_string()]);
+        match bench::run(Arguments::new(words)) {
+            Ok(code) if code == ExitCode::SUCCESS => counted += 1,
+            Ok(_) => eprintln!("profiled: bench {} missed something", work[0]),
+            Err(error) => eprintln!("profiled: bench {} is not counted: {error:#}", work[0]),
+        }
+    }
+    ensure!(counted > 0, "no bench could be run, so nothing was counted");
+    Ok(())
+}
+
+/// The binary of a release build with one more flag for our code and what it depends on, but not for
+/// what only the build runs.
+fn cargo(
+    workspace: &Workspace,
+    target: &Path,
+    flag: &str,
+    environment: &[(&str, &str)],
+) -> anyhow::Result<PathBuf> {
+    let triple = triple()?;
+    let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    flags.push(' ');
+    flags.push_str(flag);
+    let mut cargo = command::cargo();
+    cargo
+        .current_dir(&workspace.root)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "outgrow",
+            "--bin",
+            "outgrow",
+        ])
+        .args(["--target", &triple])
+        .arg("--target-dir")
+        .arg(target)
+        .env("RUSTFLAGS", flags.trim())
+        .envs(environment.iter().copied());
+    command::must(&mut cargo)?;
+    Ok(target.join(triple).join("release/outgrow"))
+}
+
+/// What the compiler compiles for when nothing is said.
+fn triple() -> anyhow::Result<String> {
+    let told = command::output(Command::new("rustc").arg("-vV"))?;
+    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
+
+/// The compiler's own program that merges counts; any other's may not know their form.
+fn profdata() -> anyhow::Result<PathBuf> {
+    let root = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let path = Path::new(root.trim())
+        .join("lib/rustlib")
+        .join(triple()?)
+        .join("bin/llvm-profdata");
+    if !path.exists() {
+        let mut rustup = Command::new("rustup");
+        let added = command::succeeds(rustup.args(["component", "add", "llvm-tools"]));
+        ensure!(
+            added.unwrap_or(false) && path.exists(),
+            "llvm-profdata of this compiler is missing: rustup component add llvm-tools"
+        );
+    }
+    Ok(path)
+}
