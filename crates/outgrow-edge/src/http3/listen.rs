@@ -240,7 +240,8 @@ impl Left {
         }
         let listener = self.slot.load();
         match &listener.http3 {
-            Some(http3) if incoming.remote_address_validated() => {
+            // A token of an earlier connection is no reason: its client may be sent to the next process.
+            Some(http3) if incoming.remote_address_validated() && !incoming.may_retry() => {
                 begin(&self.worker, &listener, http3, incoming);
             }
             _ if self.hand_over() => incoming.ignore(),

@@ -304,12 +304,14 @@ impl Request {
         }
         let chance = || [self.worker.chance(), self.worker.chance()];
         tunnel::handshake::put_key(&mut exchange.request, chance);
-        if self.stream.is_early() && filled.is_ok() && !*self.complete.borrow() {
+        if self.stream.is_early() && !*self.complete.borrow() {
             let request = &mut exchange.request;
             let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options)
                 && !request.wants_upgrade;
-            // Before the handshake is complete the address may be anybody's (RFC 8470 section 3).
-            if is_safe && request.length.is_empty() && self.from.is_verified {
+            let may_go_on = filled.is_ok() && is_safe && request.length.is_empty();
+            // Before the handshake is complete the address may be anybody's (RFC 8470 section 3), which a
+            // refusal's record is not to name either.
+            if may_go_on && self.from.is_verified {
                 request.fields.set(b"Early-Data", b"1");
             } else if self.complete.wait_for(|complete| *complete).await.is_err() {
                 // It never was: who sent it may be nobody.

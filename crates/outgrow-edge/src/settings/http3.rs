@@ -20,7 +20,7 @@ outgrow_core::settings! {
         pub stream_window: ByteSize = ByteSize::kib(64), in ByteSize::kib(16)..=ByteSize::kib(32_768);
         /// What a client may send of all bodies of a connection before it is taken, at most; at least
         /// twice `stream_window`. A connection begins with 32 KiB, gets twice `stream_window` with its
-        /// first request that does not come as a whole, while a sixth of `process.memory` is enough for
+        /// first request that does not come as a whole, while a tenth of `process.memory` is enough for
         /// what all clients may send, so that a body that nobody takes leaves room for other requests,
         /// and more as it is used while less than a quarter of it is in use.
         pub connection_window: ByteSize = ByteSize::kib(1_024), in ByteSize::kib(32)..=ByteSize::kib(65_536);

@@ -37,11 +37,13 @@ const HELD_BY_WINDOW: (u64, u64) = (5, 2);
 const HELD_BY_STREAM: u64 = 32 * 1024;
 /// What all clients could make us hold may be one in so many of all memory.
 const FORESEEN_SHARE: u64 = 3;
-/// The same for what a connection could do without: requests beyond [`TIGHT_REQUESTS`], and room for
-/// others beside one that is not taken.
+/// The same for requests beyond [`TIGHT_REQUESTS`] of a connection.
 const MORE_SHARE: u64 = 6;
-/// The same for windows that are widened as they are used, and for all that is handed out then.
-const WIDE_SHARE: u64 = 4;
+/// The same for what makes requests faster: windows that are wider than the first. The connection keeps
+/// them, so they leave requests the larger part.
+const WIDE_SHARE: u64 = 10;
+/// Windows are widened as they are used while less than one in so many of all memory is handed out.
+const ROOMY_SHARE: u64 = 4;
 /// Requests that are not there as a whole which a connection may have while memory is short.
 const TIGHT_REQUESTS: usize = 4;
 
@@ -171,7 +173,7 @@ impl Account {
         self.taken.store(0, Ordering::Relaxed);
         let wider = (2 * window).min(self.windows.connection);
         granted.widen(wider, |more| {
-            let is_there = self.ledger.has_within(WIDE_SHARE, more);
+            let is_there = self.ledger.has_within(ROOMY_SHARE, more);
             is_there.then(|| self.ledger.foresee(WIDE_SHARE, more))?
         })
     }
@@ -188,7 +190,7 @@ impl Granted {
     /// A window that is twice as wide as a stream's, if there is memory: how wide it is, if it became so.
     fn set_apart(&mut self, account: &Account) -> Option<u64> {
         let apart = (2 * account.windows.stream).min(account.windows.connection);
-        self.widen(apart, |more| account.ledger.foresee(MORE_SHARE, more))
+        self.widen(apart, |more| account.ledger.foresee(WIDE_SHARE, more))
     }
 
     /// Makes the window this wide, if it is not, and there is memory: how wide it is then.
@@ -273,7 +275,7 @@ mod tests {
         let (ledger, account) = self::account(1 << 20);
         let (request, wider) = account.unfinished().expect("room");
         assert_eq!(wider, None, "there is no memory for it");
-        ledger.set_limit(2 << 20);
+        ledger.set_limit(4 << 20);
         let (other, wider) = account.unfinished().expect("room");
         assert_eq!(wider, Some(64 * KIB));
         drop((request, other));

@@ -110,6 +110,8 @@ async fn open_control(
 ) -> Result<SendStream, Fault> {
     let mut opening = pin!(async {
         let mut control = quic.open_uni().await.ok()?;
+        // That it is to end must not wait behind what a client calls urgent.
+        control.set_priority(i32::MAX).ok()?;
         control.write_all(saying).await.ok()?;
         Some(control)
     });
