@@ -13,6 +13,10 @@ use outgrow_core::settings::{Address, TableReader, address::is_name};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// For how long an endpoint must be gone from the answers of names before those who stay at it are sent
+/// away, unless the configuration says otherwise.
+const PARTS_AFTER: Duration = Duration::from_secs(600);
+
 /// Most servers that are asked for names.
 pub(crate) const NAMESERVERS: usize = 8;
 
@@ -20,7 +24,7 @@ outgrow_core::settings! {
     /// Where the endpoints of a service are learned from: exactly one of `dns`, `srv`, `file`,
     /// `etcd`, `consul` and `kubernetes`.
     /// What stays in an answer keeps its health and its connections; what is gone gets no new
-    /// requests and finishes those it has. A source that fails changes nothing: what it told last
+    /// requests and finishes those it has, WebSockets as `part_after` says. A source that fails changes nothing: what it told last
     /// stays, and its age is shown in the state and the metrics. Changes are taken over at most
     /// every 400 ms, and up to 1024 endpoints.
     #[check = check]
@@ -54,6 +58,11 @@ outgrow_core::settings! {
         /// For how long a source must say without a break that there is no endpoint before that is
         /// believed of a service that has some.
         pub empty_after: Duration = Duration::from_secs(60), in Duration::ZERO..=DAY;
+        /// For how long an endpoint must be gone from the answers before its WebSockets are sent away (Close,
+        /// 1012, each at a moment of its own within `drain_timeout`). Servers of names may tell a part of
+        /// the endpoints at a time, another one each time, and an endpoint that such an answer leaves out
+        /// lives. Left out: 10 minutes for `dns` and `srv`, at once for the other sources, which tell all.
+        pub part_after: Option<Duration> = None, in Some(Duration::ZERO)..=Some(DAY), shown = "by the source";
     }
 }
 
@@ -109,6 +118,14 @@ impl DiscoverSettings {
         let kubernetes = || self.kubernetes.clone().map(Source::Kubernetes);
         let file = self.file.clone().map(Source::File);
         file.or_else(etcd).or_else(consul).or_else(kubernetes)
+    }
+
+    /// For how long an endpoint must be gone before long connections to it end: `part_after`, or what its
+    /// source calls for.
+    pub fn parts_after(&self) -> Duration {
+        let is_part = matches!(self.source(), Some(Source::Dns(_)));
+        let own = if is_part { PARTS_AFTER } else { Duration::ZERO };
+        self.part_after.unwrap_or(own)
     }
 
     /// The files that its source reads, each with its key below this table. They may come later.

@@ -9,7 +9,7 @@ use outgrow_core::serving::Floors;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::conn::{ClientExchange, ClientSide};
 use outgrow_http::{Downstream, Tunnel, grpc};
-use outgrow_message::Known;
+use outgrow_message::{Known, Version};
 use outgrow_net::Timer;
 use outgrow_upstream::{
     Connection, Endpoint, Freshness, LongStay, Opening, Outcome, Permit, Session, Speaks,
@@ -238,8 +238,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         retries: &Retries,
     ) -> Result<Done, Fault> {
         let (side, rest, _) = self.exchange.split();
-        *side = ClientSide::default();
         let request = rest.request;
+        *side = match request.version {
+            Version::Http2 | Version::Http3 => ClientSide::one_of_many(),
+            Version::Http10 | Version::Http11 => ClientSide::default(),
+        };
         let upgrade = request
             .wants_upgrade
             .then(|| request.text(request.upgrade_to));

@@ -44,13 +44,21 @@ impl ReadBuffer {
     /// A buffer whose first block is the largest: for what is passed on as it arrives. Such blocks
     /// come from the top of the worker's shelf and go back within the same poll, so that all
     /// connections share one that is warm; what must wait moves to a smaller one
-    /// ([`ReadBuffer::settle`]). How much that can be follows from what was taken before: who asks for a
-    /// thousand large answers and takes nothing has the smallest block of each read, not the largest.
+    /// ([`ReadBuffer::settle`]).
     pub fn for_passing_on() -> Self {
         Self {
             class: BLOCK_SIZES.len() - 1,
-            ahead: FIRST_AHEAD,
             ..Self::default()
+        }
+    }
+
+    /// The same for who may have many under way at once: how much a read may bring follows from what was
+    /// taken before. Who asks for a thousand large answers on one connection and takes nothing has the
+    /// smallest block of each read, not the largest.
+    pub fn for_passing_on_one_of_many() -> Self {
+        Self {
+            ahead: FIRST_AHEAD,
+            ..Self::for_passing_on()
         }
     }
 

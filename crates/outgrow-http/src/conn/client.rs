@@ -44,6 +44,15 @@ impl Default for ClientSide {
 }
 
 impl ClientSide {
+    /// One for a client whose connection may have many exchanges under way at once (HTTP/2, HTTP/3): less
+    /// is read ahead of what it takes.
+    pub fn one_of_many() -> Self {
+        Self {
+            incoming: Incoming::for_passing_on_one_of_many(),
+            ..Self::default()
+        }
+    }
+
     /// Writes the request's head into the buffer; false when there is none for it. `upgrade`: the
     /// protocols that it asks for.
     pub fn begin(

@@ -70,6 +70,14 @@ impl Incoming {
         }
     }
 
+    /// The same where there may be many: see [`ReadBuffer::for_passing_on_one_of_many`].
+    pub fn for_passing_on_one_of_many() -> Self {
+        Self {
+            buffer: ReadBuffer::for_passing_on_one_of_many(),
+            ..Self::default()
+        }
+    }
+
     /// Begins a body. `until_close`: it ends where the connection does.
     #[inline]
     pub fn begin(&mut self, length: BodyLength, until_close: bool) {

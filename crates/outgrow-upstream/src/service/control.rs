@@ -189,17 +189,22 @@ impl Service {
 
     /// Takes over another list of endpoints with the settings as they are, as a reload would: those
     /// that stay keep everything, those that are gone drain. For services whose endpoints are
-    /// discovered.
-    pub fn set_endpoints(&self, endpoints: Vec<settings::Endpoint>, now: Ticks) {
+    /// discovered. Long connections to one that is gone are to end only when it was gone for `hold`: some
+    /// sources tell a part of the endpoints at a time.
+    pub fn set_endpoints(&self, endpoints: Vec<settings::Endpoint>, hold: Duration, now: Ticks) {
         let settings = ServiceSettings {
             endpoints,
             ..ServiceSettings::clone(&self.settings())
         };
-        self.apply(Arc::new(settings), now);
+        self.take_over(Arc::new(settings), hold, now);
     }
 
     /// Takes over new settings: endpoints that stay keep everything, those that are gone drain.
     pub(crate) fn apply(&self, settings: Arc<ServiceSettings>, now: Ticks) {
+        self.take_over(settings, Duration::ZERO, now);
+    }
+
+    fn take_over(&self, settings: Arc<ServiceSettings>, hold: Duration, now: Ticks) {
         self.change(|members, aftermath| {
             aftermath.publish = true;
             aftermath.membership = true;
@@ -255,8 +260,10 @@ impl Service {
                     member.endpoint.set_drained(configured.drain);
                 }
             }
-            let until = now + self.shared.parting_over();
-            members.leave_unless(&by_address, until, |endpoint| aftermath.close(endpoint));
+            members.leave_unless(&by_address, now + hold, |endpoint| {
+                aftermath.close(endpoint)
+            });
+            members.part(now, self.shared.parting_over());
             members.trust_unchecked(&self.name, now, &mut aftermath.events);
         });
     }
@@ -289,6 +296,7 @@ impl Service {
             aftermath.publish = !ejected.is_empty();
             aftermath.events.extend(ejected);
             aftermath.publish |= members.weigh(now);
+            members.part(now, self.shared.parting_over());
             aftermath.events.extend(members.advise(&self.name, now));
             for member in &mut members.list {
                 if member.history.is_over(now) {

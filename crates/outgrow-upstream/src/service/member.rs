@@ -80,6 +80,8 @@ pub(crate) struct Member {
     pub(crate) drained_by_file: bool,
     /// Drained for good: forgotten when no request is in flight.
     pub(crate) leaving: bool,
+    /// From when on those who stay at it are to go, when it leaves and may come back before.
+    pub(super) parts_at: Option<Ticks>,
     /// Known to be dead.
     pub(crate) failed: bool,
     pub(crate) history: History,
@@ -109,6 +111,7 @@ impl Member {
             drained: false,
             drained_by_file: false,
             leaving: false,
+            parts_at: None,
             failed: false,
             history: History::default(),
             ejected: None,
@@ -152,6 +155,7 @@ impl Member {
         self.zone.clone_from(&configured.zone);
         if self.leaving {
             self.leaving = false;
+            self.parts_at = None;
             self.endpoint.parting().take_back();
             if !self.drained {
                 self.endpoint.pool.open();

@@ -134,18 +134,31 @@ impl Members {
         });
     }
 
-    /// Drains the endpoints that were in the configuration and are not in it now.
+    /// Drains the endpoints that were in the configuration and are not in it now. Who stays at one of them
+    /// is to go from `parts_at` on; where that was said before, it holds.
     pub(crate) fn leave_unless(
         &mut self,
         settings: &HashMap<&Address, &settings::Endpoint>,
-        until: Ticks,
+        parts_at: Ticks,
         mut close: impl FnMut(&Arc<Endpoint>),
     ) {
         for member in self.list.iter_mut().filter(|member| member.configured) {
             if !settings.contains_key(member.endpoint.address()) {
+                if !member.leaving {
+                    member.parts_at = Some(parts_at);
+                }
                 member.leaving = true;
-                member.endpoint.parting().begin(until);
                 close(&member.endpoint);
+            }
+        }
+    }
+
+    /// Tells those who stay at endpoints that are to be left by now to be gone `over` so long.
+    pub(crate) fn part(&mut self, now: Ticks, over: Duration) {
+        for member in &mut self.list {
+            if member.parts_at.is_some_and(|at| now >= at) {
+                member.parts_at = None;
+                member.endpoint.parting().begin(now + over);
             }
         }
     }

@@ -7,6 +7,7 @@ mod levels;
 mod permits;
 
 use std::collections::BTreeMap;
+use std::task::Context;
 use std::time::Duration;
 
 use outgrow_core::{Fault, Phase, Sent};
@@ -474,4 +475,45 @@ fn slow_start_is_for_those_that_come_later() {
             assert!(bounds.contains(&share), "{balance} at {now}: {share}");
         }
     }
+}
+
+#[test]
+fn who_stays_at_an_endpoint_goes_when_it_was_gone_for_long_enough() {
+    let house = House::new(settings(&[1, 2], |_| {}));
+    house.registry.set_parting_over(Duration::from_secs(10));
+    let hold = Duration::from_secs(60);
+    let tell = |ports: &[u16], seconds| {
+        let endpoints = settings(ports, |_| {}).endpoints;
+        house.web.set_endpoints(endpoints, hold, at(seconds));
+        house.web.tick(at(seconds));
+    };
+    let set = house.web.endpoints().load();
+    let one = set.all.iter().find(|one| *one.address() == address(1));
+    let one = Arc::clone(one.unwrap());
+    // As long as somebody stays at it, it is not forgotten.
+    let _stays = Permit::acquire(&one).unwrap();
+    let mut stay = crate::LongStay::new(Arc::clone(&one));
+    let cx = Context::from_waker(std::task::Waker::noop());
+    // A source that tells another part each time.
+    for seconds in (10..200).step_by(20) {
+        tell(&[2], seconds);
+        tell(&[1], seconds + 10);
+        assert_eq!(stay.until(&cx), None, "{seconds}");
+    }
+    tell(&[2], 300);
+    house.web.tick(at(359));
+    assert_eq!(stay.until(&cx), None);
+    // Other answers in between do not put it off.
+    tell(&[2, 3], 359);
+    house.web.tick(at(360));
+    assert_eq!(stay.until(&cx), Some(at(370)));
+    // It comes back while they go.
+    tell(&[1, 2], 362);
+    assert_eq!(stay.until(&cx), None);
+    // Who takes it out of the configuration knows what they do.
+    let web = settings(&[2], |_| {});
+    house
+        .registry
+        .apply(&BTreeMap::from([("web".to_owned(), web)]), at(400));
+    assert_eq!(stay.until(&cx), Some(at(410)));
 }

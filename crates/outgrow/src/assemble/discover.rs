@@ -114,7 +114,8 @@ impl Discoveries {
             if let Some(discovered) = running.step(now)
                 && let Some(service) = registry.service(name)
             {
-                service.set_endpoints(endpoints(discovered.endpoints()), now);
+                let hold = running.settings().parts_after();
+                service.set_endpoints(endpoints(discovered.endpoints()), hold, now);
                 if was_awaited {
                     service.expect_instance(false);
                 }

@@ -197,7 +197,7 @@ impl Transport for Spring {
 fn what_is_passed_on_is_read_ahead_as_it_is_taken() {
     let (ledger, blocks) = blocks();
     let mut cx = Context::from_waker(Waker::noop());
-    let mut buffer = ReadBuffer::for_passing_on();
+    let mut buffer = ReadBuffer::for_passing_on_one_of_many();
     let mut fill = |buffer: &mut ReadBuffer| {
         let filled = buffer.poll_fill(&mut cx, &mut Spring, &blocks);
         assert!(matches!(filled, Poll::Ready(Ok(1..))));
@@ -209,5 +209,9 @@ fn what_is_passed_on_is_read_ahead_as_it_is_taken() {
     buffer.consume(16 * 1024);
     assert_eq!(fill(&mut buffer), (80, 256));
     buffer.consume(80 * 1024);
+    assert_eq!(fill(&mut buffer), (256, 256));
+    drop(buffer);
+    // A connection with one exchange at a time has the largest piece at once.
+    let mut buffer = ReadBuffer::for_passing_on();
     assert_eq!(fill(&mut buffer), (256, 256));
 }
