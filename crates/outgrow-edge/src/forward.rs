@@ -24,7 +24,7 @@ use crate::worker::Worker;
 pub(crate) use self::replay::Replay;
 use self::turns::Turn;
 pub(crate) use self::waits::Patience;
-use self::waits::Waits;
+use self::waits::{Credit, Waits};
 
 mod replace;
 mod replay;
@@ -65,6 +65,8 @@ pub(crate) struct Rest<'a> {
     pub(crate) request: &'a RequestHead,
     /// Whether it is a gRPC call, whose status stands in the response's trailers.
     pub(crate) is_grpc: bool,
+    /// Whether the client may send its body as it likes: a call, between sides that can have one.
+    pub(crate) is_streaming: bool,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) replay: &'a mut Replay,
     pub(crate) progress: &'a mut Progress,
@@ -119,8 +121,10 @@ pub(crate) struct Progress {
     client_took: u64,
     /// Since when the client's body is waited for; zero while it is not.
     client_since: Ticks,
-    /// For how long it was waited for so far.
-    client_waited: Duration,
+    /// For how long it may be waited for yet.
+    credit: Credit,
+    /// What had come of it, as it was sent, when that was looked at last.
+    client_sent: u64,
     /// When this poll began: read once, exact enough for all that is timed here.
     pub(crate) now: Ticks,
     /// Interim responses that came.

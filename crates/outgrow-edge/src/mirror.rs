@@ -331,6 +331,7 @@ impl Copy {
             rest: Rest {
                 request: &self.head,
                 is_grpc: false,
+                is_streaming: false,
                 response,
                 replay: &mut Replay::default(),
                 progress: &mut progress,

@@ -60,6 +60,8 @@ pub struct RoutePlan {
     pub body_limit: Option<u64>,
     /// What clients see of errors, before the listener's pages.
     pub error_pages: Pages,
+    /// The route's own `body_rate`, if it has one.
+    pub body_rate: Option<u64>,
     /// How the bodies of requests are decompressed, if at all.
     pub decompress: Option<DecompressSettings>,
     /// How responses are compressed, if at all.

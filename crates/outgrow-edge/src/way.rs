@@ -11,7 +11,7 @@ use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::h1::framing;
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::fields::list_members;
-use outgrow_message::{BodyLength, Known, Method, RequestHead, Span};
+use outgrow_message::{BodyLength, Known, Method, RequestHead, Span, Version};
 use outgrow_net::Timer;
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
@@ -226,11 +226,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             false => None,
         };
         let is_grpc = is_call(request);
+        // What its client may do follows from more than a field that anybody can send.
+        let is_of_streams = matches!(request.version, Version::Http2 | Version::Http3);
+        let is_streaming = is_grpc && target.picking.http2 && (is_of_streams || web.is_some());
         if target.picking.http2 && (web.is_some() || !asks_for_websocket(request)) {
             // Nothing else is known to be there; what cannot be had may be ignored (RFC 9110 section 7.8).
             request.wants_upgrade = false;
         }
-        self.exchange.call = Call { is_grpc, web };
+        self.exchange.call = Call {
+            is_grpc,
+            is_streaming,
+            web,
+        };
         self.exchange.decoder = Decoder::default();
         if self.exchange.call.is_grpc
             && let Some(patience) = grpc::timeout(&self.exchange.request.fields)
@@ -330,7 +337,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let Some(settings) = &target.route.decompress else {
             return Ok(());
         };
-        if exchange.call.is_grpc {
+        if exchange.call.is_streaming {
             // It compresses message by message, and says so in another field.
             return Ok(());
         }
@@ -458,8 +465,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
 
 fn asks_for_websocket(request: &RequestHead) -> bool {
     // Over HTTP/2 and HTTP/3 it is the one thing that can be asked for, and no field says so.
-    use outgrow_message::Version::{Http2, Http3};
-    if request.wants_upgrade && matches!(request.version, Http2 | Http3) {
+    if request.wants_upgrade && matches!(request.version, Version::Http2 | Version::Http3) {
         return true;
     }
     let mut asked = list_members(request.fields.values(Known::Upgrade));
@@ -508,12 +514,12 @@ fn hops_left(request: &mut RequestHead) -> Option<u64> {
     Some(left)
 }
 
-fn protocol_of(version: outgrow_message::Version) -> outgrow_core::context::Protocol {
+fn protocol_of(version: Version) -> outgrow_core::context::Protocol {
     use outgrow_core::context::Protocol;
     match version {
-        outgrow_message::Version::Http10 => Protocol::Http10,
-        outgrow_message::Version::Http11 => Protocol::Http11,
-        outgrow_message::Version::Http2 => Protocol::Http2,
-        outgrow_message::Version::Http3 => Protocol::Http3,
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
+        Version::Http2 => Protocol::Http2,
+        Version::Http3 => Protocol::Http3,
     }
 }

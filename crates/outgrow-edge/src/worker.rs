@@ -168,6 +168,8 @@ pub(crate) struct Exchange {
 pub(crate) struct Call {
     /// It is a call.
     pub(crate) is_grpc: bool,
+    /// It is one, and more than its fields say so: client and service speak what gRPC is spoken over.
+    pub(crate) is_streaming: bool,
     /// It came as gRPC-Web of this kind and goes on as gRPC.
     pub(crate) web: Option<grpc::Kind>,
 }
@@ -253,6 +255,7 @@ impl Exchange {
         let rest = Rest {
             request: &self.request,
             is_grpc: self.call.is_grpc,
+            is_streaming: self.call.is_streaming,
             response: &mut self.response,
             replay: &mut self.replay,
             progress: &mut self.progress,

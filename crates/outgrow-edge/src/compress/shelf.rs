@@ -28,6 +28,9 @@ pub(crate) struct Shelf {
     /// What decompressors may hold: clients decide how much one of them needs, and so are kept from
     /// taking the compressors' part.
     decoders: Room,
+    /// What those may hold that need little, whatever the client says (gzip, deflate): nobody who asks for
+    /// large windows takes it from them.
+    small_decoders: Room,
     spares: Mutex<Vec<(Manner, Codec, Held)>>,
 }
 
@@ -43,7 +46,8 @@ impl Shelf {
             pool: Pool::new("compress", threads, waiting),
             owner: Owner::default(),
             coders: Room::new(Arc::clone(&ledger)),
-            decoders: Room::new(ledger),
+            decoders: Room::new(Arc::clone(&ledger)),
+            small_decoders: Room::new(ledger),
             spares: Mutex::default(),
         })
     }
@@ -75,9 +79,13 @@ impl Shelf {
         Some((Codec::new(manner, length).ok()?, held))
     }
 
-    /// Room for a decompressor of so many bytes; none where there is no memory for it.
-    pub(crate) fn hold_decoder(&self, bytes: u64) -> Option<Held> {
-        self.decoders.hold(bytes)
+    /// Room for a decompressor of so many bytes, which stays as small where `is_small`; none where there is
+    /// no memory for it.
+    pub(crate) fn hold_decoder(&self, bytes: u64, is_small: bool) -> Option<Held> {
+        match is_small {
+            true => self.small_decoders.hold(bytes),
+            false => self.decoders.hold(bytes),
+        }
     }
 
     /// Has a thread do `work`; gives it back where none has time.
@@ -202,5 +210,20 @@ mod tests {
         assert_eq!(ledger.used_bytes(), br.memory_bytes(Some(1_000)));
         shelf.give(br, codec, held);
         assert_eq!(ledger.used_bytes(), 0, "this one cannot be used again");
+    }
+
+    /// A few clients that ask for the largest windows leave those alone who ask for small ones.
+    #[test]
+    fn large_windows_take_nothing_from_small_ones() {
+        let shelf = Shelf::new(Ledger::new(256 << 20), 1);
+        let large = || shelf.hold_decoder(9 << 20, false);
+        let all: Vec<_> = std::iter::from_fn(large).collect();
+        assert_eq!(all.len(), 7, "64 MiB");
+        assert!(shelf.hold_decoder(64 << 10, false).is_some());
+        assert!(shelf.hold_decoder(2 << 20, false).is_none());
+        let small: Vec<_> = (0..1_000)
+            .map_while(|_| shelf.hold_decoder(64 << 10, true))
+            .collect();
+        assert_eq!(small.len(), 1_000);
     }
 }

@@ -129,7 +129,8 @@ impl Inflater {
         bounds: Bounds,
     ) -> Option<Box<Self>> {
         let decoder = Decoder::new(coding).ok()?;
-        let held = shelf.hold_decoder(decoder.held_bytes())?;
+        let is_small = matches!(coding, RequestCoding::Gzip | RequestCoding::Deflate);
+        let held = shelf.hold_decoder(decoder.held_bytes(), is_small)?;
         Some(Box::new(Self {
             shelf: Arc::clone(shelf),
             blocks: Arc::clone(blocks),

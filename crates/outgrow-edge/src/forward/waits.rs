@@ -59,7 +59,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     pub(super) fn note_client_waited(&mut self) {
         let progress = &mut *self.rest.progress;
         if progress.client_since != Ticks::ZERO {
-            progress.client_waited += progress.now.since(progress.client_since);
+            let waited = progress.now.since(progress.client_since);
+            progress.credit.spend(waited);
             progress.client_since = Ticks::ZERO;
         }
     }
@@ -68,14 +69,22 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     fn too_slow_at(&mut self) -> Ticks {
         let patience = &self.around.patience;
         let progress = &mut *self.rest.progress;
-        if patience.body_rate == 0 || self.rest.is_grpc || progress.answering {
+        if patience.body_rate == 0 || self.rest.is_streaming || progress.answering {
             return Ticks::NEVER;
         }
+        progress.client_since = progress.now;
+        progress.now + progress.credit.left(progress.client_sent, patience)
+    }
+
+    /// A client whose body comes is not idle, whatever becomes of it meanwhile.
+    fn note_client_sent(&mut self) {
+        let progress = &mut *self.rest.progress;
         let sent = self.rest.decompressing.told();
         let sent = sent.map_or(progress.request_bytes, |(_, coded, _)| coded);
-        progress.client_since = progress.now;
-        let left = time_for(sent, patience).saturating_sub(progress.client_waited);
-        progress.now + left
+        if sent != progress.client_sent {
+            progress.client_sent = sent;
+            progress.last = progress.now;
+        }
     }
 
     /// Which timeouts run, and whether one is over.
@@ -90,6 +99,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             self.rest.progress.client_took = took;
             self.rest.progress.last = self.rest.progress.now;
         }
+        self.note_client_sent();
         let patience = &self.around.patience;
         let (idle, fault) = match (response, request) {
             (Waits::ClientWrite, _) => (
@@ -146,22 +156,44 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     }
 }
 
-/// How long a client may be waited for until so many bytes of its body are here.
-fn time_for(bytes: u64, patience: &Patience) -> Duration {
-    const NANOS: u128 = 1_000_000_000;
-    let nanos = u128::from(bytes) * NANOS / u128::from(patience.body_rate.max(1));
-    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-    patience
-        .body_idle
-        .saturating_add(Duration::from_nanos(nanos))
+/// For how long a client may yet be waited for: `body_idle` at first; waiting takes of it, and what the
+/// client sends gives back what `body_rate` says, up to `body_idle` again. So a quick beginning buys no
+/// hours for what follows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Credit {
+    /// What was taken of it and not given back.
+    spent: Duration,
+    /// The bytes for which time was given back.
+    paid_bytes: u64,
+}
+
+impl Credit {
+    /// The client was waited for so long.
+    fn spend(&mut self, waited: Duration) {
+        self.spent = self.spent.saturating_add(waited);
+    }
+
+    /// What is left when so many bytes came so far.
+    fn left(&mut self, sent_bytes: u64, patience: &Patience) -> Duration {
+        const NANOS: u128 = 1_000_000_000;
+        let more = sent_bytes.saturating_sub(self.paid_bytes);
+        self.paid_bytes = sent_bytes;
+        let nanos = u128::from(more) * NANOS / u128::from(patience.body_rate.max(1));
+        let given = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.spent = self.spent.saturating_sub(given);
+        patience.body_idle.saturating_sub(self.spent)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Seconds waited, bytes that have come by then, the seconds that are left.
+    type Step = (u64, u64, u64);
+
     #[test]
-    fn a_byte_buys_time() {
+    fn a_byte_buys_time_and_no_more_than_there_was_at_first() {
         let patience = |body_rate| Patience {
             body_idle: Duration::from_secs(30),
             body_rate,
@@ -171,15 +203,34 @@ mod tests {
             request_deadline: Ticks::NEVER,
             is_clients: false,
         };
-        for (bytes, rate, millis) in [
-            (0, 500, 30_000),
-            (1, 500, 30_002),
-            (1_000_000, 500, 2_030_000),
-            (1 << 30, 1 << 30, 31_000),
-        ] {
-            let time = time_for(bytes, &patience(rate));
-            assert_eq!(time, Duration::from_millis(millis), "{bytes} {rate}");
+        let cases: [(u64, &[Step]); 3] = [
+            (
+                500,
+                &[(0, 0, 30), (10, 0, 20), (0, 2_500, 25), (25, 2_500, 0)],
+            ),
+            // Two megabytes at once, then a byte now and then.
+            (
+                500,
+                &[(1, 2_000_000, 30), (29, 2_000_001, 1), (1, 2_000_001, 0)],
+            ),
+            // As fast as it has to be, for as long as it takes.
+            (
+                1,
+                &[
+                    (20, 20, 30),
+                    (30, 50, 30),
+                    (3_000, 3_050, 30),
+                    (1, u64::MAX, 30),
+                ],
+            ),
+        ];
+        for (rate, steps) in cases {
+            let mut credit = Credit::default();
+            for &(waited, sent, left) in steps {
+                credit.spend(Duration::from_secs(waited));
+                let is = credit.left(sent, &patience(rate));
+                assert_eq!(is.as_secs(), left, "{rate} {steps:?}");
+            }
         }
-        assert!(time_for(u64::MAX, &patience(1)) > Duration::from_secs(1 << 30));
     }
 }

@@ -8,7 +8,10 @@ outgrow_core::settings! {
     /// with another coding, or with several, is refused: 415, with `codings` in `Accept-Encoding` (RFC 9110
     /// section 15.5.16). What is not what it says is 400. The endpoint gets neither `Content-Encoding`, nor
     /// a length, nor digests of other bytes. A `body_limit` is one of both: of what is sent, and of what
-    /// becomes of it. gRPC compresses by itself and stays as it is.
+    /// becomes of it. gRPC compresses by itself and stays as it is. A quarter of `process.memory` is there for
+    /// `zstd` and `br`, of which one body may need 8 to 16 MiB as its client says, and as much for `gzip` and
+    /// `deflate`, which need 64 KiB: where anybody may send, take the latter alone, since few clients can have
+    /// the former's part; those who find none get 503.
     #[check = check_decompress]
     pub struct DecompressSettings {
         /// The codings that are taken.

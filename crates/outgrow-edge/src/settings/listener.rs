@@ -73,10 +73,12 @@ outgrow_core::settings! {
         /// Between two pieces of a request's body. After it: 408 when no response was started,
         /// and the connection is closed.
         pub body_idle: Duration = Duration::from_secs(30), in MILLI..=HOUR;
-        /// Bytes of a request's body that a client has to send in each second that it is waited for, after
-        /// the first `body_idle` and on average; 0: it may be as slow as it likes. Below it: 408. So nobody
-        /// holds a service's connections with bodies that come byte by byte. Not for gRPC, nor once the
-        /// endpoint answers.
+        /// Bytes of a request's body that a client has to send in each second that it is waited for, beside
+        /// `body_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it: 408. So
+        /// nobody holds a service's connections with bodies that come byte by byte. Not for gRPC of HTTP/2 and
+        /// HTTP/3 clients, and of gRPC-Web, to services that are spoken to in HTTP/2, nor once the endpoint
+        /// answers. Where clients send as things happen, events or readings of a sensor, say 0 in the route's
+        /// `timeouts`.
         pub body_rate: ByteSize = ByteSize(500), in ByteSize(0)..=ByteSize::gib(1);
         /// Idle between two requests on a connection. After it the connection is closed.
         pub keep_alive: Duration = Duration::from_secs(75), in MILLI..=DAY;

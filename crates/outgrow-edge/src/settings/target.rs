@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outgrow_core::settings::TableReader;
+use outgrow_core::settings::{ByteSize, TableReader};
 use outgrow_upstream::settings::ServiceTimeouts;
 
 use super::{HostTemplate, PathTemplate, RedirectTarget};
@@ -64,6 +64,10 @@ outgrow_core::settings! {
         /// Silence of both sides of an upgraded connection (WebSocket).
         pub tunnel_idle: Option<Duration> = None, in Some(MILLI)..=Some(DAY),
             shown = "the service's";
+        /// How fast the body of a request has to come, as `body_rate` of the listener's `timeouts` says; 0 for
+        /// routes to which clients send little for a long time.
+        pub body_rate: Option<ByteSize> = None, in Some(ByteSize(0))..=Some(ByteSize::gib(1)),
+            shown = "the listener's";
     }
 }
 

@@ -256,13 +256,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             blocks,
         };
         let around = surroundings(self.worker, self.timer, self.listener, (target, retries));
+        // What was decompressed comes once. It has no length, so nobody can tell it from its chunks later.
+        let keep_body = retries.repeatable || rest.decompressing.told().is_some();
         let mut attempt = Attempt {
             around,
             rest,
             reporter,
             up: &mut up,
             down: self.down,
-            keep_body: retries.repeatable,
+            keep_body,
             may_repeat: retries.may_repeat(),
         };
         poll_fn(|cx| attempt.poll(cx)).await
@@ -415,9 +417,10 @@ fn surroundings<'a>(
 }
 
 fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> Patience {
+    let of_listener = listener.timeouts.body_rate.bytes();
     Patience {
         body_idle: listener.timeouts.body_idle,
-        body_rate: listener.timeouts.body_rate.bytes(),
+        body_rate: target.route.body_rate.unwrap_or(of_listener),
         first_byte: target.timeouts.first_byte,
         stream_idle: target.timeouts.stream_idle,
         send_idle: listener.timeouts.send_idle,

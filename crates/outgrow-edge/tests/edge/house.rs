@@ -129,6 +129,7 @@ impl House {
         };
         let action = options.status.map_or_else(forward, respond);
         let route = RoutePlan {
+            body_rate: None,
             name: "app".into(),
             action,
             rewrite: Rewrite::new(&options.route),

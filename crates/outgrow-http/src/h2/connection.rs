@@ -147,7 +147,7 @@ impl<T: Transport> Connection<T> {
     /// The same as a poll function. It moves all streams' bytes as well.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<(RequestParts, H2Stream)>> {
         self.shared.is_polled_by(cx.waker());
-        self.grow_window();
+        self.fit_window();
         loop {
             self.check_flood();
             let accepted = self.inner.poll_accept(cx);
@@ -179,13 +179,10 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn grow_window(&mut self) {
+    fn fit_window(&mut self) {
         let stalled = self.shared.stalled.load(Ordering::Relaxed);
-        if stalled > 0
-            && let Some(bytes) = self
-                .window
-                .grow(stalled, &self.settings, self.blocks.ledger())
-        {
+        let ledger = self.blocks.ledger();
+        if let Some(bytes) = self.window.fit(stalled, &self.settings, ledger) {
             self.inner.set_target_window_size(bytes);
         }
     }

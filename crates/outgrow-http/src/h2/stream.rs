@@ -335,7 +335,8 @@ impl Downstream for H2Stream {
     }
 
     fn settle(&mut self) {
-        if !self.is_stalled && !self.data.is_empty() {
+        // Also what the crate holds counts, and what somebody has taken and not passed over.
+        if !self.is_stalled && self.body.flow_control().used_capacity() > 0 {
             self.is_stalled = true;
             self.shared.stall();
         }
@@ -380,6 +381,9 @@ impl Tunnel for H2Stream {
 impl Drop for H2Stream {
     fn drop(&mut self) {
         self.release_data();
+        if self.is_stalled {
+            self.shared.stalled.fetch_sub(1, Ordering::Relaxed);
+        }
         if !matches!(self.sending, Sending::Ended) && !self.is_gone() {
             self.abort();
         }

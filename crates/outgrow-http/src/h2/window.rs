@@ -4,7 +4,7 @@
 //! The protocol has one window for all streams of a connection (RFC 9113 section 5.2), so two of them that
 //! hold a window each would stall it. A large one from the start is what peers do; then every client could
 //! have all of it held. So it grows by a stream's window for each stream that is stalled, as long as there
-//! is memory, and what it grew by is counted until the connection ends.
+//! is memory, what it grew by is counted, and it falls again when they go on.
 
 use std::sync::Arc;
 
@@ -27,15 +27,18 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Grows for `stalled` streams at a time, as far as there is memory; what the window is to be, if
-    /// that has changed.
-    pub(super) fn grow(
+    /// Grows for `stalled` streams at a time, as far as there is memory, and falls to them when they are less
+    /// than half as many as before; what the window is to be, if that has changed.
+    pub(super) fn fit(
         &mut self,
         stalled: usize,
         settings: &Settings,
         ledger: &Arc<Ledger>,
     ) -> Option<u32> {
         let before = self.grown;
+        if stalled < self.grown.div_ceil(2) {
+            *self = Self::default();
+        }
         while self.grown < stalled.min(settings.streams as usize) {
             let bytes = u64::from(settings.stream_window_bytes);
             let Some(charge) = ledger.charge_within(SHARE, bytes) else {
@@ -50,7 +53,7 @@ impl Window {
         let more = (self.grown as u64).saturating_mul(settings.stream_window_bytes.into());
         let all = u64::from(settings.connection_window_bytes).saturating_add(more);
         let all = u32::try_from(all).unwrap_or(u32::MAX).min(LARGEST_BYTES);
-        (self.grown > before).then_some(all)
+        (self.grown != before).then_some(all)
     }
 }
 
@@ -68,14 +71,21 @@ mod tests {
         };
         let ledger = Ledger::new(40_000);
         let mut window = Window::default();
-        assert_eq!(window.grow(0, &settings, &ledger), None);
-        assert_eq!(window.grow(2, &settings, &ledger), Some(4_000));
-        assert_eq!(window.grow(1, &settings, &ledger), None);
+        assert_eq!(window.fit(0, &settings, &ledger), None);
+        assert_eq!(window.fit(2, &settings, &ledger), Some(4_000));
+        assert_eq!(window.fit(1, &settings, &ledger), None);
         assert_eq!(ledger.used_bytes(), 2_000);
         let others = ledger.charge(5_000);
-        assert_eq!(window.grow(9, &settings, &ledger), Some(7_000));
+        assert_eq!(window.fit(9, &settings, &ledger), Some(7_000));
         drop(others);
-        assert_eq!(window.grow(100, &settings, &ledger), Some(12_000));
+        assert_eq!(window.fit(100, &settings, &ledger), Some(12_000));
+        // They go on: what they held is there for others.
+        assert_eq!(window.fit(5, &settings, &ledger), None);
+        assert_eq!(window.fit(4, &settings, &ledger), Some(6_000));
+        assert_eq!(ledger.used_bytes(), 4_000);
+        assert_eq!(window.fit(0, &settings, &ledger), Some(2_000));
+        assert_eq!(ledger.used_bytes(), 0);
+        assert_eq!(window.fit(1, &settings, &ledger), Some(3_000));
         drop(window);
         assert_eq!(ledger.used_bytes(), 0);
     }

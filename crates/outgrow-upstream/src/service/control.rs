@@ -261,7 +261,7 @@ impl Service {
                 }
             }
             members.leave_unless(&by_address, now + hold, |endpoint| {
-                aftermath.close(endpoint)
+                aftermath.close(endpoint);
             });
             members.part(now, self.shared.parting_over());
             members.trust_unchecked(&self.name, now, &mut aftermath.events);

@@ -121,6 +121,7 @@ fn route_plan(
         Some(Backend::new(service, timeouts, picking, workers))
     };
     RoutePlan {
+        body_rate: route.timeouts.body_rate.map(|rate| rate.bytes()),
         name: name.into(),
         action: action(route, pages, |service| backend(service, &route.timeouts)),
         rewrite: Rewrite::new(route),

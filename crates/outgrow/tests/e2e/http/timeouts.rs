@@ -256,10 +256,11 @@ fn a_body_that_only_trickles_is_not_waited_for() {
         ..Front::default()
     };
     let outgrow = front.before(&backend);
-    let trickle = |piece: &[u8], most: Duration| {
+    let trickle = |field: &str, first: usize, piece: &[u8], most: Duration| {
         let mut client = connect(&outgrow);
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}Content-Length: 1000000\r\n\r\n");
         client.send(head.as_bytes()).expect("sent");
+        client.send(&vec![b'x'; first]).expect("sent");
         let begin = Instant::now();
         while begin.elapsed() < most {
             // It may be over by now.
@@ -272,11 +273,16 @@ fn a_body_that_only_trickles_is_not_waited_for() {
         }
         None
     };
-    let (answer, took) = trickle(b"x", WHILE).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(took >= Duration::from_millis(900), "{took:?}");
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    // Neither a quick beginning nor a field that anybody can send buys more time.
+    let call = "Content-Type: application/grpc\r\n";
+    for (field, first, status) in [("", 0, "408"), ("", 100_000, "408"), (call, 0, "200")] {
+        let (answer, took) = trickle(field, first, b"x", WHILE).expect("an answer");
+        let begins = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&begins), "{field} {first}: {answer}");
+        assert!(took >= Duration::from_millis(900), "{took:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
+    }
     // Two thousand bytes a second are enough.
-    let answer = trickle(&[b'x'; 100], Duration::from_secs(4));
+    let answer = trickle("", 0, &[b'x'; 100], Duration::from_secs(4));
     assert!(answer.is_none(), "{answer:?}");
 }
