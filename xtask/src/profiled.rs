@@ -29,7 +29,7 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output: Option<PathBuf> = arguments.parsed("--output")?;
     arguments.finish()?;
     let workspace = Workspace::load()?;
-    let built = build(&workspace)?;
+    let built = build(&workspace, &profdata()?)?;
     let binary = match output {
         None => built,
         Some(output) => {
@@ -45,11 +45,13 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// The binary that packages have; or the plain release build where the compiler's tools cannot be had,
 /// which is said.
 pub(crate) fn build_or_plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    if let Err(error) = profdata() {
-        eprintln!("profiled: {error:#}: this is a plain release build");
-        return plain(workspace);
+    match profdata() {
+        Ok(merger) => build(workspace, &merger),
+        Err(error) => {
+            eprintln!("profiled: {error:#}: this is a plain release build");
+            plain(workspace)
+        }
     }
-    build(workspace)
 }
 
 /// The plain release build.
@@ -61,8 +63,7 @@ pub(crate) fn plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
 }
 
 /// Builds it: counts, works, builds again. What has not changed is not done again.
-fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let merge = profdata()?;
+fn build(workspace: &Workspace, merger: &Path) -> anyhow::Result<PathBuf> {
     let folder = workspace.target.join("profiled");
     let (raw, counts) = (folder.join("raw"), folder.join("counts.profdata"));
     eprintln!("profiled: 1 of 3: a build that counts");
@@ -76,7 +77,7 @@ fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     if is_newer(&counting, &counts) {
         eprintln!("profiled: 2 of 3: the work that is counted");
         count(&counting, &raw)?;
-        let mut merged = Command::new(merge);
+        let mut merged = Command::new(merger);
         merged.args(["merge", "-o"]).arg(&counts).arg(&raw);
         command::must(&mut merged)?;
     }

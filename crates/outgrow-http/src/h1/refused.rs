@@ -5,8 +5,8 @@
 use memchr::{memchr, memchr2};
 use outgrow_message::RequestHead;
 
-use super::request::METHOD_BYTES;
-use super::token::{is_target, is_token};
+use super::request::check_method;
+use super::token::is_target;
 
 /// Longest target that is kept of a refused head, in bytes.
 const TARGET_BYTES: usize = 1024;
@@ -22,7 +22,7 @@ pub(crate) fn line_of(bytes: &[u8], head: &mut RequestHead) {
         return;
     };
     let (method, rest) = (&line[..method_end], &line[method_end + 1..]);
-    if method.len() > METHOD_BYTES || !is_token(method) {
+    if check_method(method).is_err() {
         return;
     }
     head.method_text = head.fields.push_bytes(method);

@@ -12,7 +12,7 @@ use super::token::{is_authority, is_target, is_token};
 use super::{Limits, Parsed, Reject, fields};
 
 /// The longest method that is taken; RFC 9110 sets none, the longest registered one has 17.
-pub(super) const METHOD_BYTES: usize = 32;
+const METHOD_BYTES: usize = 32;
 
 /// What a TLS record of a handshake begins with (RFC 8446 section 5.1); no method does.
 const TLS_HANDSHAKE: u8 = 22;
