@@ -253,8 +253,8 @@ impl Left {
     fn hand_over(&self) -> bool {
         let is_read = self.socket.is_read_by_next() == Some(true);
         if is_read {
+            // It may be for this one again.
             self.socket.set_reading(false);
-            self.worker.http3.stop_feeding(&self.key);
         }
         is_read
     }

@@ -1,7 +1,7 @@
 //! What a process knows of who has which connections: its own endpoints, and other processes.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,6 +14,7 @@ use super::ids::{Generator, Origin};
 use super::inbox::Inbox;
 use super::keys::Keys;
 use super::neighbour::Neighbour;
+use super::readers::{Readers, Said};
 use super::route::Router;
 
 /// For how long after its start a process drops what belongs to others of which it has heard only that
@@ -48,8 +49,8 @@ pub struct Dispatch {
     others: Mutex<Vec<Arc<Neighbour>>>,
     /// Processes that have been met, and are gone.
     parted: Mutex<Vec<u32>>,
-    /// What the process that follows this one reads; none as long as it has not said.
-    next: Mutex<Option<HashSet<Arc<str>>>>,
+    /// What other processes read.
+    readers: Mutex<Readers>,
     /// Processes that were there when this one began.
     expected: Vec<u32>,
     /// When they should have been met.
@@ -75,7 +76,7 @@ impl Dispatch {
             places: Mutex::default(),
             others: Mutex::default(),
             parted: Mutex::default(),
-            next: Mutex::default(),
+            readers: Mutex::default(),
             expected: others.iter().copied().map(short).collect(),
             expected_until: now + INTRODUCTION,
             counts: DispatchCounts::default(),
@@ -129,35 +130,59 @@ impl Dispatch {
         }
         let inbox = Arc::new(Inbox::default());
         *place = Arc::downgrade(&inbox);
-        drop(places);
-        for other in self.others().iter() {
-            other.tell(key);
-        }
+        self.tell(&places);
         Some(inbox)
     }
 
-    fn next(&self) -> MutexGuard<'_, Option<HashSet<Arc<str>>>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Another process says that it reads at the listener that is called `key`; with an empty one only
-    /// that it will say so.
-    pub(super) fn hear(&self, generation: u32, key: &str) {
-        /// More than a configuration has.
-        const MOST: usize = 4_096;
-        if generation <= self.generation {
+    /// Tells others what is read here, with the places locked: what they hear last is what is so.
+    fn tell(&self, places: &Places) {
+        let others = self.others();
+        if others.is_empty() {
             return;
         }
-        let mut next = self.next();
-        let keys = next.get_or_insert_default();
-        if !key.is_empty() && keys.len() < MOST {
-            keys.insert(key.into());
+        let here = read_at(places);
+        for other in others.iter() {
+            other.tell(&here);
         }
+    }
+
+    /// Tells another process what it was not told yet: it may have had no room.
+    pub(super) fn tell_again(&self, other: &Neighbour) {
+        let places = self.places();
+        other.tell(&read_at(&places));
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process says this of what it reads.
+    pub(super) fn hear(&self, generation: u32, said: Said<'_>) {
+        self.readers().hear(generation, said);
     }
 
     /// See [`super::QuicSocket::is_read_by_next`].
     pub(super) fn is_read_by_next(&self, key: &str) -> Option<bool> {
-        self.next().as_ref().map(|keys| keys.contains(key))
+        self.readers().after(self.generation, key)
+    }
+
+    /// Whether the sockets of the listener that is called `key` are to stay: an endpoint of this process or
+    /// of another one has connections there. Where this process let go of its copies meanwhile, it would get
+    /// other sockets for the same address, and what comes to each would be for the other as well.
+    pub fn is_needed(&self, key: &str, now: Instant) -> bool {
+        let is_read_by_others = self.readers().any(key);
+        is_read_by_others || self.has_endpoint(key) || self.expects(now)
+    }
+
+    /// Whether there may be processes that have not been met.
+    fn expects(&self, now: Instant) -> bool {
+        if now >= self.expected_until {
+            return false;
+        }
+        let (others, parted) = (self.others(), self.parted());
+        let is_met = |one: &u32| others.iter().any(|other| other.generation() == *one);
+        let mut expected = self.expected.iter();
+        expected.any(|one| !is_met(one) && !parted.contains(one))
     }
 
     /// The endpoint whose inbox this is takes nothing any more: its place is free, however long others
@@ -169,12 +194,13 @@ impl Dispatch {
             && std::ptr::eq(place.get().as_ptr(), Arc::as_ptr(inbox))
         {
             place.remove();
+            self.tell(&places);
         }
     }
 
     /// Whether there is an endpoint at the listener that is called `key`, maybe of a listener that is
     /// gone and that lives on for its connections.
-    pub fn has_endpoint(&self, key: &str) -> bool {
+    fn has_endpoint(&self, key: &str) -> bool {
         let mut places = self.places();
         places.retain(|_, place| place.strong_count() > 0);
         places.keys().any(|(of, _)| **of == *key)
@@ -259,15 +285,7 @@ impl Dispatch {
             others.push(Arc::clone(&neighbour));
         }
         // Whoever claims a place from now on tells it as well.
-        neighbour.tell("");
-        let here: Vec<_> = {
-            let places = self.places();
-            let here = places.iter().filter(|(_, place)| place.strong_count() > 0);
-            here.map(|((key, _), _)| Arc::clone(key)).collect()
-        };
-        for key in here {
-            neighbour.tell(&key);
-        }
+        self.tell_again(&neighbour);
     }
 
     /// A process is gone, and its connections with it.
@@ -281,6 +299,7 @@ impl Dispatch {
             // It has been met anew since.
             return;
         }
+        self.readers().forget(neighbour.generation());
         let mut parted = self.parted();
         if parted.len() == REMEMBERED {
             parted.remove(0);
@@ -289,59 +308,11 @@ impl Dispatch {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::packets;
-
-    fn dispatch(generation: u64) -> Arc<Dispatch> {
-        let keys = Keys::derive(&[7; 32]).expect("keys");
-        Dispatch::new(keys, generation, &[], Instant::now())
-    }
-
-    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-        let began = Instant::now();
-        while !is_so() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    #[test]
-    fn a_process_learns_what_the_next_one_reads() {
-        let (old, new) = (dispatch(3), dispatch(4));
-        let before: Arc<str> = "udp:before".into();
-        let _kept = new.claim(&before, 0).expect("free");
-        assert_eq!(old.is_read_by_next(&before), None, "nobody has said");
-        let (one, other) = packets::pair().expect("a pair");
-        Neighbour::meet(&old, 4, one).expect("met");
-        Neighbour::meet(&new, 3, other).expect("met");
-        until("it says so", || old.is_read_by_next(&before) == Some(true));
-        assert_eq!(old.is_read_by_next("udp:after"), Some(false));
-        let _later = new.claim(&"udp:after".into(), 1).expect("free");
-        until("and later", || {
-            old.is_read_by_next("udp:after") == Some(true)
-        });
-        // What the one before reads is nothing to the next.
-        let _old = old.claim(&"udp:old".into(), 0).expect("free");
-        assert_eq!(new.is_read_by_next("udp:old"), None);
-    }
-
-    #[test]
-    fn a_place_is_free_once_it_was_released() {
-        let dispatch = dispatch(1);
-        let key: Arc<str> = "udp:x".into();
-        let first = dispatch.claim(&key, 0).expect("free");
-        assert!(dispatch.claim(&key, 0).is_none(), "one at a time");
-        dispatch.release(&key, 0, &first);
-        assert!(
-            !dispatch.has_endpoint(&key),
-            "QUIC may still have its socket"
-        );
-        let second = dispatch.claim(&key, 0).expect("free again");
-        dispatch.release(&key, 0, &first);
-        assert!(dispatch.has_endpoint(&key), "the second one keeps its own");
-        drop((first, second));
-        assert!(!dispatch.has_endpoint(&key));
-    }
+/// The listeners at which this process reads.
+fn read_at(places: &Places) -> BTreeSet<Arc<str>> {
+    let here = places.iter().filter(|(_, place)| place.strong_count() > 0);
+    here.map(|((key, _), _)| Arc::clone(key)).collect()
 }
+
+#[cfg(test)]
+mod tests;

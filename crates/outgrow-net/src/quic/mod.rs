@@ -17,6 +17,7 @@ mod inbox;
 mod kernel;
 mod keys;
 mod neighbour;
+mod readers;
 mod route;
 mod socket;
 

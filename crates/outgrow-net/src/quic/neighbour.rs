@@ -2,21 +2,27 @@
 //! after an upgrade, on a socket pair (`SOCK_SEQPACKET`). Nothing waits: what the other one does not
 //! take is dropped, and sent again by whoever has sent it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quinn_udp::{EcnCodepoint, RecvMeta};
 
 use super::dispatch::Dispatch;
+use super::readers::Said;
 use crate::passage::PACKET_BYTES;
+use crate::ticker::Ticker;
 use crate::{Passage, packets};
 
 /// What a record is of. One that is not known is passed over.
 const DATAGRAMS: u8 = 1;
-/// A listener's key: its sender reads there.
+/// A listener's key: its sender reads there. Without a key: it is going to say.
 const READS: u8 = 2;
+/// A listener's key: its sender reads there no more.
+const READS_NO_MORE: u8 = 3;
 /// What stands before the listener's key and the datagrams.
 const HEAD_BYTES: usize = 44;
 /// The most bytes of datagrams in a record.
@@ -24,11 +30,24 @@ const MOST_BYTES: usize = PACKET_BYTES - HEAD_BYTES - 255;
 /// Bytes that may wait in the socket pair, as far as the system lets us.
 const WAITING_BYTES: usize = 2 * 1024 * 1024;
 
+/// How often another process is told what it had no room for.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// Another data process.
 #[derive(Debug)]
 pub struct Neighbour {
     generation: u32,
     socket: OwnedFd,
+    told: Mutex<Told>,
+}
+
+/// What it has been told.
+#[derive(Debug, Default)]
+struct Told {
+    /// That it will be told.
+    soon: bool,
+    /// Where this process reads.
+    reads: BTreeSet<Arc<str>>,
 }
 
 impl Neighbour {
@@ -44,11 +63,12 @@ impl Neighbour {
         let neighbour = Arc::new(Self {
             generation: generation as u32,
             socket: socket.try_clone()?,
+            told: Mutex::default(),
         });
         let dispatch = Arc::clone(dispatch);
         // A thread of its own: what leaves is short-lived, and nobody's loop is to be in its way.
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()?;
         dispatch.meet(Arc::clone(&neighbour));
         let named = std::thread::Builder::new().name("quic-neighbour".to_owned());
@@ -70,12 +90,25 @@ impl Neighbour {
         self.generation
     }
 
-    /// Says that what comes to the listener that is called `key` is read here; with an empty one only that
-    /// this will be said.
-    pub(super) fn tell(&self, key: &str) {
-        let record = [&[READS], key.as_bytes()].concat();
-        // Where there is no room, the other one takes it that all is read here.
-        let _ = packets::send(self.socket.as_fd(), &record, &[]);
+    /// Says at which listeners this process reads, as far as that is new to it. What it has no room for it
+    /// is told later.
+    pub(super) fn tell(&self, here: &BTreeSet<Arc<str>>) {
+        let say = |kind: u8, key: &str| {
+            let record = [&[kind], key.as_bytes()].concat();
+            packets::send(self.socket.as_fd(), &record, &[]).is_ok()
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.soon = told.soon || say(READS, "");
+        if !told.soon {
+            return;
+        }
+        for key in here {
+            if !told.reads.contains(key) && say(READS, key) {
+                told.reads.insert(Arc::clone(key));
+            }
+        }
+        told.reads
+            .retain(|key| here.contains(key) || !say(READS_NO_MORE, key));
     }
 
     /// Sends datagrams; false when there is no room.
@@ -96,12 +129,19 @@ async fn listen(dispatch: &Dispatch, neighbour: &Neighbour, socket: OwnedFd) {
     };
     let mut buffer = Vec::new();
     let mut last: Option<Arc<str>> = None;
-    while let Ok(Some(packet)) = passage.receive(&mut buffer).await {
-        let record = &buffer[..packet.length];
-        if let Some((&READS, key)) = record.split_first() {
-            if let Ok(key) = std::str::from_utf8(key) {
-                dispatch.hear(neighbour.generation, key);
+    let mut again = Ticker::new(AGAIN);
+    loop {
+        let packet = tokio::select! {
+            packet = passage.receive(&mut buffer) => packet,
+            () = again.tick() => {
+                dispatch.tell_again(neighbour);
+                continue;
             }
+        };
+        let Ok(Some(packet)) = packet else { return };
+        let record = &buffer[..packet.length];
+        if let Some(said) = said(record) {
+            dispatch.hear(neighbour.generation, said);
             continue;
         }
         let Some((key, meta, bytes)) = read(record) else {
@@ -112,6 +152,18 @@ async fn listen(dispatch: &Dispatch, neighbour: &Neighbour, socket: OwnedFd) {
             _ => Arc::clone(last.insert(key.into())),
         };
         dispatch.take(&key, meta, bytes);
+    }
+}
+
+/// What a record says of what its sender reads.
+fn said(record: &[u8]) -> Option<Said<'_>> {
+    let (kind, key) = record.split_first()?;
+    let key = std::str::from_utf8(key).ok()?;
+    match *kind {
+        READS if key.is_empty() => Some(Said::Soon),
+        READS => Some(Said::Reads(key)),
+        READS_NO_MORE => Some(Said::ReadsNoMore(key)),
+        _ => None,
     }
 }
 

@@ -97,15 +97,15 @@ impl Http3 {
             .map_err(|problem| super::tls_files::told(&format!("listener.{name}.http3"), &problem))
     }
 
-    /// Whether connections are left at the sockets of this key.
-    pub(super) fn has_endpoint(&self, key: &str) -> bool {
+    /// Whether connections are left at the sockets of this key, of this data process or of another one.
+    pub(super) fn needs(&self, key: &str) -> bool {
         #[cfg(not(feature = "http3"))]
         {
             let _ = key;
             false
         }
         #[cfg(feature = "http3")]
-        self.dispatch.has_endpoint(key)
+        self.dispatch.is_needed(key, Instant::now())
     }
 
     /// What became of groups of datagrams that came to the wrong place.

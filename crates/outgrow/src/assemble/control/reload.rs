@@ -189,7 +189,7 @@ impl Control {
         for key in self.parts.sockets.keys() {
             // Connections of HTTP/3 live on at sockets of a listener that is gone.
             let is_wanted = wanted.iter().any(|bind| bind.key == key);
-            if !is_wanted && !self.parts.http3.has_endpoint(&key) {
+            if !is_wanted && !self.parts.http3.needs(&key) {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
@@ -200,7 +200,7 @@ impl Control {
     pub(super) async fn release_drained(&mut self) {
         let keys = self.parts.sockets.keys().into_iter();
         let mut left = keys.filter(|key| listeners::is_quic(key) && !self.listeners.has_quic(key));
-        if self.drain.is_none() && left.any(|key| !self.parts.http3.has_endpoint(&key)) {
+        if self.drain.is_none() && left.any(|key| !self.parts.http3.needs(&key)) {
             self.release_unused().await;
         }
     }

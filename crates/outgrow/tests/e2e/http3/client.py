@@ -263,10 +263,12 @@ async def unended(path):
 
 
 async def uploads(connections):
-    """Bodies on connections of their own, which go on until it is told that they may end."""
+    """Bodies on connections of their own, which go on until it is told that they may end. How much of each
+    the server has at least is told again and again."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, stop.set)
     begun = asyncio.Semaphore(0)
+    arrived = {}
 
     async def one():
         async with session() as client:
@@ -281,6 +283,8 @@ async def uploads(connections):
                 client.http.send_data(number, b"x" * 1000, end_stream=False)
                 client.transmit()
                 size += 1000
+                # Up to where all was acknowledged.
+                arrived[client] = client._quic._streams[number].sender._buffer_start
                 await asyncio.sleep(0.005)
             client.http.send_data(number, b"", end_stream=True)
             client.transmit()
@@ -291,6 +295,9 @@ async def uploads(connections):
     for _ in tasks:
         await begun.acquire()
     say("begun")
+    while not stop.is_set():
+        say("so_far", arrived=min(arrived.values(), default=0))
+        await asyncio.sleep(0.1)
     say("uploads", sizes=await asyncio.gather(*tasks))
 
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -10,6 +11,9 @@ use crate::shop::SOON;
 
 /// How many requests are answered before and after something changes.
 const SOME: u64 = 100;
+
+/// Longer than the clients need to say how far they are.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Nothing has failed, and something has gone on.
 fn check(load: &Value) {
@@ -138,6 +142,29 @@ fn an_upgrade_may_take_http3_away() {
     uploads.end(8);
 }
 
+/// What the next process reads it may stop to read, and read again: connections of the one that leaves go
+/// on, and who comes anew is served by the next one.
+#[test]
+fn http3_goes_and_comes_again_after_an_upgrade() {
+    let Some(mut house) = House::start("", "") else {
+        return;
+    };
+    let mut uploads = Uploads::start(&house, 8);
+    under_way(&house);
+    house.outgrow.upgrade(None).expect("upgraded");
+    assert_eq!(house.one(&["get", "/next"])["status"], 200);
+    let address = house.app.address;
+    let without = config(&house.folder, address, None, "");
+    house.outgrow.reload(&without).expect("reloaded");
+    // Longer than it takes until the next one has let go, and a packet that is lost is sent again.
+    uploads.more(300_000);
+    let with = config(&house.folder, address, Some(""), "");
+    house.outgrow.reload(&with).expect("reloaded");
+    let said = house.one(&["connects", "200"]);
+    assert_eq!(said["ok"], 200, "{said}");
+    uploads.end(8);
+}
+
 /// Who was asked by the process that leaves to show its address could come to nobody else with that.
 #[test]
 fn who_shows_its_address_during_an_upgrade_is_served() {
@@ -194,6 +221,21 @@ impl Uploads {
         let mut told = Told::start(house, &["uploads", &count.to_string()]);
         assert_eq!(told.next()["step"], "begun");
         Self(told)
+    }
+
+    /// Waits until so much more of each has arrived.
+    fn more(&mut self, bytes: u64) {
+        let mut arrived = || self.0.next()["arrived"].as_u64().expect("a number");
+        let mut now = 0;
+        // What was said before lies in the pipe still: it is taken first.
+        let since = Instant::now();
+        while since.elapsed() < LOOK {
+            now = arrived();
+        }
+        let since = Instant::now();
+        while arrived() < now + bytes {
+            assert!(since.elapsed() < SOON, "nothing arrives any more");
+        }
     }
 
     /// They end, and all of each has arrived.
