@@ -5,6 +5,7 @@
 //! records are opened by the binary.
 
 mod accept;
+mod alt_svc;
 pub mod backend;
 mod compress;
 mod connection;
@@ -43,6 +44,7 @@ mod way;
 pub mod worker;
 
 pub use accept::ListenerSlot;
+pub use alt_svc::AltSvc;
 pub use backend::Picking;
 pub use files::FilePlan;
 #[cfg(feature = "http3")]

@@ -14,6 +14,7 @@ use outgrow_tls::ServerTls;
 use outgrow_upstream::Service;
 use outgrow_upstream::settings::ServiceTimeouts;
 
+use crate::alt_svc::AltSvc;
 use crate::backend::{Backend, Backends, Picking};
 use crate::files::FilePlan;
 use crate::metrics::{ListenerMetrics, PerWorker, RouteCells};
@@ -184,8 +185,8 @@ pub struct ListenerPlan {
     pub client_facts: Vec<ClientFact>,
     /// The `Strict-Transport-Security` of answers that have none.
     pub hsts: Option<Box<str>>,
-    /// The `Alt-Svc` of answers that have none.
-    pub alt_svc: Option<Box<str>>,
+    /// The `Alt-Svc` of answers that have none: also of connections with an earlier plan.
+    pub alt_svc: Arc<AltSvc>,
     /// HTTP/3, where it is spoken.
     #[cfg(feature = "http3")]
     pub http3: Option<Arc<crate::http3::Http3Plan>>,
@@ -206,7 +207,7 @@ impl ListenerPlan {
         {
             fields.push(HSTS, hsts.as_bytes());
         }
-        if let Some(alt_svc) = &self.alt_svc
+        if let Some(alt_svc) = self.alt_svc.now()
             && fields.get_named(ALT_SVC).is_none()
         {
             fields.push(ALT_SVC, alt_svc.as_bytes());

@@ -12,11 +12,12 @@ use outgrow_net::Datagrams;
 use outgrow_net::quic::quinn::{Endpoint, Incoming, TokioRuntime};
 use outgrow_net::quic::{QuicSocket, feed};
 use outgrow_net::ticker::Ticker;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::handshakes::Entry;
 use super::plan::Http3Plan;
-use super::serve::{self, From};
+use super::serve::{self, From, Stays};
 use crate::accept::{ListenerSlot, OpenConnection};
 use crate::plan::ListenerPlan;
 use crate::worker::{Drain, Worker};
@@ -149,6 +150,8 @@ struct Listening {
     key: Arc<str>,
     endpoint: Endpoint,
     socket: Arc<QuicSocket>,
+    /// Ends with this: its connections are told to come anew, elsewhere.
+    stays: watch::Sender<()>,
 }
 
 impl Listening {
@@ -165,6 +168,7 @@ impl Listening {
             key: Arc::clone(&http3.key),
             endpoint,
             socket,
+            stays: watch::channel(()).0,
         }
     }
 }
@@ -242,7 +246,9 @@ impl Left {
         match &listener.http3 {
             // A token of an earlier connection is no reason: its client may be sent to the next process.
             Some(http3) if incoming.remote_address_validated() && !incoming.may_retry() => {
-                begin(&self.worker, &listener, http3, incoming);
+                // It is told at once to come anew.
+                let stays = watch::channel(()).1;
+                begin(&self.worker, &listener, http3, incoming, stays);
             }
             _ if self.hand_over() => incoming.ignore(),
             _ => incoming.refuse(),
@@ -284,7 +290,8 @@ async fn accept(worker: &Arc<Worker>, listening: &Listening, slot: &ListenerSlot
         match &listener.http3 {
             // Those that have ended and whose memory is still there count as well.
             Some(http3) if listening.endpoint.open_connections() <= most(listener) => {
-                begin(worker, listener, http3, incoming);
+                let stays = listening.stays.subscribe();
+                begin(worker, listener, http3, incoming, stays);
                 // A handshake is work: others have their turn before the next one.
                 tokio::task::yield_now().await;
             }
@@ -308,6 +315,7 @@ fn begin(
     listener: &Arc<ListenerPlan>,
     http3: &Arc<Http3Plan>,
     incoming: Incoming,
+    stays: Stays,
 ) {
     let cells = listener.metrics.workers.of(worker.index);
     let from = From {
@@ -337,7 +345,7 @@ fn begin(
     cells.accepted.add(1);
     let (worker, listener, http3) = (Arc::clone(worker), Arc::clone(listener), Arc::clone(http3));
     tokio::spawn(async move {
-        let connecting = (connecting, account);
+        let connecting = (connecting, account, stays);
         serve::serve(worker, listener, http3, from, connecting, handshake).await;
         drop(open);
     });

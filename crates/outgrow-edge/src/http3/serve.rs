@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,6 +39,9 @@ const END: Duration = Duration::from_millis(100);
 /// Whether the handshake is complete, for requests that wait for it.
 type Complete = watch::Receiver<bool>;
 
+/// For as long as its endpoint takes new connections. Then those that are there are to end as in a drain.
+pub(super) type Stays = watch::Receiver<()>;
+
 /// From where a connection comes: what is told of its requests, for as long as it lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct From {
@@ -54,7 +58,7 @@ pub(super) async fn serve(
     listener: Arc<ListenerPlan>,
     http3: Arc<Http3Plan>,
     from: From,
-    (connecting, account): (Connecting, Arc<Account>),
+    (connecting, account, stays): (Connecting, Arc<Account>, Stays),
     handshake: Handshake,
 ) {
     let limit = listener.timeouts.head;
@@ -105,7 +109,7 @@ pub(super) async fn serve(
         idle_since: now,
         moving: (0, 0),
     }
-    .run(&worker, &listener)
+    .run(&worker, &listener, stays)
     .await;
 }
 
@@ -168,12 +172,15 @@ struct Streams {
 }
 
 impl Streams {
-    async fn run(mut self, worker: &Arc<Worker>, listener: &Arc<ListenerPlan>) {
+    async fn run(mut self, worker: &Arc<Worker>, listener: &Arc<ListenerPlan>, mut stays: Stays) {
+        let mut left = pin!(async move { while stays.changed().await.is_ok() {} });
+        let mut has_left = false;
         let clock = worker.shared.clock;
         let mut timer = Timer::new(&worker.wheel);
         loop {
             let stream = poll_fn(|cx| {
-                if worker.shared.drain() != Drain::No || self.has_moved() {
+                has_left = has_left || left.as_mut().poll(cx).is_ready();
+                if has_left || worker.shared.drain() != Drain::No || self.has_moved() {
                     self.end(clock.now());
                 }
                 loop {

@@ -305,7 +305,7 @@ fn services(endpoints: Vec<Address>, options: &Options) -> BTreeMap<String, Serv
 
 fn listener(options: &Options, shared: &Shared) -> ListenerPlan {
     ListenerPlan {
-        alt_svc: None,
+        alt_svc: Arc::default(),
         #[cfg(feature = "http3")]
         http3: None,
         accept_proxy: outgrow_net::proxy_header::AcceptProxy::Off,

@@ -5,6 +5,7 @@
 //! A client remembers for `alt_svc_max_age`. So a listener that spoke HTTP/3 and does not any more says
 //! `clear` for as long as that from then on. The keeper holds until when, so that the next process says
 //! it as well; it is said until the first reload after that time, since to say it longer does no harm.
+//! Connections that have an earlier plan say the same (`outgrow_edge::AltSvc`).
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// Under which name the keeper holds it.
 const KEY: &str = "alt_svc";
 /// Section 3: the client is to forget what it was told.
-const CLEAR: &str = "clear";
+pub(super) const CLEAR: &str = "clear";
 
 /// Which clients remember what: by the listener's address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,9 @@ use outgrow_edge::settings::{
 };
 use outgrow_edge::shapes::Shapes;
 use outgrow_edge::split::Split;
-use outgrow_edge::{Action, Edits, FilePlan, ListenerPlan, Picking, Plan, RoutePlan, Shared};
+use outgrow_edge::{
+    Action, AltSvc, Edits, FilePlan, ListenerPlan, Picking, Plan, RoutePlan, Shared,
+};
 use outgrow_http::h1::Limits;
 use outgrow_tls::ServerTls;
 use outgrow_upstream::Registry;
@@ -213,7 +215,7 @@ pub(super) fn listener(
         tls,
         client_facts: clients.map_or_else(Vec::new, |clients| clients.forward.clone()),
         hsts: hsts.map(|hsts| hsts.value().into()),
-        alt_svc,
+        alt_svc: AltSvc::new(alt_svc),
         #[cfg(feature = "http3")]
         http3,
         https_port: settings.redirect_to_https.then_some(settings.https_port),

@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use outgrow_core::Snapshot;
-use outgrow_edge::{Edge, ListenerPlan, ListenerSlot};
+use outgrow_edge::{AltSvc, Edge, ListenerPlan, ListenerSlot};
+
+use super::alt_svc::CLEAR;
 
 /// Sockets by key, as they came from the keeper.
 #[derive(Debug, Default)]
@@ -120,9 +122,10 @@ impl Listeners {
             gone.push(key.clone());
         }
         let mut quic = BTreeMap::new();
-        for (key, (plan, quic_key)) in plans {
+        for (key, (mut plan, quic_key)) in plans {
             let slot = match self.slots.get(&key) {
                 Some(slot) => {
+                    plan.alt_svc = slot.load().alt_svc.replaced_by(plan.alt_svc);
                     slot.publish(Arc::new(plan));
                     Arc::clone(slot)
                 }
@@ -146,7 +149,13 @@ impl Listeners {
         self.quic = quic;
         for key in &gone {
             edge.unlisten(key).await;
-            self.slots.remove(key);
+            if let Some(slot) = self.slots.remove(key) {
+                // Its connections go on, and HTTP/3 is no longer there.
+                let alt_svc = &slot.load().alt_svc;
+                if alt_svc.now().is_some() {
+                    let _ = alt_svc.replaced_by(AltSvc::new(Some(CLEAR.into())));
+                }
+            }
         }
         Ok(gone)
     }

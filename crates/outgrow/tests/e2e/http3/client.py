@@ -301,6 +301,17 @@ async def uploads(connections):
     say("uploads", sizes=await asyncio.gather(*tasks))
 
 
+async def kept(path):
+    """Asks, keeps the connection, and says when it has ended, and how."""
+    async with session() as client:
+        answer = await client.ask("GET", path)
+        say("kept", status=int(answer.fields[":status"]))
+        began = time.monotonic()
+        while client.ended is None and time.monotonic() < began + PATIENCE:
+            await asyncio.sleep(0.01)
+        say("ended", ended=client.ended)
+
+
 async def websocket(path):
     """A WebSocket (RFC 9220) that says something, hears it, and is closed."""
     async with session() as client:
@@ -449,7 +460,7 @@ async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
                  unended=unended, uploads=uploads, move=move, hold=hold,
-                 websocket=websocket, connects=connects)
+                 websocket=websocket, connects=connects, kept=kept)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

@@ -2,8 +2,11 @@
 
 use std::process::Command;
 
-use super::{House, asked, config, handed, records, text};
+use super::{House, Told, asked, config, handed, records, text};
+use crate::apps::{From, install};
 use crate::shop::SOON;
+
+const KEPT: &str = include_str!("kept.py");
 
 #[test]
 fn a_request_goes_there_and_back() {
@@ -132,14 +135,43 @@ fn clients_over_tcp_are_told() {
         answer.contains("alt-svc: h3=\":443\"; ma=3600\r\n"),
         "{answer}"
     );
-    // Who remembers it is told that it has gone, also by the next process.
+    let Some(mut kept) = Kept::open(&house) else {
+        return;
+    };
+    assert_eq!(kept.ask(), ["h3=\":443\"; ma=3600"; 2]);
+    // Who remembers it is told that it has gone, on connections that were there before, and by the next
+    // process.
     let without = config(&house.folder, house.app.address, None, "");
     house.outgrow.reload(&without).expect("reloaded");
     let answer = over_tcp(&house);
     assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");
+    assert_eq!(kept.ask(), ["clear"; 2]);
     house.outgrow.upgrade(None).expect("upgraded");
     let answer = over_tcp(&house);
     assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");
+}
+
+/// A connection of HTTP/1.1 and one of HTTP/2 that are kept.
+struct Kept(Told);
+
+impl Kept {
+    /// None without the library for HTTP/2.
+    fn open(house: &House) -> Option<Self> {
+        let library = install("h2-4.4.1", From::PyPi, &["h2==4.4.1"])?;
+        let program = house.folder.write("kept.py", KEPT).expect("written");
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", library).arg(program);
+        command.arg(house.port().to_string());
+        command.arg(house.folder.path().join("cert.pem"));
+        Some(Self(Told::by(&mut command)))
+    }
+
+    /// What each is told of HTTP/3 now.
+    fn ask(&mut self) -> [String; 2] {
+        self.0.say("ask");
+        let told = self.0.next();
+        ["HTTP/1.1", "HTTP/2"].map(|name| text(&told, name).to_owned())
+    }
 }
 
 /// An answer over TCP, in lower case.

@@ -1,12 +1,11 @@
 //! What becomes of connections when the configuration, a certificate, or the data process changes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{House, Load, certificate, config, handed, lines, under_way};
+use super::{House, Load, Told, certificate, config, handed, under_way};
 use crate::shop::SOON;
 
 /// How many requests are answered before and after something changes.
@@ -48,21 +47,23 @@ fn http3_goes_and_comes_again() {
     let Some(mut house) = House::start("", "") else {
         return;
     };
-    let mut load = Load::start(&house, 2);
-    load.more(SOME);
+    let mut kept = Told::start(&house, &["kept", "/kept"]);
+    assert_eq!(kept.next()["status"], 200);
+    let mut uploads = Uploads::start(&house, 2);
+    under_way(&house);
     let address = house.app.address;
     let without = config(&house.folder, address, None, "");
     house.outgrow.reload(&without).expect("reloaded");
     let refused = house.command(&["get", "/"]).output().expect("python3 runs");
     assert!(!refused.status.success(), "{refused:?}");
-    load.more(SOME);
+    // Who is there is to come anew, elsewhere, and what is under way goes on.
+    assert_eq!(kept.end()["ended"], "0x100 ");
+    uploads.more(300_000);
     let with = config(&house.folder, address, Some("max_streams = 10"), "");
     house.outgrow.reload(&with).expect("reloaded");
     assert_eq!(house.one(&["get", "/again"])["status"], 200);
     assert_eq!(house.one(&["many", "40"])["ok"], 40);
-    let load = load.stop();
-    check(&load);
-    assert_eq!(load["connections"], 2, "{load}");
+    uploads.end(2);
 }
 
 #[test]
@@ -180,37 +181,6 @@ fn who_shows_its_address_during_an_upgrade_is_served() {
     let said = held.end();
     assert_eq!(said["status"], 200, "{said}");
     uploads.end(1);
-}
-
-/// A client that says a line when it has begun, and goes on until it is told to end.
-struct Told {
-    child: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Told {
-    fn start(house: &House, words: &[&str]) -> Self {
-        let mut command = house.command(words);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python3 runs");
-        let said = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, said }
-    }
-
-    fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("read");
-        serde_json::from_str(&line).expect("JSON")
-    }
-
-    /// The last thing that it says, once it was told to end.
-    fn end(mut self) -> Value {
-        drop(self.child.stdin.take());
-        let mut rest = Vec::new();
-        self.said.read_to_end(&mut rest).expect("read");
-        self.child.wait().expect("it ends");
-        lines(&rest).pop().expect("what became of it")
-    }
 }
 
 /// Bodies that go on.

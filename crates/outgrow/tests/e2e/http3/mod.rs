@@ -164,6 +164,46 @@ service = "app"
     )
 }
 
+/// A client that says a line when it has begun, and goes on until it is told to end.
+struct Told {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Told {
+    fn start(house: &House, words: &[&str]) -> Self {
+        Self::by(&mut house.command(words))
+    }
+
+    fn by(command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 runs");
+        let said = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, said }
+    }
+
+    /// Tells it a line.
+    fn say(&mut self, line: &str) {
+        let mut stdin = self.child.stdin.as_ref().expect("a pipe");
+        writeln!(stdin, "{line}").expect("written");
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("read");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// The last thing that it says, once it was told to end.
+    fn end(mut self) -> Value {
+        drop(self.child.stdin.take());
+        let mut rest = Vec::new();
+        self.said.read_to_end(&mut rest).expect("read");
+        self.child.wait().expect("it ends");
+        lines(&rest).pop().expect("what became of it")
+    }
+}
+
 /// Clients that ask without a break.
 struct Load {
     child: Child,
