@@ -25,6 +25,7 @@ mod send;
 mod sent;
 mod shared;
 mod stream;
+mod turn;
 mod varint;
 
 pub use account::{Account, FIRST_WINDOW, Windows};

@@ -15,12 +15,12 @@ use quinn::{RecvStream, SendStream, StoppedError, VarInt};
 
 use super::account::Unfinished;
 use super::code::Code;
-use super::priority::Priority;
 use super::qpack::Broken;
 use super::receive::{NO_REQUEST, Next, Receive, WRONG_LENGTH, Wrong};
 use super::request;
 use super::send::Outgoing;
 use super::shared::Shared;
+use super::turn::Turn;
 use crate::downstream::Downstream;
 use crate::h1::{Limits, Reject};
 use crate::h2::RequestParts;
@@ -60,7 +60,7 @@ pub struct H3Stream {
     unfinished: Option<Unfinished>,
     /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
     is_tunnel: bool,
-    priority: Priority,
+    turn: Turn,
     /// The request is malformed.
     is_malformed: bool,
     /// The client reset the stream before it was answered.
@@ -107,6 +107,7 @@ impl H3Stream {
             trailers: Fields::default(),
             has_trailers: false,
             out: Outgoing::new(send, Arc::clone(&shared)),
+            turn: Turn::new(Arc::clone(&shared)),
             sending: Sending::Nothing,
             stopped: None,
             is_early,
@@ -115,7 +116,6 @@ impl H3Stream {
             shared,
             unfinished: None,
             is_tunnel: false,
-            priority: Priority::default(),
             is_malformed: false,
             reset_early: false,
             detail: "",
@@ -138,16 +138,6 @@ impl H3Stream {
         }
         self.head = None;
         Poll::Ready(self.refused(OUT_OF_BUFFERS))
-    }
-
-    /// Has the response sent when its turn is.
-    fn prioritise<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>) {
-        let before = self.priority.level();
-        values.for_each(|value| self.priority.take(value));
-        if self.priority.level() != before {
-            // It fails where nothing is sent any more.
-            let _ = self.out.stream.set_priority(self.priority.level());
-        }
     }
 
     /// Whether the head is there, and only what follows is waited for.
@@ -190,7 +180,8 @@ impl H3Stream {
                         Ok(parts) => {
                             self.is_tunnel = parts.is_tunnel();
                             let values = parts.fields().get_all(PRIORITY);
-                            self.prioritise(values.iter().map(HeaderValue::as_bytes));
+                            let values = values.iter().map(HeaderValue::as_bytes);
+                            self.turn.take(values, &self.out.stream);
                             self.head = Some(parts);
                         }
                         Err(Broken::Stopped(reject)) => return Poll::Ready(self.refused(reject)),

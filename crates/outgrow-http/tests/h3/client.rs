@@ -1,8 +1,11 @@
 //! A client that says what it is told to, right or wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
+use quinn::{
+    Connection, ConnectionError, ReadError, RecvStream, SendStream, TransportConfig, VarInt,
+};
 
 use super::server::Server;
 
@@ -92,6 +95,15 @@ pub(crate) async fn connect(server: &Server) -> Connection {
     let connecting = server.client.connect(server.address, "localhost");
     let connected = tokio::time::timeout(PATIENCE, connecting.expect("begun")).await;
     connected.expect("in time").expect("connected")
+}
+
+/// Has the client's connections made otherwise from now on.
+pub(crate) fn configure(server: &mut Server, change: impl FnOnce(&mut TransportConfig)) {
+    let mut transport = TransportConfig::default();
+    change(&mut transport);
+    let mut config = server.client_config.clone();
+    config.transport_config(Arc::new(transport));
+    server.client.set_default_client_config(config);
 }
 
 /// Opens a stream in one direction and says this on it; to be kept open.

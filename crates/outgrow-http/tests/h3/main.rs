@@ -4,4 +4,5 @@ mod client;
 mod hostile;
 mod memory;
 mod ordinary;
+mod priorities;
 mod server;

@@ -1,10 +1,9 @@
 //! What a client can make us hold, and what the ledger knows of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_http::h3::FIRST_WINDOW;
-use quinn::{Connection, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 
 use super::client::*;
 use super::server::{CONNECTION_BYTES, STREAM_WINDOW, Server, WIDEST_WINDOW};
@@ -29,15 +28,6 @@ async fn fill(connection: &Connection, piece: usize) -> (usize, SendStream, Recv
     // It waits for room for ever.
     let _ = tokio::time::timeout(STUCK, writing).await;
     (sent, send, receive)
-}
-
-/// Has the client's connections made otherwise from now on.
-fn configure(server: &mut Server, change: impl FnOnce(&mut TransportConfig)) {
-    let mut transport = TransportConfig::default();
-    change(&mut transport);
-    let mut config = server.client_config.clone();
-    config.transport_config(Arc::new(transport));
-    server.client.set_default_client_config(config);
 }
 
 /// Waits until the ledger counts nothing.

@@ -23,6 +23,8 @@ pub(crate) const LIMITS: Limits = Limits {
 };
 /// How often an answer to `/long` says so: 1 MiB.
 pub(crate) const LONG_WORDS: usize = 1024 * 1024 / 5;
+/// The same with `/longest`: 32 MiB.
+pub(crate) const LONGEST_WORDS: usize = 32 * LONG_WORDS;
 /// What a client may send of a body before it is taken.
 pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
 
@@ -131,7 +133,7 @@ async fn serve(connection: &mut Connection, takes: bool, sent_to: &UnboundedSend
     }
 }
 
-/// Answers with what was asked (at length where that is `/long`, in pieces of a byte where it is
+/// Answers with what was asked (at length where that is `/long` or `/longest`, in pieces of a byte where it is
 /// `/pieces`): method, target, the fields that begin with `x-`, the body's length and its trailers; or
 /// with the status that a refused request gets.
 async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool>) {
@@ -233,8 +235,11 @@ async fn read(
             told.push_str(&line(name, value));
         }
     }
-    if request.text(request.target_text) == b"/long" {
-        told.push_str(&"long ".repeat(LONG_WORDS));
-    }
+    let words = match request.text(request.target_text) {
+        b"/long" => LONG_WORDS,
+        b"/longest" => LONGEST_WORDS,
+        _ => 0,
+    };
+    told.push_str(&"long ".repeat(words));
     Ok(told.into_bytes())
 }

@@ -42,7 +42,8 @@ impl Downstream for H3Stream {
         let told = told_length(head, length, method);
         let own = head.fields.iter();
         let own = own.filter(|(_, name, _)| name.eq_ignore_ascii_case(PRIORITY.as_bytes()));
-        self.prioritise(own.map(|(_, _, value)| value));
+        let own = own.map(|(_, _, value)| value);
+        self.turn.take(own, &self.out.stream);
         let mut frames = Vec::new();
         response::put_head(head.status, head, told, &mut frames);
         self.sending = Sending::Body;
@@ -57,6 +58,9 @@ impl Downstream for H3Stream {
     fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
         if self.sending != Sending::Body {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
+        }
+        if !self.is_tunnel {
+            self.turn.share(self.out.written(), &self.out.stream);
         }
         let pushed = ready!(self.out.poll_push(cx, data, &self.blocks));
         Poll::Ready(pushed.map_err(not_sent))
