@@ -34,6 +34,9 @@ pub struct Shared {
     pub plan: Snapshot<Plan>,
     /// The bound on buffered bytes.
     pub ledger: Arc<Ledger>,
+    /// What clients' addresses could make us hold.
+    #[cfg(feature = "http3")]
+    pub(crate) holders: crate::http3::Holders,
     /// What is answered to a certificate authority, before all routes.
     pub answers: HttpAnswers,
     /// Compressors, and the threads that they run on.
@@ -82,6 +85,8 @@ impl Shared {
             files: Pool::with_shares("files", (files::THREADS, files::SHARE), files::WAITING),
             compressors: Shelf::new(Arc::clone(&ledger), workers),
             ledger,
+            #[cfg(feature = "http3")]
+            holders: crate::http3::Holders::default(),
             answers: HttpAnswers::default(),
             metrics: EdgeMetrics::new(workers),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),

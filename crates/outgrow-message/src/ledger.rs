@@ -5,9 +5,13 @@
 //! smallest blocks, so that clients that do not read cannot hold all of it; the last sixteenth is
 //! for heads and for our own answers, so that whoever comes is told what is the matter.
 
+mod foreseen;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use foreseen::{Foreseen, HOLDER_SHARE, Holder};
 
 /// The sizes of blocks in bytes.
 pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
@@ -37,7 +41,8 @@ pub struct Ledger {
     handed_bytes: AtomicU64,
     limit_bytes: AtomicU64,
     /// Of what is handed out: see [`Ledger::foresee`].
-    foreseen_bytes: AtomicU64,
+    foreseen: Arc<Holder>,
+    refused_foreseen: AtomicU64,
     refused: AtomicU64,
     /// Each worker's bytes that were handed to it and are not in use.
     credits: Mutex<Vec<Arc<AtomicU64>>>,
@@ -49,7 +54,8 @@ impl Ledger {
         Arc::new(Self {
             handed_bytes: AtomicU64::new(0),
             limit_bytes: AtomicU64::new(limit_bytes),
-            foreseen_bytes: AtomicU64::new(0),
+            foreseen: Arc::default(),
+            refused_foreseen: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             credits: Mutex::default(),
         })
@@ -114,26 +120,6 @@ impl Ledger {
         handed.saturating_add(bytes) <= limit
     }
 
-    /// Counts bytes that others could make us hold, whether or not they do: all such together are at most
-    /// one in `share` of the limit, so that those who use what is counted for them keep the rest.
-    pub fn foresee(self: &Arc<Self>, share: u64, bytes: u64) -> Option<Charge> {
-        let limit = self.limit_bytes.load(Ordering::Relaxed) / share.max(1);
-        if !add_within(&self.foreseen_bytes, bytes, limit) {
-            return None;
-        }
-        let Some(mut charge) = self.charge(bytes) else {
-            self.foreseen_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return None;
-        };
-        charge.foreseen = bytes;
-        Some(charge)
-    }
-
-    /// Bytes that are counted by [`Ledger::foresee`] now.
-    pub fn foreseen_bytes(&self) -> u64 {
-        self.foreseen_bytes.load(Ordering::Relaxed)
-    }
-
     /// Counts bytes that are there in any case, above the limit too: others get less for it.
     pub fn charge_anyway(self: &Arc<Self>, bytes: u64) -> Charge {
         self.handed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -145,7 +131,6 @@ impl Ledger {
         Charge {
             ledger: Arc::clone(self),
             bytes,
-            foreseen: 0,
         }
     }
 
@@ -354,8 +339,6 @@ impl Drop for Block {
 pub struct Charge {
     ledger: Arc<Ledger>,
     bytes: u64,
-    /// Of these, what only could be held.
-    foreseen: u64,
 }
 
 impl Charge {
@@ -363,7 +346,6 @@ impl Charge {
     pub fn join(&mut self, mut other: Self) {
         if Arc::ptr_eq(&self.ledger, &other.ledger) {
             self.bytes += std::mem::take(&mut other.bytes);
-            self.foreseen += std::mem::take(&mut other.foreseen);
         }
     }
 
@@ -376,8 +358,6 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.ledger.take_back(self.bytes);
-        let foreseen = &self.ledger.foreseen_bytes;
-        foreseen.fetch_sub(self.foreseen, Ordering::Relaxed);
     }
 }
 
@@ -417,25 +397,6 @@ mod tests {
         drop(above);
         assert!(ledger.has_within(4, 1 << 18) && !ledger.has_within(4, (1 << 18) + 1));
         assert_eq!(ledger.used_bytes(), 0);
-    }
-
-    #[test]
-    fn what_is_foreseen_has_a_share_of_its_own() {
-        let ledger = Ledger::new(1 << 20);
-        let used = ledger.charge(1 << 19).expect("half of it");
-        let mut charge = ledger.foresee(4, 1 << 17).expect("whatever others use");
-        assert!(ledger.foresee(4, (1 << 17) + 1).is_none());
-        charge.join(ledger.foresee(4, 1 << 17).expect("just a quarter"));
-        assert!(ledger.foresee(4, 1).is_none());
-        assert_eq!(ledger.foreseen_bytes(), 1 << 18);
-        drop(charge);
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (1 << 19, 0));
-        let rest = ledger
-            .charge((1 << 19) - (1 << 16))
-            .expect("all but the reserve");
-        assert!(ledger.foresee(4, 1).is_none(), "there is nothing left");
-        drop((used, rest));
-        assert!(ledger.foresee(4, 1 << 18).is_some(), "all came back");
     }
 
     #[test]

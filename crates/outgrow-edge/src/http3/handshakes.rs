@@ -66,7 +66,7 @@ impl Drop for Handshake {
 }
 
 /// By what addresses are counted: one client may have a whole /64 of IPv6.
-fn counted(address: IpAddr) -> IpAddr {
+pub(super) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

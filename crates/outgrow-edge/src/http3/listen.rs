@@ -335,7 +335,7 @@ fn begin(
             return incoming.refuse();
         }
     };
-    let Some((open, account)) = admit(worker, listener, http3) else {
+    let Some((open, account)) = admit(worker, listener, http3, from) else {
         cells.refused.add(1);
         return incoming.refuse();
     };
@@ -356,6 +356,7 @@ fn admit(
     worker: &Arc<Worker>,
     listener: &ListenerPlan,
     http3: &Http3Plan,
+    from: From,
 ) -> Option<(OpenConnection, Arc<Account>)> {
     let count = listener.metrics.open.add(1) + 1;
     let open = OpenConnection::new(&worker.shared, &listener.metrics, worker.index);
@@ -373,5 +374,12 @@ fn admit(
         worker.cells().count_fault(Cause::MemoryLimit);
         return None;
     };
-    Some((open, Account::new(ledger, charge, http3.windows)))
+    let holders = &worker.shared.holders;
+    // Without early data nothing comes before the handshake has shown the address.
+    let holder = match from.is_verified || !http3.early_data {
+        true => holders.of(from.address),
+        false => holders.of_unknown(),
+    };
+    let account = Account::new(ledger, charge, http3.windows, holder);
+    Some((open, account))
 }

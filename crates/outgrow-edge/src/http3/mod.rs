@@ -2,9 +2,11 @@
 //! way as an HTTP/1.1 request, as a task of its own.
 
 mod handshakes;
+mod holders;
 mod listen;
 mod plan;
 mod serve;
 
+pub(crate) use holders::Holders;
 pub(crate) use listen::{Endpoints, run};
 pub use plan::Http3Plan;

@@ -9,7 +9,8 @@
 //!
 //! Nobody need have sent a byte of what is counted so. Therefore all of it together, of all connections, is a
 //! share of all memory at most ([`Ledger::foresee`]), and a smaller one where a connection could do
-//! without.
+//! without; and what is counted for one client's address is a part of that. A tunnel that was opened is out
+//! of the share, since it stays for hours: it counts as memory that is in use.
 //!
 //! A body that nobody takes may fill its stream's window. So that others can still be sent beside it,
 //! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole.
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use outgrow_message::Ledger;
-use outgrow_message::ledger::Charge;
+use outgrow_message::ledger::{Charge, Foreseen, Holder};
 use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
 use quinn::{TransportConfig, VarInt};
 
@@ -60,6 +61,8 @@ pub struct Windows {
 /// What the ledger counts for one connection, for as long as QUIC has anything of it.
 pub struct Account {
     ledger: Arc<Ledger>,
+    /// The client's address, with all of its connections.
+    holder: Arc<Holder>,
     granted: Mutex<Granted>,
     windows: Windows,
     /// Bytes that were taken since the window was widened.
@@ -72,7 +75,11 @@ pub struct Account {
 struct Granted {
     /// What the client may send before it is taken; none yet while nobody had to wait for the client.
     window: u64,
-    charge: Charge,
+    first: Option<Foreseen>,
+    /// By what it was widened.
+    wider: Option<Foreseen>,
+    /// Of the connection's state.
+    _state: Charge,
 }
 
 impl fmt::Debug for Account {
@@ -88,11 +95,22 @@ fn held_by(window: u64) -> u64 {
 }
 
 impl Account {
-    /// Of a connection for whose state `charge` has been taken.
-    pub fn new(ledger: &Arc<Ledger>, charge: Charge, windows: Windows) -> Arc<Self> {
+    /// Of a connection of `holder`'s for whose state `charge` has been taken.
+    pub fn new(
+        ledger: &Arc<Ledger>,
+        charge: Charge,
+        windows: Windows,
+        holder: Arc<Holder>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             ledger: Arc::clone(ledger),
-            granted: Mutex::new(Granted { window: 0, charge }),
+            holder,
+            granted: Mutex::new(Granted {
+                window: 0,
+                first: None,
+                wider: None,
+                _state: charge,
+            }),
             windows,
             taken: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
@@ -137,6 +155,14 @@ impl Account {
     /// the client may send more from now on, since the request may never be taken and others are to have
     /// room beside it, how much that is.
     pub(super) fn unfinished(self: &Arc<Self>) -> Option<(Unfinished, Option<u64>)> {
+        let unfinished = self.try_unfinished();
+        if unfinished.is_none() {
+            self.ledger.note_unforeseen();
+        }
+        unfinished
+    }
+
+    fn try_unfinished(self: &Arc<Self>) -> Option<(Unfinished, Option<u64>)> {
         let others = self.unfinished.load(Ordering::Relaxed);
         let is_more = others >= TIGHT_REQUESTS;
         if is_more && self.ledger.is_tight() {
@@ -146,7 +172,7 @@ impl Account {
             false => FORESEEN_SHARE,
             true => MORE_SHARE,
         };
-        let charge = self.ledger.foresee(share, HELD_BY_STREAM)?;
+        let foreseen = self.foresee(share, HELD_BY_STREAM)?;
         let mut granted = self.granted();
         if !granted.begin(self) {
             return None;
@@ -156,9 +182,14 @@ impl Account {
         self.unfinished.fetch_add(1, Ordering::Relaxed);
         let unfinished = Unfinished {
             account: Arc::clone(self),
-            _charge: charge,
+            foreseen,
+            is_tunnel: false,
         };
         Some((unfinished, wider))
+    }
+
+    fn foresee(&self, share: u64, bytes: u64) -> Option<Foreseen> {
+        self.ledger.foresee(&self.holder, share, bytes)
     }
 
     /// Bytes of bodies were taken. A window that has been used as a whole becomes twice as wide, up to
@@ -174,7 +205,7 @@ impl Account {
         let wider = (2 * window).min(self.windows.connection);
         granted.widen(wider, |more| {
             let is_there = self.ledger.has_within(ROOMY_SHARE, more);
-            is_there.then(|| self.ledger.foresee(WIDE_SHARE, more))?
+            is_there.then(|| self.foresee(WIDE_SHARE, more))?
         })
     }
 }
@@ -183,21 +214,26 @@ impl Granted {
     /// The first window, if there is none; false where there is no memory for it.
     fn begin(&mut self, account: &Account) -> bool {
         let first = u64::from(account.first());
-        let take = |more| account.ledger.foresee(FORESEEN_SHARE, more);
+        let take = |more| account.foresee(FORESEEN_SHARE, more);
         self.window > 0 || self.widen(first, take).is_some()
     }
 
     /// A window that is twice as wide as a stream's, if there is memory: how wide it is, if it became so.
     fn set_apart(&mut self, account: &Account) -> Option<u64> {
         let apart = (2 * account.windows.stream).min(account.windows.connection);
-        self.widen(apart, |more| account.ledger.foresee(WIDE_SHARE, more))
+        self.widen(apart, |more| account.foresee(WIDE_SHARE, more))
     }
 
     /// Makes the window this wide, if it is not, and there is memory: how wide it is then.
-    fn widen(&mut self, wider: u64, take: impl FnOnce(u64) -> Option<Charge>) -> Option<u64> {
+    fn widen(&mut self, wider: u64, take: impl FnOnce(u64) -> Option<Foreseen>) -> Option<u64> {
         let more = held_by(wider).checked_sub(held_by(self.window));
         let more = more.filter(|more| *more > 0)?;
-        self.charge.join(take(more)?);
+        let more = take(more)?;
+        match (&self.first, &mut self.wider) {
+            (None, _) => self.first = Some(more),
+            (Some(_), Some(wider)) => wider.join(more),
+            (Some(_), none) => *none = Some(more),
+        }
         self.window = wider;
         Some(wider)
     }
@@ -207,12 +243,30 @@ impl Granted {
 #[derive(Debug)]
 pub(super) struct Unfinished {
     account: Arc<Account>,
-    _charge: Charge,
+    foreseen: Foreseen,
+    is_tunnel: bool,
+}
+
+impl Unfinished {
+    /// It is a tunnel that was opened, and no request that will be there as a whole.
+    pub(super) fn be_tunnel(&mut self) {
+        if !self.is_tunnel {
+            self.is_tunnel = true;
+            self.foreseen.leave_share();
+            // It may use the connection's window for as long. What makes that faster keeps its share.
+            if let Some(first) = &mut self.account.granted().first {
+                first.leave_share();
+            }
+            self.account.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.account.unfinished.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_tunnel {
+            self.account.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -229,118 +283,4 @@ impl ControllerFactory for Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KIB: u64 = 1024;
-
-    fn account(limit: u64) -> (Arc<Ledger>, Arc<Account>) {
-        let ledger = Ledger::new(limit);
-        let charge = ledger.charge(KIB).expect("room");
-        let windows = Windows {
-            stream: 32 * KIB,
-            connection: 128 * KIB,
-        };
-        (Arc::clone(&ledger), Account::new(&ledger, charge, windows))
-    }
-
-    fn unfinished(account: &Arc<Account>) -> Option<Unfinished> {
-        account.unfinished().map(|(unfinished, _)| unfinished)
-    }
-
-    #[test]
-    fn windows_grow_with_what_is_taken_while_there_is_memory() {
-        let (ledger, account) = account(4 << 20);
-        assert_eq!(account.took(1 << 20), None, "nobody waits for anything");
-        let (request, wider) = account.unfinished().expect("room");
-        assert_eq!(wider, Some(64 * KIB), "two streams' windows");
-        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 32 * KIB);
-        assert_eq!(account.took(0), Some(128 * KIB), "what came before counts");
-        assert_eq!(account.took(1 << 20), None, "it is as wide as it may be");
-        drop(request);
-        assert_eq!(ledger.used_bytes(), KIB + 320 * KIB, "the credit was given");
-        drop(account);
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn a_request_that_is_not_taken_leaves_others_room() {
-        let (ledger, account) = account(2 << 20);
-        let (request, wider) = account.unfinished().expect("room");
-        assert_eq!(wider, Some(64 * KIB), "two streams' windows");
-        let other = account.unfinished().expect("room");
-        assert_eq!(other.1, None, "once is enough");
-        assert_eq!(ledger.used_bytes(), KIB + 160 * KIB + 64 * KIB);
-        drop((request, other));
-        let (ledger, account) = self::account(1 << 20);
-        let (request, wider) = account.unfinished().expect("room");
-        assert_eq!(wider, None, "there is no memory for it");
-        ledger.set_limit(4 << 20);
-        let (other, wider) = account.unfinished().expect("room");
-        assert_eq!(wider, Some(64 * KIB));
-        drop((request, other));
-    }
-
-    #[test]
-    fn without_memory_windows_stay_and_requests_are_few() {
-        let (ledger, account) = account(1 << 20);
-        let first = unfinished(&account);
-        let other = ledger.charge(500 * KIB).expect("half of it");
-        assert!(first.is_some() && ledger.is_tight());
-        assert_eq!(account.took(1 << 20), None);
-        let others: Vec<_> = (0..10).map_while(|_| unfinished(&account)).collect();
-        assert_eq!(others.len(), TIGHT_REQUESTS - 1);
-        drop((first, others));
-        let rest = ledger.charge(370 * KIB);
-        assert!(rest.is_some() && unfinished(&account).is_none());
-        drop((other, rest, account));
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
-    }
-
-    /// However many streams ask at a time, each byte of a window is counted once.
-    #[test]
-    fn windows_are_widened_by_one_at_a_time() {
-        for _ in 0..50 {
-            let (ledger, account) = account(16 << 20);
-            let all: Vec<_> = std::thread::scope(|scope| {
-                let one = || (account.unfinished(), account.took(1 << 20));
-                let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
-                let joined = threads.into_iter().map(|one| one.join().expect("no panic"));
-                joined.collect()
-            });
-            let window = account.granted().window;
-            let streams = all.len() as u64 * HELD_BY_STREAM;
-            assert_eq!(ledger.used_bytes(), KIB + held_by(window) + streams);
-        }
-    }
-
-    #[test]
-    fn streams_that_are_only_opened_leave_others_their_memory() {
-        let ledger = Ledger::new(6 << 20);
-        let windows = Windows {
-            stream: 32 * KIB,
-            connection: 128 * KIB,
-        };
-        let mut open = Vec::new();
-        let mut counts = Vec::new();
-        for _ in 0..100 {
-            let charge = ledger.charge(KIB).expect("room");
-            let account = Account::new(&ledger, charge, windows);
-            let requests: Vec<_> = (0..128).map_while(|_| unfinished(&account)).collect();
-            counts.push(requests.len());
-            open.push((account, requests));
-        }
-        assert!(counts[0] > 20, "{counts:?}: one may have many");
-        assert!(
-            counts[1..5].iter().all(|count| *count >= TIGHT_REQUESTS),
-            "{counts:?}"
-        );
-        let used = ledger.used_bytes();
-        assert!(used <= 2 * KIB * KIB + 100 * KIB, "{used}: a third at most");
-        // Nor when all is used that may be, and windows are widened.
-        for (account, _) in &open {
-            while account.took(1 << 20).is_some() {}
-        }
-        assert!(!ledger.is_tight());
-    }
-}
+mod tests;

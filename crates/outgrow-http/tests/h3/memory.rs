@@ -69,7 +69,7 @@ async fn what_nobody_takes_is_bounded_and_counted() {
 
 #[tokio::test]
 async fn windows_are_widened_while_there_is_memory() {
-    for (limit, is_widened) in [(64 << 20, true), (1 << 20, false)] {
+    for (limit, is_widened) in [(128 << 20, true), (2 << 20, false)] {
         let server = Server::start(true);
         server.ledger.set_limit(limit);
         let connection = connect(&server).await;

@@ -87,7 +87,9 @@ impl Server {
                 let (blocks, ended) = (Arc::clone(&blocks), ended.clone());
                 let delivered = delivered.clone();
                 let charge = blocks.ledger().charge(CONNECTION_BYTES).expect("room");
-                let account = Account::new(blocks.ledger(), charge, WINDOWS);
+                // As if each connection were of another address.
+                let holder = Arc::default();
+                let account = Account::new(blocks.ledger(), charge, WINDOWS, holder);
                 let mut config = config.clone();
                 config.transport_config(Arc::new(transport(&account)));
                 tokio::spawn(async move {

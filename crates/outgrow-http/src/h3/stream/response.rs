@@ -138,6 +138,9 @@ impl Tunnel for H3Stream {
         response::put_head(200, head, None, &mut frames);
         self.sending = Sending::Body;
         self.out.put(frames);
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.be_tunnel();
+        }
         Ok(())
     }
 
