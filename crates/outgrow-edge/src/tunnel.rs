@@ -135,6 +135,9 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                 let fault = self.state.websocket.as_ref().and_then(|one| one.fault());
                 return Poll::Ready(fault.map_or(Ok(()), Err));
             }
+            if let Poll::Ready(fault) = self.down.poll_unwanted(cx) {
+                return Poll::Ready(Err(fault));
+            }
             self.timer.set(self.state.deadline(self.idle));
             let now = self.clock.now();
             ready!(self.timer.poll(cx, now));

@@ -69,15 +69,24 @@ pub trait Downstream: BodySource + Send {
 }
 
 /// A client whose connection can leave HTTP: after a 101 both directions are plain bytes.
-pub trait Tunnel {
+pub trait Tunnel: Downstream {
     /// Answers 101 for `protocol`, after which the connection is a plain stream.
     fn switch(&mut self, head: &ResponseHead, protocol: &[u8]) -> Result<(), Fault>;
 
     /// Waits for bytes of the tunnel (true) or the end of the client's direction (false).
     fn poll_tunnel_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>>;
 
+    /// Ready when the client takes nothing more, which where each direction of a stream ends by itself it may
+    /// say while it is silent.
+    fn poll_unwanted(&mut self, _: &mut Context<'_>) -> Poll<Fault> {
+        Poll::Pending
+    }
+
     /// Ends our direction.
-    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.finish(None)?;
+        self.poll_flush(cx)
+    }
 
     /// Whether the protocol can do this at all.
     fn can_tunnel(&self) -> bool;

@@ -368,11 +368,6 @@ impl Tunnel for H2Stream {
         self.poll_more(cx)
     }
 
-    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.finish(None)?;
-        self.poll_flush(cx)
-    }
-
     fn can_tunnel(&self) -> bool {
         self.is_tunnel
     }

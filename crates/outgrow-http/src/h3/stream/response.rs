@@ -148,9 +148,8 @@ impl Tunnel for H3Stream {
         self.poll_more(cx)
     }
 
-    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.finish(None)?;
-        self.poll_flush(cx)
+    fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        self.poll_gone(cx).map(|_| gone(Phase::Tunnel))
     }
 
     fn can_tunnel(&self) -> bool {

@@ -33,7 +33,8 @@ class App(BaseHTTPRequestHandler):
         return length, digest.hexdigest()
 
     def websocket(self):
-        """Says again what it is told (RFC 6455), in frames of less than 126 bytes."""
+        """Says again what it is told (RFC 6455), in frames of less than 126 bytes; and "bye" to who ends
+        without a Close."""
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
@@ -49,6 +50,10 @@ class App(BaseHTTPRequestHandler):
             self.wfile.write(bytes([head[0], len(said)]) + said)
             if head[0] & 0xf == 8:
                 return
+        try:
+            self.wfile.write(b"\x81\x03bye")
+        except OSError:
+            pass
 
     def answer(self):
         global count

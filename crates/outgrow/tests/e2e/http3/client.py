@@ -312,39 +312,85 @@ async def kept(path):
         say("ended", ended=client.ended)
 
 
-async def websocket(path):
-    """A WebSocket (RFC 9220) that says something, hears it, and is closed."""
-    async with session() as client:
+class WebSocket:
+    """A WebSocket (RFC 9220) on a connection."""
+
+    def __init__(self, client):
+        self.client, self.answer = client, Answer()
+
+    async def open(self, path):
+        client = self.client
         while client.http.received_settings is None:
             client._quic.send_ping(1)
             client.transmit()
             await asyncio.sleep(0.01)
-        number = client._quic.get_next_available_stream_id()
-        client.answers[number] = answer = Answer()
-        client.http.send_headers(number, [
+        self.number = client._quic.get_next_available_stream_id()
+        client.answers[self.number] = self.answer
+        client.http.send_headers(self.number, [
             (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"),
             (b":authority", b"shop.example"), (b":path", path.encode()),
             (b"sec-websocket-version", b"13")])
         client.transmit()
 
-        async def until(length):
-            for _ in range(PATIENCE * 100):
-                if answer.length >= length or answer.done.is_set():
-                    return
-                await asyncio.sleep(0.01)
+    def tell(self, kind, payload):
+        mask = os.urandom(4)
+        payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+        frame = bytes([kind, 0x80 | len(payload)]) + mask + payload
+        self.client.http.send_data(self.number, frame, False)
+        self.client.transmit()
 
-        def tell(kind, payload):
-            mask = os.urandom(4)
-            payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-            client.http.send_data(number, bytes([kind, 0x80 | len(payload)]) + mask + payload, False)
+    async def until(self, length):
+        for _ in range(PATIENCE * 100):
+            if self.answer.length >= length or self.answer.done.is_set():
+                return
+            await asyncio.sleep(0.01)
+
+    async def end(self):
+        await asyncio.wait_for(self.answer.done.wait(), PATIENCE)
+
+
+async def websocket(path):
+    """Says something, hears it, and is closed."""
+    async with session() as client:
+        socket = WebSocket(client)
+        await socket.open(path)
+        socket.tell(0x81, b"hello")
+        await socket.until(7)
+        if not socket.answer.done.is_set():
+            socket.tell(0x88, b"\x03\xe8")
+        await socket.end()
+        say("websocket", offered=client.http.received_settings.get(8), **socket.answer.told())
+
+
+async def silent(how):
+    """Says something, hears it, does this when it is told to, and is silent. Its connection stays until
+    it is told to end."""
+    lines = asyncio.Queue()
+    asyncio.get_running_loop().add_reader(0, lambda: lines.put_nowait(os.read(0, 100)))
+    async with session() as client:
+        socket = WebSocket(client)
+        await socket.open("/websocket")
+        socket.tell(0x81, b"hello")
+        await socket.until(7)
+        say("heard", **socket.answer.told())
+        await lines.get()
+        if how == "unwanted":
+            client._quic.stop_stream(socket.number, 0x10c)
+        elif how == "reset":
+            client._quic.reset_stream(socket.number, 0x10c)
+        elif how == "half":
+            client.http.send_data(socket.number, b"", True)
             client.transmit()
-
-        tell(0x81, b"hello")
-        await until(7)
-        if not answer.done.is_set():
-            tell(0x88, b"\x03\xe8")
-        await asyncio.wait_for(answer.done.wait(), PATIENCE)
-        say("websocket", offered=client.http.received_settings.get(8), **answer.told())
+            await socket.end()
+        elif how == "told":
+            # The Close of who ends it, behind what was heard.
+            await socket.until(7 + 4)
+            socket.tell(0x88, b"\x03\xf4")
+            await socket.end()
+        client.transmit()
+        say("silent", **socket.answer.told())
+        await lines.get()
+        say("over", ended=client.ended)
 
 
 async def connects(count):
@@ -460,7 +506,7 @@ async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
                  unended=unended, uploads=uploads, move=move, hold=hold,
-                 websocket=websocket, connects=connects, kept=kept)
+                 websocket=websocket, connects=connects, kept=kept, silent=silent)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

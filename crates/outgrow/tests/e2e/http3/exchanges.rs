@@ -184,27 +184,3 @@ fn over_tcp(house: &House) -> String {
         .expect("curl is missing: apt-get install curl");
     String::from_utf8_lossy(&output.stdout).to_lowercase()
 }
-
-#[test]
-fn a_websocket_is_opened_said_and_closed() {
-    let Some(house) = House::start("", "") else {
-        return;
-    };
-    let said = house.one(&["websocket", "/websocket"]);
-    assert_eq!(
-        (&said["offered"], &said["status"]),
-        (&1.into(), &200.into())
-    );
-    // Text and Close, as they were said.
-    assert_eq!(
-        text(&said, "body"),
-        "\u{81}\u{5}hello\u{88}\u{2}\u{3}\u{e8}",
-        "{said}"
-    );
-    assert_eq!(said["failed"], serde_json::Value::Null, "{said}");
-    let fields = said["fields"].as_object().expect("fields");
-    assert!(!fields.contains_key("sec-websocket-accept"), "{said}");
-    // Who knows no WebSocket opens none.
-    let said = house.one(&["websocket", "/other"]);
-    assert_eq!(said["status"], 502, "{said}");
-}

@@ -5,6 +5,7 @@ mod early;
 mod exchanges;
 mod guarded;
 mod lives;
+mod websockets;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
