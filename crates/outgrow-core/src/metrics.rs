@@ -258,6 +258,11 @@ pub mod names {
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.
     pub const LEDGER_REFUSED: &str = "outgrow_buffer_refused_total";
+    /// Of the bytes of buffers in use, those that clients of HTTP/3 could make us hold.
+    pub const LEDGER_FORESEEN: &str = "outgrow_buffer_foreseen_bytes";
+    /// Requests of HTTP/3 that were refused since the share of what clients could make us hold was used
+    /// up.
+    pub const LEDGER_UNFORESEEN: &str = "outgrow_buffer_unforeseen_total";
     /// How late a worker's timer was, in seconds, the largest of the last second, by worker.
     pub const WORKER_LAG: &str = "outgrow_worker_lag_seconds";
     /// Access records that could not be written, by reason.

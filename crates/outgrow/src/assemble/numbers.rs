@@ -337,6 +337,18 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
             "Buffers refused because [process] memory was used up.",
             one(ledger.refused()),
         ),
+        MetricFamily::gauge(
+            names::LEDGER_FORESEEN,
+            "Of the bytes of buffers in use, those that clients of HTTP/3 could make outgrow hold: a \
+             third of [process] memory at most.",
+            one(ledger.foreseen_bytes()),
+        ),
+        MetricFamily::counter(
+            names::LEDGER_UNFORESEEN,
+            "Requests of HTTP/3 that did not come as a whole and got 503 since that share was used up, \
+             by all or by the client's address, or memory was short.",
+            one(ledger.refused_foreseen()),
+        ),
         MetricFamily::counter(
             names::RECORDS_LOST,
             "Access records that could not be written.",

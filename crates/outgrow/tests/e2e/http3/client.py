@@ -262,6 +262,28 @@ async def unended(path):
         say("unended", seconds=time.monotonic() - began, **answer.told())
 
 
+async def unfinished(count):
+    """Requests on one connection whose bodies do not come, and one that comes as a whole. How many of the
+    former were refused."""
+    async with session() as client:
+        answers = []
+        for _ in range(int(count)):
+            number = client._quic.get_next_available_stream_id()
+            client.answers[number] = answer = Answer()
+            answers.append(answer)
+            client.http.send_headers(number, [
+                (b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"shop.example"),
+                (b":path", b"/unfinished")])
+        client.transmit()
+        whole = await client.ask("GET", "/whole")
+        before = None
+        while (done := sum(one.done.is_set() for one in answers)) != before:
+            before = done
+            await asyncio.sleep(1)
+        say("unfinished", whole=whole.fields[":status"],
+            refused=sum(one.fields.get(":status") == "503" for one in answers))
+
+
 async def uploads(connections):
     """Bodies on connections of their own, which go on until it is told that they may end. How much of each
     the server has at least is told again and again."""
@@ -505,7 +527,7 @@ async def load(clients):
 async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
-                 unended=unended, uploads=uploads, move=move, hold=hold,
+                 unended=unended, unfinished=unfinished, uploads=uploads, move=move, hold=hold,
                  websocket=websocket, connects=connects, kept=kept, silent=silent)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])

@@ -2,7 +2,7 @@
 
 use outgrow_testkit::{authority::Authority, processes::Signal};
 
-use super::{House, Load, asked, said_by, text, under_way};
+use super::{House, Load, asked, config, metric, said_by, text, under_way};
 use crate::shop::SOON;
 
 #[test]
@@ -60,6 +60,30 @@ fn names_that_no_certificate_has_are_refused() {
         !refused.status.success() && errors.contains("ConnectionError"),
         "{errors}"
     );
+}
+
+/// What a client could make us hold has a share, and its address a part of that.
+#[test]
+fn requests_that_are_left_open_are_refused_and_counted() {
+    let Some(mut house) = House::start("", "") else {
+        return;
+    };
+    let small = config(&house.folder, house.app.address, Some(""), "");
+    let small = small.replace("[process]", "[process]\nmemory = \"16MiB\"");
+    house.outgrow.reload(&small).expect("reloaded");
+    let said = house.one(&["unfinished", "60"]);
+    assert_eq!(said["whole"], "200", "{said}");
+    let refused = said["refused"].as_f64().expect("a number");
+    assert!((20.0..56.0).contains(&refused), "{said}");
+    let counted = metric(&house.outgrow, "outgrow_buffer_unforeseen_total ");
+    assert!((counted - refused).abs() < 0.5, "{counted}, {said}");
+    // It is gone, and QUIC forgets it soon.
+    let nothing = |outgrow: &_| {
+        let foreseen = metric(outgrow, "outgrow_buffer_foreseen_bytes ");
+        (foreseen == 0.0).then_some(())
+    };
+    let back = house.outgrow.wait("all is given back", SOON, nothing);
+    back.expect("it is");
 }
 
 #[test]
