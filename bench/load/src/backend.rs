@@ -39,6 +39,8 @@ struct Connection {
     pending: Vec<u8>,
     /// The reply under way: its number and how much of it is sent.
     sending: Option<(usize, usize)>,
+    /// The reply under way is the last one: where nobody between looks at HTTP, nobody else ends it.
+    is_last: bool,
 }
 
 /// Whether a connection lives on.
@@ -104,6 +106,7 @@ impl Backend {
             stream,
             pending: Vec::new(),
             sending: None,
+            is_last: false,
         });
         Ok(())
     }
@@ -133,6 +136,7 @@ impl Connection {
                         self.sending = Some((reply, sent + count));
                         continue;
                     }
+                    Ok(_) if self.is_last => return Ok(Fate::Closed),
                     Ok(_) => self.sending = None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Ok(Fate::Open);
@@ -141,6 +145,7 @@ impl Connection {
                 }
             }
             if let Some((reply, consumed)) = answer(&self.pending) {
+                self.is_last = asks_to_close(&self.pending[..consumed]);
                 self.pending.drain(..consumed);
                 self.sending = Some((reply, 0));
                 continue;
@@ -187,6 +192,11 @@ fn answer(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((reply, head_bytes + body_bytes))
 }
 
+/// Whether a request says that no other will follow, as the load writes it.
+fn asks_to_close(request: &[u8]) -> bool {
+    memmem::find(request, b"\r\nConnection: close\r\n").is_some()
+}
+
 /// The body's length on the wire, once all of it is here.
 fn body_length(head: &[u8], after: &[u8]) -> Option<usize> {
     if let Some(value) = field(head, b"\r\ncontent-length:") {
@@ -218,6 +228,8 @@ mod tests {
         for (index, exchange) in Exchange::ALL.into_iter().enumerate() {
             let request = exchange.request(false);
             assert_eq!(answer(&request), Some((index, request.len())));
+            assert!(!asks_to_close(&request));
+            assert!(asks_to_close(&exchange.request(true)));
             assert_eq!(answer(&request[..request.len() - 1]), None, "not complete");
         }
     }
