@@ -15,9 +15,43 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Whose work it is: each has a share of the threads.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Owner {
     counts: Arc<Counts>,
+    /// The threads that it may have, where that is less than the pool's share.
+    most_busy: usize,
+    /// What may wait for them.
+    most_waiting: usize,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self::within(usize::MAX, usize::MAX)
+    }
+}
+
+impl Owner {
+    /// One that has at most `threads` of a pool, and at most `waiting` jobs that none has begun.
+    pub(crate) fn within(threads: usize, waiting: usize) -> Self {
+        Self {
+            counts: Arc::default(),
+            most_busy: threads.max(1),
+            most_waiting: waiting,
+        }
+    }
+}
+
+/// What is to be done; a closure is one. Who keeps it as something of its own has it back where there is no
+/// room for it.
+pub(crate) trait Task<T>: Send + 'static {
+    /// Does it.
+    fn perform(self) -> T;
+}
+
+impl<T, F: FnOnce() -> T + Send + 'static> Task<T> for F {
+    fn perform(self) -> T {
+        self()
+    }
 }
 
 /// Written under the pool's lock.
@@ -70,7 +104,10 @@ impl Inner {
 
     /// The next work whose owner may have one more thread.
     fn next(&self, state: &mut State) -> Option<Job> {
-        let may = |job: &Job| job.owner.counts.busy.load(Ordering::Relaxed) < self.share;
+        let may = |job: &Job| {
+            let share = self.share.min(job.owner.most_busy);
+            job.owner.counts.busy.load(Ordering::Relaxed) < share
+        };
         let at = state.queue.iter().position(may)?;
         let job = state.queue.remove(at)?;
         job.owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -151,13 +188,14 @@ impl Pool {
     pub(crate) fn submit<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: Task<T>,
     {
         // Where threads are shared out, so is the room: one who hangs leaves others theirs.
         let share = match self.inner.share < self.inner.threads {
             true => self.inner.waiting.div_ceil(2),
             false => self.inner.waiting,
         };
+        let share = share.min(owner.most_waiting);
         let is_full = |state: &State| {
             let own = owner.counts.waiting.load(Ordering::Relaxed);
             own >= share || state.queue.len() >= self.inner.waiting
@@ -184,7 +222,7 @@ impl Pool {
     pub(crate) fn go_on<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: Task<T>,
     {
         self.push(self.inner.state(), owner, work)
     }
@@ -197,7 +235,7 @@ impl Pool {
     ) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: Task<T>,
     {
         if !self.has_thread(&mut state) {
             return Err(work);
@@ -293,7 +331,7 @@ struct Promised<T, F> {
     work: F,
 }
 
-impl<T: Send, F: FnOnce() -> T + Send> Work for Promised<T, F> {
+impl<T: Send, F: Task<T>> Work for Promised<T, F> {
     fn is_wanted(&self) -> bool {
         // The ticket has the slot too.
         Arc::strong_count(&self.promise.0) > 1
@@ -301,7 +339,7 @@ impl<T: Send, F: FnOnce() -> T + Send> Work for Promised<T, F> {
 
     fn run(self: Box<Self>) {
         let Self { promise, work } = *self;
-        promise.keep(work);
+        promise.keep(|| work.perform());
     }
 }
 
@@ -412,6 +450,26 @@ mod tests {
             assert!(wait(ticket).is_some());
         }
         assert_eq!(done.load(Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn an_owner_may_have_less_than_the_pool_gives() {
+        let pool = Pool::new("test", 2, 8);
+        let bounded = Owner::within(1, 1);
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let first = pool.submit(&bounded, move || {
+            begun.send(()).expect("the test waits");
+            held.recv().is_ok()
+        });
+        begins.recv().expect("the thread begins");
+        let second = pool.submit(&bounded, || 2).ok().expect("one may wait");
+        assert!(pool.submit(&bounded, || 3).is_err(), "and no other one");
+        let other = pool.submit(&Owner::default(), || 4).ok().expect("room");
+        assert_eq!(wait(&other), Some(4), "by the other thread");
+        release.send(()).expect("the thread waits");
+        assert_eq!(wait(&first.ok().expect("room")), Some(true));
+        assert_eq!(wait(&second), Some(2));
     }
 
     #[test]

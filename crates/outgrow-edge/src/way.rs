@@ -342,9 +342,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             return Ok(());
         }
         let (request, limit) = (&mut exchange.request, target.body_limit);
+        let client = |request: &RequestHead| {
+            let trusts = |address| self.listener.trusts(Some(address));
+            let client = identity::client(&request.fields, self.peer, trusts);
+            let address = std::str::from_utf8(client).ok()?.parse().ok()?;
+            Some(identity::counted(address))
+        };
         let begun = exchange
             .decompressing
-            .begin(settings, request, limit, self.worker);
+            .begin(settings, request, limit, self.worker, client);
         begun.map_err(|refused| {
             self.detail = refused.detail;
             refused.fault

@@ -6,23 +6,21 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase};
+use outgrow_core::{Cause, Clock, Fault, Phase};
 use outgrow_http::Downstream;
 use outgrow_message::{Block, Blocks, Need};
 
-use super::codec::{Codec, CodecError, Manner, Operation};
-use super::shelf::{Held, Shelf};
-use crate::pool::Ticket;
+use super::codec::{Codec, CodecError, Manner, Operation, Step};
+use super::room::Held;
+use super::shelf::{Shelf, Whose};
+use super::turns::{Errand, Go, Turns};
 
-/// How long the worker's thread may be at it in one go, by [`Manner::nanos_per_byte`].
-const BUDGET_NANOS: u64 = 150_000;
 /// The most that is given to a thread at a time: a block of this class, 64 KiB.
 const PIECE_CLASS: usize = 1;
 /// Where less room than this is left for output, what is there goes out first.
 const LEAST_ROOM_BYTES: usize = 4 * 1_024;
-/// What is worked on at a time here when there is no memory to have it done elsewhere.
-const SLICE_BYTES: usize = 4 * 1_024;
 
 /// Compresses one response.
 #[derive(Debug)]
@@ -30,15 +28,9 @@ pub(crate) struct Encoder {
     shelf: Arc<Shelf>,
     blocks: Arc<Blocks>,
     manner: Manner,
-    /// None while a thread has it.
-    work: Option<Box<Work>>,
-    ticket: Option<Ticket<Box<Work>>>,
+    turns: Turns<Work>,
     /// Bytes that the compressor has taken and may not have worked on.
     gathered: usize,
-    /// What this thread has done since it last waited for something.
-    spent_nanos: u64,
-    /// Too much was done here at once: others have their turn before there is more of it.
-    yields: bool,
     /// Bytes were taken that no flush has followed.
     dirty: bool,
     /// Whether a pause of the source is a reason to flush.
@@ -78,24 +70,6 @@ impl Work {
         self.outcome == Ok(true)
     }
 
-    /// Goes on with what it has until that is done, or there is no room for more output.
-    fn run(&mut self) {
-        while self.outcome == Ok(false) && self.ready.end < self.output.len() {
-            let input = self.input.as_deref().unwrap_or_default();
-            let room = &mut self.output[self.ready.end..];
-            let Some((codec, _)) = &mut self.engine else {
-                self.outcome = Err(CodecError);
-                return;
-            };
-            let step = codec.step(&input[self.pending.clone()], room, self.operation);
-            self.outcome = step.map(|step| {
-                self.pending.start += step.taken;
-                self.ready.end += step.given;
-                step.done
-            });
-        }
-    }
-
     /// Takes a copy of `data`, as much as `input` holds, to work on it; how much.
     fn load(&mut self, mut input: Block, data: &[u8]) -> usize {
         let count = data.len().min(input.len());
@@ -106,17 +80,51 @@ impl Work {
         count
     }
 
-    /// Takes of `data` as it lies there; how much.
-    fn take(&mut self, data: &[u8]) -> Result<usize, CodecError> {
+    /// Takes of `data` as it lies there, as far as `go` says; how much.
+    fn take(&mut self, data: &[u8], go: Go) -> Result<usize, CodecError> {
         let mut taken = 0;
         while taken < data.len() && self.ready.end < self.output.len() {
-            let room = &mut self.output[self.ready.end..];
-            let (codec, _) = self.engine.as_mut().ok_or(CodecError)?;
-            let step = codec.step(&data[taken..], room, Operation::Process)?;
-            taken += step.taken;
-            self.ready.end += step.given;
+            let rest = &data[taken..];
+            let piece = &rest[..rest.len().min(go.step_bytes())];
+            taken += self.step(piece, go, Operation::Process)?.taken;
+            if !go.goes_on() {
+                break;
+            }
         }
         Ok(taken)
+    }
+
+    fn step(&mut self, data: &[u8], go: Go, operation: Operation) -> Result<Step, CodecError> {
+        let (codec, _) = self.engine.as_mut().ok_or(CodecError)?;
+        let room = &mut self.output[self.ready.end..];
+        let count = room.len().min(go.step_bytes());
+        let step = codec.step(data, &mut room[..count], operation)?;
+        self.ready.end += step.given;
+        Ok(step)
+    }
+}
+
+impl Errand for Work {
+    fn run(&mut self, go: Go) {
+        let input = self.input.take();
+        let bytes = input.as_deref().unwrap_or_default();
+        while self.outcome == Ok(false) && self.ready.end < self.output.len() {
+            let rest = &bytes[self.pending.clone()];
+            let piece = &rest[..rest.len().min(go.step_bytes())];
+            let is_last = piece.len() == rest.len();
+            let operation = match is_last {
+                true => self.operation,
+                false => Operation::Process,
+            };
+            self.outcome = self.step(piece, go, operation).map(|step| {
+                self.pending.start += step.taken;
+                is_last && step.done
+            });
+            if !go.goes_on() {
+                break;
+            }
+        }
+        self.input = input;
     }
 }
 
@@ -125,6 +133,7 @@ impl Encoder {
     pub(super) fn new(
         shelf: &Arc<Shelf>,
         blocks: &Arc<Blocks>,
+        clock: Clock,
         manner: Manner,
         length: Option<u64>,
     ) -> Option<Box<Self>> {
@@ -134,11 +143,13 @@ impl Encoder {
             shelf: Arc::clone(shelf),
             blocks: Arc::clone(blocks),
             manner,
-            work: Some(Box::new(Work::new(codec, held, output))),
-            ticket: None,
+            turns: Turns::new(
+                shelf,
+                Whose::Responses,
+                clock,
+                Work::new(codec, held, output),
+            ),
             gathered: 0,
-            spent_nanos: 0,
-            yields: false,
             dirty: false,
             // Who says a length has all of it; who does not may be making it.
             flushes_pauses: length.is_none(),
@@ -161,32 +172,36 @@ impl Encoder {
     ) -> Poll<Result<usize, Fault>> {
         loop {
             ready!(self.poll_settle(cx, down, false))?;
-            let Some(work) = &mut self.work else {
+            let Some(work) = self.turns.work_mut() else {
                 return Poll::Ready(Err(broken()));
             };
             work.operation = Operation::Process;
             let gathered = self.gathered + data.len();
-            let nanos = match gathered < self.manner.block_bytes() {
-                true => 0,
-                false => gathered as u64 * self.manner.nanos_per_byte(),
+            let estimate = match gathered < self.manner.block_bytes() {
+                true => Duration::ZERO,
+                false => self.estimate(gathered),
             };
-            let taken = if self.spent_nanos + nanos <= BUDGET_NANOS {
-                self.spent_nanos += nanos;
-                work.take(data).map_err(|_| broken())?
+            let taken = if self.turns.has_time_for(estimate) {
+                self.turns.here(|work, go| work.take(data, go))
             } else if let Some(input) = self.blocks.take_up_to(PIECE_CLASS, Need::Usual) {
-                let taken = work.load(input, data);
-                self.hand_over();
-                taken
+                let work = self.turns.work_mut();
+                let taken = work.map(|work| work.load(input, data));
+                self.turns.hand_over();
+                taken.map(Ok)
             } else {
-                self.yields = true;
-                let data = &data[..data.len().min(SLICE_BYTES)];
-                work.take(data).map_err(|_| broken())?
+                self.turns.slice(|work, go| work.take(data, go))
             };
+            let taken = taken.and_then(Result::ok).ok_or_else(broken)?;
             if taken > 0 {
                 self.note(taken);
                 return Poll::Ready(Ok(taken));
             }
         }
+    }
+
+    /// How long so many bytes take, as far as that is known before.
+    fn estimate(&self, bytes: usize) -> Duration {
+        Duration::from_nanos(bytes as u64 * self.manner.nanos_per_byte())
     }
 
     fn note(&mut self, taken: usize) {
@@ -210,7 +225,6 @@ impl Encoder {
         } else {
             ready!(self.poll_settle(cx, down, true))?;
         }
-        self.spent_nanos = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -231,7 +245,7 @@ impl Encoder {
         operation: Operation,
     ) -> Poll<Result<(), Fault>> {
         ready!(self.poll_settle(cx, down, true))?;
-        let Some(work) = &mut self.work else {
+        let Some(work) = self.turns.work_mut() else {
             return Poll::Ready(Err(broken()));
         };
         if work.operation != operation {
@@ -239,17 +253,16 @@ impl Encoder {
             work.input = None;
             work.pending = 0..0;
             work.outcome = Ok(false);
-            let nanos = self.gathered as u64 * self.manner.nanos_per_byte();
-            self.gathered = 0;
-            if self.spent_nanos + nanos > BUDGET_NANOS {
-                self.hand_over();
+            let gathered = std::mem::take(&mut self.gathered);
+            let estimate = self.estimate(gathered);
+            if self.turns.has_time_for(estimate) {
+                self.turns.here(Work::run);
             } else {
-                self.spent_nanos += nanos;
-                work.run();
+                self.turns.hand_over();
             }
             ready!(self.poll_settle(cx, down, true))?;
         }
-        if let Some(work) = &mut self.work
+        if let Some(work) = self.turns.work_mut()
             && operation == Operation::Flush
         {
             // The next flush is another one.
@@ -267,17 +280,8 @@ impl Encoder {
         all: bool,
     ) -> Poll<Result<(), Fault>> {
         loop {
-            if std::mem::take(&mut self.yields) {
-                self.spent_nanos = 0;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if let Some(ticket) = &self.ticket {
-                self.work = ready!(ticket.poll(cx));
-                self.ticket = None;
-                self.spent_nanos = 0;
-            }
-            let Some(work) = &mut self.work else {
+            ready!(self.turns.poll(cx));
+            let Some(work) = self.turns.work_mut() else {
                 return Poll::Ready(Err(broken()));
             };
             if work.outcome.is_err() {
@@ -301,32 +305,14 @@ impl Encoder {
                 work.input = None;
                 return Poll::Ready(Ok(()));
             }
-            self.hand_over();
-        }
-    }
-
-    /// Lets a thread go on with what is begun; where none has time it is done here.
-    fn hand_over(&mut self) {
-        let Some(mut work) = self.work.take() else {
-            return;
-        };
-        let run = move || {
-            work.run();
-            work
-        };
-        match self.shelf.submit(run) {
-            Ok(ticket) => self.ticket = Some(ticket),
-            Err(run) => {
-                self.work = Some(run());
-                self.yields = true;
-            }
+            self.turns.hand_over();
         }
     }
 }
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
+        if let Some(work) = self.turns.take() {
             self.shelf.give_back(self.manner, work.engine);
         }
     }

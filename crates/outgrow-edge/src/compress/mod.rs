@@ -7,8 +7,10 @@ mod accept;
 mod codec;
 mod eligible;
 mod encoder;
+mod room;
 mod shelf;
 mod tags;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,9 @@ use crate::worker::Worker;
 
 pub(crate) use self::accept::negotiate;
 pub(crate) use self::eligible::{is_grpc, remove_digests};
-pub(crate) use self::shelf::{Held, Shelf};
+pub(crate) use self::room::Held;
+pub(crate) use self::shelf::{Shelf, Whose};
+pub(crate) use self::turns::{Errand, Go, Turns};
 
 /// What the compression of one response is about: from its request to its record.
 #[derive(Debug, Default)]
@@ -126,7 +130,8 @@ impl Compressing {
             };
             let manner = Manner::new(coding, settings);
             let shelf = &worker.shared.compressors;
-            self.encoder = Encoder::new(shelf, &worker.blocks, manner, length);
+            let clock = worker.shared.clock;
+            self.encoder = Encoder::new(shelf, &worker.blocks, clock, manner, length);
             if self.encoder.is_none() {
                 self.told.lacked_memory = true;
                 return;

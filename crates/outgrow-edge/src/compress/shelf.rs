@@ -1,35 +1,47 @@
 //! What all bodies that are being compressed or decompressed share: the threads, bounds on the memory of
 //! compressors and of decompressors, and some compressors that were used before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_message::Ledger;
-use outgrow_message::ledger::Charge;
 
 use super::codec::{Codec, Manner};
-use crate::pool::{Owner, Pool, Ticket};
+use super::room::{Held, Room};
+use crate::pool::{Owner, Pool, Task, Ticket};
 
-/// The part of the process's memory that compressors may have, and decompressors as well: one in so many.
-const SHARE: u64 = 4;
 /// Compressors that are kept for the next response.
 const SPARES: usize = 8;
 /// Pieces that wait for a thread. There is at most one of each response.
 const WAITING: usize = 256;
+/// A decompressor that holds no more than this is a small one: those of gzip and deflate always, those of
+/// zstd and Brotli where the body, or its window, is small.
+const SMALL_BYTES: u64 = 512 * 1_024;
+
+/// What a body is that is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// A response's, which is compressed.
+    Responses,
+    /// A request's, which is decompressed: what it takes is its client's choice.
+    Requests,
+}
 
 /// One for the process.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     pool: Pool,
     /// All that is compressed is one owner's: it ends by itself.
-    owner: Owner,
+    responses: Owner,
+    /// All that is decompressed is another one's, which leaves half of the threads and half of the line.
+    requests: Owner,
     /// What compressors may hold.
     coders: Room,
     /// What decompressors may hold: clients decide how much one of them needs, and so are kept from
     /// taking the compressors' part.
     decoders: Room,
-    /// What those may hold that need little, whatever the client says (gzip, deflate): nobody who asks for
-    /// large windows takes it from them.
+    /// What those may hold that need little ([`SMALL_BYTES`]): nobody who asks for large windows takes it
+    /// from them.
     small_decoders: Room,
     spares: Mutex<Vec<(Manner, Codec, Held)>>,
 }
@@ -41,10 +53,11 @@ impl Shelf {
     }
 
     /// The same, with so many pieces that may wait for a thread.
-    pub(super) fn with_room(ledger: Arc<Ledger>, threads: usize, waiting: usize) -> Arc<Self> {
+    pub(crate) fn with_room(ledger: Arc<Ledger>, threads: usize, waiting: usize) -> Arc<Self> {
         Arc::new(Self {
             pool: Pool::new("compress", threads, waiting),
-            owner: Owner::default(),
+            responses: Owner::default(),
+            requests: Owner::within(threads.div_ceil(2), waiting.div_ceil(2)),
             coders: Room::new(Arc::clone(&ledger)),
             decoders: Room::new(Arc::clone(&ledger)),
             small_decoders: Room::new(ledger),
@@ -70,31 +83,33 @@ impl Shelf {
             return Some((codec, held));
         }
         let bytes = manner.memory_bytes(length);
-        let held = self.coders.hold(bytes).or_else(|| {
+        let held = self.coders.hold(bytes, None).or_else(|| {
             // What only waits to be used again is given up for what is needed now.
             let unused = std::mem::take(&mut *self.spares());
             drop(unused);
-            self.coders.hold(bytes)
+            self.coders.hold(bytes, None)
         })?;
         Some((Codec::new(manner, length).ok()?, held))
     }
 
-    /// Room for a decompressor of so many bytes, which stays as small where `is_small`; none where there is
-    /// no memory for it.
-    pub(crate) fn hold_decoder(&self, bytes: u64, is_small: bool) -> Option<Held> {
-        match is_small {
-            true => self.small_decoders.hold(bytes),
-            false => self.decoders.hold(bytes),
-        }
+    /// Room for a decompressor of so many bytes for a body of `client`'s; none where there is no memory for
+    /// it, or the client has its part.
+    pub(crate) fn hold_decoder(&self, bytes: u64, client: Option<IpAddr>) -> Option<Held> {
+        let above = (SMALL_BYTES, &self.decoders);
+        self.small_decoders.hold_up_to(above, bytes, client)
     }
 
     /// Has a thread do `work`; gives it back where none has time.
-    pub(crate) fn submit<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    pub(super) fn submit<T, F>(&self, whose: Whose, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
+        F: Task<T>,
     {
-        self.pool.submit(&self.owner, work)
+        let owner = match whose {
+            Whose::Responses => &self.responses,
+            Whose::Requests => &self.requests,
+        };
+        self.pool.submit(owner, work)
     }
 
     /// Keeps a compressor, if there is one, for another response, if it is worth it.
@@ -109,71 +124,6 @@ impl Shelf {
         if codec.is_reusable() && spares.len() < SPARES {
             spares.push((manner, codec, held));
         }
-    }
-}
-
-/// A share of the process's memory.
-#[derive(Debug)]
-struct Room {
-    ledger: Arc<Ledger>,
-    held_bytes: Arc<AtomicU64>,
-}
-
-impl Room {
-    fn new(ledger: Arc<Ledger>) -> Self {
-        Self {
-            ledger,
-            held_bytes: Arc::default(),
-        }
-    }
-
-    fn hold(&self, bytes: u64) -> Option<Held> {
-        let mut held = Held {
-            ledger: Arc::clone(&self.ledger),
-            total: Arc::clone(&self.held_bytes),
-            bytes: 0,
-            charge: None,
-        };
-        held.grow(bytes).then_some(held)
-    }
-}
-
-/// Memory of a compressor or a decompressor, counted until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Held {
-    ledger: Arc<Ledger>,
-    total: Arc<AtomicU64>,
-    bytes: u64,
-    charge: Option<Charge>,
-}
-
-impl Held {
-    /// Counts `bytes` in all, where that is more than now; whether there is room for them.
-    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        if more == 0 {
-            return true;
-        }
-        let before = self.total.fetch_add(more, Ordering::Relaxed);
-        let is_within = before + more <= self.ledger.limit_bytes() / SHARE;
-        let charge = is_within.then(|| self.ledger.charge(more)).flatten();
-        let Some(charge) = charge else {
-            self.total.fetch_sub(more, Ordering::Relaxed);
-            return false;
-        };
-        match &mut self.charge {
-            Some(own) => own.join(charge),
-            None => self.charge = Some(charge),
-        }
-        self.bytes = bytes;
-        true
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.charge = None;
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -212,18 +162,23 @@ mod tests {
         assert_eq!(ledger.used_bytes(), 0, "this one cannot be used again");
     }
 
-    /// A few clients that ask for the largest windows leave those alone who ask for small ones.
+    /// A few clients that ask for the largest windows leave those alone who ask for small ones, and one of
+    /// them the others who ask for large ones.
     #[test]
     fn large_windows_take_nothing_from_small_ones() {
+        let client = |number| Some(IpAddr::from([192, 0, 2, number]));
         let shelf = Shelf::new(Ledger::new(256 << 20), 1);
-        let large = || shelf.hold_decoder(9 << 20, false);
-        let all: Vec<_> = std::iter::from_fn(large).collect();
-        assert_eq!(all.len(), 7, "64 MiB");
-        assert!(shelf.hold_decoder(64 << 10, false).is_some());
-        assert!(shelf.hold_decoder(2 << 20, false).is_none());
-        let small: Vec<_> = (0..1_000)
-            .map_while(|_| shelf.hold_decoder(64 << 10, true))
+        let large = |number| shelf.hold_decoder(8 << 20, client(number));
+        let all: Vec<_> = std::iter::from_fn(|| large(1)).collect();
+        assert_eq!(all.len(), 4, "half of 64 MiB");
+        let others: Vec<_> = (2..9).map_while(large).collect();
+        assert_eq!(others.len(), 3, "somebody else's");
+        assert!(shelf.hold_decoder(9 << 20, client(9)).is_none());
+        let small: Vec<_> = (0..512)
+            .map_while(|_| shelf.hold_decoder(64 << 10, client(1)))
             .collect();
-        assert_eq!(small.len(), 1_000);
+        assert_eq!(small.len(), 512);
+        assert!(shelf.hold_decoder(512 << 10, client(1)).is_none());
+        assert!(shelf.hold_decoder(512 << 10, client(2)).is_some());
     }
 }

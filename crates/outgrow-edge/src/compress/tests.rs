@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use outgrow_core::{Fault, Random};
+use outgrow_core::{Clock, Fault, Random};
 use outgrow_http::Downstream;
 use outgrow_message::{BodyLength, BodySource, Fields, Ledger, Method, ResponseHead};
 use zstd_safe::{DCtx, InBuffer, OutBuffer};
@@ -151,7 +151,7 @@ async fn exchange(
         .is_multiple_of(2)
         .then_some(plain.len() as u64);
     let blocks = outgrow_message::Blocks::new(Arc::clone(ledger));
-    let mut encoder = Encoder::new(shelf, &blocks, manner, known).expect("memory");
+    let mut encoder = Encoder::new(shelf, &blocks, Clock::start(), manner, known).expect("memory");
     let mut down = Taker {
         random: Random::from_seed(!seed),
         came: Vec::new(),

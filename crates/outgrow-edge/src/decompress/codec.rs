@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use brotli::enc::StandardAlloc;
 use brotli::{Allocator, BrotliDecompressStream, BrotliResult, BrotliState};
 use flate2::{Decompress, FlushDecompress, Status};
+use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use crate::settings::RequestCoding;
@@ -17,6 +18,17 @@ const ZLIB_WINDOW_BITS: u8 = 15;
 const ZLIB_BYTES: u64 = 64 * 1_024;
 /// The largest window of zstd that HTTP has: 8 MiB (RFC 9659 section 3).
 const ZSTD_WINDOW_BITS: u32 = 23;
+/// The smallest one that its decompressor can be bound to: 1 KiB.
+const ZSTD_LEAST_WINDOW_BITS: u32 = 10;
+/// What Brotli's decompressor holds of output above its window.
+const BR_SLACK_BYTES: u64 = 64 * 1_024;
+/// Streams of nothing that may be in a body: each costs a beginning, and gives nothing that is bounded
+/// elsewhere. What is put together of many files has some.
+const MOST_EMPTY: u32 = 1_024;
+
+/// The library's number for that.
+const ZSTD_WINDOW_TOO_LARGE: usize =
+    (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
 
 /// What was sent is not what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +39,10 @@ pub(super) enum DecodeError {
     Trailing,
     #[error("the compressed body is cut off")]
     CutOff,
+    #[error("the compressed body needs a larger window than is taken")]
+    Window,
+    #[error("the compressed body has too many parts without content")]
+    Empty,
     #[error("the decompressor could not be made")]
     Library,
 }
@@ -44,6 +60,8 @@ pub(super) struct Step {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     held_bytes: Arc<AtomicU64>,
+    /// The most bytes that were wanted for output: a little more than the window, as far as it is used.
+    window_bytes: Arc<AtomicU64>,
 }
 
 type Allocated<T> = <StandardAlloc as Allocator<T>>::AllocatedMemory;
@@ -54,6 +72,9 @@ impl<T: Clone + Default> Allocator<T> for Counted {
     fn alloc_cell(&mut self, count: usize) -> Self::AllocatedMemory {
         let bytes = (count * size_of::<T>()) as u64;
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if size_of::<T>() == 1 {
+            self.window_bytes.fetch_max(bytes, Ordering::Relaxed);
+        }
         StandardAlloc::default().alloc_cell(count)
     }
 
@@ -77,21 +98,29 @@ enum Engine {
 pub(super) struct Decoder {
     engine: Engine,
     coding: RequestCoding,
+    most_window: u64,
     /// A byte was taken.
     begun: bool,
+    /// Something was given since the last stream began.
+    gave: bool,
+    /// The streams that gave nothing.
+    empty: u32,
     /// What was taken last ended a stream; there may be another one behind it, where the coding has that.
     ended: bool,
 }
 
 impl Decoder {
-    pub(super) fn new(coding: RequestCoding) -> Result<Self, DecodeError> {
+    /// With windows of at most `most_window` bytes.
+    pub(super) fn new(coding: RequestCoding, most_window: u64) -> Result<Self, DecodeError> {
         let engine = match coding {
             RequestCoding::Gzip => Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS)),
             RequestCoding::Deflate => Engine::Zlib(Decompress::new(true)),
             RequestCoding::Zstd => {
                 let mut context = DCtx::try_create().ok_or(DecodeError::Library)?;
+                let bits = most_window.max(1).ilog2();
+                let bits = bits.clamp(ZSTD_LEAST_WINDOW_BITS, ZSTD_WINDOW_BITS);
                 context
-                    .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_BITS))
+                    .set_parameter(DParameter::WindowLogMax(bits))
                     .map_err(|_| DecodeError::Library)?;
                 Engine::Zstd(context)
             }
@@ -106,7 +135,10 @@ impl Decoder {
         Ok(Self {
             engine,
             coding,
+            most_window,
             begun: false,
+            gave: false,
+            empty: 0,
             ended: false,
         })
     }
@@ -138,11 +170,19 @@ impl Decoder {
         let (step, ended) = match &mut self.engine {
             Engine::Zlib(inflate) => step_zlib(inflate, input, output)?,
             Engine::Zstd(context) => step_zstd(context, input, output)?,
-            Engine::Br(state, _) => step_br(state, input, output)?,
+            Engine::Br(state, counted) => {
+                let stepped = step_br(state, input, output)?;
+                let window = counted.window_bytes.load(Ordering::Relaxed);
+                if window > self.most_window.saturating_add(BR_SLACK_BYTES) {
+                    return Err(DecodeError::Window);
+                }
+                stepped
+            }
         };
         self.begun |= step.taken > 0;
+        self.gave |= step.given > 0;
         self.ended = ended && self.begun;
-        if step == Step::default() && !input.is_empty() && !self.ended {
+        if step == Step::default() && !input.is_empty() {
             return Err(DecodeError::Malformed);
         }
         Ok(step)
@@ -150,13 +190,15 @@ impl Decoder {
 
     /// A body may be several streams of gzip (RFC 1952 section 2.2) and of zstd (RFC 8878 section 3).
     fn begin_another(&mut self) -> Result<(), DecodeError> {
-        match self.coding {
-            RequestCoding::Gzip => {
-                self.engine = Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS));
-            }
+        match (&mut self.engine, self.coding) {
+            (Engine::Zlib(inflate), RequestCoding::Gzip) => inflate.reset(true),
             // Its decompressor goes on by itself.
-            RequestCoding::Zstd => {}
-            RequestCoding::Br | RequestCoding::Deflate => return Err(DecodeError::Trailing),
+            (Engine::Zstd(_), _) => {}
+            _ => return Err(DecodeError::Trailing),
+        }
+        self.empty += u32::from(!std::mem::take(&mut self.gave));
+        if self.empty > MOST_EMPTY {
+            return Err(DecodeError::Empty);
         }
         self.ended = false;
         Ok(())
@@ -194,7 +236,10 @@ fn step_zstd(
     let mut target = OutBuffer::around(output);
     let hint = context
         .decompress_stream(&mut target, &mut source)
-        .map_err(|_| DecodeError::Malformed)?;
+        .map_err(|code| match code == ZSTD_WINDOW_TOO_LARGE {
+            true => DecodeError::Window,
+            false => DecodeError::Malformed,
+        })?;
     let step = Step {
         taken: source.pos(),
         given: target.pos(),

@@ -5,37 +5,25 @@
 //! client sends, at most a block of what it becomes is there at a time, and how much it may become in
 //! all is looked at after each.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase};
+use outgrow_core::{Cause, Clock, Fault, Phase};
 use outgrow_message::{Block, Blocks, BodySource, Need};
 
 use super::codec::{DecodeError, Decoder, Step};
-use crate::compress::{Held, Shelf};
-use crate::pool::Ticket;
+use crate::compress::{Errand, Go, Held, Shelf, Turns, Whose};
 use crate::settings::RequestCoding;
 
-/// How long the worker's thread may be at it in one go, by [`nanos_per_byte`].
-const BUDGET_NANOS: u64 = 150_000;
-/// What each step costs beside its bytes: streams of gzip are begun anew.
-const STEP_NANOS: u64 = 2_000;
+/// What a slice of an ordinary body takes on an ordinary core: on the safe side.
+const SLICE_TIME: Duration = Duration::from_micros(30);
 /// The most that is worked on at a time: a block of this class, 64 KiB.
 const PIECE_CLASS: usize = 1;
-/// What is given at a time here when the budget is spent and nobody else can do it.
-const SLICE_BYTES: usize = 4 * 1_024;
 /// From how many bytes on the ratio counts: what is small does no harm.
 const RATIO_FROM_BYTES: u64 = 1 << 20;
-
-/// How long a byte takes, taken or given, on an ordinary core: on the safe side.
-fn nanos_per_byte(coding: RequestCoding) -> u64 {
-    match coding {
-        RequestCoding::Zstd => 3,
-        RequestCoding::Gzip | RequestCoding::Deflate => 5,
-        RequestCoding::Br => 8,
-    }
-}
 
 /// How much a body may be.
 #[derive(Clone, Copy, Debug)]
@@ -46,22 +34,17 @@ pub(super) struct Bounds {
     pub(super) plain: u64,
     /// What it becomes, as a multiple of what was sent.
     pub(super) ratio: u64,
+    /// The largest window of zstd and Brotli.
+    pub(super) window: u64,
 }
 
 /// Decompresses one body.
 #[derive(Debug)]
 pub(super) struct Inflater {
-    shelf: Arc<Shelf>,
     blocks: Arc<Blocks>,
     coding: RequestCoding,
     bounds: Bounds,
-    /// None while a thread has it.
-    work: Option<Box<Work>>,
-    ticket: Option<Ticket<Box<Work>>>,
-    /// What this thread has done since it last waited for something.
-    spent_nanos: u64,
-    /// Too much was done here at once: others have their turn before there is more of it.
-    yields: bool,
+    turns: Turns<Work>,
     /// The client has sent all.
     has_all: bool,
     taken_bytes: u64,
@@ -83,72 +66,77 @@ struct Work {
     ready: Range<usize>,
     /// It gave as much as there was room for: there may be more.
     is_full: bool,
-    /// What a thread came to.
+    /// What was come to last.
     outcome: Result<Step, DecodeError>,
 }
 
 impl Work {
-    /// Goes on with what a thread was given, until that is done or there is no room for more.
-    fn run(&mut self) {
-        let Self {
-            decoder,
-            input,
-            pending,
-            output,
-            ..
-        } = self;
-        let input = input.as_deref().unwrap_or_default();
-        let output = output.as_deref_mut().unwrap_or_default();
+    /// Makes what it can of `bytes` where the output is, as far as `go` says; how much of them was taken.
+    fn decode(&mut self, bytes: &[u8], go: Go) -> usize {
+        let output = self.output.as_deref_mut().unwrap_or_default();
         let mut sum = Step::default();
+        self.is_full = true;
         self.outcome = loop {
-            let (rest, room) = (&input[pending.clone()], &mut output[sum.given..]);
+            let (rest, room) = (&bytes[sum.taken..], &mut output[sum.given..]);
             if room.is_empty() {
                 break Ok(sum);
             }
-            match decoder.step(rest, room) {
+            let piece = &rest[..rest.len().min(go.step_bytes())];
+            let most = room.len().min(go.step_bytes());
+            match self.decoder.step(piece, &mut room[..most]) {
                 Err(error) => break Err(error),
                 Ok(step) => {
-                    pending.start += step.taken;
                     sum.taken += step.taken;
                     sum.given += step.given;
-                    if step == Step::default() || pending.start == pending.end {
+                    self.is_full = step.given == most;
+                    let is_over = sum.taken == bytes.len() && !self.is_full;
+                    if is_over || !go.goes_on() {
                         break Ok(sum);
                     }
                 }
             }
         };
+        self.ready = 0..sum.given;
+        sum.taken
+    }
+}
+
+impl Errand for Work {
+    fn run(&mut self, go: Go) {
+        let input = self.input.take();
+        let bytes = input.as_deref().unwrap_or_default();
+        let taken = self.decode(&bytes[self.pending.clone()], go);
+        self.pending.start += taken;
+        self.input = input;
     }
 }
 
 impl Inflater {
-    /// None where there is no memory for it.
+    /// For a body of `client`'s, where that is known; none where there is no memory for it.
     pub(super) fn new(
         shelf: &Arc<Shelf>,
         blocks: &Arc<Blocks>,
-        coding: RequestCoding,
-        bounds: Bounds,
+        clock: Clock,
+        (coding, bounds): (RequestCoding, Bounds),
+        client: Option<IpAddr>,
     ) -> Option<Box<Self>> {
-        let decoder = Decoder::new(coding).ok()?;
-        let is_small = matches!(coding, RequestCoding::Gzip | RequestCoding::Deflate);
-        let held = shelf.hold_decoder(decoder.held_bytes(), is_small)?;
+        let decoder = Decoder::new(coding, bounds.window).ok()?;
+        let held = shelf.hold_decoder(decoder.held_bytes(), client)?;
+        let work = Work {
+            decoder,
+            held,
+            input: None,
+            pending: 0..0,
+            output: None,
+            ready: 0..0,
+            is_full: false,
+            outcome: Ok(Step::default()),
+        };
         Some(Box::new(Self {
-            shelf: Arc::clone(shelf),
             blocks: Arc::clone(blocks),
             coding,
             bounds,
-            work: Some(Box::new(Work {
-                decoder,
-                held,
-                input: None,
-                pending: 0..0,
-                output: None,
-                ready: 0..0,
-                is_full: false,
-                outcome: Ok(Step::default()),
-            })),
-            ticket: None,
-            spent_nanos: 0,
-            yields: false,
+            turns: Turns::new(shelf, Whose::Requests, clock, work),
             has_all: false,
             taken_bytes: 0,
             given_bytes: 0,
@@ -168,7 +156,7 @@ impl Inflater {
 
     /// What is there of the body, as it is.
     pub(super) fn data(&self) -> &[u8] {
-        match self.work.as_deref() {
+        match self.turns.work() {
             Some(Work {
                 output: Some(output),
                 ready,
@@ -180,7 +168,7 @@ impl Inflater {
 
     /// Passes over what was taken of it.
     pub(super) fn consume(&mut self, count: usize) {
-        if let Some(work) = &mut self.work {
+        if let Some(work) = self.turns.work_mut() {
             work.ready.start = work.ready.end.min(work.ready.start + count);
         }
     }
@@ -192,25 +180,17 @@ impl Inflater {
         down: &mut D,
     ) -> Poll<Result<bool, Fault>> {
         loop {
-            if std::mem::take(&mut self.yields) {
-                self.spent_nanos = 0;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if ready!(self.turns.poll(cx)) {
+                self.note()?;
             }
-            if let Some(ticket) = &self.ticket {
-                self.work = ready!(ticket.poll(cx));
-                self.ticket = None;
-                self.spent_nanos = 0;
-                self.note_thread()?;
-            }
-            let Some(work) = &mut self.work else {
+            let Some(work) = self.turns.work_mut() else {
                 return Poll::Ready(Err(broken()));
             };
             if !work.ready.is_empty() {
                 return Poll::Ready(Ok(true));
             }
             if !work.pending.is_empty() || work.is_full {
-                self.advance(&[], false)?;
+                self.go_on()?;
                 continue;
             }
             // Nothing is held while nobody has anything to say.
@@ -220,18 +200,15 @@ impl Inflater {
                 return Poll::Ready(self.end());
             }
             match down.poll_data(cx) {
-                Poll::Pending => {
-                    self.spent_nanos = 0;
-                    return Poll::Pending;
-                }
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Ready(Ok(true)) => {
-                    let taken = self.advance(down.data(), true)?;
+                    let taken = self.take(down.data())?;
                     down.consume(taken);
                 }
                 Poll::Ready(Ok(false)) => {
                     self.has_all = true;
-                    if let Some(work) = &mut self.work
+                    if let Some(work) = self.turns.work_mut()
                         && !work.decoder.is_whole()
                     {
                         // What it has kept comes out now.
@@ -243,119 +220,75 @@ impl Inflater {
     }
 
     fn end(&mut self) -> Result<bool, Fault> {
-        match &self.work {
+        match self.turns.work() {
             Some(work) if work.decoder.is_whole() => Ok(false),
             _ => Err(self.malformed(DecodeError::CutOff)),
         }
     }
 
-    /// Goes a step further, with `data` where it is the client's and with what is here otherwise, on this
-    /// thread or another one's; how much of `data` was taken.
-    fn advance(&mut self, data: &[u8], is_clients: bool) -> Result<usize, Fault> {
-        let output = match self.work.as_mut().and_then(|work| work.output.take()) {
-            Some(output) => output,
-            None => self
-                .blocks
-                .take_up_to(PIECE_CLASS, Need::Usual)
-                .ok_or_else(no_memory)?,
-        };
-        let nanos = nanos_per_byte(self.coding);
-        let left = BUDGET_NANOS.saturating_sub(self.spent_nanos + STEP_NANOS) / nanos;
-        let mut room = output.len().min(left as usize);
-        let Some(work) = &mut self.work else {
-            return Err(broken());
-        };
-        work.output = Some(output);
-        work.ready = 0..0;
-        if room < SLICE_BYTES {
-            let input = match is_clients {
-                true => self.blocks.take_up_to(PIECE_CLASS, Need::Usual),
-                false => None,
-            };
-            if !is_clients || input.is_some() {
-                let taken = match input {
-                    Some(mut input) => {
-                        let count = data.len().min(input.len());
-                        input[..count].copy_from_slice(&data[..count]);
-                        (work.input, work.pending) = (Some(input), 0..count);
-                        count
-                    }
-                    None => 0,
-                };
-                self.hand_over()?;
-                return Ok(taken);
+    /// Takes of `data`, which is the client's, on this thread or for another one; how much.
+    fn take(&mut self, data: &[u8]) -> Result<usize, Fault> {
+        self.make_room()?;
+        let taken = if self.has_time() {
+            self.turns.here(|work, go| work.decode(data, go))
+        } else if let Some(mut input) = self.blocks.take_up_to(PIECE_CLASS, Need::Usual) {
+            let count = data.len().min(input.len());
+            input[..count].copy_from_slice(&data[..count]);
+            let work = self.turns.work_mut().ok_or_else(broken)?;
+            (work.input, work.pending) = (Some(input), 0..count);
+            if self.turns.hand_over() {
+                self.note()?;
             }
+            return Ok(count);
+        } else {
             // There is no memory to have it done elsewhere.
-            self.yields = true;
-            room = SLICE_BYTES;
-        }
-        let work = self.work.as_mut().ok_or_else(broken)?;
-        let Work {
-            decoder,
-            input,
-            pending,
-            output,
-            ..
-        } = &mut **work;
-        let bytes = match is_clients {
-            // So much costs no more than what it may become.
-            true => &data[..data.len().min(room)],
-            false => &input.as_deref().unwrap_or_default()[pending.clone()],
+            self.turns.slice(|work, go| work.decode(data, go))
         };
-        let output = output.as_deref_mut().unwrap_or_default();
-        let room = room.min(output.len());
-        let stepped = decoder.step(bytes, &mut output[..room]);
-        let step = stepped.map_err(|error| self.malformed(error))?;
-        let work = self.work.as_mut().ok_or_else(broken)?;
-        if !is_clients {
-            work.pending.start += step.taken;
-        }
-        work.is_full = step.given == room;
-        work.ready = 0..step.given;
-        self.spent_nanos += STEP_NANOS + (step.taken.max(step.given)) as u64 * nanos;
-        self.note(step)?;
-        Ok(if is_clients { step.taken } else { 0 })
+        self.note()?;
+        taken.ok_or_else(broken)
     }
 
-    /// Lets a thread go on; where none has time it is done here.
-    fn hand_over(&mut self) -> Result<(), Fault> {
-        let mut work = self.work.take().ok_or_else(broken)?;
-        let run = move || {
-            work.run();
-            work
+    /// Goes on with what is here of the client's.
+    fn go_on(&mut self) -> Result<(), Fault> {
+        self.make_room()?;
+        let is_here = match self.has_time() {
+            true => self.turns.here(Work::run).is_some(),
+            false => self.turns.hand_over(),
         };
-        match self.shelf.submit(run) {
-            Ok(ticket) => {
-                self.ticket = Some(ticket);
-                Ok(())
-            }
-            Err(run) => {
-                self.work = Some(run());
-                self.yields = true;
-                self.note_thread()
-            }
+        match is_here {
+            true => self.note(),
+            false => Ok(()),
         }
     }
 
-    /// Takes note of what a thread came to.
-    fn note_thread(&mut self) -> Result<(), Fault> {
-        let work = self.work.as_mut().ok_or_else(broken)?;
+    /// Whether it is done here. What a step of Brotli's takes is not bounded by what goes in and comes out:
+    /// it fills its window first.
+    fn has_time(&mut self) -> bool {
+        self.coding != RequestCoding::Br && self.turns.has_time_for(SLICE_TIME)
+    }
+
+    /// Sees to it that there is a place for what comes.
+    fn make_room(&mut self) -> Result<(), Fault> {
+        let work = self.turns.work_mut().ok_or_else(broken)?;
+        work.ready = 0..0;
+        if work.output.is_none() {
+            let output = self.blocks.take_up_to(PIECE_CLASS, Need::Usual);
+            work.output = Some(output.ok_or_else(no_memory)?);
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was come to: whether it is within what it may be.
+    fn note(&mut self) -> Result<(), Fault> {
+        let work = self.turns.work_mut().ok_or_else(broken)?;
         let step = match work.outcome {
             Ok(step) => step,
             Err(error) => return Err(self.malformed(error)),
         };
-        let room = work.output.as_ref().map_or(0, |output| output.len());
-        work.is_full = step.given == room;
-        work.ready = 0..step.given;
-        self.note(step)
-    }
-
-    /// Whether what it came to is within what it may.
-    fn note(&mut self, step: Step) -> Result<(), Fault> {
+        let has_room = work.held.grow(work.decoder.held_bytes());
         self.taken_bytes += step.taken as u64;
         self.given_bytes += step.given as u64;
-        let work = self.work.as_mut().ok_or_else(broken)?;
-        if !work.held.grow(work.decoder.held_bytes()) {
+        if !has_room {
             return Err(no_memory());
         }
         let bounds = self.bounds;
@@ -378,6 +311,8 @@ impl Inflater {
             DecodeError::Malformed => "it is not in its content coding",
             DecodeError::Trailing => "something follows its end",
             DecodeError::CutOff => "it is cut off",
+            DecodeError::Window => "its window is larger than is taken",
+            DecodeError::Empty => "too many of its parts are empty",
             DecodeError::Library => return broken(),
         };
         fault(Cause::BadCoding)

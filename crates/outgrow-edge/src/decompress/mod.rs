@@ -9,6 +9,7 @@ mod inflater;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use outgrow_core::{Cause, Fault, Phase};
@@ -42,7 +43,7 @@ impl Decompressing {
     }
 
     /// Looks at the head of a request, and changes it if its body is to be decompressed; `body_limit`
-    /// is the largest one that may be sent.
+    /// is the largest one that may be sent, and `client` says by whom, where that is known.
     ///
     /// # Errors
     /// Its coding is not taken, or there is no memory for it.
@@ -52,6 +53,7 @@ impl Decompressing {
         request: &mut RequestHead,
         body_limit: Option<u64>,
         worker: &Worker,
+        client: impl FnOnce(&RequestHead) -> Option<IpAddr>,
     ) -> Result<(), Refused> {
         let coding = coding_of(settings, request)?;
         let Some(coding) = coding else {
@@ -61,9 +63,11 @@ impl Decompressing {
             coded: body_limit,
             plain: settings.max_size.bytes(),
             ratio: settings.max_ratio.into(),
+            window: settings.max_window.bytes(),
         };
-        let shelf = &worker.shared.compressors;
-        let inflater = Inflater::new(shelf, &worker.blocks, coding, bounds);
+        let (shelf, clock) = (&worker.shared.compressors, worker.shared.clock);
+        let client = client(request);
+        let inflater = Inflater::new(shelf, &worker.blocks, clock, (coding, bounds), client);
         let inflater = inflater.ok_or(Refused {
             fault: Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
             detail: "",

@@ -3,10 +3,11 @@
 
 use std::future::poll_fn;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use outgrow_core::{Cause, Fault, Random};
+use outgrow_core::{Cause, Clock, Fault, Random};
 use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Ledger, RequestHead};
 
 use super::inflater::{Bounds, Inflater};
@@ -50,6 +51,8 @@ struct Sender<'a> {
     bytes: &'a [u8],
     piece: usize,
     rests: bool,
+    /// It says nothing more, and does not end either.
+    stays: bool,
 }
 
 impl<'a> Sender<'a> {
@@ -59,6 +62,7 @@ impl<'a> Sender<'a> {
             bytes,
             piece: 0,
             rests: false,
+            stays: false,
         }
     }
 }
@@ -77,7 +81,10 @@ impl BodySource for Sender<'_> {
                 .len()
                 .min(1 + self.random.next_u64() as usize % most);
         }
-        Poll::Ready(Ok(!self.bytes.is_empty()))
+        match self.bytes.is_empty() && self.stays {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(!self.bytes.is_empty())),
+        }
     }
 
     fn data(&self) -> &[u8] {
@@ -103,14 +110,40 @@ struct House {
 
 impl House {
     fn new(memory: u64) -> Self {
+        Self::with_room(memory, 256)
+    }
+
+    /// Where so many pieces may wait for a thread.
+    fn with_room(memory: u64, waiting: usize) -> Self {
         let ledger = Ledger::new(memory);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         Self {
-            shelf: Shelf::new(Arc::clone(&ledger), 2),
+            shelf: Shelf::with_room(Arc::clone(&ledger), 2, waiting),
             blocks: Blocks::new(Arc::clone(&ledger)),
             ledger,
             runtime: runtime.expect("a runtime"),
         }
+    }
+
+    /// The decompressor for a client that sends `bytes` and then stays; or why there is none.
+    fn begun(&self, coding: RequestCoding, bytes: &[u8], client: u8) -> Result<Inflater, Fault> {
+        let mut down = Sender::new(1, bytes);
+        down.stays = true;
+        let client = Some(IpAddr::from([192, 0, 2, client]));
+        let (clock, what) = (Clock::start(), (coding, WIDE));
+        let inflater = Inflater::new(&self.shelf, &self.blocks, clock, what, client);
+        let mut inflater = *inflater.expect("none is large before its client said so");
+        self.runtime.block_on(poll_fn(|cx| {
+            loop {
+                match inflater.poll_data(cx, &mut down) {
+                    Poll::Ready(Ok(_)) => inflater.consume(inflater.data().len()),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                    Poll::Pending if down.bytes.is_empty() => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }))?;
+        Ok(inflater)
     }
 
     /// What the endpoint gets, and the most that was held for it.
@@ -124,7 +157,9 @@ impl House {
         let mut random = Random::from_seed(!seed);
         let mut down = Sender::new(seed, bytes);
         let mut came = Vec::new();
-        let Some(mut inflater) = Inflater::new(&self.shelf, &self.blocks, coding, bounds) else {
+        let (clock, what) = (Clock::start(), (coding, bounds));
+        let inflater = Inflater::new(&self.shelf, &self.blocks, clock, what, None);
+        let Some(mut inflater) = inflater else {
             let fault = Fault::outgrow(outgrow_core::Phase::RequestBody, Cause::MemoryLimit);
             return (came, Err(fault));
         };
@@ -152,6 +187,7 @@ const WIDE: Bounds = Bounds {
     coded: None,
     plain: 1 << 30,
     ratio: 1 << 20,
+    window: 8 << 20,
 };
 
 fn text(random: &mut Random, length: usize) -> Vec<u8> {
@@ -261,7 +297,7 @@ fn a_bomb_ends_early() {
             coded: Some(10),
             ..WIDE
         };
-        ends(sent, Cause::BodyTooLarge, 64 << 20);
+        ends(sent, Cause::BodyTooLarge, 2 * 65_536);
         // Below 1 MiB the ratio is nobody's business.
         let small = coded(coding, &zeros[..1 << 20]);
         let strict = Bounds { ratio: 1, ..WIDE };
@@ -294,6 +330,148 @@ fn memory_is_counted_and_bounded() {
     assert_eq!(ended.expect_err("refused").cause, Cause::BadCoding);
     let (_, ended) = large.exchange(1, RequestCoding::Br, WIDE, &[0x11, 0x1e, 0x0f, 0x00]);
     assert_eq!(ended.expect_err("refused").cause, Cause::BadCoding);
+}
+
+/// A frame of zstd with so many bits of window, of which a block is on its way.
+fn opened(window_bits: u8) -> [u8; 9] {
+    let [one, two, three, _] = (100_u32 << 3).to_le_bytes();
+    [
+        0x28,
+        0xb5,
+        0x2f,
+        0xfd,
+        0x00,
+        (window_bits - 10) << 3,
+        one,
+        two,
+        three,
+    ]
+}
+
+/// Who has large windows held takes no memory from those who need little, and not all from others.
+#[test]
+fn a_client_that_stays_leaves_room_for_others() {
+    let house = House::new(256 << 20);
+    let mut stay = Vec::new();
+    for window_bits in [23, 22, 21, 20, 19] {
+        let before = (house.ledger.used_bytes(), stay.len());
+        let refused = loop {
+            match house.begun(RequestCoding::Zstd, &opened(window_bits), 1) {
+                Ok(inflater) => stay.push(inflater),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!(refused.cause, Cause::MemoryLimit);
+        let held = (house.ledger.used_bytes() - before.0) >> window_bits;
+        assert!(
+            held as usize >= stay.len() - before.1,
+            "windows are counted"
+        );
+    }
+    assert!((4..20).contains(&stay.len()), "{} windows", stay.len());
+    let plain = text(&mut Random::from_seed(3), 100_000);
+    for coding in RequestCoding::ALL {
+        let small = coded(coding, &plain);
+        let begun = house.begun(coding, &small[..small.len() / 2], 1);
+        assert!(begun.is_ok(), "{coding} of the same client");
+    }
+    let other = house.begun(RequestCoding::Zstd, &opened(23), 2);
+    assert!(other.is_ok(), "somebody else's");
+    drop((stay, other));
+    let again = house.begun(RequestCoding::Zstd, &opened(23), 1);
+    assert!(again.is_ok(), "and its own, when it has let go");
+}
+
+#[test]
+fn windows_are_bounded() {
+    let house = House::new(256 << 20);
+    let mut random = Random::from_seed(5);
+    let plain: Vec<u8> = (0..3 << 17)
+        .flat_map(|_| random.next_u64().to_le_bytes())
+        .collect();
+    let brotli = |plain: &[u8]| {
+        let mut out = Vec::new();
+        let mut writer = brotli::CompressorWriter::new(&mut out, 4_096, 1, 24);
+        writer.write_all(plain).expect("written");
+        drop(writer);
+        out
+    };
+    let (large, small) = (brotli(&plain), brotli(&plain[..500_000]));
+    let bodies = [
+        (RequestCoding::Br, &large[..], 4 << 20, 1 << 20),
+        (RequestCoding::Zstd, &opened(22)[..], 4 << 20, (4 << 20) - 1),
+    ];
+    for (coding, bytes, enough, less) in bodies {
+        let ends = |window| {
+            house
+                .exchange(1, coding, Bounds { window, ..WIDE }, bytes)
+                .1
+        };
+        let refused = ends(less).expect_err("its window is too large");
+        assert_eq!(refused.cause, Cause::BadCoding, "{coding}");
+        // What was opened is cut off.
+        assert_eq!(
+            ends(enough).is_ok(),
+            coding == RequestCoding::Br,
+            "{coding}"
+        );
+    }
+    let mut inflater = house.begun(RequestCoding::Zstd, b"", 1).expect("room");
+    let mut down = Sender::new(1, &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 14 << 3, 1, 0, 0]);
+    let ended = house
+        .runtime
+        .block_on(poll_fn(|cx| inflater.poll_data(cx, &mut down)));
+    assert!(ended.is_err() && inflater.detail().contains("window"));
+    // As large as it may become, and not as large as it was announced.
+    let window = 1 << 20;
+    let (came, ended) = house.exchange(1, RequestCoding::Br, Bounds { window, ..WIDE }, &small);
+    assert!(ended.is_ok() && came == plain[..500_000]);
+}
+
+#[test]
+fn parts_without_content_are_bounded() {
+    let house = House::new(256 << 20);
+    for coding in [RequestCoding::Gzip, RequestCoding::Zstd] {
+        let (nothing, last) = (coded(coding, b""), coded(coding, b"x"));
+        for (count, is_taken) in [(1_024, true), (1_025, false)] {
+            let body = [&nothing.repeat(count)[..], &last].concat();
+            let (came, ended) = house.exchange(2, coding, WIDE, &body);
+            assert_eq!(ended.is_ok() && came == b"x", is_taken, "{coding} {count}");
+        }
+        let body = last.repeat(3_000);
+        let (came, ended) = house.exchange(2, coding, WIDE, &body);
+        assert!(ended.is_ok() && came.len() == 3_000, "{coding}");
+    }
+}
+
+/// Where no thread has time the worker does a slice at a time, and others come in between.
+#[test]
+fn dear_bodies_are_worked_on_in_slices_where_no_thread_has_time() {
+    let house = House::with_room(256 << 20, 0);
+    let body = coded(RequestCoding::Gzip, b"x").repeat(3_000);
+    let (clock, what) = (Clock::start(), (RequestCoding::Gzip, WIDE));
+    let mut inflater = Inflater::new(&house.shelf, &house.blocks, clock, what, None).expect("room");
+    let mut down = Sender::new(1, &body);
+    (down.piece, down.stays) = (body.len(), true);
+    let (mut pauses, mut came) = (0, 0);
+    house.runtime.block_on(poll_fn(|cx| {
+        loop {
+            let before = down.bytes.len();
+            let polled = inflater.poll_data(cx, &mut down);
+            pauses += usize::from(polled.is_pending());
+            let more = ready!(polled).expect("no fault");
+            // A copy of what waits for a slice is 64 KiB.
+            assert!(before - down.bytes.len() <= 65_536);
+            let count = inflater.data().len();
+            came += count;
+            inflater.consume(count);
+            if !more || came == 3_000 {
+                return Poll::Ready(());
+            }
+        }
+    }));
+    assert_eq!(came, 3_000);
+    assert!(pauses >= 8, "{pauses} pauses in {} bytes", body.len());
 }
 
 fn request(length: BodyLength, lines: &[(&str, &str)]) -> RequestHead {

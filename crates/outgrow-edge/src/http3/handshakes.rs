@@ -5,10 +5,11 @@
 //! only leads to addresses being verified, and never to somebody being refused.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::identity::counted;
 use crate::settings::Http3Settings;
 
 /// From this part of what one address may have under way on it is verified.
@@ -61,17 +62,6 @@ impl Drop for Handshake {
         of_address.verified -= u32::from(self.verified);
         if of_address.all == 0 {
             addresses.remove(&self.address);
-        }
-    }
-}
-
-/// By what addresses are counted: one client may have a whole /64 of IPv6.
-pub(super) fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(network))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use outgrow_message::ledger::Holder;
 
-use super::handshakes::counted;
+use crate::identity::counted;
 
 /// From so many addresses on it is looked which of them are gone.
 const FEW: usize = 64;

@@ -286,6 +286,61 @@ fn a_bomb_ends_early() {
     assert!(more < 24 << 20, "{more} bytes of memory");
 }
 
+/// One client has as many large windows held as it gets, of every size: what needs little is taken all the
+/// same, and so is what needs much from somebody else.
+#[test]
+fn held_windows_keep_nobody_out() {
+    const CONNECTIONS: usize = 12;
+    let backend = echo();
+    let outgrow = front("").before(&backend);
+    let mut held = Vec::new();
+    for (round, window_bits) in [23, 22, 21, 20].into_iter().enumerate() {
+        let frame = [
+            0x28,
+            0xb5,
+            0x2f,
+            0xfd,
+            0,
+            (window_bits - 10) << 3,
+            0x20,
+            3,
+            0,
+        ];
+        let head = "POST /held HTTP/1.1\r\nHost: a\r\nContent-Encoding: zstd\r\nContent-Length: 109\r\n\r\n";
+        for _ in 0..CONNECTIONS {
+            let mut client = connect(&outgrow);
+            client
+                .send(&[head.as_bytes(), &frame].concat())
+                .expect("sent");
+            held.push(client);
+        }
+        // The rest is refused: it has its part.
+        let is_full = outgrow.wait("no more room", SOON, |outgrow| {
+            let metrics = outgrow.admin_get("/metrics").ok()?.text();
+            let line = metrics.lines().find_map(|line| {
+                line.strip_prefix("outgrow_faults_total{reason=\"memory_limit\"} ")
+            });
+            let refused: usize = line?.trim().parse().ok()?;
+            (refused >= (CONNECTIONS - 4) * (round + 1)).then_some(())
+        });
+        assert!(is_full.is_ok(), "{window_bits}");
+    }
+    let (file, plain) = plain(&outgrow, "plain", 3_000_000);
+    for (coding, address) in [
+        ("gzip", "127.0.0.1"),
+        ("gzip", "127.0.0.2"),
+        ("zstd", "127.0.0.2"),
+    ] {
+        let coded = coded(coding, &file);
+        let got = send(&outgrow, "/", coding, &coded, &["--interface", address]);
+        assert_eq!(got.status(), 200, "{coding} from {address}: {}", got.head);
+        assert!(got.body == plain);
+    }
+    let coded = coded("zstd", &file);
+    let got = send(&outgrow, "/", "zstd", &coded, &[]);
+    assert_eq!(got.status(), 503, "its own part is in use: {}", got.head);
+}
+
 /// A body that comes piece by piece is there piece by piece.
 #[test]
 fn a_stream_is_not_held_back() {
