@@ -2,14 +2,16 @@
 //!
 //! The compiler counts in one build what the next one is arranged by (profile-guided optimisation). What
 //! is counted are the benches' own exchanges, over every protocol at once, so that none is arranged for
-//! at the cost of the others. The counting build is not linked as a whole: counters are put in before.
+//! at the cost of the others. Both builds are linked as a whole: a function's name depends on how, and
+//! counts are found by name.
 //! Deliberately not here: measuring; `cargo xtask bench … --binary` does.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::arguments::Arguments;
 use crate::bench;
@@ -71,8 +73,6 @@ fn build(workspace: &Workspace, merger: &Path) -> anyhow::Result<PathBuf> {
         workspace,
         &folder.join("counting"),
         &format!("-Cprofile-generate={}", raw.display()),
-        // Neither moves a counter, and whole-program linking takes minutes.
-        &[("CARGO_PROFILE_RELEASE_LTO", "off")],
     )?;
     if is_newer(&counting, &counts) {
         eprintln!("profiled: 2 of 3: the work that is counted");
@@ -82,12 +82,55 @@ fn build(workspace: &Workspace, merger: &Path) -> anyhow::Result<PathBuf> {
         command::must(&mut merged)?;
     }
     eprintln!("profiled: 3 of 3: the build that is arranged by them");
-    cargo(
+    let arranged = cargo(
         workspace,
         &folder.join("arranged"),
         &format!("-Cprofile-use={}", counts.display()),
-        &[],
-    )
+    )?;
+    is_arranged_by(&arranged, &counts, merger)?;
+    if let Some(source) = newest_source(&counting)?.filter(|source| is_newer(source, &counting)) {
+        bail!(
+            "{} changed after it was counted, so the counts of its functions were not used: run it again",
+            source.display()
+        );
+    }
+    Ok(arranged)
+}
+
+/// The compiler says nothing where it finds no counts: so it is looked at here.
+fn is_arranged_by(arranged: &Path, counts: &Path, merger: &Path) -> anyhow::Result<()> {
+    let mut show = Command::new(merger);
+    let shown = command::output(show.args(["show", "--all-functions"]).arg(counts))?;
+    // Names of functions that others do not see have the module's in front.
+    let names = shown.lines().filter_map(|line| line.strip_suffix(':'));
+    let counted: HashSet<&str> = names
+        .map(|line| line.rsplit(';').next().unwrap_or(line).trim())
+        .collect();
+    let mut list = Command::new(merger.with_file_name("llvm-nm"));
+    let listed = command::output(list.arg("--format=just-symbols").arg(arranged))?;
+    let ours = listed.lines().filter(|name| name.contains("outgrow"));
+    let (mut all, mut known) = (0, 0);
+    for name in ours {
+        all += 1;
+        // What the compiler splits off (`.cold`) is as its function.
+        known += usize::from(counted.contains(name.split(".cold").next().unwrap_or(name)));
+    }
+    eprintln!("profiled: {known} of {all} functions have counts");
+    ensure!(
+        known * 2 > all,
+        "the counts are those of other functions: both builds must be of the same settings"
+    );
+    Ok(())
+}
+
+/// Of the sources that a binary is built of, the one that was changed last, by the list beside it.
+fn newest_source(binary: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let list = binary.with_extension("d");
+    let text =
+        fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let sources = text.split_once(": ").map_or("", |(_, sources)| sources);
+    let sources = sources.split_whitespace().map(PathBuf::from);
+    Ok(sources.max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok()))
 }
 
 fn is_newer(one: &Path, other: &Path) -> bool {
@@ -118,12 +161,7 @@ fn count(counting: &Path, raw: &Path) -> anyhow::Result<()> {
 
 /// The binary of a release build with one more flag for our code and what it depends on, but not for
 /// what only the build runs.
-fn cargo(
-    workspace: &Workspace,
-    target: &Path,
-    flag: &str,
-    environment: &[(&str, &str)],
-) -> anyhow::Result<PathBuf> {
+fn cargo(workspace: &Workspace, target: &Path, flag: &str) -> anyhow::Result<PathBuf> {
     let triple = triple()?;
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push(' ');
@@ -143,8 +181,7 @@ fn cargo(
         .args(["--target", &triple])
         .arg("--target-dir")
         .arg(target)
-        .env("RUSTFLAGS", flags.trim())
-        .envs(environment.iter().copied());
+        .env("RUSTFLAGS", flags.trim());
     command::must(&mut cargo)?;
     Ok(target.join(triple).join("release/outgrow"))
 }
