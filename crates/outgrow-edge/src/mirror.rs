@@ -237,8 +237,10 @@ impl Copy {
         let making = Making {
             worker: &worker,
             endpoint,
-            opening: opening(backend),
-            silence: silence(&backend.timeouts),
+            opening: Opening {
+                silence: silence(&backend.timeouts),
+                ..opening(backend)
+            },
             seal: backend.picking.seal.as_ref(),
         };
         let (session, _) = making.session(making.opening.connect).await?;
@@ -358,6 +360,7 @@ fn opening(backend: &Backend) -> Opening {
     Opening {
         connect: backend.timeouts.connect,
         unacknowledged: backend.timeouts.unacknowledged,
+        silence: backend.timeouts.unacknowledged,
     }
 }
 

@@ -64,8 +64,6 @@ pub(crate) struct Making<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     /// The whole time of the service for it, since others wait for it too.
     pub(crate) opening: Opening,
-    /// How long what is sent later may stay unacknowledged; zero: as long as the system tries.
-    pub(crate) silence: Duration,
     pub(crate) seal: Option<&'a Arc<dyn Seal>>,
 }
 
@@ -102,7 +100,7 @@ impl Making<'_> {
     /// Opens a session by a task of its own, so that it is there for others when this request ends.
     fn begin(&self) -> Opened {
         let (tell, opened) = watch::channel(None);
-        let (endpoint, opening) = (Arc::clone(self.endpoint), (self.opening, self.silence));
+        let (endpoint, opening) = (Arc::clone(self.endpoint), self.opening);
         let seal = self.seal.cloned();
         let (worker, now) = (self.worker.index, self.worker.now());
         let worker = (worker, Arc::clone(&self.worker.blocks));
@@ -117,14 +115,13 @@ impl Making<'_> {
 async fn open(
     (worker, blocks): (usize, Arc<Blocks>),
     endpoint: &Arc<Endpoint>,
-    (opening, silence): (Opening, Duration),
+    opening: Opening,
     seal: Option<&dyn Seal>,
     now: Ticks,
 ) -> Result<Arc<dyn Session>, Fault> {
     let opened = async {
         let how = (seal, Speaks::Http2);
         let connection = outgrow_upstream::connect(endpoint, opening, how, now).await?;
-        connection.limit_silence(silence);
         let number = connection.seal();
         let opened = h2::open(connection.link, blocks, h2::SessionSettings::default()).await?;
         Ok((opened, number))

@@ -41,9 +41,12 @@ const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(1);
 pub struct Opening {
     /// Until it stands.
     pub connect: Duration,
-    /// Until the peer's machine acknowledges what was sent. On a connection on which nothing is
-    /// sent the machine is asked for a sign after as long. Zero: as long as the system tries.
+    /// On a connection on which nothing is sent the peer's machine is asked for a sign after as long.
+    /// Zero: by the system's own times.
     pub unacknowledged: Duration,
+    /// How long what is sent may stay unacknowledged, as of [`limit_silence`]: for what is certainly small
+    /// as long as `unacknowledged`. Zero: as long as the system tries.
+    pub silence: Duration,
 }
 
 /// A connection that is being encrypted, or why it cannot be, in words for people.
@@ -82,7 +85,10 @@ pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok(stream)) => {
             watch_peer(&stream, opening.unacknowledged);
-            limit_silence(&stream, opening.unacknowledged);
+            // A new one has the system's own time.
+            if !opening.silence.is_zero() {
+                limit_silence(&stream, opening.silence);
+            }
             endpoint.count_connect();
             return Ok(stream);
         }
@@ -359,6 +365,7 @@ mod tests {
         let opening = Opening {
             connect: Duration::from_secs(1),
             unacknowledged: Duration::ZERO,
+            silence: Duration::ZERO,
         };
         let connected = connect(&endpoint, opening, (None, Speaks::Http1), Ticks(1)).await;
         connected.expect("the other address is tried");

@@ -38,6 +38,7 @@ async fn nanos_per_request(balance: Balance, weights: &[u32]) -> f64 {
         let opening = Opening {
             connect: Duration::from_secs(5),
             unacknowledged: Duration::ZERO,
+            silence: Duration::ZERO,
         };
         let connection = connect(
             endpoint,

@@ -123,8 +123,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             opening: Opening {
                 connect: target.timeouts.connect,
                 unacknowledged: target.timeouts.unacknowledged,
+                silence: silence(target.timeouts),
             },
-            silence: silence(target.timeouts),
             seal: target.picking.seal.as_ref(),
         };
         let made = making.session(time).await.map_err(|fault| {
@@ -433,6 +433,7 @@ fn opening(target: &Target<'_>, now: Ticks, deadline: Ticks) -> Opening {
     Opening {
         connect: target.timeouts.connect.min(deadline.since(now)),
         unacknowledged: target.timeouts.unacknowledged,
+        silence: target.timeouts.unacknowledged,
     }
 }
 

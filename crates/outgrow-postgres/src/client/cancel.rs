@@ -70,6 +70,7 @@ pub(super) async fn tell_server(target: &Target, limit: Duration) -> Option<()> 
         // The limit around it all is the one that counts.
         connect: limit * 2,
         unacknowledged: Duration::ZERO,
+        silence: Duration::ZERO,
     };
     let stream = outgrow_upstream::dial(&target.endpoint, opening)
         .await

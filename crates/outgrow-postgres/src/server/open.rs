@@ -150,6 +150,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     let opening = Opening {
         connect: plan.limits.connect,
         unacknowledged: plan.limits.unacknowledged,
+        silence: plan.limits.unacknowledged,
     };
     let stream = outgrow_upstream::dial(making.permit.endpoint(), opening)
         .await

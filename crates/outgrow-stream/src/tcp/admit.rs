@@ -5,11 +5,11 @@ use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use outgrow_balance::hash::hash;
 use outgrow_core::{Cause, Fault};
 use outgrow_net::Stream;
-use outgrow_upstream::connect::limit_silence;
 use outgrow_upstream::{Endpoint, EndpointId, Opening, Outcome, Permit, Unavailable, Wait, Wish};
 
 use super::way::{Side, Way};
@@ -72,13 +72,6 @@ impl Way<'_> {
                     }
                     let cells = self.plan.metrics.of(self.worker.index);
                     cells.connect.record(took.as_micros() as u64);
-                    // A peer whose window is full looks like one that is silent: the idle time is
-                    // for that.
-                    let unacknowledged = target.timeouts.unacknowledged;
-                    if !unacknowledged.is_zero() {
-                        let longest = unacknowledged.max(self.plan.timeouts.idle);
-                        limit_silence(&stream, longest);
-                    }
                     return Ok((permit, stream));
                 }
                 Err(fault) => {
@@ -102,9 +95,15 @@ impl Way<'_> {
         endpoint: &Endpoint,
         watch: &mut Watch,
     ) -> Result<Result<Stream, Fault>, End> {
+        let unacknowledged = target.timeouts.unacknowledged;
         let opening = Opening {
             connect: target.timeouts.connect,
-            unacknowledged: target.timeouts.unacknowledged,
+            unacknowledged,
+            // A peer whose window is full looks like one that is silent: the idle time is for that.
+            silence: match unacknowledged {
+                Duration::ZERO => Duration::ZERO,
+                unacknowledged => unacknowledged.max(self.plan.timeouts.idle),
+            },
         };
         // What is said on it is the client's and the endpoint's, encryption included.
         let mut connecting = pin!(outgrow_upstream::connect::dial(endpoint, opening));

@@ -53,6 +53,8 @@ pub(super) struct Flow {
     has_ended: bool,
     /// Nothing more is to be done.
     pub(super) is_done: bool,
+    /// The other direction has ended: who closes the sockets says the end of this one with it.
+    pub(super) is_last: bool,
     /// Where bytes go to took no more.
     pub(super) is_broken: bool,
     /// No memory was to be had: it is to be asked again soon.
@@ -126,8 +128,10 @@ impl Flow {
         }
         if self.has_ended {
             self.let_go();
-            // A peer that is gone already cannot be told the end.
-            let _ = std::task::ready!(to.poll_shutdown(cx));
+            if !self.is_last {
+                // A peer that is gone already cannot be told the end.
+                let _ = std::task::ready!(to.poll_shutdown(cx));
+            }
             self.is_done = true;
             return Poll::Ready(Ok(()));
         }

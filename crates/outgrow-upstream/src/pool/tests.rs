@@ -18,6 +18,7 @@ fn within(connect: Duration) -> Opening {
     Opening {
         connect,
         unacknowledged: Duration::ZERO,
+        silence: Duration::ZERO,
     }
 }
 
