@@ -78,7 +78,8 @@ fuzz_target!(|input: &[u8]| {
                         assert!(known.insert(source, one).is_none());
                         // There is no room for it at the endpoints.
                         if what & 0x20 != 0 {
-                            let gone = all.give_way_to(id, now);
+                            let gone = all.unanswered_gives_way(Some(id));
+                            let gone = gone.or_else(|| all.quiet_gives_way(now));
                             let is_right = |one: &Known| may_go(&known, id, now, one.id);
                             match gone {
                                 Some(gone) => assert!(may_go(&known, id, now, gone)),

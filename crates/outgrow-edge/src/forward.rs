@@ -229,7 +229,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                         return Poll::Ready(Err(fault));
                     }
                     let Poll::Ready(taken) = self.up.poll_push(cx, data) else {
-                        self.down.settle();
+                        self.down.settle(cx);
                         return Poll::Pending;
                     };
                     let taken = taken?;

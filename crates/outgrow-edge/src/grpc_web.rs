@@ -298,8 +298,8 @@ impl<D: Downstream> Downstream for Web<'_, D> {
         self.down.respond_without_memory()
     }
 
-    fn settle(&mut self) {
-        self.down.settle();
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.down.settle(cx);
     }
 
     fn detail(&self) -> &'static str {

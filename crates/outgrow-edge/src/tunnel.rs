@@ -157,7 +157,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                         .outgoing
                         .poll_push(cx, self.stream, self.blocks, data);
                     let Poll::Ready(pushed) = pushed else {
-                        self.down.settle();
+                        self.down.settle(cx);
                         return Poll::Pending;
                     };
                     let taken = pushed.map_err(|error| push_fault(&error))?;

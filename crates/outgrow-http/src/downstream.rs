@@ -59,8 +59,9 @@ pub trait Downstream: BodySource + Send {
         false
     }
 
-    /// What there is of the request is not taken for now: what waits may move to where it costs less.
-    fn settle(&mut self) {}
+    /// Nothing of the request's body is taken for now, which may change without it: what waits may move to
+    /// where it costs less, and is not to cost others their turn. To be called at each poll meanwhile.
+    fn settle(&mut self, _: &mut Context<'_>) {}
 
     /// What exactly was wrong with what the client sent; empty when nothing was.
     fn detail(&self) -> &'static str {

@@ -94,6 +94,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 if body_ended && let Poll::Ready(fault) = self.down.poll_gone(cx) {
                     return Poll::Ready(Err(fault));
                 }
+                if !body_ended {
+                    self.down.settle(cx);
+                }
                 let timed = self.timer.poll(cx, clock.now());
                 timed.map(|()| Err(refused(over())))
             })

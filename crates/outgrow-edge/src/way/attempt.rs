@@ -1,6 +1,7 @@
 //! One attempt of a request: a connection to the endpoint, the exchange on it, or a tunnel.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             None => {
                 let connected = connect(endpoint, target, now, retries.deadline);
                 // Boxed, as is all that is rare: the state of every request is moved as it begins.
-                let connected = Box::pin(connected).await;
+                let connected = beside(self.down, Box::pin(connected)).await;
                 connected.map_err(|fault| (fault, false))?
             }
         };
@@ -127,7 +128,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             },
             seal: target.picking.seal.as_ref(),
         };
-        let made = making.session(time).await.map_err(|fault| {
+        let made = beside(self.down, Box::pin(making.session(time))).await;
+        let made = made.map_err(|fault| {
             let cut_short = time < target.timeouts.connect;
             (in_time(fault, cut_short), false)
         });
@@ -383,6 +385,18 @@ impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.open.add(-1);
     }
+}
+
+/// Waits for what has to be there before anything of the client's body is taken.
+async fn beside<D: Downstream, F: Future + Unpin>(down: &mut D, mut what: F) -> F::Output {
+    poll_fn(|cx| {
+        let polled = Pin::new(&mut what).poll(cx);
+        if polled.is_pending() {
+            down.settle(cx);
+        }
+        polled
+    })
+    .await
 }
 
 /// A new connection, for which there is time until `deadline` at most.

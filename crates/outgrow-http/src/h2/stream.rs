@@ -334,7 +334,11 @@ impl Downstream for H2Stream {
         !matches!(self.sending, Sending::Nothing)
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if self.data.is_empty() && self.reading == Reading::Data {
+            // Whoever waits is told when there is something; a fault is for who takes it.
+            let _ = self.poll_more(cx).is_ready();
+        }
         // Also what the crate holds counts, and what somebody has taken and not passed over.
         if !self.is_stalled && self.body.flow_control().used_capacity() > 0 {
             self.is_stalled = true;

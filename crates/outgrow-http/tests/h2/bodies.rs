@@ -1,11 +1,12 @@
 //! Bodies both ways: trailers, back-pressure, lengths.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::Bytes;
 use outgrow_http::Downstream;
-use outgrow_http::h2::Settings;
+use outgrow_http::h2::{H2Stream, Settings};
 use outgrow_message::{BodyLength, BodySource, Fields};
 
 use crate::support::{answer, collect, connect, push_all, read_all, request, response_head, usual};
@@ -210,6 +211,64 @@ async fn without_memory_a_push_is_a_fault() {
     );
 }
 
+/// Nobody takes from it for now.
+async fn settle(stream: &mut H2Stream) {
+    poll_fn(|cx| {
+        stream.settle(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Who has not begun to take a body, since it waits in line, keeps nobody else waiting either: it is told
+/// when something comes.
+#[tokio::test]
+async fn streams_that_wait_in_line_leave_the_others_their_window() {
+    let settings = Settings {
+        stream_window_bytes: 40_000,
+        connection_window_bytes: 65_535,
+        ..Settings::default()
+    };
+    let (mut client, mut server) = connect(settings, &h2::client::Builder::new()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let put = request("PUT", "https://a.example/");
+        let (response, mut sender) = client.send_request(put, false).expect("sent");
+        let (_, mut stream) = server.next().await;
+        // It waits before anything is there.
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+        let waits = tokio::spawn(async move {
+            poll_fn(|cx| {
+                stream.settle(cx);
+                Pin::new(&mut stopped).poll(cx).map(|_| ())
+            })
+            .await;
+            stream
+        });
+        tokio::task::yield_now().await;
+        sender
+            .send_data(Bytes::from(vec![b'x'; 40_000]), true)
+            .expect("queued");
+        waiting.push((response, stop, waits));
+    }
+    let body = pattern(200_000);
+    let put = request("PUT", "https://a.example/");
+    let (response, mut sender) = client.send_request(put, false).expect("sent");
+    let (head, mut stream) = server.next().await;
+    sender
+        .send_data(Bytes::from(body.clone()), true)
+        .expect("queued");
+    let got = read_all(&mut stream).await.expect("whole");
+    assert!(got == body);
+    answer(&head, &mut stream, 200, b"").await;
+    response.await.expect("answered");
+    for (_, stop, waits) in waiting {
+        stop.send(()).expect("it waits");
+        let got = read_all(&mut waits.await.expect("a stream")).await;
+        assert_eq!(got.expect("whole").len(), 40_000);
+    }
+}
+
 /// Streams that nobody takes from, tunnels whose readers do not read, keep nobody else waiting.
 #[tokio::test]
 async fn stalled_streams_leave_the_others_their_window() {
@@ -231,8 +290,8 @@ async fn stalled_streams_leave_the_others_their_window() {
         // All of them come, which is more than the connection's window.
         let came = poll_fn(|cx| stream.poll_data(cx)).await;
         assert!(came.expect("data"));
-        stream.settle();
-        stream.settle();
+        settle(&mut stream).await;
+        settle(&mut stream).await;
         stalled.push((response, sender, stream));
     }
     let body = pattern(200_000);

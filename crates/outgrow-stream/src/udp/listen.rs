@@ -214,23 +214,29 @@ fn begin(
 }
 
 /// The endpoints' room is shared as the listener's is: one that may give way does, of this worker or, where
-/// it has none, of another one.
+/// it has none, of another one. One that was answered, of whichever worker, stays for as long as any has one
+/// that was not.
 fn make_room(
     worker: &Worker,
     listening: &Arc<Listening>,
     plan: &UdpPlan,
     (id, now): (SessionId, Ticks),
 ) -> bool {
-    let own = listening.table().give_way_to(id, now);
-    if let Some(gone) = own {
-        listening.let_go(gone);
+    let unanswered = |of: &Arc<Listening>, to: Option<SessionId>| {
+        let gone = of.table().unanswered_gives_way(to);
+        gone.inspect(|gone| of.let_go(*gone)).is_some()
+    };
+    let quiet = |of: &Arc<Listening>| {
+        let gone = of.table().quiet_gives_way(now);
+        gone.inspect(|gone| of.let_go(*gone)).is_some()
+    };
+    if unanswered(listening, Some(id)) {
         return true;
     }
     let others = worker.shared.crowds.others(&plan.name, listening);
-    others.iter().any(|other| {
-        let gone = other.table().give_way(now);
-        gone.inspect(|gone| other.let_go(*gone)).is_some()
-    })
+    others.iter().any(|other| unanswered(other, None))
+        || quiet(listening)
+        || others.iter().any(quiet)
 }
 
 fn choose(

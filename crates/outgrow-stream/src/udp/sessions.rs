@@ -133,26 +133,23 @@ impl Sessions {
         Arrival::New(id, gave_way)
     }
 
-    /// There is no room for this new session elsewhere: another one ends that may give way.
-    pub fn give_way_to(&mut self, id: SessionId, now: Ticks) -> Option<SessionId> {
-        let gone = match self.oldest_unanswered() {
-            Some(oldest) if oldest < id => Some(oldest),
-            Some(newer) => {
-                self.unanswered.push_front(newer);
-                self.quiet_unproven(now)
-            }
-            None => self.quiet_unproven(now),
-        }?;
-        self.end(gone);
-        Some(gone)
+    /// There is no room elsewhere for a new session, which is `to`, if it is one of these: the oldest one
+    /// that was never answered, and is older, ends.
+    pub fn unanswered_gives_way(&mut self, to: Option<SessionId>) -> Option<SessionId> {
+        let oldest = self.oldest_unanswered()?;
+        if to.is_some_and(|to| to <= oldest) {
+            self.unanswered.push_front(oldest);
+            return None;
+        }
+        self.end(oldest);
+        Some(oldest)
     }
 
-    /// The same for one of another worker.
-    pub fn give_way(&mut self, now: Ticks) -> Option<SessionId> {
-        let oldest = self.oldest_unanswered();
-        let gone = oldest.or_else(|| self.quiet_unproven(now))?;
-        self.end(gone);
-        Some(gone)
+    /// The same where all were answered, of all workers: one that said nothing since and is quiet ends.
+    pub fn quiet_gives_way(&mut self, now: Ticks) -> Option<SessionId> {
+        let quiet = self.quiet_unproven(now)?;
+        self.end(quiet);
+        Some(quiet)
     }
 
     /// The endpoint has answered with so many datagrams; whether that was all, so that the session

@@ -30,6 +30,12 @@ fn begin(sessions: &mut Sessions, number: u16, now: Ticks) -> SessionId {
     }
 }
 
+/// As a worker does that is alone.
+fn give_way_to(sessions: &mut Sessions, id: SessionId, now: Ticks) -> Option<SessionId> {
+    let unanswered = sessions.unanswered_gives_way(Some(id));
+    unanswered.or_else(|| sessions.quiet_gives_way(now))
+}
+
 #[test]
 fn silence_ends_a_session_and_words_keep_it() {
     let mut sessions = Sessions::default();
@@ -86,21 +92,26 @@ fn who_was_never_answered_gives_way() {
 fn who_was_never_answered_gives_way_to_who_finds_no_room_elsewhere() {
     let mut sessions = Sessions::default();
     let one = begin(&mut sessions, 1, at(0));
-    assert_eq!(sessions.give_way_to(one, at(0)), None, "not to itself");
+    assert_eq!(
+        give_way_to(&mut sessions, one, at(0)),
+        None,
+        "not to itself"
+    );
     let two = begin(&mut sessions, 2, at(1));
     assert!(!sessions.answered(one, 1, &LIMITS, at(1)));
     let three = begin(&mut sessions, 3, at(2));
-    assert_eq!(sessions.give_way_to(three, at(1)), Some(two));
-    assert_eq!(sessions.give_way_to(three, at(1)), None);
+    assert_eq!(give_way_to(&mut sessions, three, at(1)), Some(two));
+    assert_eq!(give_way_to(&mut sessions, three, at(1)), None);
     // Who was answered and is quiet comes after them.
-    assert_eq!(sessions.give_way_to(three, at(2)), Some(one));
+    assert_eq!(give_way_to(&mut sessions, three, at(2)), Some(one));
     assert_eq!(sessions.len(), 1);
     // It is still the next to give way.
     let four = begin(&mut sessions, 4, at(3));
-    assert_eq!(sessions.give_way_to(four, at(3)), Some(three));
+    assert_eq!(give_way_to(&mut sessions, four, at(3)), Some(three));
     // To one of another worker, any may.
-    assert_eq!(sessions.give_way(at(3)), Some(four));
-    assert_eq!(sessions.give_way(at(3)), None);
+    assert_eq!(sessions.quiet_gives_way(at(3)), None, "none was answered");
+    assert_eq!(sessions.unanswered_gives_way(None), Some(four));
+    assert_eq!(sessions.unanswered_gives_way(None), None);
     assert_eq!(sessions.len(), 0);
 }
 
@@ -228,7 +239,7 @@ fn it_is_what_a_plain_list_would_be() {
                             };
                             model.insert(from, known);
                             if random.below(5) == 0 {
-                                match sessions.give_way_to(id, now) {
+                                match give_way_to(&mut sessions, id, now) {
                                     Some(gone) => {
                                         assert!(may_go(&model, id, now, gone), "{told}");
                                         model.retain(|_, known| known.id != gone);
