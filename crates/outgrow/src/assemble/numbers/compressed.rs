@@ -1,36 +1,33 @@
 //! What was compressed and decompressed, of routes that do.
 
+use std::fmt::Display;
+
 use outgrow_admin::{MetricFamily, Sample};
-use outgrow_core::metrics::names;
-use outgrow_edge::metrics::{CompressedCells, DecompressedCells};
+use outgrow_core::metrics::{Counter, names};
+use outgrow_edge::metrics::RouteCells;
 use outgrow_edge::settings::{ContentCoding, RequestCoding};
 
 use super::{Numbers, over};
 use crate::assemble::view::View;
 
 pub(super) fn families(view: &View) -> Vec<MetricFamily> {
-    let (mut responses, mut plain, mut coded) = (Numbers::new(), Numbers::new(), Numbers::new());
+    let [responses, plain, coded] = by_coding(view, &ContentCoding::ALL, |cells, coding| {
+        let cells = &cells.compressed[coding as usize];
+        [&cells.responses, &cells.plain_bytes, &cells.coded_bytes]
+    });
+    let [requests, sent, became] = by_coding(view, &RequestCoding::ALL, |cells, coding| {
+        let cells = &cells.decompressed[coding as usize];
+        [&cells.requests, &cells.coded_bytes, &cells.plain_bytes]
+    });
     let mut uncompressed = Numbers::new();
     for route in &view.shared.metrics.routes() {
-        let name = route.name.as_str();
-        for coding in ContentCoding::ALL {
-            let labels = [("route", name), ("coding", coding.as_str())];
-            let of = |counter: fn(&CompressedCells) -> &outgrow_core::metrics::Counter| {
-                over(route, |cells| counter(&cells.compressed[coding as usize]))
-            };
-            let count = of(|cells| &cells.responses);
-            if count > 0 {
-                responses.push(Sample::number(&labels, count));
-                plain.push(Sample::number(&labels, of(|cells| &cells.plain_bytes)));
-                coded.push(Sample::number(&labels, of(|cells| &cells.coded_bytes)));
-            }
-        }
         let lacking = over(route, |cells| &cells.uncompressed);
         if lacking > 0 {
-            uncompressed.push(Sample::number(&[("route", name)], lacking));
+            let labels = [("route", route.name.as_str())];
+            uncompressed.push(Sample::number(&labels, lacking));
         }
     }
-    let mut families = vec![
+    vec![
         MetricFamily::counter(names::COMPRESSED, "Responses compressed.", responses),
         MetricFamily::counter(
             names::COMPRESSED_PLAIN_BYTES,
@@ -47,28 +44,6 @@ pub(super) fn families(view: &View) -> Vec<MetricFamily> {
             "Responses not compressed for want of memory.",
             uncompressed,
         ),
-    ];
-    families.extend(decompressed(view));
-    families
-}
-
-fn decompressed(view: &View) -> Vec<MetricFamily> {
-    let (mut requests, mut coded, mut plain) = (Numbers::new(), Numbers::new(), Numbers::new());
-    for route in &view.shared.metrics.routes() {
-        for coding in RequestCoding::ALL {
-            let labels = [("route", route.name.as_str()), ("coding", coding.as_str())];
-            let of = |counter: fn(&DecompressedCells) -> &outgrow_core::metrics::Counter| {
-                over(route, |cells| counter(&cells.decompressed[coding as usize]))
-            };
-            let count = of(|cells| &cells.requests);
-            if count > 0 {
-                requests.push(Sample::number(&labels, count));
-                coded.push(Sample::number(&labels, of(|cells| &cells.coded_bytes)));
-                plain.push(Sample::number(&labels, of(|cells| &cells.plain_bytes)));
-            }
-        }
-    }
-    vec![
         MetricFamily::counter(
             names::DECOMPRESSED,
             "Requests whose bodies were decompressed.",
@@ -77,12 +52,34 @@ fn decompressed(view: &View) -> Vec<MetricFamily> {
         MetricFamily::counter(
             names::DECOMPRESSED_BYTES,
             "Bytes of requests before they were decompressed.",
-            coded,
+            sent,
         ),
         MetricFamily::counter(
             names::DECOMPRESSED_PLAIN_BYTES,
             "Bytes of requests after they were decompressed.",
-            plain,
+            became,
         ),
     ]
+}
+
+/// Three counters of each coding, for the routes and codings of which the first has counted anything.
+fn by_coding<C: Copy + Display>(
+    view: &View,
+    codings: &[C],
+    counters: fn(&RouteCells, C) -> [&Counter; 3],
+) -> [Numbers; 3] {
+    let mut numbers = [Numbers::new(), Numbers::new(), Numbers::new()];
+    for route in &view.shared.metrics.routes() {
+        for &coding in codings {
+            let name = coding.to_string();
+            let labels = [("route", route.name.as_str()), ("coding", name.as_str())];
+            let counts = [0, 1, 2].map(|at| over(route, |cells| counters(cells, coding)[at]));
+            if counts[0] > 0 {
+                for (numbers, count) in numbers.iter_mut().zip(counts) {
+                    numbers.push(Sample::number(&labels, count));
+                }
+            }
+        }
+    }
+    numbers
 }

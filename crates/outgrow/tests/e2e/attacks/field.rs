@@ -205,6 +205,10 @@ to = "off"
 [listener.public]
 address = "%public%"
 
+[listener.impatient]
+address = "%impatient%"
+timeouts.body_idle = "500ms"
+
 [listener.secure]
 address = "%secure%"
 [listener.secure.tls]

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -16,13 +17,13 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// A crowd whose members say `more` once a second each.
 fn dribble(
-    target: &Target,
+    address: SocketAddr,
     watch: &Watch<'_>,
     count: (usize, f64),
     first: &[u8],
     more: &[u8],
 ) -> Tally {
-    let mut crowd = Crowd::gather(target.address("public"), watch, count, first);
+    let mut crowd = Crowd::gather(address, watch, count, first);
     let share = crowd.lines.len().div_ceil(10).max(1);
     let mut sent = crowd.lines.len() as u64;
     watch.turns(TURN, |turn| {
@@ -38,7 +39,7 @@ fn dribble(
 /// Heads that come byte by byte.
 pub(super) fn slow_heads(target: &Target, watch: &Watch<'_>) -> Tally {
     dribble(
-        target,
+        target.address("public"),
         watch,
         (2_000, 1_000.0),
         b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
@@ -46,10 +47,11 @@ pub(super) fn slow_heads(target: &Target, watch: &Watch<'_>) -> Tally {
     )
 }
 
-/// Bodies that come byte by byte.
+/// Bodies that come byte by byte, where they may do so for half a second.
 pub(super) fn slow_bodies(target: &Target, watch: &Watch<'_>) -> Tally {
     let head = b"POST /attacked HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
-    dribble(target, watch, (500, 250.0), head, b"a")
+    let address = target.address("impatient");
+    dribble(address, watch, (500, 250.0), head, b"a")
 }
 
 /// Answers that are asked for and taken in small bites.
@@ -98,7 +100,7 @@ pub(super) fn pipelines(target: &Target, watch: &Watch<'_>) -> Tally {
 /// Each connection is ended by outgrow or by us, and the next one begins; `bytes` are said in pieces of
 /// `step`, so that it can say no in between.
 pub(super) fn one_after_another(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     watch: &Watch<'_>,
     per_second: f64,
     mut bytes: impl FnMut(u64) -> Vec<u8>,

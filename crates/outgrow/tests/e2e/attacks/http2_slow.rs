@@ -32,7 +32,8 @@ fn hold(
             .due(BEGUN / f64::from(STREAMS), held.len() as u64)
             .is_some()
     {
-        let Some(mut connection) = Connection::open(target.address("public"), &settings) else {
+        let listener = if is_post { "impatient" } else { "public" };
+        let Some(mut connection) = Connection::open(target.address(listener), &settings) else {
             break;
         };
         tally.connections += 1;
@@ -74,7 +75,7 @@ pub(super) fn slow_read(target: &Target, watch: &Watch<'_>) -> Tally {
     })
 }
 
-/// Bodies that come byte by byte.
+/// Bodies that come byte by byte, where they may do so for half a second.
 pub(super) fn slow_posts(target: &Target, watch: &Watch<'_>) -> Tally {
     hold(target, watch, 65_535, true, "/attacked", |stream| {
         frame(DATA, 0, stream, b"x")

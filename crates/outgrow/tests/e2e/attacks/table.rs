@@ -125,8 +125,8 @@ attacks! {
         name: "h2-slow-post",
         what: "10 connections with 1,000 bodies, a byte a second each",
         run: http2_slow::slow_posts,
-        limits: Limits { memory: 64, processor: 20.0, reason: "a task, an exchange and a connection to the endpoint for each stream" },
-        answer: is_held,
+        limits: Limits { memory: 64, processor: 20.0, reason: "a task, an exchange and a connection to the endpoint for each stream, until timeouts.body_idle" },
+        answer: |tally| tally.times("answers") > tally.sent / 2,
     },
     slow_heads: Attack {
         name: "h1-slowloris",
@@ -139,8 +139,8 @@ attacks! {
         name: "h1-slow-post",
         what: "500 bodies, a byte a second each",
         run: http1::slow_bodies,
-        limits: Limits { memory: 32, processor: 20.0, reason: "an exchange and a connection to the endpoint for each" },
-        answer: is_held,
+        limits: Limits { memory: 32, processor: 20.0, reason: "an exchange and a connection to the endpoint for each, until timeouts.body_idle" },
+        answer: |tally| tally.times("HTTP/1.1 408") > tally.connections / 2,
     },
     slow_readers: Attack {
         name: "h1-slow-read",
