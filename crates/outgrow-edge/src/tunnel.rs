@@ -135,7 +135,9 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                 let fault = self.state.websocket.as_ref().and_then(|one| one.fault());
                 return Poll::Ready(fault.map_or(Ok(()), Err));
             }
-            if let Poll::Ready(fault) = self.down.poll_unwanted(cx) {
+            // What the client said last still reaches an endpoint that is slow.
+            let has_said = !self.down.data().is_empty() || !self.side.outgoing.buffer.is_empty();
+            if !has_said && let Poll::Ready(fault) = self.down.poll_unwanted(cx) {
                 return Poll::Ready(Err(fault));
             }
             self.timer.set(self.state.deadline(self.idle));

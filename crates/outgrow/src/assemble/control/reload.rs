@@ -189,7 +189,8 @@ impl Control {
         for key in self.parts.sockets.keys() {
             // Connections of HTTP/3 live on at sockets of a listener that is gone.
             let is_wanted = wanted.iter().any(|bind| bind.key == key);
-            if !is_wanted && !self.parts.http3.needs(&key) {
+            let is_in_use = listeners::is_quic(&key) && self.parts.http3.needs(&key);
+            if !is_wanted && !is_in_use {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
