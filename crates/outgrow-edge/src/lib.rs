@@ -46,6 +46,7 @@ pub mod worker;
 pub use accept::ListenerSlot;
 pub use alt_svc::AltSvc;
 pub use backend::Picking;
+pub use decompress::inspect;
 pub use files::FilePlan;
 #[cfg(feature = "http3")]
 pub use http3::Http3Plan;

@@ -5,6 +5,7 @@
 
 mod codec;
 mod inflater;
+pub mod inspect;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,86 @@
+//! A body through a decompressor with nobody around it: for fuzzing.
+
+use std::task::{Context, Poll, Waker};
+
+use outgrow_core::{Cause, Clock, Fault};
+use outgrow_message::{Blocks, BodySource, Fields, Ledger};
+
+use super::inflater::{Bounds, Inflater};
+use crate::compress::Shelf;
+use crate::settings::RequestCoding;
+
+/// The memory of a process, of which decompressors have a quarter.
+const MEMORY: u64 = 64 << 20;
+/// The most that a body may become.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// A client that has everything at hand, and gives so much of it at a time.
+struct Whole<'a> {
+    rest: &'a [u8],
+    piece: usize,
+}
+
+impl BodySource for Whole<'_> {
+    fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(Ok(!self.rest.is_empty()))
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.rest[..self.rest.len().min(self.piece)]
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.rest = &self.rest[count..];
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        None
+    }
+}
+
+/// What a body becomes that comes in pieces of `piece` bytes (at least one), and why it is refused, if it
+/// is. What it becomes is bound to 1 MiB, and its window to `window` bytes.
+///
+/// # Errors
+/// The cause with which a client would be answered.
+pub fn decompressed(
+    coding: RequestCoding,
+    body: &[u8],
+    piece: usize,
+    window: u64,
+) -> (Vec<u8>, Result<(), Cause>) {
+    let ledger = Ledger::new(MEMORY);
+    // No thread: one input always goes the same way.
+    let shelf = Shelf::with_room(std::sync::Arc::clone(&ledger), 1, 0);
+    let blocks = Blocks::new(ledger);
+    let bounds = Bounds {
+        coded: None,
+        plain: MOST_BYTES,
+        ratio: u64::MAX,
+        window,
+    };
+    let mut plain = Vec::new();
+    let inflater = Inflater::new(&shelf, &blocks, Clock::start(), (coding, bounds), None);
+    let Some(mut inflater) = inflater else {
+        return (plain, Err(Cause::MemoryLimit));
+    };
+    let mut down = Whole {
+        rest: body,
+        piece: piece.max(1),
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match inflater.poll_data(&mut cx, &mut down) {
+            // Others had their turn.
+            Poll::Pending => {}
+            Poll::Ready(Ok(true)) => {
+                let data = inflater.data();
+                plain.extend_from_slice(data);
+                let count = data.len();
+                inflater.consume(count);
+            }
+            Poll::Ready(Ok(false)) => return (plain, Ok(())),
+            Poll::Ready(Err(fault)) => return (plain, Err(fault.cause)),
+        }
+    }
+}
