@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use memchr::memmem;
 use rustls::ServerConfig;
 
 use crate::certificate;
@@ -20,6 +21,8 @@ use crate::transport::{Got, Transport};
 /// One read takes this much at most; the size that the notes found best for 1 MB bodies.
 const SCRATCH_BYTES: usize = 256 << 10;
 const LISTENER: usize = 0;
+/// How the load asks to close, as the backend looks for it.
+const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
 
 /// How the floor program is run.
 #[derive(clap::Args)]
@@ -39,12 +42,22 @@ pub(crate) struct Settings {
     /// One request per connection; it is closed after the response.
     #[arg(long)]
     close: bool,
+    /// An upstream connection for each of a client's, as of who does not know where a request ends.
+    #[arg(long, requires = "close")]
+    connects: bool,
     /// TLS with this certificate; needs `--key`.
     #[arg(long, requires = "key")]
     certificate: Option<PathBuf>,
     /// The certificate's key.
     #[arg(long)]
     key: Option<PathBuf>,
+}
+
+/// The client's connection is closed, not the one to the backend: what says so is made another field.
+fn keep_alive(request: &mut [u8]) {
+    if let Some(at) = memmem::find(request, CLOSE) {
+        request[at + 2] = b'X';
+    }
 }
 
 /// One worker: a listener, its clients and its own pool.
@@ -191,6 +204,10 @@ impl<'a> Worker<'a> {
                 .checked_sub(count)
                 .context("more bytes than the exchange has")?;
             let over = side.left_bytes == 0;
+            let settings = self.settings;
+            if is_client && settings.close && !settings.connects {
+                keep_alive(&mut scratch[..count]);
+            }
             let other = match other {
                 Some(other) => other,
                 None => self.pair(token)?,
@@ -227,7 +244,9 @@ impl<'a> Worker<'a> {
 
     /// The exchange is over: the upstream goes back to the pool, the client starts anew or is closed.
     fn finish(&mut self, client: usize, upstream: usize) {
-        if let Some(side) = self.side(upstream) {
+        if self.settings.connects {
+            self.remove(upstream);
+        } else if let Some(side) = self.side(upstream) {
             side.other = None;
             self.idle.push(upstream);
         }
@@ -294,5 +313,24 @@ impl<'a> Worker<'a> {
 
     fn side(&mut self, token: usize) -> Option<&mut Side> {
         self.sides[token].as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_clients_connection_is_closed() {
+        let mut request = Exchange::ALL[0].request(true);
+        let length = request.len();
+        assert!(memmem::find(&request, CLOSE).is_some());
+        keep_alive(&mut request);
+        assert!(memmem::find(&request, CLOSE).is_none());
+        assert_eq!(request.len(), length);
+        let untouched = Exchange::ALL[0].request(false);
+        let mut request = untouched.clone();
+        keep_alive(&mut request);
+        assert_eq!(request, untouched);
     }
 }

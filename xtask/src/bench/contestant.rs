@@ -203,6 +203,9 @@ impl Contestant {
         );
         if scenario.closes {
             command.push("--close".to_owned());
+            if scenario.is_forwarded {
+                command.push("--connects".to_owned());
+            }
         }
         if scenario.is_secure {
             let folder = surroundings.directory.display();

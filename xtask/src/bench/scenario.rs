@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) closes: bool,
     /// TLS 1.3 to the client.
     pub(crate) is_secure: bool,
+    /// At layer 4: nobody between looks at HTTP.
+    pub(crate) is_forwarded: bool,
     /// Streams of HTTP/2 on each connection, each with one request under way; 0: HTTP/1.1.
     pub(crate) streams: usize,
 }
@@ -29,6 +31,7 @@ const PLAIN: Scenario = Scenario {
     workers: 1,
     closes: false,
     is_secure: false,
+    is_forwarded: false,
     streams: 0,
 };
 
@@ -86,28 +89,33 @@ pub(crate) const ALL: [Scenario; 9] = [
 pub(crate) const LAYER_FOUR: [Scenario; 5] = [
     Scenario {
         name: "tcp-1k-64",
+        is_forwarded: true,
         ..PLAIN
     },
     Scenario {
         name: "tcp-1k-8",
         connections: 8,
+        is_forwarded: true,
         ..PLAIN
     },
     Scenario {
         name: "tcp-100k",
         exchange: "get100k",
         connections: 32,
+        is_forwarded: true,
         ..PLAIN
     },
     Scenario {
         name: "tcp-1m",
         exchange: "get1m",
         connections: 16,
+        is_forwarded: true,
         ..PLAIN
     },
     Scenario {
         name: "tcp-new-connection",
         closes: true,
+        is_forwarded: true,
         ..PLAIN
     },
 ];
