@@ -53,7 +53,7 @@ pub(super) struct Flow {
     has_ended: bool,
     /// Nothing more is to be done.
     pub(super) is_done: bool,
-    /// The other direction has ended: who closes the sockets says the end of this one with it.
+    /// The other direction has ended in order: who closes the sockets says the end of this one with it.
     pub(super) is_last: bool,
     /// Where bytes go to took no more.
     pub(super) is_broken: bool,
@@ -81,6 +81,12 @@ impl Flow {
     /// Whether the end of the stream was read.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
+    }
+
+    /// Whether the end was passed on in order. Of a direction that broke it was not: the sockets are reset
+    /// then, and whoever can still hear of an end must be told before.
+    pub(super) fn has_passed_on_end(&self) -> bool {
+        self.is_done && !self.is_broken
     }
 
     /// Moves what there is; ready when the end has been passed on, or nothing can be.

@@ -68,9 +68,9 @@ impl Relay<'_> {
             pipes: &self.worker.pipes,
         };
         let before = (self.up.bytes, self.down.bytes, self.has_half_ended());
-        self.up.is_last = self.down.is_done;
+        self.up.is_last = self.down.has_passed_on_end();
         let up = self.up.poll(cx, self.client, self.upstream, supply);
-        self.down.is_last = self.up.is_done;
+        self.down.is_last = self.up.has_passed_on_end();
         let down = self.down.poll(cx, self.upstream, self.client, supply);
         let after = (self.up.bytes, self.down.bytes, self.has_half_ended());
         if after != before {
