@@ -1,15 +1,14 @@
 //! The backend behind every proxy: two ports, one thread, answers made beforehand.
 //!
 //! It reads no more of a request than the path, and the length where there is a body, so that it
-//! costs little. It keeps every connection open whatever the request says. Deliberately not here:
-//! strictness; that is the proxies' work, and each of them sends well-formed requests.
+//! costs little. It closes a connection only where the request says so. Deliberately not here: strictness; that is the proxies' work, and each of them sends well-formed requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use memchr::memmem;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, asks_to_close};
 use crate::poll::{Poller, Ready, listen};
 
 /// The path that tells whether the proxy added X-Forwarded-For.
@@ -145,7 +144,7 @@ impl Connection {
                 }
             }
             if let Some((reply, consumed)) = answer(&self.pending) {
-                self.is_last = asks_to_close(&self.pending[..consumed]);
+                self.is_last = asks_to_close(&self.pending[..consumed]).is_some();
                 self.pending.drain(..consumed);
                 self.sending = Some((reply, 0));
                 continue;
@@ -192,11 +191,6 @@ fn answer(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((reply, head_bytes + body_bytes))
 }
 
-/// Whether a request says that no other will follow, as the load writes it.
-fn asks_to_close(request: &[u8]) -> bool {
-    memmem::find(request, b"\r\nConnection: close\r\n").is_some()
-}
-
 /// The body's length on the wire, once all of it is here.
 fn body_length(head: &[u8], after: &[u8]) -> Option<usize> {
     if let Some(value) = field(head, b"\r\ncontent-length:") {
@@ -228,8 +222,8 @@ mod tests {
         for (index, exchange) in Exchange::ALL.into_iter().enumerate() {
             let request = exchange.request(false);
             assert_eq!(answer(&request), Some((index, request.len())));
-            assert!(!asks_to_close(&request));
-            assert!(asks_to_close(&exchange.request(true)));
+            assert_eq!(asks_to_close(&request), None);
+            assert!(asks_to_close(&exchange.request(true)).is_some());
             assert_eq!(answer(&request[..request.len() - 1]), None, "not complete");
         }
     }

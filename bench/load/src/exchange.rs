@@ -4,6 +4,15 @@
 //! the caller's word.
 
 use clap::ValueEnum;
+use memchr::memmem;
+
+/// How a request says that no other will follow.
+const CLOSE: &str = "Connection: close\r\n";
+
+/// Where a request says so, if it does.
+pub(crate) fn asks_to_close(request: &[u8]) -> Option<usize> {
+    memmem::find(request, CLOSE.as_bytes())
+}
 
 /// One request and its response, fixed to the byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -71,7 +80,7 @@ impl Exchange {
             request += "\r\n";
         }
         if close {
-            request += "Connection: close\r\n";
+            request += CLOSE;
         }
         request += "\r\n";
         let mut bytes = request.into_bytes();

@@ -10,19 +10,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use memchr::memmem;
 use rustls::ServerConfig;
 
 use crate::certificate;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, asks_to_close};
 use crate::poll::{Poller, Ready, listen};
 use crate::transport::{Got, Transport};
 
 /// One read takes this much at most; the size that the notes found best for 1 MB bodies.
 const SCRATCH_BYTES: usize = 256 << 10;
 const LISTENER: usize = 0;
-/// How the load asks to close, as the backend looks for it.
-const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
 
 /// How the floor program is run.
 #[derive(clap::Args)]
@@ -55,8 +52,8 @@ pub(crate) struct Settings {
 
 /// The client's connection is closed, not the one to the backend: what says so is made another field.
 fn keep_alive(request: &mut [u8]) {
-    if let Some(at) = memmem::find(request, CLOSE) {
-        request[at + 2] = b'X';
+    if let Some(at) = asks_to_close(request) {
+        request[at] = b'X';
     }
 }
 
@@ -324,9 +321,9 @@ mod tests {
     fn only_the_clients_connection_is_closed() {
         let mut request = Exchange::ALL[0].request(true);
         let length = request.len();
-        assert!(memmem::find(&request, CLOSE).is_some());
+        assert!(asks_to_close(&request).is_some());
         keep_alive(&mut request);
-        assert!(memmem::find(&request, CLOSE).is_none());
+        assert_eq!(asks_to_close(&request), None);
         assert_eq!(request.len(), length);
         let untouched = Exchange::ALL[0].request(false);
         let mut request = untouched.clone();

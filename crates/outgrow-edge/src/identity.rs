@@ -2,7 +2,7 @@
 //! `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via`, the request id.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use outgrow_core::context::RequestId;
@@ -187,17 +187,6 @@ pub(crate) fn client<'a>(
         };
     }
     client.unwrap_or(peer.address())
-}
-
-/// By what addresses are counted: one client may have a whole /64 of IPv6.
-pub(crate) fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-    }
 }
 
 #[cfg(test)]

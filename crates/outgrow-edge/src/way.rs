@@ -12,7 +12,7 @@ use outgrow_http::h1::framing;
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::fields::list_members;
 use outgrow_message::{BodyLength, Known, Method, RequestHead, Span, Version};
-use outgrow_net::Timer;
+use outgrow_net::{Timer, network_of};
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
 
@@ -346,7 +346,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let trusts = |address| self.listener.trusts(Some(address));
             let client = identity::client(&request.fields, self.peer, trusts);
             let address = std::str::from_utf8(client).ok()?.parse().ok()?;
-            Some(identity::counted(address))
+            Some(network_of(address))
         };
         let begun = exchange
             .decompressing

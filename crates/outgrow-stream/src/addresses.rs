@@ -1,8 +1,10 @@
 //! How many connections each address has, where that is limited.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use outgrow_net::network_of;
 
 /// The tables that the count is split into, so that workers rarely meet.
 const SHARDS: usize = 16;
@@ -58,17 +60,6 @@ impl Drop for OfAddress {
             if *count == 0 {
                 shard.remove(&self.key);
             }
-        }
-    }
-}
-
-/// Who has one address of IPv6 has a network of them: /64 at least.
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from(network))
         }
     }
 }

@@ -22,9 +22,9 @@ outgrow_core::settings! {
         /// At the limit connections wait to be read from, and new requests get 503. With HTTP/3 what
         /// clients could send counts from the moment when they may, in a third of it at most and a
         /// twelfth for one client address (IPv6: one /64): a connection with a request that does not come
-        /// as a whole 80 KiB or more, each such request and each WebSocket 32 KiB. Above that such
-        /// requests get 503 (`outgrow_buffer_unforeseen_total`), as those beyond a connection's fourth
-        /// do above half of it.
+        /// as a whole 80 KiB or more, each such request 32 KiB. Above that such requests get 503
+        /// (`outgrow_buffer_unforeseen_total`), as those beyond a connection's fourth do above half of
+        /// it. An open WebSocket counts the same 32 KiB, but not in the third.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(8)..=ByteSize::gib(1_024);
         /// On a stop: how long `/readyz` fails before the listeners close, so that whoever sends
         /// traffic here notices first. With `register` of a service they stay open until two

@@ -2,8 +2,8 @@
 //! client's.
 //!
 //! A client decides how much the decompressor of its body needs. So one may have as much as is left when it
-//! has it, in all (the rule by which switches share their buffers): alone a half, of two each a third, and
-//! there is always something for one more.
+//! has it, in all (the rule by which switches share their buffers): alone a half, who
+//! comes then a half of what is left, and so on; what they give back is the next one's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

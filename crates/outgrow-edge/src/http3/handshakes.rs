@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::identity::counted;
+use outgrow_net::network_of;
+
 use crate::settings::Http3Settings;
 
 /// From this part of what one address may have under way on it is verified.
@@ -84,7 +85,7 @@ impl Handshakes {
 
     /// Somebody comes anew from an address, which is verified or not.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr, verified: bool) -> Entry {
-        let address = counted(address);
+        let address = network_of(address);
         let mut addresses = self.addresses();
         let of_address = addresses.get(&address).copied().unwrap_or_default();
         let open = self.open.load(Ordering::Relaxed);

@@ -5,8 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use outgrow_message::ledger::Holder;
-
-use crate::identity::counted;
+use outgrow_net::network_of;
 
 /// From so many addresses on it is looked which of them are gone.
 const FEW: usize = 64;
@@ -25,7 +24,7 @@ struct Addresses {
 impl Holders {
     /// Of an address that is shown to be the client's before it can hold anything.
     pub(super) fn of(&self, address: IpAddr) -> Arc<Holder> {
-        self.named(counted(address))
+        self.named(network_of(address))
     }
 
     /// Of all whose address may be anybody's: nobody is to be kept out by what others write.

@@ -5,11 +5,14 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use outgrow_http::Downstream;
 use outgrow_http::h2::{H2Stream, Settings};
 use outgrow_message::{BodyLength, BodySource, Fields};
 
-use crate::support::{answer, collect, connect, push_all, read_all, request, response_head, usual};
+use crate::support::{
+    Server, answer, collect, connect, push_all, read_all, request, response_head, usual,
+};
 
 /// Bytes that tell their place.
 fn pattern(length: usize) -> Vec<u8> {
@@ -106,7 +109,7 @@ async fn a_client_that_reads_nothing_stops_the_response() {
 async fn a_client_with_huge_windows_that_takes_nothing_is_bounded() {
     let (ours, theirs) = tokio::net::UnixStream::pair().expect("pair");
     let settings = Settings::default();
-    let mut server = crate::support::Server::start(theirs, settings);
+    let mut server = Server::start(theirs, settings);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(1 << 30)
@@ -220,6 +223,21 @@ async fn settle(stream: &mut H2Stream) {
     .await;
 }
 
+/// An upload of more than all windows, which arrives as a whole.
+async fn upload(client: &mut SendRequest<Bytes>, server: &mut Server) {
+    let body = pattern(200_000);
+    let put = request("PUT", "https://a.example/");
+    let (response, mut sender) = client.send_request(put, false).expect("sent");
+    let (head, mut stream) = server.next().await;
+    sender
+        .send_data(Bytes::from(body.clone()), true)
+        .expect("queued");
+    let got = read_all(&mut stream).await.expect("whole");
+    assert!(got == body);
+    answer(&head, &mut stream, 200, b"").await;
+    response.await.expect("answered");
+}
+
 /// Who has not begun to take a body, since it waits in line, keeps nobody else waiting either: it is told
 /// when something comes.
 #[tokio::test]
@@ -251,17 +269,7 @@ async fn streams_that_wait_in_line_leave_the_others_their_window() {
             .expect("queued");
         waiting.push((response, stop, waits));
     }
-    let body = pattern(200_000);
-    let put = request("PUT", "https://a.example/");
-    let (response, mut sender) = client.send_request(put, false).expect("sent");
-    let (head, mut stream) = server.next().await;
-    sender
-        .send_data(Bytes::from(body.clone()), true)
-        .expect("queued");
-    let got = read_all(&mut stream).await.expect("whole");
-    assert!(got == body);
-    answer(&head, &mut stream, 200, b"").await;
-    response.await.expect("answered");
+    upload(&mut client, &mut server).await;
     for (_, stop, waits) in waiting {
         stop.send(()).expect("it waits");
         let got = read_all(&mut waits.await.expect("a stream")).await;
@@ -294,17 +302,7 @@ async fn stalled_streams_leave_the_others_their_window() {
         settle(&mut stream).await;
         stalled.push((response, sender, stream));
     }
-    let body = pattern(200_000);
-    let put = request("PUT", "https://a.example/");
-    let (response, mut sender) = client.send_request(put, false).expect("sent");
-    let (head, mut stream) = server.next().await;
-    sender
-        .send_data(Bytes::from(body.clone()), true)
-        .expect("queued");
-    let got = read_all(&mut stream).await.expect("whole");
-    assert!(got == body);
-    answer(&head, &mut stream, 200, b"").await;
-    response.await.expect("answered");
+    upload(&mut client, &mut server).await;
     let counted = server.ledger.used_bytes() - before;
     assert!(counted >= 5 * 30_000, "{counted}");
     // Taken at last, they go on.

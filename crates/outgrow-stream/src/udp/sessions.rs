@@ -11,8 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-
-use crate::addresses::network_of;
+use outgrow_net::network_of;
 
 /// For how long a session that was answered, and whose client says nothing to that, is left alone: what it
 /// asked may have more answers to come.

@@ -97,7 +97,8 @@ impl Http3 {
             .map_err(|problem| super::tls_files::told(&format!("listener.{name}.http3"), &problem))
     }
 
-    /// Whether connections are left at the sockets of this key, of this data process or of another one.
+    /// Whether this is the key of a listener's HTTP/3, and connections are left at its sockets, of this data
+    /// process or of another one.
     pub(super) fn needs(&self, key: &str) -> bool {
         #[cfg(not(feature = "http3"))]
         {
@@ -105,7 +106,9 @@ impl Http3 {
             false
         }
         #[cfg(feature = "http3")]
-        self.dispatch.is_needed(key, Instant::now())
+        {
+            listeners::is_quic(key) && self.dispatch.is_needed(key, Instant::now())
+        }
     }
 
     /// What became of groups of datagrams that came to the wrong place.

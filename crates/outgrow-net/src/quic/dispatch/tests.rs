@@ -51,7 +51,11 @@ fn a_process_learns_what_the_next_one_reads_no_more() {
     let places = [0, 1].map(|worker| new.claim(&key, worker).expect("free"));
     until("it reads", || old.is_read_by_next(&key) == Some(true));
     new.release(&key, 0, &places[0]);
-    std::thread::sleep(Duration::from_millis(300));
+    // What was said before it has been heard when this has.
+    let _marker = new.claim(&"udp:marker".into(), 0).expect("free");
+    until("it reads there as well", || {
+        old.is_read_by_next("udp:marker") == Some(true)
+    });
     assert_eq!(old.is_read_by_next(&key), Some(true), "one worker does");
     new.release(&key, 1, &places[1]);
     until("it does no more", || {

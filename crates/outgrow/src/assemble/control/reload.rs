@@ -189,8 +189,7 @@ impl Control {
         for key in self.parts.sockets.keys() {
             // Connections of HTTP/3 live on at sockets of a listener that is gone.
             let is_wanted = wanted.iter().any(|bind| bind.key == key);
-            let is_in_use = listeners::is_quic(&key) && self.parts.http3.needs(&key);
-            if !is_wanted && !is_in_use {
+            if !is_wanted && !self.parts.http3.needs(&key) {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
