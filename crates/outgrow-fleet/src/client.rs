@@ -189,9 +189,9 @@ pub struct Receiver {
 /// One thing that the keeper said.
 #[derive(Debug)]
 pub enum FromKeeper {
-    /// A message with its descriptors.
+    /// A message with its descriptors; none where one of them was lost.
     Message(KeeperMessage, Vec<OwnedFd>),
-    /// Something that this version does not know: to be logged, no more.
+    /// Something that this version does not know, or that was lost: to be logged, no more.
     Ignored(String),
 }
 
@@ -211,11 +211,14 @@ impl Receiver {
             let record = match received {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(ChannelError::from(error).into()),
-                Ok(received) => match received? {
-                    Received::Record(record) => record,
-                    Received::Closed => return Err(ClientError::Gone),
-                    Received::Empty => continue,
-                },
+                Ok(Ok(Received::Record(record))) => record,
+                Ok(Ok(Received::Closed)) => return Err(ClientError::Gone),
+                Ok(Ok(Received::Empty)) => continue,
+                // The keeper is there, and what it says next can be read.
+                Ok(Err(error @ ChannelError::Protocol(_))) => {
+                    return Ok(FromKeeper::Ignored(error.to_string()));
+                }
+                Ok(Err(error)) => return Err(error.into()),
             };
             let unknown = |message: &KeeperMessage| matches!(message, KeeperMessage::Unknown);
             return Ok(match decode(&record.bytes, unknown) {

@@ -2,20 +2,28 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use rustix::process::Resource;
 
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::{Datagrams, Stream};
 
+/// Between two looks whether there are descriptors again.
+const LOOK: Duration = Duration::from_millis(50);
+/// How many descriptors clients leave to the rest of the process, at most.
+const MOST_RESERVED: u64 = 1024;
+
 /// A listening socket of one worker.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP; what is accepted has `TCP_NODELAY`.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Reserve),
     /// A Unix socket.
-    Unix(UnixListener),
+    Unix(UnixListener, Reserve),
     /// Datagrams, of which none is a connection.
     Datagrams(Box<Datagrams>),
 }
@@ -32,20 +40,24 @@ impl Socket {
         if socket.local_addr()?.is_unix() {
             let listener = std::os::unix::net::UnixListener::from(OwnedFd::from(socket));
             listener.set_nonblocking(true)?;
-            return UnixListener::from_std(listener).map(Self::Unix);
+            let listener = UnixListener::from_std(listener)?;
+            return Ok(Self::Unix(listener, Reserve::new()));
         }
         // Accepted sockets inherit it: one system call less for each connection.
         socket.set_tcp_nodelay(true)?;
         let listener = std::net::TcpListener::from(OwnedFd::from(socket));
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self::Tcp)
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Self::Tcp(listener, Reserve::new()))
     }
 
     /// Has the system look whether the peers of what is accepted from now on are still there when
     /// nothing was heard of them for `after`, and again each time; zero: it does not look. What is
     /// accepted inherits it: no system call for each connection. Not for Unix sockets.
     pub fn set_keep_alive(&self, after: Duration) {
-        let Self::Tcp(listener) = self else { return };
+        let Self::Tcp(listener, _) = self else {
+            return;
+        };
         let socket = socket2::SockRef::from(listener);
         // Where the system refuses, its own times are in force.
         let _ = socket.set_keepalive(!after.is_zero());
@@ -59,18 +71,61 @@ impl Socket {
         }
     }
 
-    /// The next connection, with the peer's address where it has one.
+    /// The next connection, with the peer's address where it has one. While an eighth of the
+    /// descriptors that the process may have is left, connections wait in the kernel.
     pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, reserve) => {
+                reserve.wait(listener).await;
                 let (stream, address) = listener.accept().await?;
+                reserve.note(&stream);
                 Ok((Stream::Tcp(stream), Some(address)))
             }
-            Self::Unix(listener) => {
+            Self::Unix(listener, reserve) => {
+                reserve.wait(listener).await;
                 let (stream, _) = listener.accept().await?;
+                reserve.note(&stream);
                 Ok((Stream::Unix(stream), None))
             }
             Self::Datagrams(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Descriptors that are left to what is more than a client: connections to endpoints, whoever asks
+/// for a reload or an upgrade, what the keeper sends.
+#[derive(Debug)]
+pub struct Reserve {
+    /// The system gives the lowest number that is free: from this one on few are left.
+    ceiling: RawFd,
+    is_short: AtomicBool,
+}
+
+impl Reserve {
+    fn new() -> Self {
+        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        let most = limit.unwrap_or(u64::MAX);
+        let ceiling = most - (most / 8).min(MOST_RESERVED);
+        Self {
+            ceiling: RawFd::try_from(ceiling).unwrap_or(RawFd::MAX),
+            is_short: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, accepted: &impl AsRawFd) {
+        if accepted.as_raw_fd() >= self.ceiling {
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+    }
+
+    async fn wait(&self, listener: &impl AsFd) {
+        while self.is_short.load(Ordering::Relaxed) {
+            let next = rustix::io::fcntl_dupfd_cloexec(listener, 0);
+            if next.is_ok_and(|next| next.as_raw_fd() < self.ceiling) {
+                self.is_short.store(false, Ordering::Relaxed);
+            } else {
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 }

@@ -100,8 +100,14 @@ impl Keeper {
             DataMessage::StopInstance { id } => {
                 self.with_instances(|instances, context| instances.stop(id, None, context));
             }
-            DataMessage::RestartInstance { id, reason } => {
-                self.with_instances(|instances, context| instances.restart(id, &reason, context));
+            DataMessage::RestartInstance {
+                id,
+                reason,
+                never_ready,
+            } => {
+                self.with_instances(|instances, context| {
+                    instances.restart(id, &reason, never_ready, context);
+                });
             }
             DataMessage::UpdateInstance {
                 id,

@@ -60,6 +60,9 @@ pub(super) struct Record {
     pub(super) last_exit: Option<String>,
     /// The shim said that no process is left.
     pub(super) ended: bool,
+    /// This run is ended since it never got ready.
+    #[serde(default)]
+    pub(super) never_ready: bool,
     /// The control groups of this run.
     #[serde(default)]
     pub(super) grant: Option<Grant>,
@@ -93,6 +96,7 @@ impl Record {
             exit: None,
             last_exit: None,
             ended: false,
+            never_ready: false,
             grant: None,
             limited: None,
             over_memory: None,

@@ -95,7 +95,13 @@ impl Instances {
     }
 
     /// Stops an instance and starts it anew; the more often, the later.
-    pub(super) fn restart(&mut self, id: InstanceId, reason: &str, context: &mut Context<'_>) {
+    pub(super) fn restart(
+        &mut self,
+        id: InstanceId,
+        reason: &str,
+        never_ready: bool,
+        context: &mut Context<'_>,
+    ) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -105,6 +111,7 @@ impl Instances {
             return;
         }
         entry.record.wanted = Wanted::Restart;
+        entry.record.never_ready = never_ready;
         context.log.warn(&format!(
             "{} is restarted: {reason}",
             entry.record.spec.name

@@ -37,6 +37,7 @@ impl Instances {
         record.wanted = Wanted::Run;
         record.started = context.now;
         (record.pid, record.exit, record.ended) = (None, None, false);
+        record.never_ready = false;
         (record.over_memory, record.limited, record.said) = (None, None, None);
         record.grant = limits::grant(record, context.house);
         record.phase = Phase::Starting {
@@ -189,7 +190,12 @@ impl Instances {
                     first_at_once: record.spec.restart.first_at_once && !no_start,
                     ..record.spec.restart
                 };
-                let verdict = record.backoff.exited(&policy, record.started, now);
+                // What never got ready is no better for having been waited for until then.
+                let started = match record.never_ready {
+                    true => now,
+                    false => record.started,
+                };
+                let verdict = record.backoff.exited(&policy, started, now);
                 if wanted == Wanted::Restart && verdict.delay.is_zero() {
                     return self.launch(id, context);
                 }

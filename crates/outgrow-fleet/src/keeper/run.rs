@@ -227,7 +227,12 @@ impl Keeper {
             self.reload();
         }
         if drain(&self.signals.upgrade) > 0 {
-            self.upgrade(None);
+            if self.candidate_program.is_some() {
+                // Not to be told to who waits for that one's result.
+                self.log.warn("SIGUSR2: another upgrade is under way");
+            } else {
+                self.upgrade(None);
+            }
         }
         for (pipe, signal) in [
             (drain(&self.signals.terminate), SIGTERM),

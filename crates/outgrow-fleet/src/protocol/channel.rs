@@ -30,6 +30,9 @@ pub const RECORD_DESCRIPTORS: usize = 16 * 1024;
 /// The most packets that wait for a peer that does not read.
 pub const QUEUE_LIMIT: usize = 8 * 1024;
 
+/// What to say of a record whose descriptors are missing.
+pub const LOST: &str = "descriptors were lost: is the limit of open files (ulimit -n) reached?";
+
 const ATTACHED: &[u8] = br#"{"type":"attached"}"#;
 const CARRIED: &[u8] = br#"{"type":"carried"}"#;
 
@@ -64,7 +67,8 @@ impl From<Errno> for ChannelError {
 pub struct Record {
     /// Its JSON.
     pub bytes: Vec<u8>,
-    /// Its descriptors.
+    /// Its descriptors; none where one of them was lost on the way, since this process may have no
+    /// more.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -175,10 +179,23 @@ impl AsFd for Channel {
 pub(crate) struct PacketReader {
     buffer: Vec<u8>,
     descriptors: Vec<OwnedFd>,
+    /// Of the record that is being read, a descriptor was lost.
+    has_lost: bool,
 }
 
 impl PacketReader {
+    /// After [`ChannelError::Protocol`] a record is lost, and the next ones can be read.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<Received, ChannelError> {
+        let received = self.next(socket);
+        if received.is_err() {
+            // The next record shall not have them.
+            self.descriptors.clear();
+            self.has_lost = false;
+        }
+        received
+    }
+
+    fn next(&mut self, socket: BorrowedFd<'_>) -> Result<Received, ChannelError> {
         self.buffer.resize(PACKET_LIMIT, 0);
         loop {
             let packet = match packets::receive(socket, &mut self.buffer) {
@@ -193,10 +210,9 @@ impl PacketReader {
             if packet.is_cut {
                 return Err(ChannelError::Protocol("a packet is longer than 64 KiB"));
             }
-            if packet.has_lost {
-                return Err(ChannelError::Protocol(
-                    "descriptors were lost: is the limit of open files (ulimit -n) reached?",
-                ));
+            self.has_lost |= packet.has_lost;
+            if self.has_lost {
+                self.descriptors.clear();
             }
             if self.descriptors.len() > RECORD_DESCRIPTORS {
                 return Err(ChannelError::Protocol("too many descriptors in one record"));
@@ -205,6 +221,7 @@ impl PacketReader {
                 ATTACHED => {}
                 CARRIED => return self.carried().map(Received::Record),
                 bytes => {
+                    self.has_lost = false;
                     return Ok(Received::Record(Record {
                         bytes: bytes.to_vec(),
                         descriptors: std::mem::take(&mut self.descriptors),
@@ -215,6 +232,9 @@ impl PacketReader {
     }
 
     fn carried(&mut self) -> Result<Record, ChannelError> {
+        if self.has_lost {
+            return Err(ChannelError::Protocol(LOST));
+        }
         let mut descriptors = std::mem::take(&mut self.descriptors);
         let file = descriptors
             .pop()

@@ -84,6 +84,9 @@ pub enum DataMessage {
         id: InstanceId,
         /// Why, for the log and the state.
         reason: String,
+        /// It never got ready: this is an early exit however long it ran.
+        #[serde(default)]
+        never_ready: bool,
     },
     /// Change how an instance's end is handled, without touching it.
     UpdateInstance {

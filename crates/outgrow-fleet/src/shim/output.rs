@@ -26,7 +26,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
@@ -158,6 +158,11 @@ impl Outlet {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn waiting(&self) -> u64 {
+        self.bytes as u64
     }
 
     pub(super) fn push(&mut self, line: Vec<u8>) {

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::enclosure::Enclosure;
-use super::output::{Stream, format_line};
+use super::output::Stream;
 use super::source::Source;
 use crate::events::{drain, signal_pipe, timespec};
 use crate::log::Log;
@@ -29,7 +29,7 @@ const KILL_ROUND: Duration = Duration::from_millis(50);
 /// After the first SIGKILL: what still lives then cannot be killed (it hangs in
 /// the kernel), and the shim gives up with an error.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// How long the last output may take to be read when all else is done.
+/// How long the last output of each stream may take to be read when all else is done.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
@@ -368,26 +368,13 @@ impl Shim {
 
     /// The last output, the socket's file, the last word.
     fn finish(mut self, code: i32) -> i32 {
-        let until = Moment::now().after(FLUSH_LIMIT);
         for source in &mut self.sources {
-            while source.outlet.has_room() && source.read(&self.spec) {}
-            let Source {
-                cutter,
-                outlet,
-                stream,
-                ..
-            } = source;
-            let (format, name) = (self.spec.log_format, &self.spec.name);
-            cutter.finish(|line| outlet.push(format_line(format, name, *stream, line)));
-            while !outlet.is_empty() && Moment::now() < until {
-                let mut poll = [PollFd::from_borrowed_fd(
-                    outlet.descriptor(),
-                    PollFlags::OUT,
-                )];
-                let limit = timespec(until.since(Moment::now()));
-                if matches!(rustix::event::poll(&mut poll, Some(&limit)), Ok(1)) {
-                    outlet.write();
-                }
+            let lost = source.flush(&self.spec, Moment::now().after(FLUSH_LIMIT));
+            if lost > 0 {
+                self.log.warn(&format!(
+                    "the last {lost} bytes of its {} are lost: nobody reads them",
+                    source.stream.name()
+                ));
             }
         }
         if let Some(socket) = &self.spec.socket {

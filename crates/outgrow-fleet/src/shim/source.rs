@@ -4,7 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags};
+
 use super::output::{LineCutter, Outlet, Stream, format_line};
+use crate::events::timespec;
+use crate::moment::Moment;
 use crate::protocol::shim::ShimSpec;
 
 /// How many bytes of output are read at once.
@@ -44,6 +48,36 @@ impl Source {
         while self.outlet.has_room() && self.read(spec) {}
         let line = String::from_utf8_lossy(&self.last).trim().to_owned();
         (!line.is_empty()).then_some(line)
+    }
+
+    /// Passes on all that is left, as fast as it is read, at most until then; how many bytes are lost.
+    pub(super) fn flush(&mut self, spec: &ShimSpec, until: Moment) -> u64 {
+        loop {
+            // The pipe may hold more than the outlet has room for.
+            while self.outlet.has_room() && self.read(spec) {}
+            if self.outlet.has_room() {
+                let (outlet, stream) = (&mut self.outlet, self.stream);
+                self.cutter.finish(|line| {
+                    outlet.push(format_line(spec.log_format, &spec.name, stream, line));
+                });
+            }
+            if self.outlet.is_empty() {
+                return 0;
+            }
+            let now = Moment::now();
+            if now >= until {
+                let unread = self.pipe.as_ref().map(rustix::io::ioctl_fionread);
+                return self.outlet.waiting() + unread.and_then(Result::ok).unwrap_or(0);
+            }
+            let mut poll = [PollFd::from_borrowed_fd(
+                self.outlet.descriptor(),
+                PollFlags::OUT,
+            )];
+            let limit = timespec(until.since(now));
+            if matches!(rustix::event::poll(&mut poll, Some(&limit)), Ok(1)) {
+                self.outlet.write();
+            }
+        }
     }
 
     /// Reads once; `false` when there is nothing to read for now or for ever.

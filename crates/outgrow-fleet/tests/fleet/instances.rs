@@ -230,6 +230,28 @@ fn a_hung_instance_is_started_anew_at_once() {
 }
 
 #[test]
+fn what_never_gets_ready_ends_in_a_crash_loop_however_long_it_was_waited_for() {
+    let house = House::start();
+    let (mut data, _) = house.serving();
+    // As by default: the window is over before the wait is.
+    let policy = json!({
+        "first_at_once": true, "first_ms": 7, "crash_loop": 3, "max_ms": 60_000,
+        "crash_loop_window_ms": 1,
+    });
+    data.start_with(1, &json!("exec sleep 1000"), &[("restart", policy)]);
+    let again = json!({
+        "type": "restart_instance", "id": 1, "reason": "not ready", "never_ready": true,
+    });
+    for expected in ["running", "backoff", "crash_loop"] {
+        data.instance(1, "running");
+        data.tell(&again);
+        if expected != "running" {
+            data.instance(1, expected);
+        }
+    }
+}
+
+#[test]
 fn a_killed_shim_orphans_nothing() {
     let house = House::start();
     let (mut data, _) = house.serving();
@@ -367,4 +389,26 @@ fn a_flood_of_output_is_passed_on_whole_and_does_not_delay_a_stop() {
     }
     data.tell(&json!({"type": "stop_instance", "id": 1}));
     data.instance(1, "stopped");
+}
+
+#[test]
+fn the_last_output_of_an_instance_that_ends_is_passed_on_whole() {
+    let house = House::start();
+    let (mut data, _) = house.serving();
+    let never = ("restart", json!({"first_ms": 600_000, "max_ms": 600_000}));
+    data.start_with(
+        1,
+        &json!("seq 1 100000; printf the; printf ' end' >&2"),
+        &[never],
+    );
+    let mut next = 1;
+    while next <= 100_000 {
+        let number: u32 = house.line(|line| {
+            line.strip_prefix("web.1 | ")
+                .and_then(|rest| rest.parse().ok())
+        });
+        assert_eq!(number, next, "a line is missing");
+        next += 1;
+    }
+    house.line_with("web.1 | the");
 }

@@ -105,7 +105,7 @@ fn a_keeper_and_shims_that_are_killed_together_leave_nothing() {
 }
 
 /// A keeper that writes to pipes which nobody reads, and which are full.
-fn unread() -> (House, house::Data, std::fs::File) {
+fn unread(output: &str) -> (House, house::Data, std::fs::File) {
     use std::os::unix::fs::OpenOptionsExt;
     let thread = std::thread::current().id();
     let name = format!("fleet-pipe-{}-{thread:?}", std::process::id());
@@ -119,8 +119,8 @@ fn unread() -> (House, house::Data, std::fs::File) {
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
         .unwrap();
-    let script = "pipe=$1; shift; exec \"$@\" > \"$pipe\" 2>&1";
-    let house = House::start_with(&["sh", "-c", script, "sh", path], &[]);
+    let script = format!("pipe=$1; shift; exec \"$@\" {output}");
+    let house = House::start_with(&["sh", "-c", &script, "sh", path], &[]);
     // Whoever is there has opened it.
     let (data, _) = house.serving();
     std::fs::remove_file(path).unwrap();
@@ -145,7 +145,7 @@ const FLOOD: &str = "line=$(head -c 8000 /dev/zero | tr '\\0' x); while :; do ec
 
 #[test]
 fn a_log_reader_that_stops_does_not_keep_an_instance_from_its_end() {
-    let (mut house, mut data, pipe) = unread();
+    let (mut house, mut data, pipe) = unread("> \"$pipe\" 2>&1");
     // Several, for each may take the room that another one saw.
     for id in 1..=4 {
         data.start_with(id, &json!(FLOOD), &[]);
@@ -165,8 +165,19 @@ fn a_log_reader_that_stops_does_not_keep_an_instance_from_its_end() {
 }
 
 #[test]
+fn output_that_nobody_reads_in_time_is_told_as_lost() {
+    let (house, mut data, pipe) = unread("> \"$pipe\"");
+    data.start(1, &json!(FLOOD));
+    wait_full(&pipe);
+    data.tell(&json!({"type": "stop_instance", "id": 1}));
+    let lost = house.number_after("web.1 | warn: the last ");
+    assert!(lost > 64_000, "{lost}: the pipe and what waited here");
+    data.instance(1, "stopped");
+}
+
+#[test]
 fn a_log_reader_that_stops_does_not_stop_the_keeper() {
-    let (mut house, mut data, pipe) = unread();
+    let (mut house, mut data, pipe) = unread("> \"$pipe\" 2>&1");
     let report = data.start(1, &json!(FLOOD));
     wait_full(&pipe);
     // One page of room, which nobody else takes, and a line that needs more.
@@ -417,4 +428,33 @@ fn the_keeper_has_many_descriptors_and_instances_have_what_the_user_set() {
         let line = format!("web.{id} | 512");
         house.line(|text| (text == line).then_some(()));
     }
+}
+
+#[test]
+fn who_has_no_more_descriptors_loses_only_those() {
+    let house = House::start();
+    let (mut data, _) = house.serving();
+    let bind =
+        |key: &str| json!({"type": "bind", "key": key, "address": "127.0.0.1:0", "sockets": 2});
+    let long = format!("exec sleep 1000 # {}", "x".repeat(100_000));
+    data.start(1, &json!(long));
+    data.tell(&json!({"probe": "open_files", "most": 3}));
+    data.tell(&bind("one"));
+    let bound = data.wait("bound");
+    assert_eq!(
+        (&bound["sockets"], &bound["descriptors"]),
+        (&json!(2), &json!(0))
+    );
+    // What was said in a file that did not arrive is lost, and no more than that.
+    data.tell(&json!({"type": "stop_instance", "id": 1}));
+    let ignored = data.wait("ignored");
+    let line = ignored["line"].as_str().unwrap();
+    assert!(line.contains("ulimit -n"), "{line}");
+    data.tell(&json!({"probe": "open_files", "most": 200}));
+    data.tell(&bind("two"));
+    let bound = data.wait("bound");
+    assert_eq!(
+        (&bound["sockets"], &bound["descriptors"]),
+        (&json!(2), &json!(2))
+    );
 }

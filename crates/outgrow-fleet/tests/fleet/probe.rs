@@ -128,6 +128,15 @@ fn obey(
             Some("exit") => {
                 std::process::exit(i32::try_from(order["code"].as_i64().unwrap_or(0)).unwrap_or(0))
             }
+            // From now on it can have no more than there are.
+            Some("open_files") => {
+                let limit = rustix::process::Rlimit {
+                    current: order["most"].as_u64(),
+                    ..rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                };
+                rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
+                    .expect("a lower limit");
+            }
             Some("serve") => serve.send(()).expect("the server thread"),
             Some(other) => panic!("unknown order {other}"),
             None => {

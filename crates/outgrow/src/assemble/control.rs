@@ -24,6 +24,7 @@ use outgrow_core::Ticks;
 use outgrow_edge::{Drain, Edge, RecordWriter};
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
 use outgrow_fleet::diagnose::{self, Diagnosis};
+use outgrow_fleet::protocol::channel::LOST;
 use outgrow_fleet::protocol::{DataMessage, DrainReason, Hello, InstanceId, KeeperMessage};
 use outgrow_net::ticker::Ticker;
 use outgrow_tls::{Staples, TicketKeys};
@@ -427,6 +428,13 @@ impl Control {
                 let _ = self.reload("SIGHUP", receiver).await;
             }
             KeeperMessage::Drain { reason } => self.begin_drain(reason, now),
+            KeeperMessage::Successor {}
+            | KeeperMessage::Predecessor {}
+            | KeeperMessage::Neighbour { .. }
+                if descriptors.is_empty() =>
+            {
+                log::warn(&format!("the other data process is not met: {LOST}"));
+            }
             KeeperMessage::Successor {} => self.postgres.meet(descriptors, true),
             KeeperMessage::Predecessor {} => self.postgres.meet(descriptors, false),
             KeeperMessage::Neighbour { generation } => {
@@ -445,6 +453,11 @@ impl Control {
                         Err(message.clone())
                     });
                 }
+            }
+            KeeperMessage::Bound { key, .. } if descriptors.is_empty() => {
+                // Nobody would accept from what the keeper holds.
+                self.tell(&DataMessage::Release { key: key.clone() }).await;
+                self.note_bound(key, Err(LOST.to_owned()));
             }
             KeeperMessage::Bound { key, .. } => self.note_bound(key, Ok(descriptors)),
             KeeperMessage::BindFailed { key, reason } => self.note_bound(key, Err(reason)),
@@ -541,8 +554,14 @@ impl Control {
                 let _ = answer.send(result);
             }
             Request::Upgrade(binary, answer) => {
-                if self.drain.is_some() {
-                    let _ = answer.send(Err("this process is draining already".to_owned()));
+                let refused = match (&self.drain, self.upgrading.is_empty()) {
+                    (Some(_), _) => Some("this process is draining already"),
+                    // Its result is not for this one.
+                    (None, false) => Some("another upgrade is under way"),
+                    (None, true) => None,
+                };
+                if let Some(reason) = refused {
+                    let _ = answer.send(Err(reason.to_owned()));
                     return;
                 }
                 self.upgrading.push(answer);

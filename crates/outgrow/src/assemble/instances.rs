@@ -195,7 +195,11 @@ impl Instances {
         self.changed = true;
         log::warn(&format!("{name} hangs ({reason}): it is restarted"));
         let reason = format!("not live: {reason}");
-        Some(DataMessage::RestartInstance { id, reason })
+        Some(DataMessage::RestartInstance {
+            id,
+            reason,
+            never_ready: false,
+        })
     }
 
     fn id_of(&self, subject: &Subject) -> Option<InstanceId> {
@@ -386,7 +390,11 @@ impl Instances {
             };
             log::warn(&format!("{}: {reason}: it is restarted", spec.name));
             (known.since, known.hung) = (now, false);
-            messages.push(DataMessage::RestartInstance { id: *id, reason });
+            messages.push(DataMessage::RestartInstance {
+                id: *id,
+                reason,
+                never_ready: true,
+            });
         }
         messages
     }

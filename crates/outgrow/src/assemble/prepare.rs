@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use outgrow_fleet::client::{FromKeeper, Receiver, Sender};
+use outgrow_fleet::protocol::channel::LOST;
 use outgrow_fleet::protocol::{DataMessage, Hello, KeeperMessage};
 use outgrow_tls::{Staples, TicketKeys};
 
@@ -127,7 +128,7 @@ impl Preparation<'_> {
 
     /// Gets sockets for every address; all or none.
     pub(super) async fn bind_missing(&mut self, config: &Config) -> Result<(), String> {
-        let mut new = Vec::new();
+        let (mut new, mut problems) = (Vec::new(), Vec::new());
         for bind in addresses(config, workers(config, self.cores)) {
             if self.sockets.has(&bind.key) {
                 continue;
@@ -135,16 +136,17 @@ impl Preparation<'_> {
             let key = bind.key.clone();
             match self.bind(bind).await {
                 Ok(()) => new.push(key),
-                Err(problem) => {
-                    for key in new {
-                        self.sockets.remove(&key);
-                        let _ = self.sender.send(&DataMessage::Release { key }).await;
-                    }
-                    return Err(problem);
-                }
+                Err(problem) => problems.push(problem),
             }
         }
-        Ok(())
+        if problems.is_empty() {
+            return Ok(());
+        }
+        for key in new {
+            self.sockets.remove(&key);
+            let _ = self.sender.send(&DataMessage::Release { key }).await;
+        }
+        Err(problems.join("\n"))
     }
 
     async fn bind(&mut self, bind: Bind) -> Result<(), String> {
@@ -159,6 +161,10 @@ impl Preparation<'_> {
             };
             match message {
                 KeeperMessage::Bound { key, .. } if key == bind.key => {
+                    if descriptors.is_empty() {
+                        let _ = self.sender.send(&DataMessage::Release { key }).await;
+                        return Err(bind.problem(LOST));
+                    }
                     self.sockets.put(key, descriptors);
                     return Ok(());
                 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use outgrow_core::Clock;
 use outgrow_edge::{Edge, RecordWriter, Shared};
 use outgrow_fleet::client::{Client, ClientError, FromKeeper, Receiver, Sender};
+use outgrow_fleet::protocol::channel::LOST;
 use outgrow_fleet::protocol::{DataMessage, Hello, KEEPER_STATE_VERSION, KeeperMessage};
 use outgrow_message::Ledger;
 use outgrow_tls::TicketKeys;
@@ -159,6 +160,9 @@ async fn wait_for_hello(receiver: &mut Receiver) -> Result<(Hello, Sockets), Str
         match receiver.receive().await {
             Ok(FromKeeper::Message(KeeperMessage::Hello(hello), descriptors)) => {
                 let mut sockets = Sockets::default();
+                if descriptors.is_empty() && !hello.listeners.is_empty() {
+                    return Err(LOST.to_owned());
+                }
                 let mut descriptors = descriptors.into_iter();
                 for entry in &hello.listeners {
                     let own = descriptors.by_ref().take(entry.sockets as usize).collect();
@@ -166,7 +170,9 @@ async fn wait_for_hello(receiver: &mut Receiver) -> Result<(Hello, Sockets), Str
                 }
                 return Ok((*hello, sockets));
             }
-            Ok(FromKeeper::Message(..) | FromKeeper::Ignored(_)) => {}
+            Ok(FromKeeper::Message(..)) => {}
+            // It is the first thing that is said.
+            Ok(FromKeeper::Ignored(line)) => return Err(line),
             Err(ClientError::Gone) => return Err("the keeper is gone".to_owned()),
             Err(error) => return Err(error.to_string()),
         }

@@ -32,6 +32,7 @@ mod promotion;
 mod replica_retries;
 mod replicas;
 mod rights;
+mod scarce;
 mod shop;
 mod soak;
 mod streams;

@@ -1,13 +1,20 @@
 //! The wrong moment: the file is broken, or cannot be put in force, just when a process has to
 //! start again. What ran goes on.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use outgrow_testkit::{
     http,
     outgrow::{Launch, Outgrow, binary},
     raw::Client,
 };
+use rustix::process::Signal;
 
 use crate::shop::{self, SOON};
 
@@ -224,6 +231,38 @@ fn a_listener_that_goes_with_an_upgrade_is_closed() {
     outgrow.upgrade(None).expect("an upgrade");
     wait_refused(&outgrow, "more");
     serves(&outgrow, "other");
+}
+
+#[test]
+fn who_asks_during_an_upgrade_is_refused_and_the_first_one_is_not() {
+    let outgrow = Outgrow::start(&fixed("stays", "")).expect("outgrow starts");
+    let admin = outgrow.address("admin").expect("an address").to_string();
+    let (go, slow) = (outgrow.folder().join("go"), outgrow.folder().join("slow"));
+    let binary = binary().expect("a binary");
+    let script = format!(
+        "#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.05; done\nexec {} \"$@\"\n",
+        go.display(),
+        binary.display()
+    );
+    fs::write(&slow, script).expect("written");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("executable");
+    let mut upgrade = Command::new(&binary);
+    upgrade.args(["upgrade", "--admin", &admin, "--binary"]);
+    let first = upgrade.arg(&slow).stderr(Stdio::piped()).spawn();
+    let first = first.expect("started");
+    outgrow.wait_told("upgrading to").expect("under way");
+    let second = upgrade.output().expect("started");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success());
+    assert!(said.contains("another upgrade is under way"), "{said}");
+    outgrow.signal(Signal::USR2).expect("signalled");
+    let refused = outgrow.wait_told("SIGUSR2: another upgrade is under way");
+    refused.expect("told");
+    fs::write(go, "").expect("written");
+    let first = first.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(first.status.success(), "{said}");
+    serves(&outgrow, "stays");
 }
 
 #[test]

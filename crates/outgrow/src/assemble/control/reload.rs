@@ -156,7 +156,10 @@ impl Control {
                     Box::pin(self.hear(message, descriptors, receiver)).await;
                 }
                 Ok(FromKeeper::Ignored(line)) => log::warn(&line),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => {
+                    self.binding.clear();
+                    return Err(error.to_string());
+                }
             }
         }
         let mut bound = Vec::new();

@@ -401,7 +401,7 @@ fn it_is_told_early_why_one_is_not_ready() {
     assert!(!house.is_expected(), "waiting for it is in vain");
     let messages = house.instances.steps(&house.registry, at(60));
     assert!(
-        matches!(&messages[0], DataMessage::RestartInstance { reason, .. }
+        matches!(&messages[0], DataMessage::RestartInstance { reason, never_ready: true, .. }
             if reason.contains("listens on 3000")),
         "{messages:?}"
     );
