@@ -1,4 +1,5 @@
-//! `outgrow check`: every problem of a configuration file at once.
+//! `outgrow check`: every problem of a configuration file at once, and when there is none, of what it
+//! names.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -70,12 +70,23 @@ impl ConfigSource {
         look: Look,
         is_kept: &dyn Fn(&Path) -> bool,
     ) -> Result<(Config, String), String> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let readable = |path: &Path| match std::fs::File::open(path) {
+            Ok(_) => Ok(()),
+            Err(_) if is_kept(path) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        let surroundings = Surroundings {
+            environment: &environment,
+            readable: &readable,
+            machine: Some(outgrow_fleet::machine::size()),
+        };
         match self {
-            Self::CommandLine(arguments) => match arguments.configuration() {
+            Self::CommandLine(arguments) => match arguments.configuration(&surroundings) {
                 Ok(config) => Ok((config, String::new())),
                 Err(problems) => Err(config::print(None, &problems, look)),
             },
-            Self::File(file) => load_file(file, text, look, is_kept),
+            Self::File(file) => load_file(file, text, look, &surroundings),
         }
     }
 }
@@ -84,22 +95,11 @@ fn load_file(
     file: &Path,
     text: &str,
     look: Look,
-    is_kept: &dyn Fn(&Path) -> bool,
+    surroundings: &Surroundings<'_>,
 ) -> Result<(Config, String), String> {
     let name = file.display().to_string();
-    let environment = |name: &str| std::env::var(name).ok();
-    let readable = |path: &Path| match std::fs::File::open(path) {
-        Ok(_) => Ok(()),
-        Err(_) if is_kept(path) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    };
-    let surroundings = Surroundings {
-        environment: &environment,
-        readable: &readable,
-        machine: Some(outgrow_fleet::machine::size()),
-    };
     let source = Some(Source { name: &name, text });
-    match config::load(text, &surroundings) {
+    match config::load(text, surroundings) {
         Ok(Loaded { config, warnings }) => Ok((config, config::print(source, &warnings, look))),
         Err(problems) => Err(config::print(source, &problems, look)),
     }

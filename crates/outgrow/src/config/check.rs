@@ -24,24 +24,36 @@ pub(super) fn check(
     surroundings: &Surroundings<'_>,
     reader: &mut Reader,
 ) {
+    between(config, root, surroundings, reader);
     let mut check = Check { root, reader };
     check.something_to_do(config);
+    check.ordered(config, surroundings);
+    check.services(config);
+    check.databases(config);
+    check.lost_in_time(config);
+    check.promotions(config);
+    check.overcommitted(config, surroundings.machine);
+}
+
+/// Those of them that hold whatever other tables say: of the ones that can be read, while others
+/// cannot.
+pub(super) fn between(
+    config: &Config,
+    root: &Node,
+    surroundings: &Surroundings<'_>,
+    reader: &mut Reader,
+) {
+    let mut check = Check { root, reader };
     check.addresses(config);
     check.datagram_addresses(config);
     check.certificates(config, surroundings);
     check.directories(config, surroundings);
-    check.ordered(config, surroundings);
-    check.services(config);
-    check.databases(config);
     check.sources(config, surroundings);
     check.boxes(config, surroundings);
-    check.lost_in_time(config);
-    check.promotions(config);
     check.proxied(config);
     check.connections(config);
     check.calls(config);
     check.matches(config);
-    check.overcommitted(config, surroundings.machine);
 }
 
 /// Routes name services and listeners that there are. Told of the file's tree, not of what the rooms

@@ -2,9 +2,9 @@
 //!
 //! It goes the same way as a file: the options become a tree, and the rooms read and check it.
 
-use outgrow_core::settings::{Entry, Node, Problem, Reader, Span, Value, read_table};
+use outgrow_core::settings::{Entry, Node, Problem, Span, Value};
 
-use super::Config;
+use super::{Config, Surroundings, load_tree};
 
 /// Name of the one service and the one route.
 const APP: &str = "app";
@@ -31,13 +31,11 @@ impl CommandLine {
     /// One listener `public`, one service `app` with the command, one route `app` for everything.
     ///
     /// The paths of the errors are the options: `--listen`.
-    pub fn configuration(&self) -> Result<Config, Vec<Problem>> {
-        let mut reader = Reader::new();
-        let config = read_table(&self.tree(), &mut reader);
-        let problems = reader.into_problems();
-        match config {
-            Some(config) => Ok(config),
-            None => Err(problems.into_iter().map(name_option).collect()),
+    pub fn configuration(&self, surroundings: &Surroundings<'_>) -> Result<Config, Vec<Problem>> {
+        let loaded = load_tree(self.tree(), Vec::new(), surroundings);
+        match loaded {
+            Ok(loaded) => Ok(loaded.config),
+            Err(problems) => Err(problems.into_iter().map(name_option).collect()),
         }
     }
 

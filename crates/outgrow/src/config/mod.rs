@@ -24,11 +24,11 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use outgrow_admin::settings::AdminSettings;
-use outgrow_core::settings::{MapKey, Name, Problem, Reader, Severity, read_table};
+use outgrow_core::settings::{MapKey, Name, Node, Problem, Reader, Severity, Value, read_table};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
 use outgrow_postgres::settings::PostgresSettings;
@@ -152,28 +152,64 @@ pub fn load(text: &str, surroundings: &Surroundings<'_>) -> Result<Loaded, Vec<P
     let root = tree::parse(text)?;
     let mut reader = Reader::new();
     let root = interpolate::interpolate(root, surroundings.environment, &mut reader);
-    let unset = reader.into_problems();
+    load_tree(root, reader.into_problems(), surroundings)
+}
+
+/// The same of a tree whose texts are complete, but for those that are told in `unset`.
+fn load_tree(
+    root: Node,
+    unset: Vec<Problem>,
+    surroundings: &Surroundings<'_>,
+) -> Result<Loaded, Vec<Problem>> {
     let mut reader = Reader::new();
-    let config = read_table::<Config>(&root, &mut reader).unwrap_or_default();
-    if !unset.is_empty() {
-        return Err(with_unset(unset, reader.into_problems()));
-    }
-    let read_well = reader.count() == 0;
+    let config = read_table::<Config>(&root, &mut reader);
+    let config = config.filter(|_| unset.is_empty());
+    let wrong = with_unset(unset, reader.into_problems());
+    let mut reader = Reader::new();
     check::check_names(&root, &mut reader);
-    if read_well {
-        check::check(&config, &root, surroundings, &mut reader);
+    match &config {
+        Some(config) => check::check(config, &root, surroundings, &mut reader),
+        None => check_the_rest(root, &wrong, surroundings, &mut reader),
     }
-    let problems = reader.into_problems();
-    if problems
-        .iter()
-        .any(|problem| problem.severity == Severity::Error)
-    {
-        return Err(problems);
+    let problems = with_unset(wrong, reader.into_problems());
+    let is_error = |problem: &Problem| problem.severity == Severity::Error;
+    match config.filter(|_| !problems.iter().any(is_error)) {
+        Some(config) => Ok(Loaded {
+            config,
+            warnings: problems,
+        }),
+        None => Err(problems),
     }
-    Ok(Loaded {
-        config,
-        warnings: problems,
-    })
+}
+
+/// What is wrong between the tables that can be read, beside those that are wrong by themselves.
+fn check_the_rest(
+    mut root: Node,
+    wrong: &[Problem],
+    surroundings: &Surroundings<'_>,
+    reader: &mut Reader,
+) {
+    let place = |problem: &'_ Problem| {
+        let mut keys = problem.path.split('.').map(str::to_owned);
+        (keys.next(), keys.next())
+    };
+    for (table, name) in wrong.iter().map(place).collect::<BTreeSet<_>>() {
+        let Value::Table(entries) = &mut root.value else {
+            return;
+        };
+        entries.retain_mut(|entry| match &mut entry.node.value {
+            _ if Some(&entry.key) != table.as_ref() => true,
+            Value::Table(inner) => {
+                let before = inner.len();
+                inner.retain(|entry| Some(&entry.key) != name.as_ref());
+                inner.len() < before
+            }
+            _ => false,
+        });
+    }
+    if let Some(config) = read_table(&root, &mut Reader::new()) {
+        check::between(&config, &root, surroundings, reader);
+    }
 }
 
 /// The problems of both, in the order of the file; a text whose variable is missing is told only

@@ -79,6 +79,17 @@ fn a_port_that_is_taken() {
             "choose another",
         ],
     );
+    // Every one at once.
+    let holds = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other = holds.local_addr().expect("an address");
+    let both = FIXED.replace(
+        "[route.all]",
+        "[listener.other]\naddress = \"%other%\"\n[route.all]",
+    );
+    let launch = Launch::config(&both).address("public", address);
+    let stderr = refused(launch.address("other", other));
+    let told = |address| format!("cannot listen at {address}");
+    says(&stderr, &[&told(address), &told(other)]);
 }
 
 #[test]

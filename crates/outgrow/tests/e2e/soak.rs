@@ -222,6 +222,11 @@ impl Soak {
         (SHOPPERS + OTHERS) as u64
     }
 
+    /// The same at the service whose instances are killed.
+    pub(crate) fn in_flight_supervised() -> u64 {
+        SHOPPERS as u64
+    }
+
     /// Ends the load and outgrow; gives all totals and everything that went wrong, as text.
     pub(crate) fn end(self) -> (Totals, Totals, String) {
         let (supervised, others) = (self.supervised.stop(), self.others.stop());

@@ -84,11 +84,15 @@ fn run(times: &Times) {
     eprintln!("instances killed:   {kill_instance}");
     eprintln!("data process killed: {kill_data}");
     let all = supervised.all().requests + others.all().requests;
-    let failed = [reload, endpoints, upgrade, kill_instance];
-    let failed: u64 = failed.iter().map(|losses| losses.failed_idempotent).sum();
-    let lost = kill_data.failed_idempotent + kill_data.failed_others + kill_data.truncated;
+    // What may be in flight at what is killed, and was; and what nothing had to fail.
+    let in_flight = |killed: Losses| killed.failed_others + killed.truncated;
+    let lost = kill_data.failed_idempotent + in_flight(kill_data) + in_flight(kill_instance);
+    let failed = supervised.all().failed + others.all().failed;
+    let truncated = supervised.all().truncated + others.all().truncated;
+    let failed = failed + truncated - lost;
     println!("{all} requests, {failed} failed, {lost} lost");
 
+    assert_eq!(failed, 0, "{complaints}");
     for (name, losses) in [
         ("reload", reload),
         ("endpoints", endpoints),
@@ -97,16 +101,21 @@ fn run(times: &Times) {
         let wrong =
             losses.failed_idempotent + losses.failed_others + losses.truncated + losses.web_sockets;
         assert_eq!(wrong, 0, "{name}: {losses}\n{complaints}");
+        // No client has to repair what nothing had to break.
+        assert_eq!(losses.resent, 0, "{name}: {losses}\n{complaints}");
     }
-    assert_eq!(
-        kill_instance.failed_idempotent, 0,
-        "{kill_instance}\n{complaints}"
-    );
-    let most = Soak::in_flight() * kill_data.events;
-    assert!(
-        lost <= most,
-        "more than were in flight: {kill_data}\n{complaints}"
-    );
+    let by_kill = kill_instance.failed_idempotent + kill_instance.resent;
+    assert_eq!(by_kill, 0, "{kill_instance}\n{complaints}");
+    for (killed, most) in [
+        (kill_data, Soak::in_flight()),
+        (kill_instance, Soak::in_flight_supervised()),
+    ] {
+        let lost = killed.failed_idempotent + in_flight(killed);
+        assert!(
+            lost <= most * killed.events,
+            "more than were in flight: {killed}\n{complaints}"
+        );
+    }
     let back = times.back.as_millis() as u64;
     assert!(
         kill_data.away_ms <= back,

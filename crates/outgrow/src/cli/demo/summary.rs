@@ -60,6 +60,12 @@ impl Summary {
                 "{others} responses were truncated without a killed instance"
             ));
         }
+        if counts.resent > 0 {
+            verdicts.push(format!(
+                "{} requests had to be sent again by clients, whose connection was closed",
+                format::count(counts.resent)
+            ));
+        }
         let by_kill = by_kill.sockets_broken;
         let others = counts.sockets_broken.saturating_sub(by_kill);
         if others > 0 {
@@ -106,14 +112,6 @@ impl Summary {
                 format::count(count)
             ),
         };
-        let plus = if counts.resent > 0 {
-            format!(
-                "; {} more by the client, whose connection was closed just then",
-                counts.resent
-            )
-        } else {
-            String::new()
-        };
         vec![
             format!(
                 "outgrow demo: {:.1} s, {} instances of a shop, {} shoppers{}",
@@ -135,7 +133,7 @@ impl Summary {
             format!("failed      {}", format::count(counts.failed)),
             format!("truncated   {truncated}"),
             format!(
-                "retried     {} at another instance{plus}",
+                "retried     {} at another instance",
                 format::count(counts.retried)
             ),
             format!(

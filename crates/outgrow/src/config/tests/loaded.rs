@@ -132,9 +132,8 @@ fn the_command_line_makes_a_configuration() {
         admin: Some("off".to_owned()),
         access: Some("/tmp/access".to_owned()),
         check: Some("/ready".to_owned()),
-    }
-    .configuration()
-    .unwrap();
+    };
+    let config = with_surroundings(|around| config.configuration(around)).unwrap();
     let app = &config.service["app"];
     let instances = app.instances.as_ref().unwrap();
     assert_eq!(
@@ -157,7 +156,7 @@ fn the_command_line_makes_a_configuration() {
         command: words(&["node server.js"]),
         ..CommandLine::default()
     };
-    let config = line.configuration().unwrap();
+    let config = with_surroundings(|around| line.configuration(around)).unwrap();
     let instances = config.service["app"].instances.as_ref().unwrap();
     assert_eq!(
         instances.command,
@@ -179,8 +178,7 @@ fn the_command_line_makes_a_configuration() {
         check: Some("ready".to_owned()),
         ..CommandLine::default()
     };
-    let mut told: Vec<String> = line
-        .configuration()
+    let mut told: Vec<String> = with_surroundings(|around| line.configuration(around))
         .unwrap_err()
         .iter()
         .map(|problem| format!("{}: {}", problem.path, problem.message))

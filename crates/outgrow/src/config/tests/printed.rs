@@ -152,10 +152,22 @@ fn without_a_file_the_option_is_the_place() {
         listen: Some("8080".to_owned()),
         ..CommandLine::default()
     };
-    let problems = line.configuration().unwrap_err();
+    let problems = with_surroundings(|around| line.configuration(around)).unwrap_err();
     let expected = "\
 --listen: \"8080\" is not an address: the host is missing; 0.0.0.0 is every IPv4 address, [::] every address
   hint: write for example \"127.0.0.1:8080\" or \"unix:/run/app.sock\"
+";
+    assert_eq!(print(None, &problems, Look::Plain), expected);
+
+    // The rules between tables hold as they do in a file.
+    let line = CommandLine {
+        listen: Some("127.0.0.1:9900".to_owned()),
+        ..line
+    };
+    let problems = with_surroundings(|around| line.configuration(around)).unwrap_err();
+    let expected = "\
+--listen: 127.0.0.1:9900 is taken by the admin listener
+  hint: each listener needs an address of its own
 ";
     assert_eq!(print(None, &problems, Look::Plain), expected);
 }

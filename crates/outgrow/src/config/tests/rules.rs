@@ -757,3 +757,34 @@ fn what_http3_needs_is_told() {
         &["5:listener.x.http3.connection_window: it is below twice stream_window"],
     );
 }
+
+#[test]
+fn rules_between_tables_hold_beside_mistakes_within_tables() {
+    let text = "\
+[listener.one]
+address = \"127.0.0.1:1\"
+[listener.two]
+address = \"127.0.0.1:1\"
+[listener.three]
+adress = \"127.0.0.1:1\"
+[[listener.two.tls.certificates]]
+certificate = \"missing.pem\"
+key = \"k.pem\"
+[service.web]
+endpoints = [\"${NOWHERE}\"]
+[route.a]
+service = \"wep\"
+[route.b]
+service = \"web\"
+";
+    let expected = [
+        "4:listener.two.address: 127.0.0.1:1 is taken by listener one",
+        "5:listener.three: `address` is missing",
+        "6:listener.three.adress: unknown key",
+        "7:listener.two.tls.certificates: missing.pem cannot be read",
+        "11:service.web.endpoints.0: environment variable NOWHERE is not set",
+        "13:route.a.service: there is no service \"wep\" | did you mean \"web\"?",
+        "14:route.b: route a matches the same",
+    ];
+    check_whole(text, &expected, 0);
+}

@@ -114,6 +114,10 @@ fn what_is_a_failure() {
     );
     check(|summary| summary.counts.requests = 0, "not one request");
     check(
+        |summary| summary.counts.resent = 2,
+        "2 requests had to be sent again by clients",
+    );
+    check(
         |summary| summary.counts.sockets_refused = 2,
         "2 WebSockets could not be opened",
     );
