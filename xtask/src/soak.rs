@@ -50,9 +50,9 @@ const OUTAGE_VARIABLE: &str = "OUTGROW_OUTAGE_SECONDS";
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Sum {
     requests: u64,
-    /// Though nothing had to fail.
+    /// Failed or truncated though nothing had to be.
     failed: u64,
-    /// In flight when a data process was killed.
+    /// In flight at what was killed: a data process, an instance.
     lost: u64,
 }
 
