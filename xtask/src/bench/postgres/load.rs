@@ -82,7 +82,7 @@ impl Load<'_> {
             format!("--protocol={}", self.protocol),
             format!("--client={}", self.clients),
             format!("--time={whole}"),
-            "--jobs=1".to_owned(),
+            format!("--jobs={}", self.threads()),
             "--no-vacuum".to_owned(),
             "--log".to_owned(),
             format!("--log-prefix={PREFIX}"),
@@ -98,6 +98,14 @@ impl Load<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start pgbench")
+    }
+
+    /// pgbench's threads. Its prepared mode waits for the answer to a Parse with the whole thread: where
+    /// others of the thread's clients hold all connections in open transactions, that answer never
+    /// comes, behind any pool. So each client of such a run has a thread of its own.
+    fn threads(&self) -> usize {
+        let is_blocking = self.protocol == "prepared" && self.script == Script::Tpcb;
+        if is_blocking { self.clients } else { 1 }
     }
 
     /// Waits for the first transactions, warms up, and looks twice at the contestant.

@@ -147,6 +147,8 @@ Fairness
   every row (raw mode, in which it parses nothing). So it is not asked for ten thousand idle clients,
   and with a thousand clients it is Postgres where they wait.
 - Rates and latencies are of a closed loop that shares the cores with contestant and server.
+- pgbench has one thread; in tpcb-prepared one for each client, as its prepared mode waits for a Parse
+  with the whole thread, for ever where the thread's other clients hold all connections of a pool.
 - idle: proportional set size of the process tree, each client having done one query.
 ";
 
