@@ -122,19 +122,19 @@ async fn open(
     let opened = async {
         let how = (seal, Speaks::Http2);
         let connection = outgrow_upstream::connect(endpoint, opening, how, now).await?;
-        let number = connection.seal();
+        let origin = connection.origin();
         let opened = h2::open(connection.link, blocks, h2::SessionSettings::default()).await?;
-        Ok((opened, number))
+        Ok((opened, origin))
     };
     let opened = tokio::time::timeout(opening.connect, opened).await;
-    let ((session, driver), number) =
+    let ((session, driver), origin) =
         opened.unwrap_or_else(|_| Err(no_session(Cause::ConnectTimeout)))?;
     tokio::spawn(driver);
     let session: Arc<dyn Session> = Arc::new(Http2 {
         session,
-        is_encrypted: number != 0,
+        is_encrypted: origin.seal != 0,
     });
-    endpoint.add_session(worker, Arc::clone(&session), number);
+    endpoint.add_session(worker, Arc::clone(&session), origin);
     Ok(session)
 }
 

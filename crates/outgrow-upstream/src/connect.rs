@@ -33,6 +33,9 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
 /// "Connection Attempt Delay" that RFC 8305 section 5 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// Most addresses of a name that are tried.
+const ATTEMPT_LIMIT: usize = 8;
+
 /// From one question whether the peer's machine is still there to the next.
 const KEEP_ALIVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,16 +84,24 @@ pub trait Seal: fmt::Debug + Send + Sync {
 /// does not let us (a Unix socket's mode, a firewall's rule), [`Cause::ConnectUnreachable`] without a way
 /// there, else [`Cause::ConnectFailed`]; nothing was sent in any case.
 pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault> {
+    reach(endpoint, opening).await.map(|(stream, _)| stream)
+}
+
+/// The same with the address that was reached, where the endpoint's is a name.
+async fn reach(
+    endpoint: &Endpoint,
+    opening: Opening,
+) -> Result<(Stream, Option<SocketAddr>), Fault> {
     let timeout = opening.connect;
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
-        Ok(Ok(stream)) => {
+        Ok(Ok((stream, address))) => {
             watch_peer(&stream, opening.unacknowledged);
             // A new one has the system's own time.
             if !opening.silence.is_zero() {
                 limit_silence(&stream, opening.silence);
             }
             endpoint.count_connect();
-            return Ok(stream);
+            return Ok((stream, address));
         }
         Ok(Err(error)) => cause_of(&error),
         Err(_) => Cause::ConnectTimeout,
@@ -111,16 +122,26 @@ pub async fn connect(
     now: Ticks,
 ) -> Result<Connection, Fault> {
     let began = Instant::now();
-    let stream = dial(endpoint, opening).await?;
+    let moves = endpoint.pool.moves();
+    let (stream, address) = reach(endpoint, opening).await?;
+    let connection = |link, seal| Connection {
+        link,
+        seal,
+        requests: 0,
+        created: now,
+        endpoint: endpoint.id(),
+        address,
+        moves,
+    };
     let Some(seal) = seal else {
-        return Ok(connection(Link::Plain(stream), 0, endpoint, now));
+        return Ok(connection(Link::Plain(stream), 0));
     };
     let left = opening.connect.saturating_sub(began.elapsed());
     let sealed = seal.seal(stream, endpoint, speaks);
     let cause = match tokio::time::timeout(left, sealed).await {
         Ok(Ok(sealed)) => {
             let link = Link::Sealed(sealed);
-            return Ok(connection(link, seal.number(), endpoint, now));
+            return Ok(connection(link, seal.number()));
         }
         Ok(Err(_)) => Cause::ConnectTls,
         Err(_) => Cause::ConnectTimeout,
@@ -128,34 +149,29 @@ pub async fn connect(
     Err(Fault::upstream(Phase::Connect, cause, Sent::None))
 }
 
-fn connection(link: Link, seal: u64, endpoint: &Endpoint, now: Ticks) -> Connection {
-    Connection {
-        link,
-        seal,
-        requests: 0,
-        created: now,
-        endpoint: endpoint.id(),
-    }
-}
-
 /// Connects to the endpoint's address, for as long as it takes. `timeout` is the caller's: every
-/// address of a name gets its turn within it.
-pub(crate) async fn open(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
-    if let Address::Unix(path) = endpoint.address() {
-        return open_unix(path).await;
+/// address of a name gets its turn within it. With the address that was reached, where it is a name.
+pub(crate) async fn open(
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> io::Result<(Stream, Option<SocketAddr>)> {
+    let address = endpoint.address();
+    if let Address::Unix(path) = address {
+        return Ok((open_unix(path).await?, None));
+    }
+    if let Some(address) = address.socket_address() {
+        return Ok((open_tcp(address).await?, None));
     }
     let mut addresses = endpoint.socket_addresses();
     if addresses.is_empty() {
-        addresses = match resolve::look_up(endpoint.address()).await {
+        addresses = match resolve::look_up(address).await {
             Ok(found) if !found.is_empty() => found,
             Ok(_) => return Err(io::Error::other(Unresolved(None))),
             Err(error) => return Err(io::Error::other(Unresolved(Some(error)))),
         };
         endpoint.set_socket_addresses(addresses.clone());
     }
-    if let [address] = addresses[..] {
-        return open_tcp(address).await;
-    }
+    addresses.truncate(ATTEMPT_LIMIT);
     let turns = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let head_start = HEAD_START.min(timeout / turns);
     let attempts = addresses.iter().map(|&address| open_tcp(address)).collect();
@@ -163,7 +179,7 @@ pub(crate) async fn open(endpoint: &Endpoint, timeout: Duration) -> io::Result<S
     if winner > 0 {
         endpoint.prefer(addresses[winner]);
     }
-    Ok(stream)
+    Ok((stream, Some(addresses[winner])))
 }
 
 /// The first of the attempts that succeeds, with its place; each next one is begun when one failed

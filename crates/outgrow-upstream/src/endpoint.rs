@@ -19,7 +19,7 @@ use outgrow_core::{Cause, Fault, Ticks};
 
 use crate::parting::Parting;
 use crate::permit::Permit;
-use crate::pool::{Connection, Freshness, Pool};
+use crate::pool::{Connection, Freshness, Origin, Pool};
 use crate::queue::{Queue, Wait};
 use crate::sample::Sample;
 use crate::service::Service;
@@ -353,16 +353,17 @@ impl Endpoint {
 
     /// Keeps a connection for the next request, for `idle_timeout` or what the server's
     /// `Keep-Alive: timeout=` says (less a second), whichever is shorter. At the limit the one that
-    /// was idle longest is closed. A connection of another endpoint is closed.
+    /// was idle longest is closed. A connection of another endpoint is closed, and one to an address
+    /// that is none of the endpoint's name any more.
     #[inline]
     pub fn release(
         &self,
         worker: usize,
-        connection: Connection,
+        mut connection: Connection,
         now: Ticks,
         keep_alive: Option<Duration>,
     ) {
-        if connection.endpoint == self.id {
+        if connection.endpoint == self.id && self.leads_here(&mut connection) {
             self.pool.release(worker, connection, now, keep_alive);
         }
     }
@@ -377,10 +378,15 @@ impl Endpoint {
         self.pool.sessions.find(worker)
     }
 
-    /// Keeps a session for the requests of `worker`, on whose runtime it is. `seal`: the number of what
-    /// encrypted it ([`Connection::seal`]).
-    pub fn add_session(&self, worker: usize, session: Arc<dyn Session>, seal: u64) {
-        self.pool.sessions.add(worker, session, seal);
+    /// Keeps a session for the requests of `worker`, on whose runtime it is. `origin`: that of the
+    /// connection that it is on ([`Connection::origin`]).
+    pub fn add_session(&self, worker: usize, session: Arc<dyn Session>, origin: Origin) {
+        if origin
+            .address
+            .is_none_or(|address| self.has_address(address))
+        {
+            self.pool.sessions.add(worker, session, origin);
+        }
     }
 
     /// The opening of a session for `worker` that is under way, or else the one that `begin` begins.

@@ -34,7 +34,7 @@ pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
 pub use parting::LongStay;
 pub use permit::Permit;
-pub use pool::{Connection, Freshness};
+pub use pool::{Connection, Freshness, Origin};
 pub use queue::Wait;
 pub use registry::Registry;
 pub use service::{

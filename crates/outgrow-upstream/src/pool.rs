@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub struct Connection {
     pub(crate) seal: u64,
     /// The endpoint that it leads to.
     pub(crate) endpoint: EndpointId,
+    /// Which of the addresses of the endpoint's name; none where it is no name.
+    pub(crate) address: Option<SocketAddr>,
+    /// [`Pool::moves`] when the address was last known to be one of them.
+    pub(crate) moves: u64,
 }
 
 impl Connection {
@@ -46,15 +51,27 @@ impl Connection {
         self.endpoint
     }
 
-    /// The number of the seal that encrypted it; 0 for none.
-    pub fn seal(&self) -> u64 {
-        self.seal
+    /// What it was made by.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            seal: self.seal,
+            address: self.address,
+        }
     }
 
     /// How long what is sent from now on may stay unacknowledged; zero: as long as the system tries.
     pub fn limit_silence(&self, unacknowledged: Duration) {
         crate::connect::limit_silence(self.link.stream(), unacknowledged);
     }
+}
+
+/// What a connection was made by: it is used as long as that is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The number of the seal that encrypted it; 0 for none.
+    pub seal: u64,
+    /// Which of the addresses of the endpoint's name; none where it is no name.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// Which idle connections are good enough.
@@ -97,6 +114,8 @@ pub(crate) struct Pool {
     idle_timeout_nanos: AtomicU64,
     /// The number of the seal whose connections are taken back; 0: those without one.
     seal: AtomicU64,
+    /// How often an address of the endpoint's name went.
+    moves: AtomicU64,
     /// Those that requests share.
     pub(crate) sessions: Sessions,
 }
@@ -109,6 +128,7 @@ impl Pool {
             limit: AtomicUsize::new(0),
             idle_timeout_nanos: AtomicU64::new(0),
             seal: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
             sessions: Sessions::new(workers),
         }
     }
@@ -138,6 +158,34 @@ impl Pool {
         if self.seal.swap(number, Ordering::SeqCst) != number {
             self.clear();
         }
+    }
+
+    /// How often an address of the endpoint's name went.
+    #[inline]
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    /// An address of the endpoint's name went: closes what is idle and leads to none of `addresses`, and
+    /// lets those sessions end. What is under way goes on; it is looked at when it comes back.
+    pub(crate) fn keep_to(&self, addresses: &[SocketAddr]) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        let is_gone = |address: Option<SocketAddr>| {
+            address.is_some_and(|address| !addresses.contains(&address))
+        };
+        for list in &self.lists {
+            let mut gone = Vec::new();
+            let mut list = list.lock();
+            for idle in std::mem::take(&mut *list) {
+                match is_gone(idle.connection.address) {
+                    true => gone.push(idle),
+                    false => list.push_back(idle),
+                }
+            }
+            drop(list);
+            drop(gone);
+        }
+        self.sessions.remove_where(is_gone);
     }
 
     /// Closes all idle connections. After [`Pool::shut`] none is left.
@@ -289,6 +337,8 @@ fn take_over(connection: Connection) -> Option<Connection> {
         requests,
         created,
         endpoint,
+        address,
+        moves,
     } = connection
     else {
         return None;
@@ -308,5 +358,7 @@ fn take_over(connection: Connection) -> Option<Connection> {
         requests,
         created,
         endpoint,
+        address,
+        moves,
     })
 }

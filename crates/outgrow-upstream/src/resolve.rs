@@ -17,8 +17,9 @@ use crate::registry::Registry;
 /// From one look-up of a name to the next.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Most addresses of a name that are kept; the others are not tried.
-const ADDRESS_LIMIT: usize = 8;
+/// Most addresses of a name that are kept: more than are tried, as those that are in use are to be found
+/// in each answer, in whatever order it comes.
+const ADDRESS_LIMIT: usize = 64;
 
 /// Longest time of one look-up.
 const TIMEOUT: Duration = Duration::from_secs(5);

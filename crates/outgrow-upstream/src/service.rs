@@ -224,8 +224,11 @@ impl Service {
         if let Some(stay) = wish.stay {
             match set.stay(stay, wish.avoid.contains(&stay.endpoint), now) {
                 Place::At(endpoint) => {
-                    return Permit::acquire_to_stay(endpoint)
-                        .ok_or_else(|| Unavailable::Full(Arc::clone(endpoint)));
+                    let permit = match endpoint.own_queue.has_waiters() {
+                        true => None,
+                        false => Permit::acquire_to_stay(endpoint),
+                    };
+                    return permit.ok_or_else(|| Unavailable::Full(Arc::clone(endpoint)));
                 }
                 Place::Nowhere => return Err(Unavailable::NoEndpoint),
                 Place::Elsewhere => {}
@@ -245,7 +248,9 @@ impl Service {
         for _ in 0..RACES {
             match set.pick(cursors, random, wish.key, now, avoid) {
                 Some(endpoint) => {
-                    if let Some(permit) = Permit::acquire(endpoint) {
+                    if !endpoint.own_queue.has_waiters()
+                        && let Some(permit) = Permit::acquire(endpoint)
+                    {
                         return Ok(permit);
                     }
                 }

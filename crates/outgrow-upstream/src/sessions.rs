@@ -5,12 +5,15 @@
 
 use std::any::Any;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use tokio::sync::watch;
+
+use crate::pool::Origin;
 
 /// A connection that many requests share. Dropping it lets those under way go on; then it ends.
 pub trait Session: fmt::Debug + Send + Sync {
@@ -53,6 +56,8 @@ pub async fn opened(mut opening: Opened) -> Result<Arc<dyn Session>, Fault> {
 #[derive(Debug)]
 struct Shared {
     session: Arc<dyn Session>,
+    /// Which of the addresses of the endpoint's name it leads to.
+    address: Option<SocketAddr>,
     /// Since when nobody uses it, by the last look.
     idle_since: Option<Ticks>,
 }
@@ -120,6 +125,19 @@ impl Sessions {
         }
     }
 
+    /// Uses the sessions no more whose addresses are so; what is under way on them goes on.
+    pub(crate) fn remove_where(&self, is_gone: impl Fn(Option<SocketAddr>) -> bool) {
+        for worker in 0..self.lists.len() {
+            let mut list = self.list(worker);
+            let gone: Vec<Shared> = list
+                .sessions
+                .extract_if(.., |shared| is_gone(shared.address))
+                .collect();
+            drop(list);
+            drop(gone);
+        }
+    }
+
     /// A session of `worker` on which a request can begin: the oldest, so that others become idle.
     pub(crate) fn find(&self, worker: usize) -> Option<Arc<dyn Session>> {
         let mut over = Vec::new();
@@ -143,13 +161,14 @@ impl Sessions {
     }
 
     /// Keeps a session for the requests of `worker`, unless they are not kept any more.
-    pub(crate) fn add(&self, worker: usize, session: Arc<dyn Session>, seal: u64) {
+    pub(crate) fn add(&self, worker: usize, session: Arc<dyn Session>, origin: Origin) {
         let mut list = self.list(worker);
         // Under the lock: one that comes while the pool closes is not left behind.
-        let is_of_now = seal == self.seal.load(Ordering::SeqCst);
+        let is_of_now = origin.seal == self.seal.load(Ordering::SeqCst);
         if is_of_now && self.open.load(Ordering::SeqCst) {
             list.sessions.push(Shared {
                 session,
+                address: origin.address,
                 idle_since: None,
             });
         }
@@ -259,6 +278,13 @@ mod tests {
         Arc::new(fake)
     }
 
+    fn of_seal(seal: u64) -> Origin {
+        Origin {
+            seal,
+            address: None,
+        }
+    }
+
     fn at(seconds: u64) -> Ticks {
         Ticks::ZERO + Duration::from_secs(seconds)
     }
@@ -278,7 +304,11 @@ mod tests {
         sessions.configure(Duration::from_secs(30));
         let (first, second) = (fake(1), fake(1));
         for session in [&first, &second] {
-            sessions.add(0, Arc::clone(session) as Arc<dyn Session>, 0);
+            sessions.add(
+                0,
+                Arc::clone(session) as Arc<dyn Session>,
+                Origin::default(),
+            );
         }
         assert!(is(sessions.find(0), Some(&first)));
         assert!(is(sessions.find(1), None), "they stay with their worker");
@@ -303,15 +333,31 @@ mod tests {
     fn none_is_kept_of_another_seal_or_of_a_pool_that_is_shut() {
         let sessions = Sessions::new(1);
         sessions.set_seal(3);
-        sessions.add(0, fake(1), 2);
+        sessions.add(0, fake(1), of_seal(2));
         assert_eq!(sessions.count(), 0);
-        sessions.add(0, fake(1), 3);
+        sessions.add(0, fake(1), of_seal(3));
         assert_eq!(sessions.count(), 1);
         sessions.set_seal(4);
         assert_eq!(sessions.count(), 0);
         sessions.shut();
-        sessions.add(0, fake(1), 4);
+        sessions.add(0, fake(1), of_seal(4));
         assert_eq!(sessions.count(), 0);
+    }
+
+    #[test]
+    fn those_to_an_address_that_went_are_used_no_more() {
+        let sessions = Sessions::new(1);
+        let (stays, goes) = (fake(1), fake(1));
+        for (session, port) in [(&goes, 1), (&stays, 2)] {
+            let origin = Origin {
+                seal: 0,
+                address: Some(SocketAddr::from(([192, 0, 2, 1], port))),
+            };
+            sessions.add(0, Arc::clone(session) as Arc<dyn Session>, origin);
+        }
+        sessions.remove_where(|address| address.is_some_and(|address| address.port() == 1));
+        assert!(is(sessions.find(0), Some(&stays)));
+        assert_eq!(sessions.count(), 1);
     }
 
     #[tokio::test]

@@ -118,7 +118,7 @@ async fn attempt(
     cover: Cover<'_>,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let mut stream = connect::open(endpoint, timeout).await?;
+    let (mut stream, _) = connect::open(endpoint, timeout).await?;
     if let Some(version) = cover.proxy {
         introduce(&mut stream, version).await?;
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::PoisonError;
 
 use super::Endpoint;
+use crate::pool::Connection;
 
 impl Endpoint {
     /// The socket addresses to try, best first; none for a Unix socket or a name that was not
@@ -44,6 +45,31 @@ impl Endpoint {
         {
             addresses[..=place].rotate_right(1);
         }
+        let is_gone = |address: &SocketAddr| !addresses.contains(address);
+        let one_went = resolved.iter().any(is_gone);
         *resolved = addresses;
+        if one_went {
+            let addresses = resolved.clone();
+            drop(resolved);
+            self.pool.keep_to(&addresses);
+        }
+    }
+
+    /// Whether the address is one of those of its name now.
+    pub(super) fn has_address(&self, address: SocketAddr) -> bool {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.contains(&address)
+    }
+
+    /// Whether the connection leads to where the endpoint is now, as far as its name says.
+    #[inline]
+    pub(super) fn leads_here(&self, connection: &mut Connection) -> bool {
+        let moves = self.pool.moves();
+        if connection.moves == moves {
+            return true;
+        }
+        connection.moves = moves;
+        let is_here = |address| self.has_address(address);
+        connection.address.is_none_or(is_here)
     }
 }

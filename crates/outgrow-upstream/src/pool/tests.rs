@@ -409,3 +409,27 @@ async fn names_are_resolved_and_each_address_is_tried() {
     );
     drop(registry);
 }
+
+#[tokio::test]
+async fn a_connection_to_an_address_that_went_is_not_used_again() {
+    let old = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let new = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (was, is) = (old.local_addr().unwrap(), new.local_addr().unwrap());
+    let (_registry, endpoint) = endpoint(Address::tcp("web.internal", was.port()), 3);
+    endpoint.set_socket_addresses(vec![was]);
+    let (idle, mut server_of_idle) = connected(&endpoint, &old).await;
+    let (in_use, mut server_of_in_use) = connected(&endpoint, &old).await;
+    endpoint.release(0, idle, at(1), None);
+    // One more is no reason to close anything.
+    endpoint.set_socket_addresses(vec![was, is]);
+    assert_eq!(endpoint.idle(), 1);
+    endpoint.set_socket_addresses(vec![is]);
+    assert_eq!(endpoint.idle(), 0);
+    assert_eq!(server_of_idle.read(&mut [0]).await.unwrap(), 0);
+    endpoint.release(0, in_use, at(2), None);
+    assert_eq!(endpoint.idle(), 0, "it went while it was in use");
+    assert_eq!(server_of_in_use.read(&mut [0]).await.unwrap(), 0);
+    let (connection, _server) = connected(&endpoint, &new).await;
+    endpoint.release(0, connection, at(3), None);
+    assert_eq!(endpoint.idle(), 1);
+}

@@ -13,6 +13,7 @@ use super::{EndpointOptions, Health, Member, Members, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId, Founding};
 use crate::event::{EjectionCause, Event};
+use crate::permit::hand_over_own;
 use crate::settings::{self, ServiceSettings};
 
 /// What a change of the members leaves to do when the lock is gone.
@@ -414,6 +415,8 @@ impl Service {
                 if endpoint.own_queue.has_waiters() && !endpoint.is_kept() {
                     endpoint.own_queue.refuse_all(Cause::NoEndpoint);
                 }
+                // Its limit may be another one.
+                hand_over_own(endpoint);
             }
         }
         // Before the lock is gone, so that they are told in the order in which they happened.

@@ -96,6 +96,25 @@ fn more_permits_by_reload_serve_those_who_wait() {
     drop(permit);
 }
 
+#[test]
+fn who_waits_for_one_endpoint_is_served_by_a_reload_and_not_overtaken() {
+    let mut house = House::new(settings(&[1], |it| it.max_connections = 1));
+    let permit = house.choose(at(1)).unwrap();
+    let mut wait = house.endpoint(1).wait(10).unwrap();
+    assert!(now(&mut wait).is_none());
+    house.reload(settings(&[1], |it| it.max_connections = 2), at(2));
+    let granted = now(wait).expect("there is one free").unwrap();
+    drop((permit, granted));
+    // Taken out of turn there is none for who stands in line.
+    let one = house.endpoint(1);
+    let held = [one.permit().unwrap(), one.permit().unwrap()];
+    let wait = one.wait(10).unwrap();
+    one.limit.store(3, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(house.choose(at(3)).unwrap_err(), Unavailable::Busy);
+    drop(held);
+    assert!(now(wait).is_some());
+}
+
 /// The model: who stands in line, in order; and how many permits each endpoint has out.
 struct Model {
     house: House,
