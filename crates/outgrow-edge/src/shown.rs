@@ -68,12 +68,6 @@ impl Shown {
     }
 }
 
-/// Whether a field's name is of those that tell of a client's certificate: of ours, and of
-/// RFC 9440. An underscore is a dash to whoever makes variables of fields.
-pub(crate) fn is_of_certificate(begins: impl Fn(&[u8]) -> bool) -> bool {
-    begins(b"client-cert") || begins(b"x-client-cert-")
-}
-
 /// The alternative names that can stand in a list, with their kinds.
 fn listed(holder: &Holder) -> impl Iterator<Item = (&'static str, &str)> {
     let is_clear = |name: &str| {

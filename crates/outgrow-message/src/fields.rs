@@ -1,5 +1,6 @@
 //! Field lines as spans of one byte buffer, with removals marked and additions appended.
 
+use crate::claims;
 use crate::names::Known;
 
 /// A part of a head's byte buffer.
@@ -57,8 +58,8 @@ pub struct Fields {
     present: u64,
 }
 
-/// The bit of `present` for names that begin with an X and are none of ours.
-const EXTENSIONS: u64 = 1 << 63;
+/// The bit of `present` for names that may be claims ([`claims::is_claim`]) and are none of ours.
+const CLAIMS: u64 = 1 << 63;
 
 impl Fields {
     /// Forgets everything and keeps the memory, unless there is an unusual amount of it.
@@ -102,8 +103,8 @@ impl Fields {
     #[inline]
     fn push_entry(&mut self, known: Known, name: Span, value: Span) {
         self.present |= 1 << known as u8;
-        if known == Known::Other && matches!(name.of(&self.bytes).first(), Some(b'x' | b'X')) {
-            self.present |= EXTENSIONS;
+        if known == Known::Other && claims::may_be_claim(name.of(&self.bytes)) {
+            self.present |= CLAIMS;
         }
         self.entries.push(Field {
             name,
@@ -219,10 +220,11 @@ impl Fields {
         self.present & (1 << known as u8) != 0
     }
 
-    /// Whether a line may be there whose name begins with an X and is no [`Known`] one.
+    /// Whether a line may be there that says who the client is and is no [`Known`] one; see
+    /// [`claims::is_claim`].
     #[inline]
-    pub fn may_have_extensions(&self) -> bool {
-        self.present & EXTENSIONS != 0
+    pub fn may_have_claims(&self) -> bool {
+        self.present & CLAIMS != 0
     }
 
     /// Whether any of the names in `mask` (bits by number) may be there.
@@ -495,7 +497,7 @@ mod tests {
         fields.append_to_list(Known::Forwarded, b"Forwarded", b"for=x");
         assert_eq!(names(&fields), ["X-A", "Via", "Forwarded"]);
         assert_eq!(fields.get(Known::Via), Some(&b"1.0 a, 1.1 b, 2 c"[..]));
-        assert!(fields.may_have_extensions());
+        assert!(fields.may_have_claims());
     }
 
     #[test]

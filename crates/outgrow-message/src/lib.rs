@@ -4,6 +4,7 @@
 //! No protocol's syntax is here: see the http room.
 
 pub mod body;
+pub mod claims;
 pub mod fields;
 pub mod head;
 pub mod ledger;

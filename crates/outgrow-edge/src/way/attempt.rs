@@ -170,8 +170,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         target: &Target<'_>,
         retries: &Retries,
     ) -> Result<Done, Fault> {
-        let request = &self.exchange.request;
-        if request.expects_continue && retries.sent_again == 0 {
+        // Once: a next attempt finds the client told.
+        if std::mem::take(&mut self.exchange.request.expects_continue) {
             // Few servers of HTTP/2 answer it: the body is taken here in any case.
             let head = &mut self.exchange.response;
             head.clear();

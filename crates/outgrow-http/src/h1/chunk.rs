@@ -3,6 +3,7 @@
 //! [`Decoder`] says, for the bytes at hand, how many are framing and how many are data after it.
 
 use outgrow_message::Fields;
+use outgrow_message::claims::is_claim;
 
 use super::scan::Scan;
 use super::{Limits, Reject, fields};
@@ -194,7 +195,7 @@ impl Decoder {
         if end > 2 {
             trailers.push_bytes(&section[..end]);
             fields::parse(trailers, 0, &TRAILER_LIMITS)?;
-            trailers.remove_where(|known, _, _| is_forbidden_trailer(known));
+            trailers.remove_where(|known, name, _| is_forbidden_trailer(known, name));
         }
         self.state = State::Done;
         Ok(Step {
@@ -205,10 +206,12 @@ impl Decoder {
     }
 }
 
-/// Fields that must not come after the content they describe (RFC 9110 section 6.5.1).
-pub(crate) fn is_forbidden_trailer(known: outgrow_message::Known) -> bool {
+/// Fields that must not come after the content they describe (RFC 9110 section 6.5.1), and those that
+/// say who the client is: some endpoints merge trailers into the head.
+pub(crate) fn is_forbidden_trailer(known: outgrow_message::Known, name: &[u8]) -> bool {
     use outgrow_message::Known as K;
     known.is_hop_by_hop()
+        || known == K::Other && is_claim(name)
         || matches!(
             known,
             K::ContentLength

@@ -72,6 +72,9 @@ pub fn parse_length(text: &[u8]) -> Option<u64> {
     i64::try_from(value).ok().map(|_| value)
 }
 
+/// More options of `Connection` than anybody has: each that is unusual is looked for in all fields.
+const MOST_OPTIONS: usize = 32;
+
 /// What the `Connection` lines ask for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionOptions {
@@ -86,7 +89,10 @@ impl ConnectionOptions {
         if !fields.may_have(Known::Connection) {
             return Ok(options);
         }
-        for option in list_members(fields.values(Known::Connection)) {
+        for (index, option) in list_members(fields.values(Known::Connection)).enumerate() {
+            if index == MOST_OPTIONS {
+                return Err(Reject::bad("too many Connection options"));
+            }
             if !super::token::is_token(option) {
                 return Err(Reject::bad("a Connection option is not a token"));
             }

@@ -161,8 +161,14 @@ pub(crate) fn take_target(head: &mut RequestHead, start: usize, end: usize) -> R
     }
     let authority_start = start + scheme_len;
     let path_start = authority_start + length;
-    head.target = Target::Absolute;
     head.authority = Span::new(authority_start, path_start);
+    if head.method == Method::Options && path_start == end {
+        // RFC 9112 section 3.2.4: of the server as a whole, and the last proxy says so.
+        head.target = Target::Asterisk;
+        head.raw_path = head.fields.push_bytes(b"*");
+        return Ok(());
+    }
+    head.target = Target::Absolute;
     take_path(head, path_start, end)
 }
 
@@ -216,7 +222,8 @@ fn check_host(head: &mut RequestHead) -> Result<(), Reject> {
         None => Ok(()),
         Some(host) if !host.is_empty() && !is_authority(host) => bad("Host is malformed"),
         Some(_) => {
-            if head.target != Target::Absolute {
+            // What the target says goes before Host (RFC 9112 section 3.2.2).
+            if head.authority.len == 0 {
                 head.authority = head.fields.span_of(Known::Host).unwrap_or_default();
             }
             Ok(())

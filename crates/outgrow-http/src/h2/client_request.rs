@@ -23,7 +23,7 @@ pub(super) fn request(
         Method::from_bytes(head.text(head.method_text)).map_err(|_| broken(Cause::BadRequest))?;
     *request.uri_mut() = uri(head, host_if_none, secure).ok_or(broken(Cause::BadTarget))?;
     // Those of the connection are gone already; to send one would break the whole stream.
-    let skip = |known: Known| {
+    let skip = |known: Known, _: &[u8]| {
         known.is_hop_by_hop() || matches!(known, Known::Host | Known::ContentLength | Known::Expect)
     };
     let mut fields = map(&head.fields, skip).ok_or(broken(Cause::BadRequest))?;

@@ -82,7 +82,7 @@ impl ClientStream {
                 return Err(self.fail(body_fault(Cause::UpstreamBadResponse)));
             }
             let name = name.as_str().as_bytes();
-            if !is_forbidden_trailer(Known::of(name)) {
+            if !is_forbidden_trailer(Known::of(name), name) {
                 self.trailers.push(name, value.as_bytes());
             }
         }

@@ -12,7 +12,7 @@ pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> Result<Respo
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| broken())?;
     // Those of the connection are gone already; to send one would break the whole stream.
-    let skip = |known: Known| known.is_hop_by_hop() || known == Known::ContentLength;
+    let skip = |known: Known, _: &[u8]| known.is_hop_by_hop() || known == Known::ContentLength;
     *response.headers_mut() = map(&head.fields, skip).ok_or_else(broken)?;
     if let Some(length) = length {
         response
@@ -28,10 +28,10 @@ pub(super) fn trailers(fields: &Fields) -> Option<HeaderMap> {
 }
 
 /// The fields as the crate has them, without those that are to be skipped; none when one cannot be sent.
-pub(super) fn map(fields: &Fields, skip: impl Fn(Known) -> bool) -> Option<HeaderMap> {
+pub(super) fn map(fields: &Fields, skip: impl Fn(Known, &[u8]) -> bool) -> Option<HeaderMap> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for (known, name, value) in fields.iter() {
-        if skip(known) {
+        if skip(known, name) {
             continue;
         }
         // Lower case is what this makes of it.

@@ -136,7 +136,7 @@ impl H2Stream {
                 return Err(self.fail(reject.cause));
             }
             let name = name.as_str().as_bytes();
-            if !is_forbidden_trailer(Known::of(name)) {
+            if !is_forbidden_trailer(Known::of(name), name) {
                 self.trailers.push(name, value.as_bytes());
             }
         }

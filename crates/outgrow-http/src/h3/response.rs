@@ -31,7 +31,7 @@ pub(super) fn put_trailers(fields: &Fields, out: &mut Vec<u8>) {
     qpack::begin(&mut section);
     let empty = section.len();
     for (known, name, value) in fields.iter() {
-        if !is_forbidden_trailer(known) {
+        if !is_forbidden_trailer(known, name) {
             qpack::put_field(name, value, &mut section);
         }
     }

@@ -25,6 +25,7 @@ const STRICTER: &[&str] = &[
     "Host is malformed",
     "a field name imitates another one",
     "a Connection option is not a token",
+    "too many Connection options",
     "the expectation is not 100-continue",
     "Content-Length is repeated",
     "Content-Length is not a number",

@@ -382,7 +382,7 @@ async fn names_are_resolved_and_each_address_is_tried() {
     let port = listener.local_addr().unwrap().port();
     let (registry, endpoint) = endpoint(Address::tcp("localhost", port), 1);
     assert_eq!(endpoint.socket_addresses(), []);
-    let v6: std::net::SocketAddr = format!("[::1]:{port}").parse().unwrap();
+    let v6: SocketAddr = format!("[::1]:{port}").parse().unwrap();
     let v4 = listener.local_addr().unwrap();
     let (connection, _server) = connected(&endpoint, &listener).await;
     drop(connection);

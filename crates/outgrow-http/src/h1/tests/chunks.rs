@@ -58,6 +58,11 @@ fn bodies() {
     };
     check("0\r\n\r\n", "||");
     check("5\r\nhello\r\n0\r\n\r\n", "hello||");
+    // Who the client is no trailer says.
+    check(
+        "0\r\nX-A: 1\r\nClient_Cert: 1\r\nX-Forwarded-User: 1\r\n\r\n",
+        "|X-A=1|",
+    );
     check("2\r\nhe\r\n003\r\nllo\r\n00\r\n\r\n", "hello||");
     check(
         "A;x=\"y;z\"\r\n0123456789\r\n0;q\r\nX: 1\r\nHost: b\r\nY: 2\r\n\r\n",

@@ -101,6 +101,7 @@ fn targets() {
         "GET absolute [::1]:80 /",
     );
     check("OPTIONS * HTTP/1.1\nHost: a", "OPTIONS asterisk a *");
+    check("OPTIONS http://b HTTP/1.1\nHost: a", "OPTIONS asterisk b *");
     check(
         "GET * HTTP/1.1\nHost: a",
         "400 the target * is for OPTIONS only",
@@ -268,6 +269,9 @@ fn connections() {
         "Connection: a b",
         "400 a Connection option is not a token",
     );
+    let many = |count| format!("Connection: {}", vec!["a"; count].join(","));
+    check("1.1", &many(32), "");
+    check("1.1", &many(33), "400 too many Connection options");
     check("1.0", "Connection: Keep-Alive", "");
     check("1.0", "Connection: keep-alive, close", " closes");
     check("1.1", "Expect: 100-Continue", " expects");

@@ -56,7 +56,7 @@ impl H3Stream {
         for (name, value) in map {
             check_field(name, value)?;
             let name = name.as_str().as_bytes();
-            if !is_forbidden_trailer(Known::of(name)) {
+            if !is_forbidden_trailer(Known::of(name), name) {
                 self.trailers.push(name, value.as_bytes());
             }
         }

@@ -109,7 +109,7 @@ fn who_waits_for_one_endpoint_is_served_by_a_reload_and_not_overtaken() {
     let one = house.endpoint(1);
     let held = [one.permit().unwrap(), one.permit().unwrap()];
     let wait = one.wait(10).unwrap();
-    one.limit.store(3, std::sync::atomic::Ordering::SeqCst);
+    one.limit.store(3, Ordering::SeqCst);
     assert_eq!(house.choose(at(3)).unwrap_err(), Unavailable::Busy);
     drop(held);
     assert!(now(wait).is_some());

@@ -318,6 +318,27 @@ fn what_an_endpoint_has_not_looked_at_goes_elsewhere() {
 }
 
 #[test]
+fn a_client_that_waits_before_its_body_is_told_although_the_first_endpoint_refuses() {
+    let folder = Folder::new("http2-endpoints").unwrap();
+    let server = Server::start(&folder, 100, &[]);
+    let nobody = ports::free(1).expect("a free port")[0];
+    let service = format!("{TWO}\nbalance = \"round_robin\"");
+    let outgrow = front(&service, "").start(&[nobody, server.address]);
+    for _ in 0..4 {
+        let waits = ["-H", "Expect: 100-continue", "--expect100-timeout", "20"];
+        let echoed = curl(&outgrow, "/echo", &[&waits[..], &["-d", "body"]].concat());
+        assert!(
+            echoed.contains(" 200") && echoed.contains("body"),
+            "{echoed}"
+        );
+        assert_eq!(echoed.matches("HTTP/1.1 100").count(), 1, "{echoed}");
+    }
+    let lines = records(&outgrow, 4);
+    let sent_again = lines.iter().filter(|line| line.contains("retries=1"));
+    assert!(sent_again.count() > 0, "{lines:?}");
+}
+
+#[test]
 fn encrypted_connections_speak_it_too() {
     let authority = Authority::new().unwrap();
     let folder = Folder::new("http2-endpoints").unwrap();
