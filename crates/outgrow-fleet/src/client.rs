@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram as Socket;
 
-use crate::events::timespec;
+use crate::events::{pass_over_the_keepers, timespec};
 use crate::orphans::Orphans;
 use crate::protocol::channel::{
     ChannelError, PacketReader, Received, encode, send_packet, take_stdin,
@@ -59,8 +59,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Takes standard input over; `/dev/null` is there afterwards.
+    /// Takes standard input over; `/dev/null` is there afterwards. SIGHUP and SIGUSR2 do nothing to
+    /// this process from then on.
     pub fn from_stdin() -> Result<Self, ClientError> {
+        pass_over_the_keepers().map_err(ChannelError::from)?;
         Ok(Self::new(take_stdin()?))
     }
 

@@ -4,9 +4,11 @@
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use signal_hook::consts::{SIGHUP, SIGUSR2};
 
 /// A poll timeout. A part of a millisecond is rounded up, so that a deadline
 /// has passed when the poll returns.
@@ -25,6 +27,16 @@ pub(crate) fn signal_pipe(signals: &[i32]) -> io::Result<UnixStream> {
         signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
     }
     Ok(read)
+}
+
+/// Signals that are for the keeper do nothing here, whoever is sent them by
+/// name (`killall -HUP outgrow`). They are caught rather than ignored: that,
+/// and no more, ends with an exec.
+pub(crate) fn pass_over_the_keepers() -> io::Result<()> {
+    for signal in [SIGHUP, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Empties a signal pipe; how many signals there were (several of one kind may

@@ -14,7 +14,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::moment::Moment;
-use crate::processes::{Processes, signal_group, signal_process, start_of};
+use crate::processes::{
+    Processes, environment_entry, environment_has, signal_group, signal_process, start_of,
+};
 use crate::protocol::{InstanceId, InstanceReport, KeeperMessage};
 
 /// Longer than a shim takes for its own end.
@@ -28,10 +30,12 @@ pub(crate) struct Orphans {
     known: Arc<Mutex<BTreeMap<InstanceId, Orphan>>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Orphan {
     main: Identity,
     shim: Identity,
+    /// What every process of this run has in its environment, unless it threw it away.
+    key: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,7 @@ impl Orphans {
             Some(Orphan {
                 main: Identity::of(main)?,
                 shim: Identity::of(shim)?,
+                key: environment_entry(main, "OUTGROW_KEY="),
             })
         });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,15 +87,23 @@ impl Orphans {
     pub(crate) fn end(&self) {
         let known: Vec<Orphan> = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.values().copied().collect()
+            known.values().cloned().collect()
         };
         let until = Moment::now().after(LIMIT);
         while let Ok(processes) = Processes::scan() {
             let mut left = false;
-            for orphan in known.iter().filter(|one| one.main.lives(&processes)) {
-                left = true;
-                if !orphan.shim.lives(&processes) {
+            for orphan in &known {
+                let lives = orphan.main.lives(&processes);
+                left |= lives;
+                if orphan.shim.lives(&processes) {
+                    continue;
+                }
+                if lives {
                     kill(orphan.main.pid, &processes);
+                }
+                // Daemons: their parent was the shim.
+                if let Some(key) = &orphan.key {
+                    left |= kill_with(key, &processes);
                 }
             }
             if !left || Moment::now() >= until {
@@ -99,6 +112,22 @@ impl Orphans {
             std::thread::sleep(ROUND);
         }
     }
+}
+
+/// Every process with this entry in its environment; whether there was one.
+fn kill_with(key: &str, processes: &Processes) -> bool {
+    let alive = processes.all().filter(|process| !process.is_dead());
+    let found: Vec<u32> = alive
+        .map(|process| process.pid)
+        .filter(|pid| environment_has(*pid, key))
+        .collect();
+    for pid in &found {
+        for process in processes.descendants(*pid) {
+            signal_process(process.pid, Signal::KILL);
+        }
+        signal_process(*pid, Signal::KILL);
+    }
+    !found.is_empty()
 }
 
 /// The group, and what descends from it without being in it.

@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use rustix::process::{Pid, Signal};
 
@@ -136,12 +135,22 @@ pub(crate) fn start_of(pid: u32) -> Option<u64> {
 /// Whether the environment that `pid` was started with has `entry` (`NAME=value`).
 /// `false` also when it may not be read.
 pub(crate) fn environment_has(pid: u32, entry: &str) -> bool {
-    let path = format!("/proc/{pid}/environ");
-    fs::read(Path::new(&path)).is_ok_and(|bytes| {
-        bytes
-            .split(|byte| *byte == 0)
-            .any(|one| one == entry.as_bytes())
-    })
+    let bytes = environment(pid);
+    bytes
+        .split(|byte| *byte == 0)
+        .any(|one| one == entry.as_bytes())
+}
+
+/// The first entry of that environment that begins so; none also when it may not be read.
+pub(crate) fn environment_entry(pid: u32, beginning: &str) -> Option<String> {
+    let bytes = environment(pid);
+    let mut entries = bytes.split(|byte| *byte == 0);
+    let entry = entries.find(|one| one.starts_with(beginning.as_bytes()))?;
+    String::from_utf8(entry.to_vec()).ok()
+}
+
+fn environment(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
 /// A pid in rustix's type; `None` for 0 and for what is no pid.

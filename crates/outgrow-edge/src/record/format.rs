@@ -286,5 +286,8 @@ mod tests {
         assert!(text.starts_with("{\"time\":\"1970-01-01T00:00:00.000Z\",\"id\":\"0101"));
         assert!(text.contains("\"path\":\"/a\\u0022b\\u005c\\u000a\\u00ff\""));
         assert!(text.contains("\"status\":502,") && text.ends_with("\"reused\":0}\n"));
+        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(record["path"], "/a\"b\\\n\u{ff}");
+        assert_eq!(record["reason"], "connect_refused");
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::{DataMessage, KeeperMessage};
 /// From `Drained` to the exit.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 /// The most bytes of JSON that are kept for data processes.
-const KEPT_LIMIT: usize = 1024 * 1024;
+const KEPT_LIMIT: usize = 8 * 1024 * 1024;
 /// The most commands of a candidate that are held.
 const HELD_LIMIT: usize = 4096;
 
@@ -182,24 +182,32 @@ impl Keeper {
     }
 
     fn keep(&mut self, key: String, value: serde_json::Value) {
+        let facts = &mut self.facts;
+        // What was kept before is not what is now.
+        facts.kept.remove(&key);
+        let known = facts.kept_sizes.remove(&key);
         if value.is_null() {
-            self.facts.kept.remove(&key);
             return;
         }
-        let size = |value: &serde_json::Value| value.to_string().len();
-        let others: usize = self
-            .facts
-            .kept
-            .iter()
-            .filter(|(name, _)| **name != key)
-            .map(|(name, value)| name.len() + size(value))
-            .sum();
-        if others + key.len() + size(&value) > KEPT_LIMIT {
+        let size = |name: &str, value: &serde_json::Value| name.len() + value.to_string().len();
+        // A successor does not know the sizes.
+        for (name, value) in &facts.kept {
+            let of_it = || size(name, value);
+            facts.kept_sizes.entry(name.clone()).or_insert_with(of_it);
+        }
+        let others: usize = facts.kept_sizes.values().sum();
+        let own = size(&key, &value);
+        if others + own <= KEPT_LIMIT {
+            facts.kept_sizes.insert(key.clone(), own);
+            facts.kept.insert(key, value);
+            return;
+        }
+        // Told once, and nothing is counted for it.
+        if known != Some(0) {
             self.log.error(&format!(
-                "`{key}` is not kept: all values together exceed 1 MiB"
+                "`{key}` is not kept for the next data process: all values together exceed 8 MiB"
             ));
-            return;
         }
-        self.facts.kept.insert(key, value);
+        facts.kept_sizes.insert(key, 0);
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct Facts {
     /// When the next data process is started, while there is none.
     pub(super) start_data_at: Option<Moment>,
     pub(super) kept: BTreeMap<String, serde_json::Value>,
+    /// How many bytes each of them takes; 0: it found no room.
+    #[serde(skip)]
+    pub(super) kept_sizes: BTreeMap<String, usize>,
     pub(super) limits: Limits,
     /// The control groups, once an instance had a limit.
     #[serde(default)]
@@ -72,6 +75,7 @@ impl Facts {
             data_backoff: Backoff::default(),
             start_data_at: Some(Moment::now()),
             kept: BTreeMap::new(),
+            kept_sizes: BTreeMap::new(),
             limits: Limits::default(),
             house: None,
             reloads: 0,

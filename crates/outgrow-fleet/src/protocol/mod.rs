@@ -127,8 +127,8 @@ pub enum DataMessage {
     },
     /// Stop everything gracefully and exit.
     Stop {},
-    /// Keep a value for the data processes to come; `null` forgets it. All
-    /// values together may take 1 MiB. Of one that drains it is not kept: the
+    /// Keep a value for the data processes to come; `null` forgets it, and so
+    /// does one that finds no room: all values together may take 8 MiB. Of one that drains it is not kept: the
     /// active one is told (`Kept`), which was greeted before that.
     Keep {
         /// Its name.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions, WaitStatus};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::enclosure::Enclosure;
 use super::output::Stream;
 use super::source::Source;
-use crate::events::{drain, signal_pipe, timespec};
+use crate::events::{drain, pass_over_the_keepers, signal_pipe, timespec};
 use crate::log::Log;
 use crate::moment::Moment;
 use crate::processes::{Processes, signal_group, signal_process};
@@ -67,7 +67,8 @@ impl Shim {
         // children ours.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let children = signal_pipe(&[SIGCHLD])?;
-        let terminate = signal_pipe(&[SIGTERM, SIGINT, SIGHUP])?;
+        let terminate = signal_pipe(&[SIGTERM, SIGINT])?;
+        pass_over_the_keepers()?;
         let log = Log::new(spec.log_format, &spec.name);
         if let Some(current) = spec.open_files {
             let limit = Rlimit {

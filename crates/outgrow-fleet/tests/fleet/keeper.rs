@@ -82,7 +82,10 @@ fn a_killed_keeper_leaves_nothing() {
 fn a_keeper_and_shims_that_are_killed_together_leave_nothing() {
     let mut house = House::start();
     let (mut data, _) = house.serving();
-    let one = data.start(1, &json!("sleep 1000 & exec sleep 1000"));
+    // A daemon, whose parent is the shim.
+    let daemon = "(setsid sh -c 'echo daemon; exec sleep 1000' &); sleep 1000 & exec sleep 1000";
+    let one = data.start(1, &json!(daemon));
+    house.line_with("web.1 | daemon");
     let outside = "setsid sh -c 'echo outside $$; exec sleep 1000' & exec sleep 1000";
     let two = data.start(2, &json!(outside));
     house.line_with("web.2 | outside ");
@@ -457,4 +460,41 @@ fn who_has_no_more_descriptors_loses_only_those() {
         (&bound["sockets"], &bound["descriptors"]),
         (&json!(2), &json!(2))
     );
+}
+
+#[test]
+fn what_does_not_fit_is_not_kept_in_an_older_form() {
+    let house = House::start();
+    let (mut first, _) = house.serving();
+    let keep =
+        |key: &str, length: usize| json!({"type": "keep", "key": key, "value": "x".repeat(length)});
+    let mib = 1024 * 1024;
+    first.tell(&keep("a", 5 * mib));
+    first.tell(&keep("b", 1));
+    for _ in 0..2 {
+        first.tell(&keep("b", 4 * mib));
+    }
+    house.line_with("`b` is not kept");
+    first.tell(&keep("c", mib));
+    first.bind("127.0.0.1:0", 1);
+    kill(first.pid, Signal::KILL);
+    let (_, hello) = house.data();
+    let kept: Vec<&String> = hello["kept"].as_object().unwrap().keys().collect();
+    assert_eq!(kept, ["a", "c"]);
+}
+
+#[test]
+fn signals_for_the_keeper_do_nothing_to_the_others() {
+    let house = House::start();
+    let (mut data, _) = house.serving();
+    let report = data.start(1, &json!("exec sleep 1000"));
+    for signal in [Signal::HUP, Signal::USR2] {
+        kill(data.pid, signal);
+        kill(report.shim(), signal);
+    }
+    data.bind("127.0.0.1:0", 1);
+    kill(report.pid(), Signal::KILL);
+    let again = data.instance(1, "running");
+    assert!(again.last_exit().contains("SIGKILL"), "{again:?}");
+    assert_eq!(again.0["restarts"], 1);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use outgrow_core::WallTime;
 use outgrow_edge::Outlet;
+use outgrow_fleet::LogFormat;
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 1024;
@@ -20,6 +21,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
+    format: LogFormat,
     /// `None` when no thread could be started: nothing can be said then.
     outlet: Option<Outlet>,
     /// Lines that are lost and were not told of.
@@ -27,12 +29,13 @@ struct Log {
 }
 
 impl Log {
-    fn start() -> Self {
+    fn start(format: LogFormat) -> Self {
         let outlet = Outlet::start("log", QUEUE).ok();
         if let Some(outlet) = &outlet {
             outlet.direct(Box::new(std::io::stderr()));
         }
         Self {
+            format,
             outlet,
             lost: AtomicU64::new(0),
         }
@@ -44,16 +47,29 @@ impl Log {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let loss = format!("{lost} lines are lost: standard error was not read");
-            write(&mut text, "warn", &loss);
+            write(&mut text, self.format, "warn", &loss);
         }
-        write(&mut text, level, message);
+        write(&mut text, self.format, level, message);
         if !outlet.put(text) {
             self.lost.fetch_add(lost + 1, Ordering::Relaxed);
         }
     }
 }
 
-fn write(text: &mut Vec<u8>, level: &str, message: &str) {
+fn write(text: &mut Vec<u8>, format: LogFormat, level: &str, message: &str) {
+    if format == LogFormat::Json {
+        let mut time = Vec::with_capacity(24);
+        WallTime::now().write_rfc3339(&mut time);
+        // The keys of the keeper's lines.
+        let line = serde_json::json!({
+            "ts": String::from_utf8_lossy(&time),
+            "level": level,
+            "process": "data",
+            "message": message,
+        });
+        text.extend_from_slice(format!("{line}\n").as_bytes());
+        return;
+    }
     WallTime::now().write_rfc3339(text);
     text.extend_from_slice(format!(" {level:<5} ").as_bytes());
     // What registries and applications say is in it: nothing of that may begin a line, or tell the
@@ -66,9 +82,15 @@ fn write(text: &mut Vec<u8>, level: &str, message: &str) {
     text.push(b'\n');
 }
 
+/// Says how lines are written; to be called before the first one.
+pub(super) fn begin(format: LogFormat) {
+    LOG.get_or_init(|| Log::start(format));
+}
+
 /// Writes a line; one that cannot be written is lost. Never waits.
 pub(super) fn line(level: &str, message: &str) {
-    LOG.get_or_init(Log::start).line(level, message);
+    LOG.get_or_init(|| Log::start(LogFormat::Text))
+        .line(level, message);
 }
 
 /// Something that happened as it should.
@@ -112,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_stalls_costs_lines_and_is_told() {
-        let log = Log::start();
+        let log = Log::start(LogFormat::Text);
         let outlet = log.outlet.as_ref().expect("a thread");
         let (read, reading) = channel();
         let (came, lines) = channel();
@@ -140,7 +162,12 @@ mod tests {
     #[test]
     fn a_message_is_one_line_without_orders_to_a_terminal() {
         let mut text = Vec::new();
-        write(&mut text, "warn", "é\n\r\u{1b}[2J\u{9b}2J\t.");
+        write(
+            &mut text,
+            LogFormat::Text,
+            "warn",
+            "é\n\r\u{1b}[2J\u{9b}2J\t.",
+        );
         let text = String::from_utf8(text).expect("text");
         assert!(text.ends_with(" warn  é   [2J 2J .\n"), "{text:?}");
     }

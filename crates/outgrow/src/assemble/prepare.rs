@@ -26,7 +26,9 @@ use crate::config::{Config, Look};
 pub(super) const CONFIGURATION: &str = "configuration";
 /// Under which name it holds the certificates and keys of that one.
 const CERTIFICATES: &str = "certificates";
-/// The most bytes of certificates and keys that are kept; all that is kept may take 1 MiB.
+/// The most bytes of it that are kept; all that is kept may take 8 MiB.
+const TEXT_LIMIT: usize = 6 * 1024 * 1024;
+/// The most bytes of certificates and keys that are kept.
 const CERTIFICATES_LIMIT: usize = 384 * 1024;
 
 /// A configuration of which everything that can fail has been done.
@@ -280,7 +282,13 @@ pub(super) async fn keep(sender: &Sender, text: String, certificates: &Texts) {
         // They are read from their files then.
         serde_json::Value::Null
     };
-    for (key, value) in [(CONFIGURATION, text.into()), (CERTIFICATES, certificates)] {
+    let text = if text.len() <= TEXT_LIMIT {
+        text.into()
+    } else {
+        log::warn("the configuration is larger than 6 MiB: it is not kept for a crash");
+        serde_json::Value::Null
+    };
+    for (key, value) in [(CONFIGURATION, text), (CERTIFICATES, certificates)] {
         let key = key.to_owned();
         if let Err(error) = sender.send(&DataMessage::Keep { key, value }).await {
             log::warn(&format!("the keeper cannot be told: {error}"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use outgrow_core::Clock;
 use outgrow_edge::{Edge, RecordWriter, Shared};
+use outgrow_fleet::LogFormat;
 use outgrow_fleet::client::{Client, ClientError, FromKeeper, Receiver, Sender};
 use outgrow_fleet::protocol::channel::LOST;
 use outgrow_fleet::protocol::{DataMessage, Hello, KEEPER_STATE_VERSION, KeeperMessage};
@@ -26,7 +27,8 @@ use crate::config::Config;
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the data process until it has drained.
-pub fn data(source: ConfigSource) -> ExitCode {
+pub fn data(source: ConfigSource, log_format: LogFormat) -> ExitCode {
+    log::begin(log_format);
     let client = match Client::from_stdin() {
         Ok(client) => client,
         Err(error) => {

@@ -28,11 +28,15 @@ pub fn check(args: &CheckArgs) -> ExitCode {
     let path = file.map_or(Path::new(super::source::DEFAULT_FILE), PathBuf::as_path);
     if let Err(error) = std::fs::metadata(path) {
         let file = path.display();
-        return super::complain(&format!(
-            "{file}: {error}\nhint: name a file: outgrow check FILE"
-        ));
+        let problem = format!("outgrow: {file}: {error}\nhint: name a file: outgrow check FILE");
+        return refuse(path, &problem, args.json);
     }
-    match ConfigSource::File(path.to_owned()).load(look(args.json)) {
+    let source = ConfigSource::File(path.to_owned());
+    let text = match source.text() {
+        Ok(text) => text,
+        Err(problem) => return refuse(path, &problem, args.json),
+    };
+    match source.load_text(&text, look(args.json)) {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
             // Everything that a start would read.
@@ -42,15 +46,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             ];
             let problems: Vec<String> = read.into_iter().filter_map(Result::err).collect();
             if !problems.is_empty() {
-                for problem in problems.iter().flat_map(|problem| problem.lines()) {
-                    if args.json {
-                        let line = serde_json::json!({ "severity": "error", "message": problem });
-                        eprintln!("{line}");
-                    } else {
-                        eprintln!("{problem}");
-                    }
-                }
-                return ExitCode::FAILURE;
+                return refuse(path, &problems.join("\n"), args.json);
             }
             if !args.json {
                 super::print(&format!(
@@ -68,4 +64,27 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells what was not found in the text itself: one line each, with a hint below it or not.
+fn refuse(path: &Path, problems: &str, json: bool) -> ExitCode {
+    if !json {
+        eprintln!("{}", problems.trim_end());
+        return ExitCode::FAILURE;
+    }
+    let mut lines = problems.lines().peekable();
+    while let Some(line) = lines.next() {
+        let hint = lines.next_if(|next| next.trim_start().starts_with("hint: "));
+        let object = serde_json::json!({
+            "severity": "error",
+            "file": path.display().to_string(),
+            "line": null,
+            "column": null,
+            "path": "",
+            "message": line.strip_prefix("outgrow: ").unwrap_or(line),
+            "hint": hint.map(|hint| hint.trim_start().trim_start_matches("hint: ")),
+        });
+        eprintln!("{object}");
+    }
+    ExitCode::FAILURE
 }

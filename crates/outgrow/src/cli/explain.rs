@@ -47,7 +47,7 @@ fn cookie(text: &str) -> Result<String, String> {
         .ok_or("a cookie is NAME=VALUE".to_owned())
 }
 
-/// Explains; 0 when something would answer.
+/// Explains; 0 when a route or a service would answer, 1 when nothing would.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
     let (config, _) = match ConfigSource::File(args.config.clone()).load(look(args.json)) {
         Ok(loaded) => loaded,
@@ -65,7 +65,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
                 true => format!("{}\n", passage.to_json()),
                 false => passage.text(),
             });
-            return ExitCode::SUCCESS;
+            return of_answer(passage.is_answered());
         }
     }
     let question = Question {
@@ -86,9 +86,20 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         return super::complain(&format!("there is no listener {listener:?}: {hint}"));
     }
     match config::explain(&config, &question) {
-        Ok(explanation) if args.json => super::print(&format!("{}\n", explanation.to_json())),
-        Ok(explanation) => super::print(&explanation.to_string()),
-        Err(error) => return super::complain(&error.to_string()),
+        Ok(explanation) => {
+            super::print(&match args.json {
+                true => format!("{}\n", explanation.to_json()),
+                false => explanation.to_string(),
+            });
+            of_answer(explanation.is_answered())
+        }
+        Err(error) => super::complain(&error.to_string()),
     }
-    ExitCode::SUCCESS
+}
+
+fn of_answer(is_answered: bool) -> ExitCode {
+    match is_answered {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use outgrow_fleet::privileges;
+use outgrow_fleet::{LogFormat, privileges};
 
 pub use source::ConfigSource;
 
@@ -114,6 +114,9 @@ pub struct RunArgs {
     /// Run with this group instead of the user's own.
     #[arg(long, value_name = "GROUP", requires = "user")]
     group: Option<String>,
+    /// How the log is written, and the output of instances: `text`, or `json` for one object a line.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    log: String,
     /// The command to run, with its arguments; everything from its name on is its own, with or without
     /// `--` before it. PORT is set for it; {port} in an argument is replaced.
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
@@ -121,6 +124,13 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    fn log_format(&self) -> LogFormat {
+        match self.log.as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
+    }
+
     /// The configuration file that stands where a command is to be, if that is what it looks like.
     fn only_file(&self) -> Option<&str> {
         match self.command.as_slice() {
@@ -137,7 +147,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Data(args) => {
             privileges::give_low_ports_up();
-            crate::assemble::data(ConfigSource::new(&args))
+            crate::assemble::data(ConfigSource::new(&args), args.log_format())
         }
         Command::Shim => {
             privileges::give_low_ports_up();

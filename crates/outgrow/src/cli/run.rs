@@ -35,6 +35,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     arguments.extend(std::env::args_os().skip(2));
     let mut options = KeeperOptions::new(arguments, vec![OsString::from("shim")]);
     env!("CARGO_PKG_VERSION").clone_into(&mut options.version);
+    options.log_format = args.log_format();
     match keeper::run(options) {
         Ok(code) => code,
         Err(error) => complain(&error.to_string()),

@@ -102,6 +102,19 @@ pub enum Outcome {
     NoListener,
 }
 
+impl Explanation {
+    /// Whether a route answers it, or sends it somewhere.
+    pub fn is_answered(&self) -> bool {
+        !matches!(
+            self.outcome,
+            Outcome::NotFound
+                | Outcome::MethodNotAllowed(_)
+                | Outcome::BadRequest
+                | Outcome::NoListener
+        )
+    }
+}
+
 /// A service's share of a route's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareTold {

@@ -18,7 +18,8 @@ pub enum Look {
     Plain,
     /// Text with colours.
     Colour,
-    /// One JSON object a line: file, line, column, severity, path, message, hint.
+    /// One JSON object a line: file, line, column, severity, path, message, hint. Of what is not in the
+    /// text (a file that it names), line and column are null.
     Json,
 }
 

@@ -86,6 +86,14 @@ fn a_reload_that_gets_no_sockets_is_refused_and_the_next_one_is_not() {
         .expect("written");
     let told = outgrow.wait_told("the running configuration stays");
     assert!(told.expect("told").contains("ulimit -n"));
+    // Enough for these, too few for the copies that listeners get: nothing of it is in force.
+    leave(data, 12);
+    outgrow
+        .write_config(&fixed("third", MORE))
+        .expect("written");
+    outgrow.wait_told("sockets cannot be copied").expect("told");
+    let answer = http::get(&outgrow.url("public", "/")).expect("an answer");
+    assert_eq!(answer.text(), "first");
     leave(data, 1000);
     outgrow.reload(&fixed("second", "")).expect("a reload");
     outgrow.reload(&fixed("third", MORE)).expect("a reload");

@@ -1,6 +1,7 @@
 //! Reload: a new configuration is taken over whole or refused whole.
 //!
-//! All that can fail comes before anything changes; what runs on is untouched.
+//! All that can be expected to fail comes before anything changes; what runs on is untouched. What
+//! fails later (a thread that cannot be started) is told, and tried again at the next reload.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -102,9 +103,10 @@ impl Control {
         );
         shared.ledger.set_limit(config.process.memory.0);
         shared.plan.publish(Arc::new(plan));
-        self.listeners
-            .apply(&self.parts.edge, &self.parts.sockets, plans)
-            .await?;
+        // From here on it is in force: what fails all the same is told, and tried again at the next one.
+        let listening = &mut self.listeners;
+        let listening = listening.apply(&self.parts.edge, &self.parts.sockets, plans);
+        let mut missing: Vec<String> = listening.await.err().into_iter().collect();
         shared
             .metrics
             .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
@@ -112,24 +114,29 @@ impl Control {
         self.instances.refresh(&self.parts.registry, now);
         self.parts.config = config;
         self.parts.pages = pages;
-        self.apply_postgres(postgres, &certificates.postgres)
-            .await?;
+        let encryptions = &certificates.postgres;
+        missing.extend(self.apply_postgres(postgres, encryptions).await.err());
         self.apply_acme(&mut certificates);
-        self.apply_streams().await?;
+        missing.extend(self.apply_streams().await.err());
         self.configure_boxes();
         prepare::keep(&self.sender, text, &certificates.texts).await;
         self.remember_alt_svc().await;
         self.say_limits().await;
-        self.view.serve(&self.parts)?;
+        missing.extend(self.view.serve(&self.parts).err());
         self.release_unused().await;
         self.watch = watch;
         self.wait_for_workers().await;
+        for problem in &missing {
+            log::warn(&format!("reloaded, but {problem}"));
+        }
+        let missing = missing.iter().map(|problem| format!("\nbut {problem}"));
         let counts = &self.parts.config;
         Ok(format!(
-            "{} listeners, {} services, {} routes{}{}",
+            "{} listeners, {} services, {} routes{}{}{}",
             counts.listener.len() + counts.tcp.len() + counts.udp.len(),
             counts.service.len(),
             counts.route.len(),
+            missing.collect::<String>(),
             if warnings.is_empty() { "" } else { "\n" },
             warnings.trim_end()
         ))
@@ -173,6 +180,12 @@ impl Control {
                 }
                 None => {}
             }
+        }
+        // Listeners get copies. That none can be made is found now, when nothing has changed.
+        let sockets = bound.iter().flat_map(|(_, sockets)| sockets);
+        let copies: std::io::Result<Vec<OwnedFd>> = sockets.map(OwnedFd::try_clone).collect();
+        if let Err(error) = copies {
+            problems.push(format!("sockets cannot be copied: {error}"));
         }
         if problems.is_empty() {
             return Ok(bound);

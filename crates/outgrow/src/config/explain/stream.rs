@@ -37,6 +37,13 @@ pub struct Passage {
     service: Option<(Name, Vec<String>)>,
 }
 
+impl Passage {
+    /// Whether it goes to a service.
+    pub fn is_answered(&self) -> bool {
+        self.service.is_some()
+    }
+}
+
 impl Connection {
     /// The connection that a URL means; none when it is one of HTTP.
     pub fn parse(url: &str) -> Option<Result<Self, UrlError>> {

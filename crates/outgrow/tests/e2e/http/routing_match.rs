@@ -108,6 +108,7 @@ fn paths_and_conditions_decide_as_explained() {
             explain.arg("--header").arg(format!("{name}: {value}"));
         }
         let told = explain.output().expect("it runs");
+        assert_eq!(told.status.success(), *status == 200, "{about}");
         let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
         match status {
             200 if !expected.is_empty() => assert_eq!(told["route"], *expected, "{told}"),
