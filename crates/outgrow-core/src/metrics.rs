@@ -258,7 +258,8 @@ pub mod names {
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.
     pub const LEDGER_REFUSED: &str = "outgrow_buffer_refused_total";
-    /// Of the bytes of buffers in use, those that clients of HTTP/3 could make us hold.
+    /// Of the bytes of buffers in use, those that clients of HTTP/3 could make us hold with requests that are not
+    /// there as a whole, and by wider windows.
     pub const LEDGER_FORESEEN: &str = "outgrow_buffer_foreseen_bytes";
     /// Requests of HTTP/3 that were refused since the share of what clients could make us hold was used
     /// up.

@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use foreseen::{Foreseen, HOLDER_SHARE, Holder};
+pub use foreseen::{Foreseen, Holder, Share};
 
 /// The sizes of blocks in bytes.
 pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];

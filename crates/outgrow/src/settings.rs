@@ -21,10 +21,12 @@ outgrow_core::settings! {
         /// Bytes of requests and responses that may be buffered at a time, all workers together.
         /// At the limit connections wait to be read from, and new requests get 503. With HTTP/3 what
         /// clients could send counts from the moment when they may, in a third of it at most and a
-        /// twelfth for one client address (IPv6: one /64): a connection with a request that does not come
-        /// as a whole 80 KiB or more, each such request 32 KiB. Above that such requests get 503
-        /// (`outgrow_buffer_unforeseen_total`), as those beyond a connection's fourth do above half of
-        /// it. An open WebSocket counts the same 32 KiB, but not in the third.
+        /// twelfth for one client address (IPv6: one /64; `address_percent` of the listener's `http3`): a
+        /// connection with a request that does not come as a whole 80 KiB, each such request 32 KiB, and
+        /// what the connection's window was widened by for as long as it is there. Above that such
+        /// requests get 503 (`outgrow_buffer_unforeseen_total`), as those beyond a connection's fourth do
+        /// above half of all memory. An open WebSocket counts the same 32 KiB and its connection the
+        /// 80 KiB, to their address, but in the third only where it was opened above half of all memory.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(8)..=ByteSize::gib(1_024);
         /// On a stop: how long `/readyz` fails before the listeners close, so that whoever sends
         /// traffic here notices first. With `register` of a service they stay open until two

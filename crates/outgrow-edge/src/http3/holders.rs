@@ -1,7 +1,7 @@
 //! What clients' addresses could make us hold: one account for each address, of all listeners and workers.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use outgrow_message::ledger::Holder;
@@ -12,7 +12,11 @@ const FEW: usize = 64;
 
 /// The addresses that have connections.
 #[derive(Debug, Default)]
-pub(crate) struct Holders(Mutex<Addresses>);
+pub(crate) struct Holders {
+    shown: Mutex<Addresses>,
+    /// All whose address may be anybody's: nobody is to be kept out by what others write.
+    unknown: Arc<Holder>,
+}
 
 #[derive(Debug, Default)]
 struct Addresses {
@@ -22,18 +26,15 @@ struct Addresses {
 }
 
 impl Holders {
-    /// Of an address that is shown to be the client's before it can hold anything.
+    /// Of all connections whose handshakes have not shown their addresses, although something may come.
+    pub(super) fn unknown(&self) -> Arc<Holder> {
+        Arc::clone(&self.unknown)
+    }
+
+    /// Of an address that was shown to be the client's.
     pub(super) fn of(&self, address: IpAddr) -> Arc<Holder> {
-        self.named(network_of(address))
-    }
-
-    /// Of all whose address may be anybody's: nobody is to be kept out by what others write.
-    pub(super) fn of_unknown(&self) -> Arc<Holder> {
-        self.named(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-    }
-
-    fn named(&self, address: IpAddr) -> Arc<Holder> {
-        let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = network_of(address);
+        let mut addresses = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let Addresses { holders, sweep_at } = &mut *addresses;
         if let Some(holder) = holders.get(&address).and_then(Weak::upgrade) {
             return holder;
@@ -59,7 +60,9 @@ mod tests {
         let first = of("192.0.2.1");
         assert!(Arc::ptr_eq(&first, &of("::ffff:192.0.2.1")));
         assert!(!Arc::ptr_eq(&first, &of("192.0.2.2")));
-        assert!(!Arc::ptr_eq(&first, &holders.of_unknown()));
+        // Whatever one writes, it is not that of all who are not known.
+        assert!(!Arc::ptr_eq(&of("::1"), &holders.unknown()));
+        assert!(Arc::ptr_eq(&holders.unknown(), &holders.unknown()));
         let network = of("2001:db8::1");
         assert!(Arc::ptr_eq(&network, &of("2001:db8::2:0:0:3")));
         assert!(!Arc::ptr_eq(&network, &of("2001:db8:0:1::1")));
@@ -74,7 +77,7 @@ mod tests {
         }
         let again = holders.of(IpAddr::from([192, 0, 2, 1]));
         assert!(Arc::ptr_eq(&stays, &again));
-        let known = holders.0.lock().expect("no panic").holders.len();
+        let known = holders.shown.lock().expect("no panic").holders.len();
         assert!(known <= FEW + 1, "{known}");
     }
 }

@@ -378,7 +378,7 @@ fn admit(
     // Without early data nothing comes before the handshake has shown the address.
     let holder = match from.is_verified || !http3.early_data {
         true => holders.of(from.address),
-        false => holders.of_unknown(),
+        false => holders.unknown(),
     };
     let account = Account::new(ledger, charge, http3.windows, holder);
     Some((open, account))

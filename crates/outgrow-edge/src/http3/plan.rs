@@ -74,6 +74,7 @@ impl Http3Plan {
             windows: Windows {
                 stream: settings.stream_window.0,
                 connection: settings.connection_window.0,
+                address_percent: settings.address_percent.into(),
             },
             early_data,
             handshakes: Handshakes::new(settings),

@@ -63,7 +63,11 @@ pub(super) async fn serve(
 ) {
     let limit = listener.timeouts.head;
     let begun = if http3.early_data {
-        let begun = begin_early(connecting, limit, handshake);
+        let shown = {
+            let (worker, account) = (Arc::clone(&worker), Arc::clone(&account));
+            move || account.be_of(worker.shared.holders.of(from.address))
+        };
+        let begun = begin_early(connecting, limit, handshake, shown);
         tokio::time::timeout(limit, begun).await
     } else {
         let begun = tokio::time::timeout(limit, complete(connecting)).await;
@@ -121,11 +125,13 @@ async fn complete(
     Ok((quic, watch::channel(true).1))
 }
 
-/// Does not wait: requests may come with the first packets.
+/// Does not wait: requests may come with the first packets. `shown` is for when the handshake has shown that
+/// the client hears at its address.
 async fn begin_early(
     connecting: Connecting,
     limit: Duration,
     handshake: Handshake,
+    shown: impl FnOnce() + Send + 'static,
 ) -> Result<(quinn::Connection, Complete), ConnectionError> {
     let (quic, accepted) = match connecting.into_0rtt() {
         Ok(begun) => begun,
@@ -138,6 +144,7 @@ async fn begin_early(
         let in_time = tokio::time::timeout(limit, accepted).await.is_ok();
         drop(handshake);
         if in_time && waiting.close_reason().is_none() {
+            shown();
             let _ = told.send(true);
         } else {
             waiting.close(no_error(), b"");

@@ -20,10 +20,15 @@ outgrow_core::settings! {
         pub stream_window: ByteSize = ByteSize::kib(64), in ByteSize::kib(16)..=ByteSize::kib(32_768);
         /// What a client may send of all bodies of a connection before it is taken, at most; at least
         /// twice `stream_window`. A connection begins with 32 KiB, gets twice `stream_window` with its
-        /// first request that does not come as a whole, while a tenth of `process.memory` is enough for
-        /// what all clients may send, so that a body that nobody takes leaves room for other requests,
-        /// and more as it is used while less than a quarter of it is in use.
+        /// first request that does not come as a whole, so that a body that nobody takes leaves room for
+        /// other requests, and more as it is used while less than a quarter of `process.memory` is in use:
+        /// both while a tenth of it is enough for what all clients may send, and `address_percent` of that
+        /// for this one's address.
         pub connection_window: ByteSize = ByteSize::kib(1_024), in ByteSize::kib(32)..=ByteSize::kib(65_536);
+        /// How much one client address (IPv6: one /64) may have of what `process.memory` lets all clients of
+        /// HTTP/3 send before it is taken, in percent. More where many clients come from one address: an
+        /// office, or a load balancer that passes datagrams on under its own; 100: no less than all.
+        pub address_percent: u32 = 25, in 1..=100;
         /// What is sent of all responses of a connection, and held, before the client has acknowledged it.
         /// It bounds the speed: this much in the time that a packet takes there and back.
         pub send_window: ByteSize = ByteSize::kib(2_048), in ByteSize::kib(64)..=ByteSize::kib(65_536);
@@ -42,7 +47,8 @@ outgrow_core::settings! {
         /// that they were at their address within the last hour; all others wait for it. Whoever saw such
         /// packets can send them again: each session is therefore resumed only once, by the process
         /// that began it, so that there is no resumption after a reload, a crash or an upgrade, where
-        /// there is without it.
+        /// there is without it. What comes before the handshake is complete, without such a token, counts
+        /// to one `address_percent` that all such clients have together.
         pub early_data: bool = false;
         /// For how long clients remember that HTTP/3 is here (`Alt-Svc`, RFC 7838); `"0s"`: they
         /// are not told. When this table is taken away, they are told for as long to forget it. Where an endpoint says the field itself, it stays.

@@ -3,14 +3,14 @@
 //! QUIC holds what a client has sent until somebody takes it, and what came out of order until the rest
 //! has come: as much as windows let the client send, and more, since it keeps whole packets of which a
 //! byte is wanted. All of that is outside of our blocks, so it is counted by what it may come to: a
-//! connection's own state when it is let in, its first window when a request on it is not there as a
+//! connection's own state when it is let in, its first window while a request on it is not there as a
 //! whole, each such request, and each widening of the window, which the ledger has to allow. What was
-//! granted for windows stays counted, since credit that was given cannot be taken back.
+//! granted for widening stays counted, since credit that was given cannot be taken back.
 //!
 //! Nobody need have sent a byte of what is counted so. Therefore all of it together, of all connections, is a
 //! share of all memory at most ([`Ledger::foresee`]), and a smaller one where a connection could do
-//! without; and what is counted for one client's address is a part of that. A tunnel that was opened is out
-//! of the share, since it stays for hours: it counts as memory that is in use.
+//! without; and what is counted for one client's address is a part of that. A tunnel that was opened leaves
+//! the share while memory is not short, since it stays for hours: it counts as memory that is in use.
 //!
 //! A body that nobody takes may fill its stream's window. So that others can still be sent beside it,
 //! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole.
@@ -21,12 +21,12 @@
 //! Not here: what is sent, which lies in blocks of the ledger or is counted with them (`send.rs`).
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use outgrow_message::Ledger;
-use outgrow_message::ledger::{Charge, Foreseen, Holder};
+use outgrow_message::ledger::{Charge, Foreseen, Holder, Share};
 use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
 use quinn::{TransportConfig, VarInt};
 
@@ -56,28 +56,31 @@ pub struct Windows {
     /// Of all of a connection, at most: not below twice a stream's, or one body that nobody takes keeps
     /// all other requests from being sent.
     pub connection: u64,
+    /// So much of what all clients could make us hold may be one address's, in percent.
+    pub address_percent: u64,
 }
 
 /// What the ledger counts for one connection, for as long as QUIC has anything of it.
 pub struct Account {
     ledger: Arc<Ledger>,
-    /// The client's address, with all of its connections.
-    holder: Arc<Holder>,
     granted: Mutex<Granted>,
     windows: Windows,
     /// Bytes that were taken since the window was widened.
     taken: AtomicU64,
-    /// Requests that are not there as a whole.
-    unfinished: AtomicUsize,
 }
 
 /// What a connection may hold, and what is counted for it.
 struct Granted {
-    /// What the client may send before it is taken; none yet while nobody had to wait for the client.
+    /// The client's address, with all of its connections.
+    holder: Arc<Holder>,
+    /// What the client may send before it is taken.
     window: u64,
+    /// Requests that are not there as a whole, and tunnels.
+    unfinished: usize,
+    /// Of the first window, while there are any: none of it is used when there are not.
     first: Option<Foreseen>,
     /// By what it was widened.
-    wider: Option<Foreseen>,
+    wider: Vec<Foreseen>,
     /// Of the connection's state.
     _state: Charge,
 }
@@ -104,32 +107,41 @@ impl Account {
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger: Arc::clone(ledger),
-            holder,
             granted: Mutex::new(Granted {
-                window: 0,
+                holder,
+                window: windows.connection.min(FIRST_WINDOW.into()),
+                unfinished: 0,
                 first: None,
-                wider: None,
+                wider: Vec::new(),
                 _state: charge,
             }),
             windows,
             taken: AtomicU64::new(0),
-            unfinished: AtomicUsize::new(0),
         })
     }
 
     /// Has a connection that is made with `transport` begin with the first window, and this counted
     /// until QUIC has forgotten it.
     pub fn keep_with(self: &Arc<Self>, transport: &mut TransportConfig) {
+        // No setting is above what there is.
+        let first = VarInt::from_u64(self.granted().window).unwrap_or(VarInt::MAX);
         transport
-            .receive_window(VarInt::from_u32(self.first()))
+            .receive_window(first)
             .congestion_controller_factory(Arc::new(Kept {
                 congestion: Arc::default(),
                 _account: Arc::clone(self),
             }));
     }
 
-    fn first(&self) -> u32 {
-        FIRST_WINDOW.min(u32::try_from(self.windows.connection).unwrap_or(u32::MAX))
+    /// The client's address was shown: the connection is this holder's from now on. Requests that came
+    /// before stay where they are until they end.
+    pub fn be_of(&self, holder: Arc<Holder>) {
+        let mut granted = self.granted();
+        let Granted { first, wider, .. } = &mut *granted;
+        for foreseen in first.iter_mut().chain(wider) {
+            foreseen.be_of(&holder);
+        }
+        granted.holder = holder;
     }
 
     /// Counts bytes that are held of a response; none where there is no memory.
@@ -155,16 +167,8 @@ impl Account {
     /// the client may send more from now on, since the request may never be taken and others are to have
     /// room beside it, how much that is.
     pub(super) fn unfinished(self: &Arc<Self>) -> Option<(Unfinished, Option<u64>)> {
-        let unfinished = self.try_unfinished();
-        if unfinished.is_none() {
-            self.ledger.note_unforeseen();
-        }
-        unfinished
-    }
-
-    fn try_unfinished(self: &Arc<Self>) -> Option<(Unfinished, Option<u64>)> {
-        let others = self.unfinished.load(Ordering::Relaxed);
-        let is_more = others >= TIGHT_REQUESTS;
+        let mut granted = self.granted();
+        let is_more = granted.unfinished >= TIGHT_REQUESTS;
         if is_more && self.ledger.is_tight() {
             return None;
         }
@@ -172,24 +176,31 @@ impl Account {
             false => FORESEEN_SHARE,
             true => MORE_SHARE,
         };
-        let foreseen = self.foresee(share, HELD_BY_STREAM)?;
-        let mut granted = self.granted();
-        if !granted.begin(self) {
-            return None;
+        let foreseen = self.foresee(&granted, share, HELD_BY_STREAM)?;
+        if granted.first.is_none() {
+            let first = held_by(self.windows.connection.min(FIRST_WINDOW.into()));
+            granted.first = Some(self.foresee(&granted, FORESEEN_SHARE, first)?);
         }
-        let wider = granted.set_apart(self);
-        drop(granted);
-        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        granted.unfinished += 1;
         let unfinished = Unfinished {
             account: Arc::clone(self),
             foreseen,
-            is_tunnel: false,
         };
-        Some((unfinished, wider))
+        let apart = (2 * self.windows.stream).min(self.windows.connection);
+        Some((unfinished, self.widen(&mut granted, apart)))
     }
 
-    fn foresee(&self, share: u64, bytes: u64) -> Option<Foreseen> {
-        self.ledger.foresee(&self.holder, share, bytes)
+    /// Takes note that a request was refused, since [`Account::unfinished`] gave nothing.
+    pub(super) fn note_refused(&self) {
+        self.ledger.note_unforeseen();
+    }
+
+    fn foresee(&self, granted: &Granted, one_in: u64, bytes: u64) -> Option<Foreseen> {
+        let share = Share {
+            one_in,
+            holder_percent: self.windows.address_percent,
+        };
+        self.ledger.foresee(&granted.holder, share, bytes)
     }
 
     /// Bytes of bodies were taken. A window that has been used as a whole becomes twice as wide, up to
@@ -198,43 +209,25 @@ impl Account {
         let taken = self.taken.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         let mut granted = self.granted();
         let window = granted.window;
-        if window == 0 || taken < window {
+        if granted.first.is_none() || taken < window {
             return None;
         }
         self.taken.store(0, Ordering::Relaxed);
         let wider = (2 * window).min(self.windows.connection);
-        granted.widen(wider, |more| {
-            let is_there = self.ledger.has_within(ROOMY_SHARE, more);
-            is_there.then(|| self.foresee(WIDE_SHARE, more))?
-        })
-    }
-}
-
-impl Granted {
-    /// The first window, if there is none; false where there is no memory for it.
-    fn begin(&mut self, account: &Account) -> bool {
-        let first = u64::from(account.first());
-        let take = |more| account.foresee(FORESEEN_SHARE, more);
-        self.window > 0 || self.widen(first, take).is_some()
-    }
-
-    /// A window that is twice as wide as a stream's, if there is memory: how wide it is, if it became so.
-    fn set_apart(&mut self, account: &Account) -> Option<u64> {
-        let apart = (2 * account.windows.stream).min(account.windows.connection);
-        self.widen(apart, |more| account.foresee(WIDE_SHARE, more))
+        let more = held_by(wider) - held_by(window);
+        match self.ledger.has_within(ROOMY_SHARE, more) {
+            true => self.widen(&mut granted, wider),
+            false => None,
+        }
     }
 
     /// Makes the window this wide, if it is not, and there is memory: how wide it is then.
-    fn widen(&mut self, wider: u64, take: impl FnOnce(u64) -> Option<Foreseen>) -> Option<u64> {
-        let more = held_by(wider).checked_sub(held_by(self.window));
+    fn widen(&self, granted: &mut Granted, wider: u64) -> Option<u64> {
+        let more = held_by(wider).checked_sub(held_by(granted.window));
         let more = more.filter(|more| *more > 0)?;
-        let more = take(more)?;
-        match (&self.first, &mut self.wider) {
-            (None, _) => self.first = Some(more),
-            (Some(_), Some(wider)) => wider.join(more),
-            (Some(_), none) => *none = Some(more),
-        }
-        self.window = wider;
+        let more = self.foresee(granted, WIDE_SHARE, more)?;
+        granted.wider.push(more);
+        granted.window = wider;
         Some(wider)
     }
 }
@@ -244,28 +237,31 @@ impl Granted {
 pub(super) struct Unfinished {
     account: Arc<Account>,
     foreseen: Foreseen,
-    is_tunnel: bool,
 }
 
 impl Unfinished {
     /// It is a tunnel that was opened, and no request that will be there as a whole.
     pub(super) fn be_tunnel(&mut self) {
-        if !self.is_tunnel {
-            self.is_tunnel = true;
+        let mut granted = self.account.granted();
+        // It may have come before the address was shown.
+        self.foreseen.be_of(&granted.holder);
+        // Where memory is short it stays in the share, which bounds all that nobody need have sent.
+        if !self.account.is_tight() {
             self.foreseen.leave_share();
             // It may use the connection's window for as long. What makes that faster keeps its share.
-            if let Some(first) = &mut self.account.granted().first {
+            if let Some(first) = &mut granted.first {
                 first.leave_share();
             }
-            self.account.unfinished.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.is_tunnel {
-            self.account.unfinished.fetch_sub(1, Ordering::Relaxed);
+        let mut granted = self.account.granted();
+        granted.unfinished -= 1;
+        if granted.unfinished == 0 {
+            granted.first = None;
         }
     }
 }

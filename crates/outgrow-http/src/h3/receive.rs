@@ -185,6 +185,29 @@ impl<T: Transport> Receive<T> {
         }
     }
 
+    /// Whether the rest of a short body is in the buffer, and the stream ends behind it: QUIC holds nothing
+    /// of it then. Reads what is there, and does not wait.
+    pub(super) fn look_for_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocks: &Arc<Blocks>,
+    ) -> Result<bool, Wrong> {
+        loop {
+            let State::Data(left) = self.state else {
+                return Ok(false);
+            };
+            if self.buffer.is_full() || self.buffer.bytes().len() as u64 > left {
+                return Ok(false);
+            }
+            match self.poll_fill(cx, blocks) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => return Ok(true),
+                Poll::Ready(Err(wrong)) => return Err(wrong),
+                Poll::Pending => return Ok(false),
+            }
+        }
+    }
+
     /// Reads once; false at the end of the stream.
     fn poll_fill(
         &mut self,

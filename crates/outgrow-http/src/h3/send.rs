@@ -15,6 +15,7 @@ use super::code::Code;
 use super::frame::{self, FrameHead};
 use super::sent::{Held, Memory};
 use super::shared::Shared;
+use super::turn::Turn;
 
 /// Up to here a block would be mostly empty.
 const SMALL_BYTES: usize = 2 * 1024;
@@ -43,6 +44,7 @@ pub(super) enum NotSent {
 pub(super) struct Outgoing {
     pub(super) stream: SendStream,
     shared: Arc<Shared>,
+    turn: Turn,
     /// What the connection has not taken yet: a head, a piece of the body, trailers.
     waiting: VecDeque<Bytes>,
     /// A DATA frame behind that, which may become longer.
@@ -53,12 +55,15 @@ pub(super) struct Outgoing {
     /// The client wants no more, or the connection has ended.
     is_over: bool,
     written: u64,
+    /// Where the stretch began that counts for its turn.
+    turn_from: u64,
 }
 
 impl Outgoing {
     pub(super) fn new(stream: SendStream, shared: Arc<Shared>) -> Self {
         Self {
             stream,
+            turn: Turn::new(&shared.levels),
             shared,
             waiting: VecDeque::new(),
             gathered: None,
@@ -66,6 +71,7 @@ impl Outgoing {
             has_ended: false,
             is_over: false,
             written: 0,
+            turn_from: 0,
         }
     }
 
@@ -79,6 +85,21 @@ impl Outgoing {
         self.has_ended
     }
 
+    /// Takes what fields say of how urgent it is.
+    pub(super) fn prioritise<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>) {
+        self.turn.take(values, &self.stream);
+    }
+
+    /// There was nothing more to send for a moment: another stretch begins.
+    pub(super) fn pause(&mut self) {
+        self.turn_from = self.written;
+    }
+
+    fn wait(&mut self, memory: Memory) {
+        let bytes = Held::bytes(memory, &self.shared.sent, self.turn.under_way());
+        self.waiting.push_back(bytes);
+    }
+
     /// Gives frames to the connection, behind what waits.
     pub(super) fn put(&mut self, frames: Vec<u8>) {
         if !frames.is_empty() {
@@ -86,8 +107,7 @@ impl Outgoing {
             // A head goes out however little memory there is; others get less for it.
             let bytes = frames.capacity() + PIECE_BYTES;
             let charge = self.shared.account.charge_anyway(bytes);
-            let bytes = Held::bytes(Memory::Small(frames, charge), &self.shared.sent);
-            self.waiting.push_back(bytes);
+            self.wait(Memory::Small(frames, charge));
             self.try_flush();
         }
     }
@@ -113,6 +133,8 @@ impl Outgoing {
         data: &[u8],
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<usize, NotSent>> {
+        let stretch = self.written - self.turn_from;
+        self.turn.share(stretch, &self.stream);
         ready!(self.poll_waiting(cx))?;
         let count = data.len().min(BLOCK_SIZES[0] - HEAD_BYTES);
         let data = &data[..count];
@@ -142,8 +164,7 @@ impl Outgoing {
         let end = head.len() + count;
         block[..head.len()].copy_from_slice(&head);
         block[head.len()..end].copy_from_slice(data);
-        let bytes = Held::bytes(Memory::Block(block, end), &self.shared.sent);
-        self.waiting.push_back(bytes);
+        self.wait(Memory::Block(block, end));
         // It is ours now, whether or not the connection takes it at once.
         match self.poll_waiting(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -182,8 +203,7 @@ impl Outgoing {
         // Two bytes, however short it is (RFC 9000 section 16).
         let length = (frame.len() - OPEN_HEAD.len()) as u16;
         frame[1..OPEN_HEAD.len()].copy_from_slice(&(0x4000 | length).to_be_bytes());
-        let bytes = Held::bytes(Memory::Small(frame, charge), &self.shared.sent);
-        self.waiting.push_back(bytes);
+        self.wait(Memory::Small(frame, charge));
     }
 
     /// Whether the connection holds as much as it may while memory is short.

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use outgrow_message::Block;
 use outgrow_message::ledger::Charge;
 
+use super::turn::UnderWay;
+
 /// What a connection has sent, and who waits for it to be acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
@@ -79,13 +81,15 @@ pub(super) enum Memory {
 pub(super) struct Held {
     memory: Memory,
     sent: Arc<Sent>,
+    _under_way: Arc<UnderWay>,
 }
 
 impl Held {
-    pub(super) fn bytes(memory: Memory, sent: &Arc<Sent>) -> Bytes {
+    pub(super) fn bytes(memory: Memory, sent: &Arc<Sent>, under_way: Arc<UnderWay>) -> Bytes {
         let held = Self {
             memory,
             sent: Arc::clone(sent),
+            _under_way: under_way,
         };
         sent.held.fetch_add(held.size(), Ordering::AcqRel);
         Bytes::from_owner(held)

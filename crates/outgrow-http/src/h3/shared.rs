@@ -8,7 +8,7 @@ use quinn::VarInt;
 use super::account::{Account, Unfinished};
 use super::code::Code;
 use super::sent::Sent;
-use super::turn::Lowest;
+use super::turn::Levels;
 
 /// Lets a client send so much before it is taken, where that is more than before.
 pub(super) fn widen(quic: &quinn::Connection, wider: Option<u64>) {
@@ -27,8 +27,8 @@ pub(super) struct Shared {
     pub(super) resets: AtomicU64,
     /// What the client has not acknowledged.
     pub(super) sent: Arc<Sent>,
-    /// How little urgent a response was.
-    pub(super) lowest: Lowest,
+    /// How urgent what is under way is.
+    pub(super) levels: Arc<Levels>,
     /// It was closed for what the client did.
     broken: AtomicBool,
 }
@@ -41,7 +41,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             resets: AtomicU64::new(0),
             sent: Arc::default(),
-            lowest: Lowest::default(),
+            levels: Arc::default(),
             broken: AtomicBool::new(false),
         }
     }

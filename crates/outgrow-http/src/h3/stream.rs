@@ -20,7 +20,6 @@ use super::receive::{NO_REQUEST, Next, Receive, WRONG_LENGTH, Wrong};
 use super::request;
 use super::send::Outgoing;
 use super::shared::Shared;
-use super::turn::Turn;
 use crate::downstream::Downstream;
 use crate::h1::{Limits, Reject};
 use crate::h2::RequestParts;
@@ -48,6 +47,8 @@ pub struct H3Stream {
     head: Option<RequestParts>,
     trailers: Fields,
     has_trailers: bool,
+    /// What is not read yet lies in the buffer, with the end behind it.
+    is_at_hand: bool,
     out: Outgoing,
     sending: Sending,
     /// Tells when the client wants no more.
@@ -60,7 +61,6 @@ pub struct H3Stream {
     unfinished: Option<Unfinished>,
     /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
     is_tunnel: bool,
-    turn: Turn,
     /// The request is malformed.
     is_malformed: bool,
     /// The client reset the stream before it was answered.
@@ -106,8 +106,8 @@ impl H3Stream {
             head: None,
             trailers: Fields::default(),
             has_trailers: false,
+            is_at_hand: false,
             out: Outgoing::new(send, Arc::clone(&shared)),
-            turn: Turn::new(Arc::clone(&shared)),
             sending: Sending::Nothing,
             stopped: None,
             is_early,
@@ -132,11 +132,12 @@ impl H3Stream {
     /// that none does: see [`H3Stream::take_head`]. To be bounded in time by the caller.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestParts, NoHead>> {
         let head = self.poll_parts(cx);
-        let is_whole = self.reading != Reading::Open || self.sending == Sending::Ended;
-        if is_whole || self.count_unfinished() {
+        let has_ended = self.reading != Reading::Open || self.sending == Sending::Ended;
+        if has_ended || self.is_at_hand || self.count_unfinished() {
             return head;
         }
         self.head = None;
+        self.shared.account.note_refused();
         Poll::Ready(self.refused(OUT_OF_BUFFERS))
     }
 
@@ -181,7 +182,7 @@ impl H3Stream {
                             self.is_tunnel = parts.is_tunnel();
                             let values = parts.fields().get_all(PRIORITY);
                             let values = values.iter().map(HeaderValue::as_bytes);
-                            self.turn.take(values, &self.out.stream);
+                            self.out.prioritise(values);
                             self.head = Some(parts);
                         }
                         Err(Broken::Stopped(reject)) => return Poll::Ready(self.refused(reject)),
@@ -199,19 +200,29 @@ impl H3Stream {
                     self.unfinished = None;
                     return Poll::Ready(Ok(head.ended()));
                 }
-                (Ok(_), Some(head)) => return Poll::Ready(Ok(head)),
+                (Ok(_), Some(head)) => match self.receive.look_for_end(cx, &self.blocks) {
+                    Ok(is_at_hand) => {
+                        self.is_at_hand = is_at_hand;
+                        return Poll::Ready(Ok(head));
+                    }
+                    Err(wrong) => return Poll::Ready(self.wrong(wrong)),
+                },
                 // The receiving side lets no body come before a head.
                 (Ok(Next::Data), None) => return Poll::Ready(Err(NoHead::Gone)),
-                (Err(Wrong::Reject(reject)), _) => return Poll::Ready(self.refused(reject)),
-                (Err(Wrong::Memory), _) => return Poll::Ready(self.refused(OUT_OF_BUFFERS)),
-                (Err(Wrong::Connection(code, reason)), _) => {
-                    return Poll::Ready(self.broken(code, reason));
-                }
-                (Err(Wrong::Gone), _) => {
-                    self.reset_early = true;
-                    self.sending = Sending::Ended;
-                    return Poll::Ready(Err(NoHead::Gone));
-                }
+                (Err(wrong), _) => return Poll::Ready(self.wrong(wrong)),
+            }
+        }
+    }
+
+    fn wrong(&mut self, wrong: Wrong) -> Result<RequestParts, NoHead> {
+        match wrong {
+            Wrong::Reject(reject) => self.refused(reject),
+            Wrong::Memory => self.refused(OUT_OF_BUFFERS),
+            Wrong::Connection(code, reason) => self.broken(code, reason),
+            Wrong::Gone => {
+                self.reset_early = true;
+                self.sending = Sending::Ended;
+                Err(NoHead::Gone)
             }
         }
     }

@@ -2,43 +2,84 @@
 //!
 //! QUIC sends what is more urgent first, and nothing else for as long as there is any of it. That is right
 //! for what is soon over. A download that takes minutes would have all others of its connection, its
-//! WebSockets too, cut off as those of a client that takes nothing. So what has become long takes turns
-//! with the least urgent ones.
+//! WebSockets too, cut off as those of a client that takes nothing. So what has become long is no more
+//! urgent than what nobody said anything of, and takes turns with the least urgent of what is under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use quinn::SendStream;
 
 use super::priority::Priority;
-use super::shared::Shared;
 
 /// From here on a response is long. As much as QUIC holds by default of what was not acknowledged, so that
 /// what is called urgent is sent first up to here.
 const LONG_BYTES: u64 = 2 * 1024 * 1024;
+/// The least urgent level that there is; the most urgent is 6.
+const LEAST: i32 = -9;
+const LEVELS: usize = 16;
 
-/// The lowest level of a response of a connection, ever: QUIC may have something of one to send when its
-/// stream is gone for us.
+/// What a connection has under way, by how urgent it is.
 #[derive(Debug, Default)]
-pub(super) struct Lowest(AtomicI32);
+pub(super) struct Levels([AtomicU32; LEVELS]);
+
+impl Levels {
+    fn at(&self, level: i32) -> &AtomicU32 {
+        let index = usize::try_from(level - LEAST).unwrap_or_default();
+        &self.0[index.min(LEVELS - 1)]
+    }
+
+    /// The level of what is least urgent, if that is below `level`.
+    fn least(&self, level: i32) -> i32 {
+        let mut below = LEAST..level;
+        let under_way = below.find(|level| self.at(*level).load(Ordering::Relaxed) > 0);
+        under_way.unwrap_or(level)
+    }
+}
+
+/// Something is under way at a level: a response, and each piece of it that was not acknowledged, since QUIC
+/// may have that to send when the stream is gone for us.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    levels: Arc<Levels>,
+    level: i32,
+}
+
+impl UnderWay {
+    fn new(levels: &Arc<Levels>, level: i32) -> Arc<Self> {
+        levels.at(level).fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            levels: Arc::clone(levels),
+            level,
+        })
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.levels.at(self.level).fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A response's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
-    shared: Arc<Shared>,
     priority: Priority,
+    /// As urgent as it was called.
+    under_way: Arc<UnderWay>,
     /// What QUIC was told.
     level: i32,
 }
 
 impl Turn {
     /// Of a stream of which nothing was said.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(levels: &Arc<Levels>) -> Self {
         let priority = Priority::default();
+        let level = priority.level();
         Self {
-            shared,
             priority,
-            level: priority.level(),
+            under_way: UnderWay::new(levels, level),
+            level,
         }
     }
 
@@ -46,16 +87,26 @@ impl Turn {
     pub(super) fn take<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>, stream: &SendStream) {
         values.for_each(|value| self.priority.take(value));
         let level = self.priority.level();
-        self.shared.lowest.0.fetch_min(level, Ordering::Relaxed);
+        if level != self.under_way.level {
+            self.under_way = UnderWay::new(&self.under_way.levels, level);
+        }
         self.tell(level, stream);
     }
 
-    /// So much of it was sent: from some length on others are to have their turn.
+    /// So much of it was sent at a stretch: from some length on others are to have their turn.
     pub(super) fn share(&mut self, sent: u64, stream: &SendStream) {
-        if sent >= LONG_BYTES {
-            let lowest = self.shared.lowest.0.load(Ordering::Relaxed);
-            self.tell(lowest, stream);
-        }
+        let own = self.under_way.level;
+        let usual = own.min(Priority::default().level());
+        let level = match sent < LONG_BYTES {
+            true => own,
+            false => self.under_way.levels.least(usual),
+        };
+        self.tell(level, stream);
+    }
+
+    /// To be kept with what is sent of it, until that is acknowledged.
+    pub(super) fn under_way(&self) -> Arc<UnderWay> {
+        Arc::clone(&self.under_way)
     }
 
     fn tell(&mut self, level: i32, stream: &SendStream) {
@@ -64,5 +115,27 @@ impl Turn {
             // It fails where nothing is sent any more.
             let _ = stream.set_priority(level);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_urgent_is_known_while_anything_of_it_is_there() {
+        let levels = Arc::default();
+        assert_eq!(Levels::least(&levels, 0), 0);
+        let all = [-9, 6, -2, -9].map(|level| UnderWay::new(&levels, level));
+        assert_eq!((levels.least(0), levels.least(-9)), (-9, -9));
+        let [first, most, other, last] = all;
+        drop(first);
+        assert_eq!(levels.least(0), -9, "there is another one");
+        drop(last);
+        assert_eq!(levels.least(0), -2);
+        drop(other);
+        assert_eq!((levels.least(0), levels.least(7)), (0, 6));
+        drop(most);
+        assert_eq!(levels.least(7), 7);
     }
 }

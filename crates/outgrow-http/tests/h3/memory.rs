@@ -93,9 +93,33 @@ async fn without_memory_a_request_that_is_not_whole_is_refused() {
     server.ledger.set_limit(64 * 1024);
     let told = ask(&connection, &request("POST", "/", &[]), false).await;
     assert!(matches!(told, Outcome::Answer(503, _)), "{told:?}");
+    assert_eq!(server.ledger.refused_foreseen(), 1);
     // One that is there as a whole takes nothing but its buffer.
     let told = ask(&connection, &request("GET", "/", &[]), true).await;
     assert!(matches!(told, Outcome::Answer(200, _)), "{told:?}");
+}
+
+/// What came with its end QUIC has no more of: it takes nothing from what others may send.
+#[tokio::test]
+async fn a_short_body_that_came_with_its_end_is_in_its_buffer() {
+    for (body, is_foreseen) in [(3_000, false), (20_000, true)] {
+        let server = Server::start(false);
+        let connection = connect(&server).await;
+        let _control = one_way(&connection, CONTROL).await;
+        let (mut send, _receive) = connection.open_bi().await.expect("opened");
+        let post = [request("POST", "/", &[]), data(&vec![b'x'; body])].concat();
+        send.write_all(&post).await.expect("written");
+        send.finish().expect("finished");
+        let stopped = tokio::time::timeout(STUCK, send.stopped()).await;
+        assert!(matches!(stopped, Ok(Ok(None))), "it has all: {stopped:?}");
+        let read = tokio::time::timeout(STUCK, async {
+            while server.ledger.used_bytes() < CONNECTION_BYTES + 16 * 1024 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(read.await.is_ok(), "nobody takes it, and it is there");
+        assert_eq!(server.ledger.foreseen_bytes() > 0, is_foreseen, "{body}");
+    }
 }
 
 #[tokio::test]

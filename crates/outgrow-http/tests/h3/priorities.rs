@@ -14,6 +14,16 @@ async fn begin(connection: &Connection, path: &str, priority: &str) -> RecvStrea
     receive
 }
 
+/// A server, and a connection whose client takes whatever is sent.
+async fn taking_all() -> (Server, Connection) {
+    let mut server = Server::start(true);
+    configure(&mut server, |transport| {
+        transport.stream_receive_window(VarInt::from_u32(1 << 26));
+    });
+    let connection = connect(&server).await;
+    (server, connection)
+}
+
 /// Takes all of it, counting.
 async fn read(mut answer: RecvStream, count: &mut usize) {
     while let Some(chunk) = answer.read_chunk(1 << 20, true).await.expect("read") {
@@ -54,12 +64,7 @@ async fn what_is_urgent_is_sent_first() {
 #[tokio::test]
 async fn what_is_long_takes_turns() {
     for priority in ["u=3", "u=6, i"] {
-        let mut server = Server::start(true);
-        configure(&mut server, |transport| {
-            // The client takes whatever is sent.
-            transport.stream_receive_window(VarInt::from_u32(1 << 26));
-        });
-        let connection = connect(&server).await;
+        let (_server, connection) = taking_all().await;
         let _control = one_way(&connection, CONTROL).await;
         let mut urgent = begin(&connection, "/longest", "u=0").await;
         urgent.read_chunk(1 << 20, true).await.expect("read");
@@ -73,4 +78,56 @@ async fn what_is_long_takes_turns() {
         assert!(all > 5 * LONG_WORDS, "{priority}: {all}");
         assert!(taken < 5 * LONGEST_WORDS / 2, "{priority}: {taken}");
     }
+}
+
+/// So does a tunnel on which the endpoint says something without a pause.
+#[tokio::test]
+async fn a_tunnel_that_fills_the_line_takes_turns() {
+    let (_server, connection) = taking_all().await;
+    let _control = one_way(&connection, CONTROL).await;
+    let opens = headers(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", "/tunnel"),
+        ("sec-websocket-version", "13"),
+        ("priority", "u=0"),
+    ]);
+    let (mut send, mut tunnel) = connection.open_bi().await.expect("opened");
+    send.write_all(&opens).await.expect("written");
+    tunnel.read_chunk(1 << 20, true).await.expect("read");
+    let other = begin(&connection, "/long", "u=3").await;
+    let (mut taken, mut all) = (0, 0);
+    tokio::select! {
+        biased;
+        () = read(other, &mut all) => {}
+        () = read(tunnel, &mut taken) => panic!("{all} until all of it was sent"),
+    }
+    assert!(all > 5 * LONG_WORDS, "{all}");
+    assert!(taken < 5 * LONGEST_WORDS / 2, "{taken}");
+}
+
+/// What was called less urgent, and is over, makes no other one wait.
+#[tokio::test]
+async fn what_is_long_is_not_held_back_for_what_is_over() {
+    let (_server, connection) = taking_all().await;
+    let _control = one_way(&connection, CONTROL).await;
+    read(begin(&connection, "/long", "u=7, i").await, &mut 0).await;
+    let mut long = begin(&connection, "/longest", "u=3").await;
+    long.read_chunk(1 << 20, true).await.expect("read");
+    // Two after the other, so that something is always there.
+    let others = async || {
+        for _ in 0..8 {
+            read(begin(&connection, "/long", "u=3").await, &mut 0).await;
+        }
+    };
+    let both = async { tokio::join!(others(), others()) };
+    let mut taken = 0;
+    tokio::select! {
+        biased;
+        _ = both => {}
+        () = read(long, &mut taken) => {}
+    }
+    assert!(taken > 5 * 5 * LONG_WORDS, "{taken}");
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outgrow_http::Downstream;
 use outgrow_http::h1::Limits;
 use outgrow_http::h3::{self, Account, Connection, H3Stream, NoHead, Settings, Windows};
+use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength, BodySource, Ledger, RequestHead, ResponseHead};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls;
@@ -33,6 +33,7 @@ pub(crate) const WIDEST_WINDOW: u64 = 1024 * 1024;
 const WINDOWS: Windows = Windows {
     stream: STREAM_WINDOW as u64,
     connection: WIDEST_WINDOW,
+    address_percent: 25,
 };
 /// What the ledger counts for a connection's state.
 pub(crate) const CONNECTION_BYTES: u64 = 10_000;
@@ -168,6 +169,9 @@ async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool
         }
     };
     let mut head = ResponseHead::default();
+    if told.is_ok() && stream.can_tunnel() {
+        return flood(stream, &head).await;
+    }
     let fault = |cause| outgrow_core::Fault::client(outgrow_core::Phase::RequestHead, cause);
     head.status = match &told {
         Ok(_) => 200,
@@ -195,6 +199,20 @@ async fn answer(mut stream: H3Stream, takes: bool, sent_to: UnboundedSender<bool
     let _ = stream.finish(None);
     let delivered = poll_fn(|cx| stream.poll_flush(cx)).await;
     let _ = sent_to.send(delivered.is_ok());
+}
+
+/// Opens a tunnel, and says 32 MiB in it without a pause.
+async fn flood(mut stream: H3Stream, head: &ResponseHead) {
+    stream.switch(head, b"").expect("a tunnel");
+    let mut left = 5 * LONGEST_WORDS;
+    while left > 0 {
+        let data = &[b'x'; 16 * 1024][..left.min(16 * 1024)];
+        let pushed = poll_fn(|cx| stream.poll_push(cx, data)).await;
+        let Ok(count) = pushed else { return };
+        left -= count;
+    }
+    let _ = stream.finish(None);
+    let _ = poll_fn(|cx| stream.poll_flush(cx)).await;
 }
 
 async fn read(

@@ -9,13 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Charge, Ledger, add_within};
 
-/// One holder may have one in so many of a share.
-pub const HOLDER_SHARE: u64 = 4;
-
 /// One of those who could make us hold something: a client's address.
 #[derive(Debug, Default)]
 pub struct Holder {
     bytes: AtomicU64,
+}
+
+/// What may be foreseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// All together: one in so many of the ledger's limit.
+    pub one_in: u64,
+    /// One holder: so much of that, in percent.
+    pub holder_percent: u64,
 }
 
 /// Bytes in a holder's sum.
@@ -34,10 +40,6 @@ impl Held {
         add_within(&by.bytes, bytes, limit).then(held)
     }
 
-    fn join(&mut self, mut other: Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
-    }
-
     fn give_back(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         self.by.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -53,44 +55,42 @@ impl Drop for Held {
 /// Bytes that are counted since somebody could make us hold them, until this is dropped.
 #[derive(Debug)]
 pub struct Foreseen {
-    charge: Charge,
     by_all: Held,
     by_holder: Held,
+    _charge: Charge,
 }
 
 impl Foreseen {
-    /// Goes back together with `other`, which is of the same ledger and holder; of others nothing is joined.
-    pub fn join(&mut self, other: Self) {
-        let is_of_one = Arc::ptr_eq(&self.by_all.by, &other.by_all.by)
-            && Arc::ptr_eq(&self.by_holder.by, &other.by_holder.by);
-        if is_of_one {
-            self.charge.join(other.charge);
-            self.by_all.join(other.by_all);
-            self.by_holder.join(other.by_holder);
-        }
-    }
-
     /// It is in use from now on, and others may have its part of the share. It counts as any other memory, and
     /// to its holder as before.
     pub fn leave_share(&mut self) {
         self.by_all.give_back();
     }
+
+    /// It counts to this holder from now on, however much that one has.
+    pub fn be_of(&mut self, holder: &Arc<Holder>) {
+        let bytes = self.by_holder.bytes;
+        holder.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.by_holder = Held {
+            by: Arc::clone(holder),
+            bytes,
+        };
+    }
 }
 
 impl Ledger {
-    /// Counts bytes that `holder` could make us hold: all such together are at most one in `share` of the
-    /// limit, and its own one in [`HOLDER_SHARE`] of that.
+    /// Counts bytes that `holder` could make us hold, if all such together and its own are within `share`.
     pub fn foresee(
         self: &Arc<Self>,
         holder: &Arc<Holder>,
-        share: u64,
+        share: Share,
         bytes: u64,
     ) -> Option<Foreseen> {
-        let limit = self.limit_bytes() / share.max(1);
+        let limit = self.limit_bytes() / share.one_in.max(1);
         Some(Foreseen {
-            by_holder: Held::within(holder, limit / HOLDER_SHARE, bytes)?,
+            by_holder: Held::within(holder, limit / 100 * share.holder_percent, bytes)?,
             by_all: Held::within(&self.foreseen, limit, bytes)?,
-            charge: self.charge(bytes)?,
+            _charge: self.charge(bytes)?,
         })
     }
 
@@ -114,60 +114,89 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    /// A quarter of all, of which each may have a quarter.
+    const SHARE: Share = Share {
+        one_in: 4,
+        holder_percent: 25,
+    };
+    /// What all tests have.
+    const LIMIT: u64 = 1_600_000;
+    const ALL: u64 = LIMIT / 4;
+    const PART: u64 = ALL / 4;
+
     fn holders() -> [Arc<Holder>; 4] {
         Default::default()
     }
 
     #[test]
     fn what_is_foreseen_has_a_share_of_its_own() {
-        let ledger = Ledger::new(1 << 20);
-        let used = ledger.charge(1 << 19).expect("half of it");
+        let ledger = Ledger::new(LIMIT);
+        let used = ledger.charge(LIMIT / 2).expect("half of it");
         let of = holders();
-        let foresee = |at: usize, bytes| ledger.foresee(&of[at], 4, bytes);
-        let all: Vec<_> = (0..4).map(|at| foresee(at, 1 << 16)).collect();
+        let foresee = |at: usize, bytes| ledger.foresee(&of[at], SHARE, bytes);
+        let all: Vec<_> = (0..4).map(|at| foresee(at, PART)).collect();
         assert!(all.iter().all(Option::is_some), "whatever others use");
-        assert_eq!(ledger.foreseen_bytes(), 1 << 18);
-        assert!(ledger.foresee(&Arc::default(), 4, 1).is_none());
+        assert_eq!(ledger.foreseen_bytes(), ALL);
+        assert!(ledger.foresee(&Arc::default(), SHARE, 1).is_none());
         drop(all);
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (1 << 19, 0));
-        let rest = ledger.charge((1 << 19) - (1 << 16));
+        assert_eq!(
+            (ledger.used_bytes(), ledger.foreseen_bytes()),
+            (LIMIT / 2, 0)
+        );
+        let rest = ledger.charge(LIMIT / 2 - LIMIT / 16);
         assert!(rest.is_some() && foresee(0, 1).is_none(), "nothing is left");
         drop((used, rest));
-        assert!(foresee(0, 1 << 16).is_some(), "what was refused came back");
+        assert!(foresee(0, PART).is_some(), "what was refused came back");
     }
 
     #[test]
     fn a_holder_has_a_part_of_a_share() {
-        let ledger = Ledger::new(1 << 20);
+        let ledger = Ledger::new(LIMIT);
         let [one, other, ..] = holders();
-        let part = (1 << 18) / HOLDER_SHARE;
-        let mut first = ledger.foresee(&one, 4, part - 1).expect("room");
-        assert!(ledger.foresee(&one, 4, 2).is_none());
-        first.join(ledger.foresee(&one, 4, 1).expect("just its part"));
-        assert!(ledger.foresee(&one, 4, 1).is_none());
-        let others = ledger.foresee(&other, 4, part).expect("it has its own");
-        assert_eq!(ledger.foreseen_bytes(), 2 * part);
-        drop(first);
-        assert_eq!(ledger.foreseen_bytes(), part);
-        assert!(ledger.foresee(&one, 4, part).is_some());
+        let first = ledger.foresee(&one, SHARE, PART - 1).expect("room");
+        assert!(ledger.foresee(&one, SHARE, 2).is_none());
+        let rest = ledger.foresee(&one, SHARE, 1).expect("just its part");
+        assert!(ledger.foresee(&one, SHARE, 1).is_none());
+        let others = ledger.foresee(&other, SHARE, PART).expect("it has its own");
+        assert_eq!(ledger.foreseen_bytes(), 2 * PART);
+        let more = Share {
+            holder_percent: 100,
+            ..SHARE
+        };
+        assert!(ledger.foresee(&one, more, 2 * PART + 1).is_none());
+        assert!(ledger.foresee(&one, more, 2 * PART).is_some());
+        drop((first, rest));
+        assert_eq!(ledger.foreseen_bytes(), PART);
+        assert!(ledger.foresee(&one, SHARE, PART).is_some());
         drop(others);
         assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
     }
 
     #[test]
     fn what_is_in_use_leaves_the_share_and_stays_its_holders() {
-        let ledger = Ledger::new(1 << 20);
-        let [one, other, ..] = holders();
-        let part = (1 << 18) / HOLDER_SHARE;
-        let mut first = ledger.foresee(&one, 4, part).expect("room");
+        let ledger = Ledger::new(LIMIT);
+        let [one, ..] = holders();
+        let mut first = ledger.foresee(&one, SHARE, PART).expect("room");
         first.leave_share();
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (part, 0));
-        assert!(ledger.foresee(&one, 4, 1).is_none());
-        // Of two that could not be joined each goes by itself.
-        first.join(ledger.foresee(&other, 4, part).expect("room"));
-        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (part, 0));
+        assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (PART, 0));
+        assert!(ledger.foresee(&one, SHARE, 1).is_none());
         drop(first);
-        assert!(ledger.foresee(&one, 4, part).is_some());
+        assert!(ledger.foresee(&one, SHARE, PART).is_some());
         assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_foreseen_may_become_another_holders() {
+        let ledger = Ledger::new(LIMIT);
+        let [unknown, one, ..] = holders();
+        let of_one = ledger.foresee(&one, SHARE, PART).expect("room");
+        let mut first = ledger.foresee(&unknown, SHARE, PART).expect("room");
+        first.be_of(&one);
+        assert_eq!(ledger.foreseen_bytes(), 2 * PART, "it is counted once");
+        assert!(ledger.foresee(&unknown, SHARE, PART).is_some());
+        drop(of_one);
+        assert!(ledger.foresee(&one, SHARE, 1).is_none(), "it has its part");
+        drop(first);
+        assert!(ledger.foresee(&one, SHARE, PART).is_some());
     }
 }

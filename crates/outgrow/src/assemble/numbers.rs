@@ -339,8 +339,9 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
         ),
         MetricFamily::gauge(
             names::LEDGER_FORESEEN,
-            "Of the bytes of buffers in use, those that clients of HTTP/3 could make outgrow hold: a \
-             third of [process] memory at most.",
+            "Of the bytes of buffers in use, those that clients of HTTP/3 could make outgrow hold with \
+             requests that are not there as a whole, and by wider windows: a third of [process] memory \
+             at most. WebSockets that were opened while memory was not short are not among them.",
             one(ledger.foreseen_bytes()),
         ),
         MetricFamily::counter(

@@ -43,7 +43,7 @@ impl Downstream for H3Stream {
         let own = head.fields.iter();
         let own = own.filter(|(_, name, _)| name.eq_ignore_ascii_case(PRIORITY.as_bytes()));
         let own = own.map(|(_, _, value)| value);
-        self.turn.take(own, &self.out.stream);
+        self.out.prioritise(own);
         let mut frames = Vec::new();
         response::put_head(head.status, head, told, &mut frames);
         self.sending = Sending::Body;
@@ -58,9 +58,6 @@ impl Downstream for H3Stream {
     fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
         if self.sending != Sending::Body {
             return Poll::Ready(Err(gone(Phase::ResponseBody)));
-        }
-        if !self.is_tunnel {
-            self.turn.share(self.out.written(), &self.out.stream);
         }
         let pushed = ready!(self.out.poll_push(cx, data, &self.blocks));
         Poll::Ready(pushed.map_err(not_sent))
@@ -83,6 +80,10 @@ impl Downstream for H3Stream {
     /// What was pushed is with the connection, which holds a bounded part of it as a socket would.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let flushed = ready!(self.out.poll_flush(cx));
+        if self.is_tunnel {
+            // It is long only while its endpoint goes on without a pause: it may last for days.
+            self.out.pause();
+        }
         Poll::Ready(flushed.map_err(not_sent))
     }
 
