@@ -49,6 +49,8 @@ pub(crate) struct RelayState {
     client_shut: bool,
     upstream_ended: bool,
     upstream_shut: bool,
+    /// The client takes nothing more, and may still say something.
+    unwanted: Option<Fault>,
     /// When something moved last, or a side ended: then the other's time to end begins.
     last: Ticks,
     pub(crate) to_upstream: u64,
@@ -67,12 +69,16 @@ impl RelayState {
     }
 
     fn deadline(&self, idle: Duration) -> Ticks {
-        let half_open = self.client_ended || self.upstream_ended;
+        let half_open = self.is_half_open();
         let silence = self.last + if half_open { HALF_OPEN_IDLE } else { idle };
         match &self.websocket {
             Some(websocket) if !half_open => websocket.deadline(silence),
             _ => silence,
         }
+    }
+
+    fn is_half_open(&self) -> bool {
+        self.client_ended || self.upstream_ended || self.unwanted.is_some()
     }
 
     fn client_ends(&mut self, now: Ticks) {
@@ -93,7 +99,7 @@ impl RelayState {
 
     /// Time has passed; whether something is to be done that was not before.
     fn time_passes(&mut self, now: Ticks, idle: Duration) -> bool {
-        if self.client_ended || self.upstream_ended {
+        if self.is_half_open() {
             return false;
         }
         let is_idle = self.last + idle <= now;
@@ -135,16 +141,22 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                 let fault = self.state.websocket.as_ref().and_then(|one| one.fault());
                 return Poll::Ready(fault.map_or(Ok(()), Err));
             }
+            if self.state.unwanted.is_none()
+                && let Poll::Ready(fault) = self.down.poll_unwanted(cx)
+            {
+                self.state.unwanted = Some(fault);
+            }
             // What the client said last still reaches an endpoint that is slow.
-            let has_said = !self.down.data().is_empty() || !self.side.outgoing.buffer.is_empty();
-            if !has_said && let Poll::Ready(fault) = self.down.poll_unwanted(cx) {
+            if let Some(fault) = self.state.unwanted
+                && self.state.upstream_shut
+            {
                 return Poll::Ready(Err(fault));
             }
             self.timer.set(self.state.deadline(self.idle));
             let now = self.clock.now();
             ready!(self.timer.poll(cx, now));
             if !self.state.time_passes(now, self.idle) {
-                return Poll::Ready(Err(idle_fault()));
+                return Poll::Ready(Err(self.state.unwanted.unwrap_or_else(idle_fault)));
             }
         }
     }
@@ -332,6 +344,12 @@ mod tests {
             assert_eq!(state.deadline(IDLE), quiet + HALF_OPEN_IDLE);
             assert!(!state.time_passes(quiet + HALF_OPEN_IDLE, IDLE));
         }
+        let state = RelayState {
+            unwanted: Some(upstream_gone()),
+            last: quiet,
+            ..RelayState::default()
+        };
+        assert_eq!(state.deadline(IDLE), quiet + HALF_OPEN_IDLE);
     }
 
     #[test]

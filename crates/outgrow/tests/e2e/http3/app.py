@@ -7,6 +7,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 count = 0
+# What came to the last slow WebSocket, in bytes.
+heard = 0
 
 
 class App(BaseHTTPRequestHandler):
@@ -32,9 +34,14 @@ class App(BaseHTTPRequestHandler):
                 left -= len(part)
         return length, digest.hexdigest()
 
-    def websocket(self):
-        """Says again what it is told (RFC 6455), in frames of less than 126 bytes; and "bye" to who ends
-        without a Close."""
+    def slow_websocket(self):
+        """Hears all of it, and does not begin with that at once."""
+        global heard
+        time.sleep(2)
+        while part := self.rfile.read1():
+            heard += len(part)
+
+    def websocket(self, ends):
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
@@ -43,6 +50,11 @@ class App(BaseHTTPRequestHandler):
                          base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
         self.end_headers()
         self.close_connection = True
+        return ends()
+
+    def echo(self):
+        """Says again what it is told (RFC 6455), in frames of less than 126 bytes; and "bye" to who ends
+        without a Close."""
         while head := self.rfile.read(2):
             mask = self.rfile.read(4)
             said = self.rfile.read(head[1] & 0x7f)
@@ -58,7 +70,9 @@ class App(BaseHTTPRequestHandler):
     def answer(self):
         global count
         if self.path == "/websocket":
-            return self.websocket()
+            return self.websocket(self.echo)
+        if self.path == "/slow-websocket":
+            return self.websocket(self.slow_websocket)
         count += 1
         # A GET may have a body that never ends.
         length, digest = (0, "") if self.command == "GET" else self.body()
@@ -71,6 +85,7 @@ class App(BaseHTTPRequestHandler):
                 time.sleep(float(value))
             content = json.dumps({
                 "method": self.command, "path": self.path, "length": length, "sha256": digest,
+                "heard": heard,
                 "fields": {name.lower(): value for name, value in self.headers.items()},
             }).encode()
         status = 425 if kind == "early" and self.headers.get("Early-Data") else 200

@@ -3,7 +3,7 @@
 use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::processes::Signal;
 
-use super::{House, Told, config, metric, text};
+use super::{House, Told, asked, config, metric_so_far, text};
 use crate::shop::SOON;
 
 /// What was said, as it comes back.
@@ -11,7 +11,9 @@ const HELLO: &str = "\u{81}\u{5}hello";
 
 /// WebSockets that are open.
 fn open(outgrow: &Outgrow) -> f64 {
-    metric(outgrow, "outgrow_upgraded_connections_open{route=\"app\"} ")
+    // It is there with the first of them.
+    let open = metric_so_far(outgrow, "outgrow_upgraded_connections_open{route=\"app\"} ");
+    open.unwrap_or_default()
 }
 
 /// A WebSocket on which something was said, and then nothing.
@@ -51,7 +53,8 @@ fn a_websocket_is_opened_said_and_closed() {
 }
 
 /// A client that takes nothing more (STOP_SENDING) or ends it (RESET_STREAM), while neither side says a word:
-/// the endpoint and its permit are not kept for `tunnel_idle`.
+/// the endpoint and its permit are not kept for `tunnel_idle`. One that could still say something has half a
+/// minute.
 #[test]
 fn who_goes_silently_is_noticed() {
     let Some(house) = House::start("", "") else {
@@ -62,12 +65,32 @@ fn who_goes_silently_is_noticed() {
         client.say("go");
         assert_eq!(client.next()["step"], "silent");
         let is_over = |outgrow: &_| (open(outgrow) == 0.0).then_some(());
-        let ended = house.outgrow.wait("the WebSocket ends", SOON, is_over);
+        let ended = house.outgrow.wait("the WebSocket ends", 3 * SOON, is_over);
         ended.unwrap_or_else(|error| panic!("{how}: {error}"));
         // It was the stream that ended: the connection is there.
         let said = client.end();
         assert_eq!(said["ended"], serde_json::Value::Null, "{said}");
     }
+}
+
+/// What a client says last reaches its endpoint, however slow that is, and whether or not the client wants an
+/// answer.
+#[test]
+fn who_wants_no_answer_is_heard_to_the_end() {
+    let Some(house) = House::start("", "") else {
+        return;
+    };
+    let sent = house.one(&["last_words", "204800"]);
+    assert_eq!(sent["step"], "sent");
+    let all = |_: &_| {
+        let heard = asked(&house.one(&["get", "/heard"]))["heard"].as_u64();
+        (heard == sent["length"].as_u64()).then_some(())
+    };
+    let all = house.outgrow.wait("all of it is there", SOON, all);
+    all.expect("it is");
+    let is_over = |outgrow: &_| (open(outgrow) == 0.0).then_some(());
+    let ended = house.outgrow.wait("the WebSocket ends", SOON, is_over);
+    ended.expect("it does");
 }
 
 /// A client that has ended its direction still hears.
