@@ -283,6 +283,8 @@ impl Dispatch {
             let mut others = self.others();
             others.retain(|one| one.generation() != neighbour.generation());
             others.push(Arc::clone(&neighbour));
+            // Met anew it says what it reads, and not what it reads no more.
+            self.readers().forget(neighbour.generation());
         }
         // Whoever claims a place from now on tells it as well.
         self.tell_again(&neighbour);

@@ -106,6 +106,27 @@ fn what_a_process_that_ended_has_read_is_free() {
 }
 
 #[test]
+fn a_process_that_is_met_anew_says_it_anew() {
+    let old = dispatch(3);
+    let met = || {
+        let (one, other) = packets::pair().expect("a pair");
+        Neighbour::meet(&old, 4, one).expect("met");
+        other
+    };
+    let first = met();
+    packets::send(first.as_fd(), b"\x02udp:before", &[]).expect("sent");
+    until("it reads", || {
+        old.is_read_by_next("udp:before") == Some(true)
+    });
+    let second = met();
+    packets::send(second.as_fd(), b"\x02udp:now", &[]).expect("sent");
+    until("it reads elsewhere", || {
+        old.is_read_by_next("udp:now") == Some(true)
+    });
+    assert_eq!(old.is_read_by_next("udp:before"), Some(false));
+}
+
+#[test]
 fn before_processes_have_met_all_sockets_stay() {
     let now = Instant::now();
     let keys = || Keys::derive(&[7; 32]).expect("keys");
