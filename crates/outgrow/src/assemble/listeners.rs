@@ -94,6 +94,8 @@ pub(super) struct Listeners {
     slots: BTreeMap<String, ListenerSlot>,
     /// Those that speak HTTP/3, by the key of its sockets.
     quic: BTreeMap<String, ListenerSlot>,
+    /// What connections of listeners that are gone tell of HTTP/3: the same address may come again.
+    gone: BTreeMap<String, Arc<AltSvc>>,
 }
 
 /// What a listener is to do, and the key of its HTTP/3's sockets, if it speaks it.
@@ -130,6 +132,9 @@ impl Listeners {
                     Arc::clone(slot)
                 }
                 None => {
+                    if let Some(last) = self.gone.remove(&key) {
+                        plan.alt_svc = last.replaced_by(plan.alt_svc);
+                    }
                     let slot = Arc::new(Snapshot::new(plan));
                     edge.listen(&key, copies(&key)?, &slot).await;
                     self.slots.insert(key, Arc::clone(&slot));
@@ -151,12 +156,15 @@ impl Listeners {
             edge.unlisten(key).await;
             if let Some(slot) = self.slots.remove(key) {
                 // Its connections go on, and HTTP/3 is no longer there.
-                let alt_svc = &slot.load().alt_svc;
+                let mut alt_svc = Arc::clone(&slot.load().alt_svc);
                 if alt_svc.now().is_some() {
-                    let _ = alt_svc.replaced_by(AltSvc::new(Some(CLEAR.into())));
+                    alt_svc = alt_svc.replaced_by(AltSvc::new(Some(CLEAR.into())));
                 }
+                self.gone.insert(key.clone(), alt_svc);
             }
         }
+        // Of the others no connection is left.
+        self.gone.retain(|_, last| Arc::strong_count(last) > 1);
         Ok(gone)
     }
 }

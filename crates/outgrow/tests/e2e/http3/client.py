@@ -1,6 +1,7 @@
 """An HTTP/3 client that knows nothing of outgrow (aioquic): does what it is told, a line of JSON for
 each thing."""
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -262,10 +263,20 @@ async def unended(path):
         say("unended", seconds=time.monotonic() - began, **answer.told())
 
 
-async def unfinished(count):
-    """Requests on one connection whose bodies do not come, and one that comes as a whole. How many of the
-    former were refused."""
-    async with session() as client:
+async def told():
+    """Waits until it is told something, or that nothing more will be."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
+async def unfinished(count, address="127.0.0.1"):
+    """Requests on one connection, from this address of the machine, whose bodies do not come, and one that
+    comes as a whole. How many of the former were refused. It stays until it is told to end."""
+    loop = asyncio.get_running_loop()
+    async with session(wait_connected=False) as client:
+        client._transport, _ = await loop.create_datagram_endpoint(
+            lambda: Forward(client), local_addr=("::ffff:" + address, 0))
+        client.transmit()
+        await client.wait_connected()
         answers = []
         for _ in range(int(count)):
             number = client._quic.get_next_available_stream_id()
@@ -282,6 +293,19 @@ async def unfinished(count):
             await asyncio.sleep(1)
         say("unfinished", whole=whole.fields[":status"],
             refused=sum(one.fields.get(":status") == "503" for one in answers))
+        await told()
+        say("over")
+
+
+async def posts(count):
+    """So many connections, each of which posts something once and stays."""
+    async with contextlib.AsyncExitStack() as stack:
+        ok = 0
+        for _ in range(int(count)):
+            client = await stack.enter_async_context(session())
+            answer = await client.ask("POST", "/post", bytes(30000))
+            ok += answer.fields.get(":status") == "200"
+        say("posts", ok=ok)
 
 
 async def uploads(connections):
@@ -415,6 +439,24 @@ async def silent(how):
         say("over", ended=client.ended)
 
 
+async def last_words(length):
+    """Says a message of this length, and that it wants no answer."""
+    async with session() as client:
+        socket = WebSocket(client)
+        await socket.open("/slow-websocket")
+        while ":status" not in socket.answer.fields:
+            await asyncio.sleep(0.01)
+        length = int(length)
+        frame = bytes([0x82, 0xff]) + length.to_bytes(8, "big") + bytes(4 + length)
+        client._quic.stop_stream(socket.number, 0x10c)
+        client.http.send_data(socket.number, frame, True)
+        client.transmit()
+        sender = client._quic._streams[socket.number].sender
+        while sender._buffer_start < len(frame):
+            await asyncio.sleep(0.01)
+        say("sent", length=len(frame))
+
+
 async def connects(count):
     """So many connections, twenty at a time, with a request each."""
     told = {"ok": 0, "failed": []}
@@ -528,7 +570,8 @@ async def main():
     steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
                  unended=unended, unfinished=unfinished, uploads=uploads, move=move, hold=hold,
-                 websocket=websocket, connects=connects, kept=kept, silent=silent)
+                 websocket=websocket, connects=connects, kept=kept, silent=silent,
+                 posts=posts, last_words=last_words)
     words = sys.argv[3:]
     await steps[words[0]](*words[1:])
 

@@ -135,17 +135,32 @@ fn clients_over_tcp_are_told() {
         answer.contains("alt-svc: h3=\":443\"; ma=3600\r\n"),
         "{answer}"
     );
-    let Some(mut kept) = Kept::open(&house) else {
-        return;
+    let mut kept = Kept::open(&house);
+    let mut kept_are_told = |what| {
+        if let Some(kept) = &mut kept {
+            assert_eq!(kept.ask(), [what; 2]);
+        }
     };
-    assert_eq!(kept.ask(), ["h3=\":443\"; ma=3600"; 2]);
+    let offer = "h3=\":443\"; ma=3600";
+    kept_are_told(offer);
     // Who remembers it is told that it has gone, on connections that were there before, and by the next
     // process.
     let without = config(&house.folder, house.app.address, None, "");
     house.outgrow.reload(&without).expect("reloaded");
     let answer = over_tcp(&house);
     assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");
-    assert_eq!(kept.ask(), ["clear"; 2]);
+    kept_are_told("clear");
+    // Also when the listener goes, and when it comes again.
+    let with = "alt_svc_port = 443\nalt_svc_max_age = \"1h\"";
+    let with = config(&house.folder, house.app.address, Some(with), "");
+    house.outgrow.reload(&with).expect("reloaded");
+    kept_are_told(offer);
+    let elsewhere = without.replace("%public%", "%elsewhere%");
+    house.outgrow.reload(&elsewhere).expect("reloaded");
+    kept_are_told("clear");
+    house.outgrow.reload(&with).expect("reloaded");
+    kept_are_told(offer);
+    house.outgrow.reload(&without).expect("reloaded");
     house.outgrow.upgrade(None).expect("upgraded");
     let answer = over_tcp(&house);
     assert!(answer.contains("alt-svc: clear\r\n"), "{answer}");

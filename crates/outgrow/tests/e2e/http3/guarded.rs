@@ -2,7 +2,7 @@
 
 use outgrow_testkit::{authority::Authority, processes::Signal};
 
-use super::{House, Load, asked, config, metric, said_by, text, under_way};
+use super::{House, Load, Told, asked, config, metric, said_by, text, under_way};
 use crate::shop::SOON;
 
 #[test]
@@ -62,21 +62,34 @@ fn names_that_no_certificate_has_are_refused() {
     );
 }
 
+/// A house with little memory; none without the client's library.
+fn small(http3: &str) -> Option<House> {
+    let mut house = House::start(http3, "")?;
+    let small = config(&house.folder, house.app.address, Some(http3), "");
+    let small = small.replace("[process]", "[process]\nmemory = \"16MiB\"");
+    house.outgrow.reload(&small).expect("reloaded");
+    Some(house)
+}
+
+/// What one address may make it hold of that.
+const SMALL_PART: f64 = (16 << 20) as f64 / 12.0;
+
 /// What a client could make us hold has a share, and its address a part of that.
 #[test]
 fn requests_that_are_left_open_are_refused_and_counted() {
-    let Some(mut house) = House::start("", "") else {
+    let Some(house) = small("") else {
         return;
     };
-    let small = config(&house.folder, house.app.address, Some(""), "");
-    let small = small.replace("[process]", "[process]\nmemory = \"16MiB\"");
-    house.outgrow.reload(&small).expect("reloaded");
-    let said = house.one(&["unfinished", "60"]);
+    let mut client = Told::start(&house, &["unfinished", "60"]);
+    let said = client.next();
     assert_eq!(said["whole"], "200", "{said}");
     let refused = said["refused"].as_f64().expect("a number");
     assert!((20.0..56.0).contains(&refused), "{said}");
     let counted = metric(&house.outgrow, "outgrow_buffer_unforeseen_total ");
     assert!((counted - refused).abs() < 0.5, "{counted}, {said}");
+    let foreseen = metric(&house.outgrow, "outgrow_buffer_foreseen_bytes ");
+    assert!((1.0..=SMALL_PART).contains(&foreseen), "{foreseen}");
+    client.end();
     // It is gone, and QUIC forgets it soon.
     let nothing = |outgrow: &_| {
         let foreseen = metric(outgrow, "outgrow_buffer_foreseen_bytes ");
@@ -84,6 +97,40 @@ fn requests_that_are_left_open_are_refused_and_counted() {
     };
     let back = house.outgrow.wait("all is given back", SOON, nothing);
     back.expect("it is");
+}
+
+/// One address takes its part and no other's, also where something may come before the handshake is complete.
+#[test]
+fn an_address_takes_nothing_from_another() {
+    for http3 in ["", "early_data = true"] {
+        let Some(house) = small(http3) else {
+            return;
+        };
+        let begin = |_| Told::start(&house, &["unfinished", "60", "127.0.0.1"]);
+        let mut clients: Vec<_> = (0..6).map(begin).collect();
+        let refused = |client: &mut Told| client.next()["refused"].as_u64().expect("a number");
+        let all: Vec<_> = clients.iter_mut().map(refused).collect();
+        assert!(all.iter().max() >= Some(&56), "{all:?}: it has its part");
+        let mut other = Told::start(&house, &["unfinished", "10", "127.0.0.2"]);
+        let said = other.next();
+        assert_eq!(
+            (&said["refused"], &said["whole"]),
+            (&0.into(), &"200".into())
+        );
+        other.end();
+        for client in clients {
+            client.end();
+        }
+    }
+}
+
+/// Many clients share an address, and each of their connections stays when it has asked.
+#[test]
+fn connections_that_are_idle_take_nothing_from_their_address() {
+    let Some(house) = small("early_data = true") else {
+        return;
+    };
+    assert_eq!(house.one(&["posts", "30"])["ok"], 30);
 }
 
 #[test]

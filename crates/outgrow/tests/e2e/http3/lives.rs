@@ -1,5 +1,6 @@
 //! What becomes of connections when the configuration, a certificate, or the data process changes.
 
+use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -140,7 +141,14 @@ fn an_upgrade_may_take_http3_away() {
     let without = config(&house.folder, house.app.address, None, "");
     house.outgrow.write_config(&without).expect("written");
     house.outgrow.upgrade(None).expect("upgraded");
+    let address = house.outgrow.address("public").expect("an address");
+    let bound = UdpSocket::bind(address);
+    assert!(bound.is_err(), "it is in use: {bound:?}");
     uploads.end(8);
+    // With the process that had them its sockets go.
+    let free = |_: &_| UdpSocket::bind(address).ok();
+    let free = house.outgrow.wait("nobody has the port", 2 * SOON, free);
+    free.expect("it is given up");
 }
 
 /// What the next process reads it may stop to read, and read again: connections of the one that leaves go

@@ -270,12 +270,17 @@ fn asked(said: &Value) -> Value {
     serde_json::from_str(text(said, "body")).expect("JSON of the application")
 }
 
-/// The value of a metric, its labels included in the name; 0 where it is not there.
+/// The value of a metric, its labels included in the name.
 fn metric(outgrow: &Outgrow, name: &str) -> f64 {
+    metric_so_far(outgrow, name).unwrap_or_else(|| panic!("{name}is no metric"))
+}
+
+/// The same of one that is there with the first of what it counts.
+fn metric_so_far(outgrow: &Outgrow, name: &str) -> Option<f64> {
     let metrics = outgrow.admin_get("/metrics").expect("metrics");
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     let count = metrics.lines().find_map(|line| line.strip_prefix(name));
-    count.map_or(0.0, |count| count.trim().parse().expect("a number"))
+    count.map(|count| count.trim().parse().expect("a number"))
 }
 
 /// How many groups of datagrams went this way.
@@ -289,7 +294,7 @@ fn under_way(house: &House) {
     let address = house.app.address;
     let name =
         format!("outgrow_endpoint_active_requests{{service=\"app\",endpoint=\"{address}\"}} ");
-    let has_one = |outgrow: &_| (metric(outgrow, &name) > 0.0).then_some(());
+    let has_one = |outgrow: &_| (metric_so_far(outgrow, &name) > Some(0.0)).then_some(());
     let has_one = house.outgrow.wait("a request is under way", SOON, has_one);
     has_one.expect("it is");
 }

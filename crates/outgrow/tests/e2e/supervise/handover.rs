@@ -1,5 +1,8 @@
 //! What one data process knows and needs, and the next one must respect.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
+
 use outgrow_testkit::{http, outgrow::Outgrow, processes::Signal, raw::Client};
 
 use super::health::{answering, names, wait_state};
@@ -73,6 +76,25 @@ fn instances_of_a_removed_service_finish_their_requests() {
 #[test]
 fn instances_finish_the_requests_of_the_process_before() {
     a_service_goes_under_a_request(true);
+}
+
+/// Who connects to an address that an upgrade gave up is refused, and does not wait for nobody.
+#[test]
+fn an_upgrade_gives_up_the_address_of_a_removed_listener() {
+    let config = |more: &str| {
+        format!(
+            "[listener.public]\naddress = \"%public%\"\n{more}[route.r]\nrespond = {{ status = 204 }}\n"
+        )
+    };
+    let mut outgrow = start(&config("[listener.other]\naddress = \"%other%\"\n"));
+    let other = outgrow.address("other").expect("an address");
+    TcpStream::connect(other).expect("it listens");
+    outgrow.write_config(&config("")).expect("written");
+    outgrow.upgrade(None).expect("an upgrade");
+    let refused = |_: &Outgrow| TcpStream::connect(other).err();
+    let refused = outgrow.wait("nobody listens", SOON, refused);
+    let refused = refused.expect("it is given up");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
