@@ -136,7 +136,11 @@ async fn begin_early(
     let (quic, accepted) = match connecting.into_0rtt() {
         Ok(begun) => begun,
         // Where the library cannot, as it can for every server.
-        Err(connecting) => return complete(connecting).await,
+        Err(connecting) => {
+            let begun = complete(connecting).await?;
+            shown();
+            return Ok(begun);
+        }
     };
     let (told, complete) = watch::channel(false);
     let waiting = quic.clone();

@@ -53,6 +53,16 @@ impl UnderWay {
             level,
         })
     }
+
+    /// Its level when so much was sent of it at a stretch.
+    fn level_after(&self, sent: u64) -> i32 {
+        match sent < LONG_BYTES {
+            true => self.level,
+            false => self
+                .levels
+                .least(self.level.min(Priority::default().level())),
+        }
+    }
 }
 
 impl Drop for UnderWay {
@@ -95,13 +105,7 @@ impl Turn {
 
     /// So much of it was sent at a stretch: from some length on others are to have their turn.
     pub(super) fn share(&mut self, sent: u64, stream: &SendStream) {
-        let own = self.under_way.level;
-        let usual = own.min(Priority::default().level());
-        let level = match sent < LONG_BYTES {
-            true => own,
-            false => self.under_way.levels.least(usual),
-        };
-        self.tell(level, stream);
+        self.tell(self.under_way.level_after(sent), stream);
     }
 
     /// To be kept with what is sent of it, until that is acknowledged.
@@ -137,5 +141,21 @@ mod tests {
         assert_eq!((levels.least(0), levels.least(7)), (0, 6));
         drop(most);
         assert_eq!(levels.least(7), 7);
+    }
+
+    #[test]
+    fn what_is_long_goes_below_the_usual_only_beside_what_is() {
+        let levels = Arc::default();
+        let [urgent, usual, less] = [6, 0, -4].map(|level| UnderWay::new(&levels, level));
+        let after = |sent| [&urgent, &usual, &less].map(|one| one.level_after(sent));
+        assert_eq!(after(LONG_BYTES - 1), [6, 0, -4]);
+        assert_eq!(after(LONG_BYTES), [-4, -4, -4]);
+        // A piece of it that was not acknowledged is enough.
+        let piece = Arc::clone(&less);
+        drop(less);
+        assert_eq!(urgent.level_after(LONG_BYTES), -4);
+        drop(piece);
+        assert_eq!(urgent.level_after(LONG_BYTES), 0);
+        assert_eq!(usual.level_after(LONG_BYTES), 0);
     }
 }

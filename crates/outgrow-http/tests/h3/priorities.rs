@@ -107,27 +107,3 @@ async fn a_tunnel_that_fills_the_line_takes_turns() {
     assert!(all > 5 * LONG_WORDS, "{all}");
     assert!(taken < 5 * LONGEST_WORDS / 2, "{taken}");
 }
-
-/// What was called less urgent, and is over, makes no other one wait.
-#[tokio::test]
-async fn what_is_long_is_not_held_back_for_what_is_over() {
-    let (_server, connection) = taking_all().await;
-    let _control = one_way(&connection, CONTROL).await;
-    read(begin(&connection, "/long", "u=7, i").await, &mut 0).await;
-    let mut long = begin(&connection, "/longest", "u=3").await;
-    long.read_chunk(1 << 20, true).await.expect("read");
-    // Two after the other, so that something is always there.
-    let others = async || {
-        for _ in 0..8 {
-            read(begin(&connection, "/long", "u=3").await, &mut 0).await;
-        }
-    };
-    let both = async { tokio::join!(others(), others()) };
-    let mut taken = 0;
-    tokio::select! {
-        biased;
-        _ = both => {}
-        () = read(long, &mut taken) => {}
-    }
-    assert!(taken > 5 * 5 * LONG_WORDS, "{taken}");
-}

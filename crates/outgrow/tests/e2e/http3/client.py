@@ -452,7 +452,9 @@ async def last_words(length):
         client.http.send_data(socket.number, frame, True)
         client.transmit()
         sender = client._quic._streams[socket.number].sender
-        while sender._buffer_start < len(frame):
+        for _ in range(PATIENCE * 100):
+            if sender._buffer_start == len(frame):
+                break
             await asyncio.sleep(0.01)
         say("sent", length=len(frame))
 
