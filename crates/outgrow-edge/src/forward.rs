@@ -10,22 +10,24 @@ use std::time::Duration;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::{Downstream, Upstream, grpc, h1};
 use outgrow_message::fields::list_members;
-use outgrow_message::{Blocks, BodyLength, Known, RequestHead, ResponseHead};
+use outgrow_message::{Blocks, BodyLength, Fields, Known, RequestHead, ResponseHead};
 use outgrow_net::Timer;
 use outgrow_upstream::Endpoint;
 
-use crate::compress::{self, Compressing};
+use crate::compress::Compressing;
 use crate::decompress::Decompressing;
 use crate::floors::Passage;
 use crate::mirror::Copy;
 use crate::plan::{ListenerPlan, RoutePlan};
 use crate::worker::Worker;
 
+pub(crate) use self::pass::Pass;
 pub(crate) use self::replay::Replay;
 use self::turns::Turn;
 pub(crate) use self::waits::Patience;
 use self::waits::{Credit, Waits};
 
+mod pass;
 mod replace;
 mod replay;
 mod reports;
@@ -51,8 +53,8 @@ pub(crate) struct Surroundings<'a> {
 /// How an attempt ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// The response has ended and is with the client, or, where [`Progress::delivering`] says so, with
-    /// the client's connection; the endpoint's connection can be used again or not.
+    /// The response has ended and is with the client, or, where [`Progress::delivering`] says so, what is
+    /// left of it is here; the endpoint's connection can be used again or not.
     Answered { reusable: bool },
     /// Its answer is an error in whose place a page goes: nothing of it went to the client.
     Replaced { reusable: bool },
@@ -113,17 +115,17 @@ pub(crate) struct Progress {
     pub(crate) replaced: bool,
     /// When something moved last.
     last: Ticks,
-    /// The response has ended, and its last bytes wait for the client: the endpoint has done its part.
+    /// All that is left of the response is here and waits for the client: the endpoint has done its part.
     pub(crate) delivering: bool,
     /// The client has not taken all that it was given.
     client_behind: bool,
     /// What the client had taken when that was looked at last.
     client_took: u64,
-    /// Since when the client's body is waited for; zero while it is not.
-    client_since: Ticks,
-    /// For how long it may be waited for yet.
-    credit: Credit,
-    /// What had come of it, as it was sent, when that was looked at last.
+    /// For how long it may yet be waited for to take what it is given.
+    taking: Credit,
+    /// The same for its body.
+    sending: Credit,
+    /// What had come of its body, as it was sent, when that was looked at last.
     client_sent: u64,
     /// When this poll began: read once, exact enough for all that is timed here.
     pub(crate) now: Ticks,
@@ -155,6 +157,13 @@ impl Progress {
         };
     }
 
+    /// Takes note of the status that stands behind a call.
+    fn note_trailers(&mut self, is_grpc: bool, trailers: Option<&Fields>) {
+        if let (true, Some(trailers)) = (is_grpc, trailers) {
+            self.grpc_status = grpc::status(trailers);
+        }
+    }
+
     /// An interim answer of ours waits to be handed over.
     pub(crate) fn note_interim(&mut self) {
         self.interim += 1;
@@ -169,7 +178,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             Ticks::ZERO => self.rest.progress.began,
             _ => self.around.worker.now(),
         };
-        self.note_client_waited();
+        self.rest.progress.taking.stop(self.rest.progress.now);
+        self.rest.progress.sending.stop(self.rest.progress.now);
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
@@ -300,8 +310,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             }
         }
         ready!(self.poll_body(cx))?;
-        let reusable =
-            self.rest.response.keep_alive && self.rest.progress.request_sent && self.up.is_clean();
+        let progress = &self.rest.progress;
+        let is_clean = !progress.response_ended || self.up.is_clean();
+        let reusable = self.rest.response.keep_alive && progress.request_sent && is_clean;
         Poll::Ready(Ok(Done::Answered { reusable }))
     }
 
@@ -400,65 +411,29 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     /// Moves the body as far as it goes; then it is known who is waited for. Done when the endpoint is:
     /// what the client has still to take is not its concern.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        self.rest.progress.client_behind = true;
-        let mut turn = Turn::default();
-        while !self.rest.progress.response_ended {
-            ready!(turn.poll_next(cx));
-            match self.up.poll_data(cx) {
-                Poll::Ready(Ok(true)) => {
-                    let data = self.up.data();
-                    let compressing = &mut *self.rest.compressing;
-                    let Poll::Ready(taken) = compressing.poll_push(cx, self.down, data) else {
-                        self.up.settle();
-                        return Poll::Pending;
-                    };
-                    let taken = taken?;
-                    self.up.consume(taken);
-                    self.rest.progress.response_bytes += taken as u64;
-                    self.rest.progress.last = self.rest.progress.now;
-                }
-                Poll::Ready(Ok(false)) => {
-                    ready!(self.rest.compressing.poll_finish(cx, self.down))?;
-                    self.rest.progress.response_ended = true;
-                    if self.rest.is_grpc
-                        && let Some(trailers) = self.up.trailers()
-                    {
-                        self.rest.progress.grpc_status = grpc::status(trailers);
-                    }
-                    let mut trailers = self.up.trailers();
-                    if let (Some(trailers), true) =
-                        (&mut trailers, self.rest.compressing.told.coding.is_some())
-                    {
-                        compress::remove_digests(trailers);
-                    }
-                    self.down.finish(trailers.map(|fields| &*fields))?;
-                }
-                Poll::Ready(Err(fault)) => {
-                    // What came of it still goes out, then the end is told.
-                    ready!(self.down.poll_flush(cx))?;
-                    return Poll::Ready(Err(fault));
-                }
-                Poll::Pending => {
-                    ready!(self.rest.compressing.poll_pause(cx, self.down))?;
-                    ready!(self.down.poll_flush(cx))?;
-                    self.rest.progress.client_behind = false;
-                    return Poll::Pending;
-                }
-            }
+        let rest = &mut self.rest;
+        let mut pass = Pass {
+            down: self.down,
+            compressing: rest.compressing,
+            progress: rest.progress,
+            is_grpc: rest.is_grpc,
+        };
+        let passed = pass.poll(cx, self.up);
+        if passed.is_ready() || !rest.progress.client_behind {
+            return passed;
         }
-        match self.down.poll_flush(cx) {
-            Poll::Ready(flushed) => Poll::Ready(flushed),
-            Poll::Pending => {
-                self.up.settle();
-                // What is left of the request goes on meanwhile: the client may read only after it.
-                self.rest.progress.delivering =
-                    self.rest.progress.request_sent && self.down.has_end();
-                match self.rest.progress.delivering {
-                    true => Poll::Ready(Ok(())),
-                    false => Poll::Pending,
-                }
-            }
+        self.up.settle();
+        // What is left of the request goes on meanwhile: the client may read only after it.
+        if !(rest.progress.request_sent && self.down.has_end())
+            || !(rest.progress.response_ended || self.up.is_whole(cx))
+        {
+            return Poll::Pending;
         }
+        rest.progress.delivering = true;
+        let trailers = self.up.trailers();
+        rest.progress
+            .note_trailers(rest.is_grpc, trailers.map(|fields| &*fields));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -323,6 +323,7 @@ impl Copy {
                     first_byte: timeouts.first_byte,
                     stream_idle: timeouts.stream_idle,
                     send_idle: timeouts.stream_idle,
+                    send_rate: 0,
                     request_deadline,
                     is_clients: false,
                 },

@@ -63,6 +63,8 @@ pub struct RoutePlan {
     pub error_pages: Pages,
     /// The route's own `body_rate`, if it has one.
     pub body_rate: Option<u64>,
+    /// The same for `send_rate`.
+    pub send_rate: Option<u64>,
     /// How the bodies of requests are decompressed, if at all.
     pub decompress: Option<DecompressSettings>,
     /// How responses are compressed, if at all.

@@ -58,19 +58,8 @@ pub(crate) async fn send<D: Downstream>(
     .await
 }
 
-/// Waits until the client's connection has taken the end of a response, which is there already: until
-/// `deadline`, and for `patience` without a byte.
-pub(crate) async fn deliver<D: Downstream>(
-    down: &mut D,
-    clock: Clock,
-    timer: &mut Timer,
-    (patience, deadline): (Duration, Ticks),
-) -> Result<(), Fault> {
-    while_it_takes(down, clock, timer, (patience, deadline), D::poll_flush).await
-}
-
 /// Goes on with `step` until `deadline`, and for `patience` without a byte that the client takes.
-async fn while_it_takes<D: Downstream>(
+pub(crate) async fn while_it_takes<D: Downstream>(
     down: &mut D,
     clock: Clock,
     timer: &mut Timer,

@@ -31,6 +31,7 @@ use self::retry::{Failure, Retries};
 mod admit;
 mod attempt;
 mod choose;
+mod deliver;
 mod files;
 mod page;
 mod record;
@@ -282,17 +283,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 return match self.exchange.progress.replaced {
                     true => self.answer_instead(context, target.route).await,
                     false if self.exchange.progress.delivering => {
-                        let patience = (self.listener.timeouts.send_idle, deadline);
-                        let clock = self.worker.shared.clock;
-                        let sent = respond::deliver(self.down, clock, self.timer, patience).await;
-                        sent.map_err(|fault| match fault.cause {
-                            // The client gave too little time: then nobody is to blame.
-                            Cause::RequestTimeout if is_clients => Fault {
-                                side: Side::Outgrow,
-                                ..fault
-                            },
-                            _ => fault,
-                        })
+                        self.deliver(context, deadline, is_clients).await
                     }
                     false => Ok(()),
                 };

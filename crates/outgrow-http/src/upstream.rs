@@ -38,6 +38,10 @@ pub trait Upstream: BodySource + Send {
     /// Nobody takes the data at hand: it is kept in as little memory as it needs.
     fn settle(&mut self) {}
 
+    /// Whether all that is left of the response is at hand, and nothing beyond it: then nothing more is needed
+    /// of the endpoint. To be asked once the request was sent, where nobody takes the data at hand.
+    fn is_whole(&mut self, cx: &mut Context<'_>) -> bool;
+
     /// Whether nothing came that belongs to no response: then the connection can be used again.
     fn is_clean(&self) -> bool;
 }

@@ -21,6 +21,8 @@ pub(crate) struct Patience {
     pub(crate) stream_idle: Duration,
     /// The client takes nothing for so long.
     pub(crate) send_idle: Duration,
+    /// Bytes that it takes in each second in which some wait for it; 0 is any.
+    pub(crate) send_rate: u64,
     /// When the whole exchange must be over.
     pub(crate) request_deadline: Ticks,
     /// Whether the client has said so: then nobody is to blame.
@@ -55,25 +57,30 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         }
     }
 
-    /// The time since the last poll was the client's, if its body was waited for.
-    pub(super) fn note_client_waited(&mut self) {
-        let progress = &mut *self.rest.progress;
-        if progress.client_since != Ticks::ZERO {
-            let waited = progress.now.since(progress.client_since);
-            progress.credit.spend(waited);
-            progress.client_since = Ticks::ZERO;
-        }
-    }
-
     /// When a client whose body is waited for has been too slow altogether.
-    fn too_slow_at(&mut self) -> Ticks {
+    fn sends_too_slowly_at(&mut self) -> Ticks {
         let patience = &self.around.patience;
         let progress = &mut *self.rest.progress;
         if patience.body_rate == 0 || self.rest.is_streaming || progress.answering {
             return Ticks::NEVER;
         }
-        progress.client_since = progress.now;
-        progress.now + progress.credit.left(progress.client_sent, patience)
+        let pace = (patience.body_rate, patience.body_idle);
+        progress
+            .sending
+            .start(progress.now, progress.client_sent, pace)
+    }
+
+    /// When a client for which some of the response waits has been too slow altogether.
+    fn takes_too_slowly_at(&mut self) -> Ticks {
+        let patience = &self.around.patience;
+        let progress = &mut *self.rest.progress;
+        if patience.send_rate == 0 || self.rest.is_streaming {
+            return Ticks::NEVER;
+        }
+        let pace = (patience.send_rate, patience.send_idle);
+        progress
+            .taking
+            .start(progress.now, progress.client_took, pace)
     }
 
     /// A client whose body comes is not idle, whatever becomes of it meanwhile.
@@ -132,7 +139,10 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         let request_deadline = patience.request_deadline;
         let mut deadline = (self.rest.progress.last + idle).min(request_deadline);
         if request == Some(Waits::ClientBody) {
-            deadline = deadline.min(self.too_slow_at());
+            deadline = deadline.min(self.sends_too_slowly_at());
+        }
+        if response == Waits::ClientWrite {
+            deadline = deadline.min(self.takes_too_slowly_at());
         }
         self.around.timer.set(deadline);
         let now = self.rest.progress.now;
@@ -156,11 +166,16 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     }
 }
 
-/// For how long a client may yet be waited for: `body_idle` at first; waiting takes of it, and what the
-/// client sends gives back what `body_rate` says, up to `body_idle` again. So a quick beginning buys no
-/// hours for what follows it.
+/// Bytes in each second that a client is waited for, and what it may be late at most.
+type Pace = (u64, Duration);
+
+/// For how long a client may yet be waited for: so long as it may be late at first; waiting takes of it, and
+/// what the client moves gives back what the rate says, up to that again. So a quick beginning buys no hours
+/// for what follows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Credit {
+    /// Since when it is waited for; zero while it is not.
+    since: Ticks,
     /// What was taken of it and not given back.
     spent: Duration,
     /// The bytes for which time was given back.
@@ -168,20 +183,25 @@ pub(super) struct Credit {
 }
 
 impl Credit {
-    /// The client was waited for so long.
-    fn spend(&mut self, waited: Duration) {
-        self.spent = self.spent.saturating_add(waited);
+    /// It is waited for no longer, if it was.
+    #[inline]
+    pub(super) fn stop(&mut self, now: Ticks) {
+        if self.since != Ticks::ZERO {
+            self.spent = self.spent.saturating_add(now.since(self.since));
+            self.since = Ticks::ZERO;
+        }
     }
 
-    /// What is left when so many bytes came so far.
-    fn left(&mut self, sent_bytes: u64, patience: &Patience) -> Duration {
+    /// It is waited for, and has moved so many bytes so far; until when that may go on.
+    fn start(&mut self, now: Ticks, bytes: u64, (rate, late): Pace) -> Ticks {
         const NANOS: u128 = 1_000_000_000;
-        let more = sent_bytes.saturating_sub(self.paid_bytes);
-        self.paid_bytes = sent_bytes;
-        let nanos = u128::from(more) * NANOS / u128::from(patience.body_rate.max(1));
+        self.since = now;
+        let more = bytes.saturating_sub(self.paid_bytes);
+        self.paid_bytes = bytes;
+        let nanos = u128::from(more) * NANOS / u128::from(rate.max(1));
         let given = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.spent = self.spent.saturating_sub(given);
-        patience.body_idle.saturating_sub(self.spent)
+        now + late.saturating_sub(self.spent)
     }
 }
 
@@ -194,15 +214,6 @@ mod tests {
 
     #[test]
     fn a_byte_buys_time_and_no_more_than_there_was_at_first() {
-        let patience = |body_rate| Patience {
-            body_idle: Duration::from_secs(30),
-            body_rate,
-            first_byte: Duration::ZERO,
-            stream_idle: Duration::ZERO,
-            send_idle: Duration::ZERO,
-            request_deadline: Ticks::NEVER,
-            is_clients: false,
-        };
         let cases: [(u64, &[Step]); 3] = [
             (
                 500,
@@ -225,10 +236,12 @@ mod tests {
             ),
         ];
         for (rate, steps) in cases {
-            let mut credit = Credit::default();
+            let (mut credit, mut now) = (Credit::default(), Ticks(1));
             for &(waited, sent, left) in steps {
-                credit.spend(Duration::from_secs(waited));
-                let is = credit.left(sent, &patience(rate));
+                now = now + Duration::from_secs(waited);
+                credit.stop(now);
+                let until = credit.start(now, sent, (rate, Duration::from_secs(30)));
+                let is = until.since(now);
                 assert_eq!(is.as_secs(), left, "{rate} {steps:?}");
             }
         }

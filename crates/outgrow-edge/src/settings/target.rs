@@ -68,6 +68,10 @@ outgrow_core::settings! {
         /// routes to which clients send little for a long time.
         pub body_rate: Option<ByteSize> = None, in Some(ByteSize(0))..=Some(ByteSize::gib(1)),
             shown = "the listener's";
+        /// How fast a response has to be taken, as `send_rate` of the listener's `timeouts` says; 0 for routes
+        /// whose clients take a little now and then.
+        pub send_rate: Option<ByteSize> = None, in Some(ByteSize(0))..=Some(ByteSize::gib(1)),
+            shown = "the listener's";
     }
 }
 

@@ -80,7 +80,7 @@ fn the_defaults_are_the_languages() {
     assert_eq!(listener.head_limit, ByteSize::kib(16));
     assert_eq!(
         listener.timeouts.text().unwrap(),
-        "{ head = \"10s\", body_idle = \"30s\", body_rate = \"500\", keep_alive = \"75s\", send_idle = \"1m\" }"
+        "{ head = \"10s\", body_idle = \"30s\", body_rate = \"500\", keep_alive = \"75s\", send_idle = \"1m\", send_rate = \"500\" }"
     );
     assert_eq!(RouteSettings::default().path.to_string(), "/");
     assert_eq!(

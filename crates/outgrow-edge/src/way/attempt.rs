@@ -9,6 +9,7 @@ use outgrow_core::context::Context;
 use outgrow_core::serving::Floors;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_http::conn::{ClientExchange, ClientSide};
+use outgrow_http::h2::ClientStream;
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::{Known, Version};
 use outgrow_net::Timer;
@@ -185,7 +186,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let reporter = target.picking.takes_reports.then_some(endpoint);
         let around = surroundings(self.worker, self.timer, self.listener, (target, retries));
         let web = self.exchange.call.web;
-        let (_, rest, decoder) = self.exchange.split();
+        let (side, rest, decoder) = self.exchange.split();
         // What an endpoint has not looked at it says, and that goes elsewhere with its body.
         let (keep_body, may_repeat) = (true, retries.may_repeat());
         let up = &mut stream;
@@ -200,7 +201,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 keep_body,
                 may_repeat,
             };
-            return poll_fn(|cx| attempt.poll(cx)).await;
+            let done = poll_fn(|cx| attempt.poll(cx)).await;
+            keep_rest(&mut stream, side);
+            return done;
         };
         let mut attempt = Attempt {
             around,
@@ -211,7 +214,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             keep_body,
             may_repeat,
         };
-        poll_fn(|cx| attempt.poll(cx)).await
+        let done = poll_fn(|cx| attempt.poll(cx)).await;
+        keep_rest(&mut stream, side);
+        done
     }
 
     /// The request is in flight at an endpoint from now on, for who wants to know.
@@ -272,7 +277,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         poll_fn(|cx| attempt.poll(cx)).await
     }
 
-    fn note_progress(&mut self, context: &mut Context) {
+    pub(super) fn note_progress(&mut self, context: &mut Context) {
         let progress = &self.exchange.progress;
         context.stages.sent = progress.sent_at;
         context.stages.first_byte = progress.first_byte_at;
@@ -431,15 +436,23 @@ fn surroundings<'a>(
 }
 
 fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> Patience {
-    let of_listener = listener.timeouts.body_rate.bytes();
+    let (of_listener, route) = (&listener.timeouts, target.route);
     Patience {
-        body_idle: listener.timeouts.body_idle,
-        body_rate: target.route.body_rate.unwrap_or(of_listener),
+        body_idle: of_listener.body_idle,
+        body_rate: route.body_rate.unwrap_or(of_listener.body_rate.bytes()),
         first_byte: target.timeouts.first_byte,
         stream_idle: target.timeouts.stream_idle,
-        send_idle: listener.timeouts.send_idle,
+        send_idle: of_listener.send_idle,
+        send_rate: route.send_rate.unwrap_or(of_listener.send_rate.bytes()),
         request_deadline: retries.deadline,
         is_clients: retries.is_clients,
+    }
+}
+
+/// Keeps what is left of the response, if nothing more is needed of the endpoint for it.
+fn keep_rest(stream: &mut ClientStream, side: &mut ClientSide) {
+    if let Some(rest) = stream.take_rest() {
+        side.incoming = rest;
     }
 }
 

@@ -130,6 +130,7 @@ impl House {
         let action = options.status.map_or_else(forward, respond);
         let route = RoutePlan {
             body_rate: None,
+            send_rate: None,
             name: "app".into(),
             action,
             rewrite: Rewrite::new(&options.route),

@@ -11,16 +11,16 @@ use crate::house::{House, Options};
 use crate::{LIMIT, backend, client};
 
 const SHORT: Duration = Duration::from_millis(200);
-const DATA: u8 = 0;
+pub(crate) const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 /// No limit of the client's own keeps the edge from sending.
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -29,7 +29,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// `GET http://a.example/` as a whole request.
-fn get(stream: u32) -> Vec<u8> {
+pub(crate) fn get(stream: u32) -> Vec<u8> {
     const END_STREAM_AND_HEADERS: u8 = 5;
     let block = [&[0x82, 0x86, 0x84, 0x01, 9][..], b"a.example"].concat();
     frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block)
@@ -42,7 +42,12 @@ fn reset(stream: u32) -> Vec<u8> {
 
 /// A client that has sent its preface and opened its windows.
 fn greeting(address: SocketAddr) -> Client {
-    let window = [&[0, 4][..], &LARGEST_WINDOW.to_be_bytes()].concat();
+    greeting_with(address, LARGEST_WINDOW)
+}
+
+/// The same with so large a window for each stream.
+pub(crate) fn greeting_with(address: SocketAddr, window: u32) -> Client {
+    let window = [&[0, 4][..], &window.to_be_bytes()].concat();
     let more = LARGEST_WINDOW - 65_535;
     let hello = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
@@ -53,7 +58,7 @@ fn greeting(address: SocketAddr) -> Client {
 }
 
 /// The frames of `bytes`: kind, stream, payload.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = bytes.split_at_checked(9) {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;

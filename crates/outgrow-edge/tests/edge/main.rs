@@ -9,6 +9,7 @@ mod house;
 mod http2;
 #[path = "../../../outgrow-http/tests/hostile/list/mod.rs"]
 mod list;
+mod readers;
 mod repeats;
 mod smuggling;
 mod stalls;

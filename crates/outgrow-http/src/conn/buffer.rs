@@ -12,7 +12,7 @@ use super::incoming::Problem;
 use crate::h1::encode::Sink;
 
 /// What a message that is passed on may bring at first beyond what was asked for: the smallest block.
-const FIRST_AHEAD: usize = 16 * 1024;
+pub(super) const FIRST_AHEAD: usize = 16 * 1024;
 /// How much more a read may bring for each byte that was taken.
 const AHEAD_PER_BYTE: usize = 4;
 
@@ -60,6 +60,25 @@ impl ReadBuffer {
             ahead: FIRST_AHEAD,
             ..Self::for_passing_on()
         }
+    }
+
+    /// One that holds these `pieces`, of so many bytes; none when there is no memory for them.
+    pub(super) fn holding<'a>(
+        bytes: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        blocks: &Arc<Blocks>,
+    ) -> Option<Self> {
+        let mut block = blocks.take_class(class_for(bytes)?)?;
+        let mut end = 0;
+        for piece in pieces {
+            block[end..end + piece.len()].copy_from_slice(piece);
+            end += piece.len();
+        }
+        Some(Self {
+            block: Some(block),
+            end,
+            ..Self::default()
+        })
     }
 
     /// What is there.

@@ -116,6 +116,28 @@ impl<T: Transport> BodySource for ClientExchange<'_, T> {
     }
 }
 
+/// What is left of a body whose connection is needed no more ([`Upstream::is_whole`]).
+#[derive(Debug)]
+pub struct AtHand<'a>(pub &'a mut Incoming);
+
+impl BodySource for AtHand<'_> {
+    fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
+        Poll::Ready(self.0.rest().map_err(cut_off))
+    }
+
+    fn data(&self) -> &[u8] {
+        self.0.data()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0.consume(count);
+    }
+
+    fn trailers(&mut self) -> Option<&mut Fields> {
+        self.0.trailers()
+    }
+}
+
 impl<T: Transport> Upstream for ClientExchange<'_, T> {
     #[inline]
     fn poll_push(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
@@ -196,6 +218,10 @@ impl<T: Transport> Upstream for ClientExchange<'_, T> {
 
     fn settle(&mut self) {
         self.side.incoming.buffer.settle(self.blocks);
+    }
+
+    fn is_whole(&mut self, cx: &mut Context<'_>) -> bool {
+        self.side.incoming.is_whole(cx, self.io, self.blocks)
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use outgrow_message::{Blocks, BodyLength, Fields};
 use outgrow_net::Transport;
 
-use super::buffer::ReadBuffer;
+use super::buffer::{FIRST_AHEAD, ReadBuffer};
 use crate::h1::Reject;
 use crate::h1::chunk::Decoder;
 
@@ -37,6 +37,10 @@ impl Problem {
     }
 }
 
+/// Up to here bytes at hand are little, and what follows them is read although nobody takes them: they are in
+/// the smallest block.
+const LITTLE: u64 = FIRST_AHEAD as u64;
+
 #[derive(Debug, Default)]
 enum Framing {
     #[default]
@@ -59,6 +63,10 @@ pub struct Incoming {
     exposed: usize,
     trailers: Fields,
     has_trailers: bool,
+    /// What comes after the bytes at hand, where that was found out before they were taken.
+    ahead: Option<Result<usize, Problem>>,
+    /// The chunks at hand do not end the body.
+    is_part: bool,
 }
 
 impl Incoming {
@@ -78,11 +86,31 @@ impl Incoming {
         }
     }
 
+    /// A body of which all is at hand, in `pieces` of so many bytes, with the trailers after it; none when
+    /// there is no memory for it.
+    pub(crate) fn whole<'a>(
+        bytes: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        trailers: Option<&mut Fields>,
+        blocks: &Arc<Blocks>,
+    ) -> Option<Self> {
+        let buffer = ReadBuffer::holding(bytes, pieces, blocks)?;
+        Some(Self {
+            buffer,
+            framing: Framing::Length(bytes as u64),
+            has_trailers: trailers.is_some(),
+            trailers: trailers.map(std::mem::take).unwrap_or_default(),
+            ..Self::default()
+        })
+    }
+
     /// Begins a body. `until_close`: it ends where the connection does.
     #[inline]
     pub fn begin(&mut self, length: BodyLength, until_close: bool) {
         self.exposed = 0;
         self.has_trailers = false;
+        self.ahead = None;
+        self.is_part = false;
         self.framing = match length {
             _ if until_close => Framing::UntilClose,
             BodyLength::Empty | BodyLength::Known(0) => {
@@ -143,44 +171,111 @@ impl Incoming {
         blocks: &Arc<Blocks>,
     ) -> Poll<Result<bool, Problem>> {
         loop {
-            if self.exposed > 0 {
-                return Poll::Ready(Ok(true));
+            if let Some(found) = self.at_hand() {
+                return Poll::Ready(found);
             }
-            match &mut self.framing {
-                Framing::None | Framing::Length(0) => return Poll::Ready(Ok(false)),
-                Framing::Length(left) => {
-                    let here = self.buffer.bytes().len() as u64;
-                    self.exposed = here.min(*left) as usize;
-                }
-                Framing::UntilClose => self.exposed = self.buffer.bytes().len(),
-                Framing::Broken(problem) => return Poll::Ready(Err(*problem)),
-                Framing::Chunked(decoder) => {
-                    let step = decoder
-                        .step(self.buffer.bytes(), &mut self.trailers)
-                        .map_err(Problem::Reject)?;
-                    self.buffer.consume(step.skip);
-                    self.exposed = step.data;
-                    if step.done {
-                        self.has_trailers = !self.trailers.is_empty();
-                        self.framing = Framing::None;
-                        return Poll::Ready(Ok(false));
-                    }
-                }
-            }
-            if self.exposed > 0 {
-                return Poll::Ready(Ok(true));
-            }
-            let problem = match ready!(self.buffer.poll_fill(cx, io, blocks)) {
-                Ok(1..) => continue,
-                Ok(0) if matches!(self.framing, Framing::UntilClose) => {
-                    self.framing = Framing::None;
-                    return Poll::Ready(Ok(false));
-                }
-                Ok(0) => Problem::Closed,
-                Err(problem) => problem,
+            let filled = match self.ahead {
+                Some(ahead) => ahead,
+                None => ready!(self.buffer.poll_fill(cx, io, blocks)),
             };
-            self.framing = Framing::Broken(problem);
-            return Poll::Ready(Err(problem));
+            if let Some(end) = self.filled(filled) {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// The same for a body of which all is at hand ([`Incoming::is_whole`]).
+    pub(super) fn rest(&mut self) -> Result<bool, Problem> {
+        let nothing = self.ahead.unwrap_or(Ok(0));
+        self.at_hand()
+            .or_else(|| self.filled(nothing))
+            .unwrap_or(Err(Problem::Closed))
+    }
+
+    /// Data (true) or the end (false), where no more bytes are needed for either.
+    #[inline]
+    fn at_hand(&mut self) -> Option<Result<bool, Problem>> {
+        if self.exposed > 0 {
+            return Some(Ok(true));
+        }
+        match &mut self.framing {
+            Framing::None | Framing::Length(0) => return Some(Ok(false)),
+            Framing::Length(left) => {
+                let here = self.buffer.bytes().len() as u64;
+                self.exposed = here.min(*left) as usize;
+            }
+            Framing::UntilClose => self.exposed = self.buffer.bytes().len(),
+            Framing::Broken(problem) => return Some(Err(*problem)),
+            Framing::Chunked(decoder) => {
+                let step = match decoder.step(self.buffer.bytes(), &mut self.trailers) {
+                    Ok(step) => step,
+                    Err(reject) => return Some(Err(Problem::Reject(reject))),
+                };
+                self.buffer.consume(step.skip);
+                self.exposed = step.data;
+                if step.done {
+                    self.has_trailers = !self.trailers.is_empty();
+                    self.framing = Framing::None;
+                    return Some(Ok(false));
+                }
+            }
+        }
+        (self.exposed > 0).then_some(Ok(true))
+    }
+
+    /// What a read means that brought so many bytes, or none; none when there is to be looked again.
+    #[inline]
+    fn filled(&mut self, filled: Result<usize, Problem>) -> Option<Result<bool, Problem>> {
+        let problem = match filled {
+            Ok(1..) => {
+                self.is_part = false;
+                return None;
+            }
+            Ok(0) if matches!(self.framing, Framing::UntilClose) => {
+                self.framing = Framing::None;
+                return Some(Ok(false));
+            }
+            Ok(0) => Problem::Closed,
+            Err(problem) => problem,
+        };
+        self.framing = Framing::Broken(problem);
+        Some(Err(problem))
+    }
+
+    /// Whether all that is left of the body is at hand, and nothing beyond it: then [`Incoming::rest`] gives
+    /// it, and nobody else is needed. To be asked where nobody takes what is at hand; as long as that is
+    /// little, what follows it is read.
+    pub fn is_whole(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut impl Transport,
+        blocks: &Arc<Blocks>,
+    ) -> bool {
+        loop {
+            let here = self.buffer.bytes().len() as u64;
+            let (is_whole, may_come) = match &self.framing {
+                Framing::None => (here == 0, false),
+                Framing::Length(left) => (here == *left, here < *left && *left <= LITTLE),
+                Framing::UntilClose => (self.ahead == Some(Ok(0)), true),
+                Framing::Chunked(decoder) => {
+                    let bytes = self.buffer.bytes();
+                    (
+                        !self.is_part && decoder.ends_with(bytes, self.exposed),
+                        true,
+                    )
+                }
+                Framing::Broken(_) => (false, false),
+            };
+            self.is_part = !is_whole;
+            if is_whole || !may_come || self.ahead.is_some() || here >= LITTLE {
+                return is_whole;
+            }
+            match self.buffer.poll_fill(cx, io, blocks) {
+                Poll::Ready(Ok(1..)) => self.is_part = false,
+                // Full, or without memory for a block: that tells nothing of what comes.
+                Poll::Ready(Err(Problem::Full | Problem::Memory)) | Poll::Pending => return false,
+                Poll::Ready(end) => self.ahead = Some(end),
+            }
         }
     }
 }

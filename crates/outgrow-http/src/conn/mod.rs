@@ -11,7 +11,7 @@ pub mod server;
 mod tests;
 
 pub use buffer::{ReadBuffer, WriteBuffer};
-pub use client::{ClientExchange, ClientSide};
+pub use client::{AtHand, ClientExchange, ClientSide};
 pub use incoming::{Incoming, Problem};
 pub use outgoing::Outgoing;
 pub use server::ServerConnection;

@@ -124,6 +124,24 @@ impl Decoder {
         }
     }
 
+    /// Whether the body ends with the last of `bytes`, which begin with `data` bytes of data that the last
+    /// step has told of and nobody has taken.
+    pub fn ends_with(&self, bytes: &[u8], mut data: usize) -> bool {
+        if !bytes.ends_with(b"\r\n\r\n") {
+            return false;
+        }
+        let (mut ahead, mut trailers, mut at) = (self.clone(), Fields::default(), 0);
+        loop {
+            ahead.took(data);
+            at += data;
+            match ahead.advance(&bytes[at..], &mut trailers) {
+                Ok(step) if step.done => return at + step.skip == bytes.len(),
+                Ok(step) if step.data > 0 => (at, data) = (at + step.skip, step.data),
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+
     /// Whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done

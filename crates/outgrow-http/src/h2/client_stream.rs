@@ -1,5 +1,6 @@
 //! One exchange on a shared connection: the endpoint's side of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,7 @@ use super::connection::Shared;
 use super::piece::{Piece, Unsent};
 use super::request::check_field;
 use super::send::{self, NotSent};
+use crate::conn::Incoming;
 use crate::h1::chunk::is_forbidden_trailer;
 use crate::upstream::Upstream;
 
@@ -30,6 +32,10 @@ pub struct ClientStream {
     body: Option<RecvStream>,
     reading: Reading,
     data: Bytes,
+    /// What came after that.
+    ahead: VecDeque<Bytes>,
+    /// What is left of the response, once nothing more is needed of the endpoint.
+    rest: Option<Incoming>,
     trailers: Fields,
     has_trailers: bool,
     sending: SendStream<Piece>,
@@ -65,6 +71,8 @@ impl ClientStream {
             body: None,
             reading: Reading::Data,
             data: Bytes::new(),
+            ahead: VecDeque::new(),
+            rest: None,
             trailers: Fields::default(),
             has_trailers: false,
             sending,
@@ -94,6 +102,48 @@ impl ClientStream {
         self.reading = Reading::Failed(fault);
         fault
     }
+
+    /// Takes what is left of a response that is whole ([`Upstream::is_whole`]).
+    pub fn take_rest(&mut self) -> Option<Incoming> {
+        self.rest.take()
+    }
+
+    /// Waits for the next piece of data that comes, or the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
+        loop {
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(Ok(None));
+            };
+            let error = match self.reading {
+                Reading::Done => return Poll::Ready(Ok(None)),
+                Reading::Failed(fault) => return Poll::Ready(Err(fault)),
+                Reading::Data => match ready!(body.poll_data(cx)) {
+                    Some(Ok(data)) if data.is_empty() => continue,
+                    Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
+                    Some(Err(error)) => error,
+                    None => {
+                        self.reading = Reading::Trailers;
+                        continue;
+                    }
+                },
+                Reading::Trailers => match ready!(body.poll_trailers(cx)) {
+                    Ok(map) => {
+                        self.reading = Reading::Done;
+                        if let Some(map) = map {
+                            self.take_trailers(&map)?;
+                        }
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+            };
+            let cause = match error.is_io() || error.is_remote() {
+                true => Cause::UpstreamTruncated,
+                false => Cause::UpstreamBadResponse,
+            };
+            return Poll::Ready(Err(self.fail(body_fault(cause))));
+        }
+    }
 }
 
 /// What an error before the end of a response means. Streams that the endpoint has not looked at are
@@ -119,39 +169,13 @@ fn body_fault(cause: Cause) -> Fault {
 impl BodySource for ClientStream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
         while self.data.is_empty() {
-            let Some(body) = &mut self.body else {
-                return Poll::Ready(Ok(false));
-            };
-            let error = match self.reading {
-                Reading::Done => return Poll::Ready(Ok(false)),
-                Reading::Failed(fault) => return Poll::Ready(Err(fault)),
-                Reading::Data => match ready!(body.poll_data(cx)) {
-                    Some(Ok(data)) => {
-                        self.data = data;
-                        continue;
-                    }
-                    Some(Err(error)) => error,
-                    None => {
-                        self.reading = Reading::Trailers;
-                        continue;
-                    }
-                },
-                Reading::Trailers => match ready!(body.poll_trailers(cx)) {
-                    Ok(map) => {
-                        self.reading = Reading::Done;
-                        if let Some(map) = map {
-                            self.take_trailers(&map)?;
-                        }
-                        continue;
-                    }
-                    Err(error) => error,
+            self.data = match self.ahead.pop_front() {
+                Some(data) => data,
+                None => match ready!(self.poll_piece(cx))? {
+                    Some(data) => data,
+                    None => return Poll::Ready(Ok(false)),
                 },
             };
-            let cause = match error.is_io() || error.is_remote() {
-                true => Cause::UpstreamTruncated,
-                false => Cause::UpstreamBadResponse,
-            };
-            return Poll::Ready(Err(self.fail(body_fault(cause))));
         }
         Poll::Ready(Ok(true))
     }
@@ -170,7 +194,10 @@ impl BodySource for ClientStream {
     }
 
     fn trailers(&mut self) -> Option<&mut Fields> {
-        self.has_trailers.then_some(&mut self.trailers)
+        match &mut self.rest {
+            Some(rest) => rest.trailers(),
+            None => self.has_trailers.then_some(&mut self.trailers),
+        }
     }
 }
 
@@ -236,6 +263,22 @@ impl Upstream for ClientStream {
 
     fn begin_body(&mut self, _: &ResponseHead) {}
 
+    /// What came lies within the stream's window, which is given back as it moves to a block of ours: the
+    /// connection has other streams.
+    fn is_whole(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(Ok(Some(data))) = self.poll_piece(cx) {
+            self.ahead.push_back(data);
+        }
+        if self.reading != Reading::Done {
+            return false;
+        }
+        let bytes = self.data.len() + self.ahead.iter().map(Bytes::len).sum::<usize>();
+        let pieces = std::iter::once(&self.data).chain(&self.ahead);
+        let trailers = self.has_trailers.then_some(&mut self.trailers);
+        self.rest = Incoming::whole(bytes, pieces.map(|piece| &**piece), trailers, &self.blocks);
+        self.rest.is_some()
+    }
+
     /// Another exchange has a stream of its own.
     fn is_clean(&self) -> bool {
         true
@@ -248,8 +291,10 @@ fn send_fault() -> Fault {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        let left = self.data.len();
-        self.consume(left);
+        let left = self.data.len() + self.ahead.iter().map(Bytes::len).sum::<usize>();
+        if let Some(body) = &mut self.body {
+            let _ = body.flow_control().release_capacity(left);
+        }
         let ended = self.sent && self.unsent.is_empty() && self.reading == Reading::Done;
         if !ended {
             self.sending.send_reset(Reason::CANCEL);

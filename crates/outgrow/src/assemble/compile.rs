@@ -124,6 +124,7 @@ fn route_plan(
     };
     RoutePlan {
         body_rate: route.timeouts.body_rate.map(|rate| rate.bytes()),
+        send_rate: route.timeouts.send_rate.map(|rate| rate.bytes()),
         name: name.into(),
         action: action(route, pages, |service| backend(service, &route.timeouts)),
         rewrite: Rewrite::new(route),

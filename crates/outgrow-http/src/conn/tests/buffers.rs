@@ -91,20 +91,20 @@ fn after_a_large_body_heads_are_read_into_small_blocks_again() {
         "a large body is read into the largest block"
     );
     connection.rest();
-    wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2", Then::Silence);
+    wire.feed(0, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2", Then::Silence);
     run(&[&wire], poll_fn(|cx| connection.poll_head(cx, &mut head)))
         .expect("there")
         .expect("good");
     connection.rest();
     assert_eq!(run(&[&wire], poll_fn(|cx| connection.poll_gone(cx))), None);
     assert!(ledger.used_bytes() <= 256 * 1024);
-    wire.feed(b" HTTP/1.1\r\nHost: a\r\n\r\n", Then::Silence);
+    wire.feed(0, b" HTTP/1.1\r\nHost: a\r\n\r\n", Then::Silence);
     run(&[&wire], poll_fn(|cx| connection.poll_head(cx, &mut head)))
         .expect("there")
         .expect("good");
     connection.rest();
     assert_eq!(ledger.used_bytes(), 0);
-    wire.feed(b"G", Then::Silence);
+    wire.feed(0, b"G", Then::Silence);
     assert_eq!(
         run(&[&wire], poll_fn(|cx| connection.poll_head(cx, &mut head))),
         None

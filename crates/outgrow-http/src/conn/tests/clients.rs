@@ -35,7 +35,7 @@ fn a_client_that_waits_for_100_gets_it() {
         };
         run(&[&wire], asked).expect("nothing waits for the body");
         assert_eq!(wire.output(), b"HTTP/1.1 100 Continue\r\n\r\n");
-        wire.feed(b"hello", Then::Silence);
+        wire.feed(0, b"hello", Then::Silence);
         let got = run(&[&wire], poll_fn(|cx| connection.poll_data(cx)));
         assert_eq!(got, Some(Ok(true)));
     });

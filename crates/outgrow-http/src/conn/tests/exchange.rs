@@ -306,7 +306,7 @@ fn what_breaks_never_looks_whole() {
             _ => Wire::new(seed, &input, Then::Silence, bytes),
         };
         if let Break::Output(at) = broken {
-            wire.break_output_after(at);
+            wire.limit_output(at, Then::Reset);
         }
         compare(seed, &wire, &all, broken);
     });
@@ -332,7 +332,7 @@ fn every_byte_is_a_place_to_break() {
             }
             for at in 0..600 {
                 let wire = Wire::in_pieces(piece, &input, Then::Silence);
-                wire.break_output_after(at);
+                wire.limit_output(at, Then::Reset);
                 compare(seed, &wire, &all, Break::Output(at));
             }
         }

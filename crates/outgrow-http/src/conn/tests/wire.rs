@@ -36,8 +36,10 @@ struct State {
     /// Bytes that the transport holds until it is flushed, as an encrypted one may.
     held: Vec<u8>,
     holds_back: bool,
-    /// After so many bytes of output the peer is gone.
-    output_limit: usize,
+    /// After so many bytes of output the peer is gone, or takes no more.
+    output_limit: (usize, Then),
+    /// What arrives once the peer has so much of the output.
+    due: Option<(usize, Vec<u8>, Then)>,
     shut: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -65,7 +67,8 @@ impl Wire {
             output: Vec::new(),
             held: Vec::new(),
             holds_back,
-            output_limit: usize::MAX,
+            output_limit: (usize::MAX, Then::Reset),
+            due: None,
             shut: false,
             reader: None,
             writer: None,
@@ -81,16 +84,22 @@ impl Wire {
         wire
     }
 
-    /// The peer takes so many bytes and is gone.
-    pub(super) fn break_output_after(&self, bytes: usize) {
-        self.lock().output_limit = bytes;
+    /// The peer takes so many bytes and is gone, or, by `Then::Silence`, takes no more.
+    pub(super) fn limit_output(&self, bytes: usize, then: Then) {
+        self.lock().output_limit = (bytes, then);
     }
 
-    /// More arrives.
-    pub(super) fn feed(&self, bytes: &[u8], then: Then) {
+    /// More arrives, once the peer has `after` bytes of the output.
+    pub(super) fn feed(&self, after: usize, bytes: &[u8], then: Then) {
         let mut state = self.lock();
-        state.input.extend_from_slice(bytes);
-        state.then = then;
+        state.due = Some((after, bytes.to_vec(), then));
+        state.note_output();
+    }
+
+    /// Bytes that arrived and were not read yet.
+    pub(super) fn unread(&self) -> usize {
+        let state = self.lock();
+        state.input.len() - state.taken
     }
 
     /// What the peer has received.
@@ -116,7 +125,7 @@ impl Wire {
         if read_first && readable {
             waker = state.reader.take();
         }
-        if waker.is_none() {
+        if waker.is_none() && !state.is_stuck() {
             waker = state.writer.take();
         }
         if waker.is_none() && readable {
@@ -126,35 +135,56 @@ impl Wire {
         waker.map(Waker::wake).is_some()
     }
 
-    fn waits_for_input(&self) -> bool {
-        self.lock().reader.is_some()
+    fn waits_for_peer(&self) -> bool {
+        let state = self.lock();
+        state.reader.is_some() || state.is_stuck()
     }
 }
 
 impl State {
+    /// Whether the peer takes no more of the output.
+    fn is_stuck(&self) -> bool {
+        let (limit, then) = self.output_limit;
+        then == Then::Silence && self.output.len() + self.held.len() >= limit
+    }
+
+    /// The peer has got more.
+    fn note_output(&mut self) {
+        let has = self.output.len();
+        if let Some((_, bytes, then)) = self.due.take_if(|(after, ..)| *after <= has) {
+            self.input.extend(bytes);
+            self.then = then;
+        }
+    }
+
     fn delayed(&mut self) -> bool {
         self.random.below(100) < self.delays
     }
 
     fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         assert!(!self.shut, "a write after the end was said");
-        if self.delayed() {
+        if self.delayed() || self.is_stuck() {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let sent = self.output.len() + self.held.len();
-        if sent >= self.output_limit {
+        if sent >= self.output_limit.0 {
+            // What was sent before it broke is there.
+            let held = std::mem::take(&mut self.held);
+            self.output.extend(held);
+            self.note_output();
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let whole: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(whole > 0, "an empty write");
-        let most = whole.min(self.piece).min(self.output_limit - sent);
+        let most = whole.min(self.piece).min(self.output_limit.0 - sent);
         let count = 1 + self.random.below(most);
         let bytes = slices.iter().flat_map(|slice| slice.iter()).take(count);
         if self.holds_back {
             self.held.extend(bytes);
         } else {
             self.output.extend(bytes);
+            self.note_output();
         }
         Poll::Ready(Ok(count))
     }
@@ -203,6 +233,7 @@ impl Transport for Wire {
         }
         let held = std::mem::take(&mut state.held);
         state.output.extend(held);
+        state.note_output();
         Poll::Ready(Ok(()))
     }
 
@@ -227,8 +258,27 @@ impl Wake for Flag {
     }
 }
 
-/// Polls `future` as a runtime would: only when something woke it. `None`: it waits for input, and
-/// none will come. Panics when it waits for nothing at all, or never comes to an end.
+/// Runs `simulate` for each of so many seeds, or for the one of `OUTGROW_SEED`.
+pub(super) fn over_seeds(count: u64, simulate: impl Fn(u64)) {
+    struct Told(u64);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                println!("failed with seed {0}: OUTGROW_SEED={0} repeats it", self.0);
+            }
+        }
+    }
+    let only = std::env::var("OUTGROW_SEED").ok();
+    let only = only.map(|seed| seed.parse::<u64>().expect("OUTGROW_SEED is a number"));
+    let seeds = only.map_or(0..count, |seed| seed..seed + 1);
+    for seed in seeds {
+        let _told = Told(seed);
+        simulate(seed);
+    }
+}
+
+/// Polls `future` as a runtime would: only when something woke it. `None`: it waits for a peer, from
+/// which nothing will come. Panics when it waits for nothing at all, or never comes to an end.
 pub(super) fn run<F: Future>(wires: &[&Wire], future: F) -> Option<F::Output> {
     let flag = Arc::new(Flag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&flag));
@@ -244,7 +294,7 @@ pub(super) fn run<F: Future>(wires: &[&Wire], future: F) -> Option<F::Output> {
         let first = turn % wires.len();
         let woken = (0..wires.len()).any(|offset| wires[(first + offset) % wires.len()].wake_one());
         if !woken {
-            let silent = wires.iter().any(|wire| wire.waits_for_input());
+            let silent = wires.iter().any(|wire| wire.waits_for_peer());
             assert!(silent, "it is pending and nothing will ever wake it");
             return None;
         }

@@ -242,6 +242,7 @@ service = "echoes"
 
 [service.shop]
 endpoints = ["{shop}"]
+max_connections = 128
 [route.shop]
 service = "shop"
 

@@ -75,6 +75,19 @@ pub(super) fn slow_read(target: &Target, watch: &Watch<'_>) -> Tally {
     })
 }
 
+/// The window stays shut for small answers of the service that others use, of which more are asked for than
+/// it has permits.
+pub(super) fn zero_window_beside(target: &Target, watch: &Watch<'_>) -> Tally {
+    hold(target, watch, 0, false, "/product/1", |_| Vec::new())
+}
+
+/// The same, byte by byte.
+pub(super) fn slow_read_beside(target: &Target, watch: &Watch<'_>) -> Tally {
+    hold(target, watch, 0, false, "/product/1", |stream| {
+        frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1])
+    })
+}
+
 /// Bodies that come byte by byte, where they may do so for half a second.
 pub(super) fn slow_posts(target: &Target, watch: &Watch<'_>) -> Tally {
     hold(target, watch, 65_535, true, "/attacked", |stream| {

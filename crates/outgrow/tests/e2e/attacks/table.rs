@@ -121,6 +121,20 @@ attacks! {
         limits: Limits { memory: 64, processor: 20.0, reason: "as zero window" },
         answer: is_answering,
     },
+    zero_window_beside: Attack {
+        name: "h2-zero-window-beside",
+        what: "10 connections ask for 1,000 small answers of the service that others use, which has 128 permits, and take nothing",
+        run: http2_slow::zero_window_beside,
+        limits: Limits { memory: 64, processor: 60.0, reason: "for each stream a block with its answer (16 KiB), an exchange and its task; each is answered by the endpoint" },
+        answer: is_answering,
+    },
+    slow_read_beside: Attack {
+        name: "h2-slow-read-beside",
+        what: "the same, each taking a byte a second",
+        run: http2_slow::slow_read_beside,
+        limits: Limits { memory: 64, processor: 60.0, reason: "as zero window beside" },
+        answer: is_answering,
+    },
     slow_posts: Attack {
         name: "h2-slow-post",
         what: "10 connections with 1,000 bodies, a byte a second each",
@@ -146,7 +160,7 @@ attacks! {
         name: "h1-slow-read",
         what: "100 answers of 20 MB, taken at 5 KB a second",
         run: http1::slow_readers,
-        limits: Limits { memory: 32, processor: 20.0, reason: "the first block of each answer (16 KiB), and four bytes for each that was taken" },
+        limits: Limits { memory: 32, processor: 20.0, reason: "a block of up to 256 KiB of each answer, an exchange and a connection to the endpoint" },
         answer: is_held,
     },
     pipelines: Attack {

@@ -378,3 +378,44 @@ fn a_server_that_speaks_something_else_is_told() {
     let _ended = child.kill();
     let _ended = child.wait();
 }
+
+/// What came of an endpoint as a whole needs none of its streams, however little its client takes.
+#[test]
+fn a_client_that_takes_nothing_holds_no_permit() {
+    let folder = Folder::new("takes-nothing").expect("a folder");
+    let server = Server::start(&folder, 100, &[]);
+    let outgrow = front("http_version = \"2\"\nmax_connections = 2", "").start(&[server.address]);
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let head = [0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+        [&head[..], payload].concat()
+    };
+    let streams = [1, 3, 5, 7, 9, 11];
+    let (settings, head) = ([0, 4, 0, 0, 0, 0], b"\x82\x86\x84\x01\x01a");
+    let mut reader = super::connect(&outgrow);
+    let asked = streams.map(|stream| frame(1, 5, stream, head)).concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let asked = [&preface[..], &frame(4, 0, 0, &settings), &asked].concat();
+    reader.send(&asked).expect("sent");
+    for _ in 0..3 {
+        for path in ["/slow", "/"] {
+            assert_eq!(get(&outgrow, path).status, 200);
+        }
+        let byte = streams
+            .map(|stream| frame(8, 0, stream, &[0, 0, 0, 1]))
+            .concat();
+        reader.send(&byte).expect("sent");
+    }
+    let wide = streams
+        .map(|stream| frame(8, 0, stream, &[0, 0, 16, 0]))
+        .concat();
+    reader.send(&wide).expect("sent");
+    // The last words of each answer.
+    let enough = |came: &[u8]| came.windows(4).filter(|at| at == b"via=").count() == streams.len();
+    reader.receive_until_true(SOON, enough).expect("received");
+    assert!(enough(reader.received()), "{:?}", reader.received());
+    let all = records(&outgrow, streams.len() + 6);
+    assert!(
+        all.iter().all(|record| !record.contains("reason=")),
+        "{all:?}"
+    );
+}

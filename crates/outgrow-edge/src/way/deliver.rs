@@ -1,0 +1,53 @@
+//! What is left of a response once its endpoint has done its part: the client takes it without the endpoint's
+//! connection and permit.
+
+use outgrow_core::context::Context;
+use outgrow_core::{Cause, Fault, Side, Ticks};
+use outgrow_http::conn::AtHand;
+use outgrow_http::{Downstream, Tunnel};
+
+use super::Way;
+use crate::forward::Pass;
+use crate::respond;
+use crate::worker::Exchange;
+
+impl<D: Downstream + Tunnel> Way<'_, D> {
+    /// Waits until the client's connection has taken all of it: until `deadline`, which is the client's own or
+    /// not, and for `send_idle` without a byte.
+    pub(super) async fn deliver(
+        &mut self,
+        context: &mut Context,
+        deadline: Ticks,
+        is_clients: bool,
+    ) -> Result<(), Fault> {
+        let times = (self.listener.timeouts.send_idle, deadline);
+        let clock = self.worker.shared.clock;
+        let Exchange {
+            side,
+            progress,
+            compressing,
+            call,
+            ..
+        } = &mut *self.exchange;
+        let mut rest = AtHand(&mut side.incoming);
+        let sent = respond::while_it_takes(self.down, clock, self.timer, times, |down, cx| {
+            let mut pass = Pass {
+                down,
+                compressing,
+                progress,
+                is_grpc: call.is_grpc,
+            };
+            pass.poll(cx, &mut rest)
+        });
+        let sent = sent.await;
+        self.note_progress(context);
+        sent.map_err(|fault| match fault.cause {
+            // The client gave too little time: then nobody is to blame.
+            Cause::RequestTimeout if is_clients => Fault {
+                side: Side::Outgrow,
+                ..fault
+            },
+            _ => fault,
+        })
+    }
+}
