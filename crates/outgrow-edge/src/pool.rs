@@ -1,11 +1,14 @@
 //! Threads for work that would keep a worker from its other connections for too long: compressing
 //! more than a little, reading files.
 //!
-//! Bounded in threads and in what waits; who finds no room does the work itself or goes without. Work
-//! is somebody's ([`Owner`]): where a share is set none has more threads than that at a time, so that one
-//! who hangs, a network file system of a route, leaves the others theirs. Work whose result nobody waits for any
+//! Bounded in threads and in what waits; who finds no room goes without, or waits for it where it lies
+//! ([`Pool::room`]). Work is somebody's ([`Owner`]): where a share is set none has more threads than that at a
+//! time, so that one who hangs, a network file system of a route, leaves the others theirs. Work whose result nobody waits for any
 //! more is not begun. Threads start with the first work, so that who needs none has none. They are not waited for at
 //! the end: one of them may hang in a file system that does not answer.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,25 +21,46 @@ use std::task::{Context, Poll, Waker};
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     counts: Arc<Counts>,
-    /// The threads that it may have, where that is less than the pool's share.
-    most_busy: usize,
-    /// What may wait for them.
+    /// What may wait for a thread.
     most_waiting: usize,
 }
 
 impl Default for Owner {
     fn default() -> Self {
-        Self::within(usize::MAX, usize::MAX)
+        Self::within(usize::MAX)
     }
 }
 
 impl Owner {
-    /// One that has at most `threads` of a pool, and at most `waiting` jobs that none has begun.
-    pub(crate) fn within(threads: usize, waiting: usize) -> Self {
+    /// One that has at most `waiting` jobs that no thread has begun.
+    pub(crate) fn within(waiting: usize) -> Self {
         Self {
             counts: Arc::default(),
-            most_busy: threads.max(1),
-            most_waiting: waiting,
+            most_waiting: waiting.max(1),
+        }
+    }
+
+    /// Whether they are one.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.counts, &other.counts)
+    }
+
+    /// Whether anybody else knows it.
+    pub(crate) fn is_known(&self) -> bool {
+        Arc::strong_count(&self.counts) > 1
+    }
+
+    fn is_full(&self) -> bool {
+        self.counts.waiting.load(Ordering::Relaxed) >= self.most_waiting
+    }
+
+    /// Tells all who wait for room that there is some, once half of it is free: so often, and not for each
+    /// piece. There may be less than they need; then they wait again.
+    fn tell(&self) {
+        if self.counts.waiting.load(Ordering::Relaxed) <= self.most_waiting / 2 {
+            let told = std::mem::take(&mut *self.counts.outside());
+            drop(told);
         }
     }
 }
@@ -61,6 +85,14 @@ struct Counts {
     busy: AtomicUsize,
     /// What waits for one.
     waiting: AtomicUsize,
+    /// Who waits for room to wait in.
+    outside: Mutex<Vec<Promise<()>>>,
+}
+
+impl Counts {
+    fn outside(&self) -> MutexGuard<'_, Vec<Promise<()>>> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Work, and what fills its slot.
@@ -104,10 +136,7 @@ impl Inner {
 
     /// The next work whose owner may have one more thread.
     fn next(&self, state: &mut State) -> Option<Job> {
-        let may = |job: &Job| {
-            let share = self.share.min(job.owner.most_busy);
-            job.owner.counts.busy.load(Ordering::Relaxed) < share
-        };
+        let may = |job: &Job| job.owner.counts.busy.load(Ordering::Relaxed) < self.share;
         let at = state.queue.iter().position(may)?;
         let job = state.queue.remove(at)?;
         job.owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -148,6 +177,7 @@ impl Inner {
             };
             drop(state);
             let Job { owner, work } = job;
+            owner.tell();
             if work.is_wanted() {
                 // Whoever waits for it learns that there is no result.
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
@@ -217,8 +247,19 @@ impl Pool {
         }
     }
 
-    /// The same for what goes on with something that has begun: there is always room for it, so to be
-    /// bounded by the caller.
+    /// Tells when there is room for one more job of `owner`'s; none where there is now.
+    pub(crate) fn room(&self, owner: &Owner) -> Option<Ticket<()>> {
+        // Held until the wish is written down: who begins a job meanwhile tells of it afterwards.
+        let _state = self.inner.state();
+        owner.is_full().then(|| {
+            let slot: Arc<Slot<()>> = Arc::default();
+            owner.counts.outside().push(Promise(Arc::clone(&slot)));
+            Ticket(slot)
+        })
+    }
+
+    /// The same as [`Pool::submit`] for what goes on with something that has begun, or has seen that there is
+    /// [room](Pool::room): there is always room for it, so to be bounded by the caller.
     pub(crate) fn go_on<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
@@ -314,6 +355,12 @@ impl<T> Promise<T> {
     }
 }
 
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Promise")
+    }
+}
+
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
         let mut outcome = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -364,128 +411,5 @@ impl<T> Ticket<T> {
 impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Ticket")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    fn wait<T>(ticket: &Ticket<T>) -> Option<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.expect("a runtime");
-        runtime.block_on(poll_fn(|cx| ticket.poll(cx)))
-    }
-
-    #[test]
-    fn results_come_and_panics_are_told() {
-        let pool = Pool::new("test", 2, 8);
-        let first = pool.submit(&Owner::default(), || 1).ok().expect("room");
-        let second: Ticket<u32> = pool
-            .submit(&Owner::default(), || panic!("on purpose"))
-            .ok()
-            .expect("room");
-        let third = pool.submit(&Owner::default(), || 3).ok().expect("room");
-        assert_eq!(
-            (wait(&first), wait(&second), wait(&third)),
-            (Some(1), None, Some(3))
-        );
-    }
-
-    #[test]
-    fn what_finds_no_room_comes_back() {
-        let pool = Pool::new("test", 1, 1);
-        let (release, held) = mpsc::channel::<()>();
-        let (begun, begins) = mpsc::channel();
-        let first = pool.submit(&Owner::default(), move || {
-            begun.send(()).expect("the test waits");
-            held.recv().is_ok()
-        });
-        let first = first.ok().expect("room");
-        begins.recv().expect("the thread begins");
-        let second = pool
-            .submit(&Owner::default(), || 2)
-            .ok()
-            .expect("one may wait");
-        let refused = pool.submit(&Owner::default(), || 3);
-        assert_eq!(refused.err().map(|work| work()), Some(3));
-        release.send(()).expect("the thread waits");
-        assert_eq!((wait(&first), wait(&second)), (Some(true), Some(2)));
-    }
-
-    #[test]
-    fn one_owner_has_its_share_of_the_threads_and_what_nobody_wants_is_not_begun() {
-        let pool = Pool::with_shares("test", (2, 1), 8);
-        let hung = Owner::default();
-        let (release, held) = mpsc::channel::<()>();
-        let (begun, begins) = mpsc::channel();
-        let first = pool.submit(&hung, move || {
-            begun.send(()).expect("the test waits");
-            held.recv().is_ok()
-        });
-        begins.recv().expect("the thread begins");
-        let done = Arc::new(AtomicUsize::new(0));
-        let count = |owner: &Owner| {
-            let done = Arc::clone(&done);
-            let work = move || done.fetch_add(1, Ordering::Relaxed);
-            pool.submit(owner, work).ok()
-        };
-        let waiting = count(&hung).expect("room");
-        let unwanted = count(&hung);
-        drop(unwanted.expect("room"));
-        let other = count(&Owner::default()).expect("room");
-        assert_eq!(wait(&other), Some(0), "not behind the one that hangs");
-        assert_eq!(done.load(Ordering::Relaxed), 1);
-        // What nobody wants makes room.
-        let more: Vec<_> = (0..3).map(|_| count(&hung)).collect();
-        assert!(more.iter().all(Option::is_some));
-        assert!(count(&hung).is_none(), "four wait, which is half");
-        release.send(()).expect("the thread waits");
-        assert_eq!(wait(&first.ok().expect("room")), Some(true));
-        assert!(wait(&waiting).is_some());
-        for ticket in more.iter().flatten() {
-            assert!(wait(ticket).is_some());
-        }
-        assert_eq!(done.load(Ordering::Relaxed), 5);
-    }
-
-    #[test]
-    fn an_owner_may_have_less_than_the_pool_gives() {
-        let pool = Pool::new("test", 2, 8);
-        let bounded = Owner::within(1, 1);
-        let (release, held) = mpsc::channel::<()>();
-        let (begun, begins) = mpsc::channel();
-        let first = pool.submit(&bounded, move || {
-            begun.send(()).expect("the test waits");
-            held.recv().is_ok()
-        });
-        begins.recv().expect("the thread begins");
-        let second = pool.submit(&bounded, || 2).ok().expect("one may wait");
-        assert!(pool.submit(&bounded, || 3).is_err(), "and no other one");
-        let other = pool.submit(&Owner::default(), || 4).ok().expect("room");
-        assert_eq!(wait(&other), Some(4), "by the other thread");
-        release.send(()).expect("the thread waits");
-        assert_eq!(wait(&first.ok().expect("room")), Some(true));
-        assert_eq!(wait(&second), Some(2));
-    }
-
-    #[test]
-    fn who_waits_at_the_end_is_told() {
-        let pool = Pool::new("test", 1, 8);
-        let (release, held) = mpsc::channel::<()>();
-        let (begun, begins) = mpsc::channel();
-        let first = pool.submit(&Owner::default(), move || {
-            begun.send(()).expect("the test waits");
-            held.recv().is_ok()
-        });
-        begins.recv().expect("the thread begins");
-        let second = pool.submit(&Owner::default(), || 2).ok().expect("room");
-        drop(pool);
-        assert_eq!(wait(&second), None);
-        drop(release);
-        assert_eq!(wait(&first.ok().expect("room")), Some(false));
     }
 }

@@ -4,6 +4,7 @@
 //! What a stage does is in its own module; here is their order, and what follows from a fault.
 
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use outgrow_core::context::Context;
@@ -336,8 +337,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let client = |request: &RequestHead| {
             let trusts = |address| self.listener.trusts(Some(address));
             let client = identity::client(&request.fields, self.peer, trusts);
-            let address = std::str::from_utf8(client).ok()?.parse().ok()?;
-            Some(network_of(address))
+            let address = std::str::from_utf8(client).ok();
+            // All who have none, at a Unix socket, are one.
+            let none = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let address = address.and_then(|address| address.parse().ok());
+            address.map_or(none, network_of)
         };
         let begun = exchange
             .decompressing

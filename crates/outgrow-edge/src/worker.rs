@@ -12,7 +12,7 @@ use outgrow_http::grpc;
 use outgrow_message::{Blocks, Fields, Known, Ledger, RequestHead, ResponseHead};
 use outgrow_net::Wheel;
 
-use crate::compress::{Compressing, Shelf};
+use crate::compress::{Compressing, Desk, Shelf};
 use crate::decompress::Decompressing;
 use crate::files;
 use crate::floors::Passage;
@@ -196,6 +196,8 @@ pub struct Worker {
     pub wheel: Arc<Wheel>,
     /// Its buffers.
     pub blocks: Arc<Blocks>,
+    /// Where its bodies are compressed and decompressed.
+    pub(crate) desk: Arc<Desk>,
     /// Its end of the access record.
     pub records: RecordSink,
     /// Its endpoints of HTTP/3 whose listeners are gone.
@@ -289,11 +291,14 @@ impl Worker {
             spare: Vec::with_capacity(64),
             spare_bytes: 0,
         };
+        let blocks = Blocks::new(Arc::clone(&shared.ledger));
+        let compressors = Arc::clone(&shared.compressors);
         let worker = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             index,
             wheel: Wheel::new(now),
-            blocks: Blocks::new(Arc::clone(&shared.ledger)),
+            desk: Desk::new(compressors, Arc::clone(&blocks), shared.clock),
+            blocks,
             records,
             #[cfg(feature = "http3")]
             http3: crate::http3::Endpoints::default(),

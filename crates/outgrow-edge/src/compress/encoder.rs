@@ -8,25 +8,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Clock, Fault, Phase};
+use outgrow_core::{Cause, Fault, Phase};
 use outgrow_http::Downstream;
-use outgrow_message::{Block, Blocks, Need};
+use outgrow_message::Block;
 
 use super::codec::{Codec, CodecError, Manner, Operation, Step};
 use super::room::Held;
-use super::shelf::{Shelf, Whose};
-use super::turns::{Errand, Go, Turns};
+use super::turns::{Desk, Errand, Go, Turns};
 
-/// The most that is given to a thread at a time: a block of this class, 64 KiB.
-const PIECE_CLASS: usize = 1;
 /// Where less room than this is left for output, what is there goes out first.
 const LEAST_ROOM_BYTES: usize = 4 * 1_024;
 
 /// Compresses one response.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    shelf: Arc<Shelf>,
-    blocks: Arc<Blocks>,
+    desk: Arc<Desk>,
     manner: Manner,
     turns: Turns<Work>,
     /// Bytes that the compressor has taken and may not have worked on.
@@ -70,10 +66,8 @@ impl Work {
         self.outcome == Ok(true)
     }
 
-    /// Takes a copy of `data`, as much as `input` holds, to work on it; how much.
-    fn load(&mut self, mut input: Block, data: &[u8]) -> usize {
-        let count = data.len().min(input.len());
-        input[..count].copy_from_slice(&data[..count]);
+    /// Takes a copy of what is to be worked on; how much.
+    fn load(&mut self, (input, count): (Block, usize)) -> usize {
         self.input = Some(input);
         self.pending = 0..count;
         self.outcome = Ok(false);
@@ -85,7 +79,7 @@ impl Work {
         let mut taken = 0;
         while taken < data.len() && self.ready.end < self.output.len() {
             let rest = &data[taken..];
-            let piece = &rest[..rest.len().min(go.step_bytes())];
+            let piece = &rest[..rest.len().min(go.step_bytes)];
             taken += self.step(piece, go, Operation::Process)?.taken;
             if !go.goes_on() {
                 break;
@@ -97,7 +91,7 @@ impl Work {
     fn step(&mut self, data: &[u8], go: Go, operation: Operation) -> Result<Step, CodecError> {
         let (codec, _) = self.engine.as_mut().ok_or(CodecError)?;
         let room = &mut self.output[self.ready.end..];
-        let count = room.len().min(go.step_bytes());
+        let count = room.len().min(go.step_bytes);
         let step = codec.step(data, &mut room[..count], operation)?;
         self.ready.end += step.given;
         Ok(step)
@@ -110,7 +104,7 @@ impl Errand for Work {
         let bytes = input.as_deref().unwrap_or_default();
         while self.outcome == Ok(false) && self.ready.end < self.output.len() {
             let rest = &bytes[self.pending.clone()];
-            let piece = &rest[..rest.len().min(go.step_bytes())];
+            let piece = &rest[..rest.len().min(go.step_bytes)];
             let is_last = piece.len() == rest.len();
             let operation = match is_last {
                 true => self.operation,
@@ -130,25 +124,13 @@ impl Errand for Work {
 
 impl Encoder {
     /// For a response of `length` bytes where that is known; none where there is no memory for it.
-    pub(super) fn new(
-        shelf: &Arc<Shelf>,
-        blocks: &Arc<Blocks>,
-        clock: Clock,
-        manner: Manner,
-        length: Option<u64>,
-    ) -> Option<Box<Self>> {
-        let output = blocks.take()?;
-        let (codec, held) = shelf.take(manner, length)?;
+    pub(super) fn new(desk: &Arc<Desk>, manner: Manner, length: Option<u64>) -> Option<Box<Self>> {
+        let output = desk.blocks.take()?;
+        let (codec, held) = desk.shelf.take(manner, length)?;
         Some(Box::new(Self {
-            shelf: Arc::clone(shelf),
-            blocks: Arc::clone(blocks),
+            desk: Arc::clone(desk),
             manner,
-            turns: Turns::new(
-                shelf,
-                Whose::Responses,
-                clock,
-                Work::new(codec, held, output),
-            ),
+            turns: desk.response(Work::new(codec, held, output)),
             gathered: 0,
             dirty: false,
             // Who says a length has all of it; who does not may be making it.
@@ -183,19 +165,30 @@ impl Encoder {
             };
             let taken = if self.turns.has_time_for(estimate) {
                 self.turns.here(|work, go| work.take(data, go))
-            } else if let Some(input) = self.blocks.take_up_to(PIECE_CLASS, Need::Usual) {
-                let work = self.turns.work_mut();
-                let taken = work.map(|work| work.load(input, data));
-                self.turns.hand_over();
-                taken.map(Ok)
             } else {
-                self.turns.slice(|work, go| work.take(data, go))
+                ready!(self.turns.poll_line(cx));
+                match self.desk.copy(data) {
+                    Some(piece) => {
+                        let taken = self.turns.work_mut().map(|work| work.load(piece));
+                        self.hand_over();
+                        taken.map(Ok)
+                    }
+                    // There is no memory to have it done elsewhere.
+                    None => self.turns.slice(|work, go| work.take(data, go)),
+                }
             };
             let taken = taken.and_then(Result::ok).ok_or_else(broken)?;
             if taken > 0 {
                 self.note(taken);
                 return Poll::Ready(Ok(taken));
             }
+        }
+    }
+
+    /// Lets a thread go on.
+    fn hand_over(&mut self) {
+        if !self.turns.hand_over() {
+            self.turns.slice(Work::run);
         }
     }
 
@@ -257,8 +250,6 @@ impl Encoder {
             let estimate = self.estimate(gathered);
             if self.turns.has_time_for(estimate) {
                 self.turns.here(Work::run);
-            } else {
-                self.turns.hand_over();
             }
             ready!(self.poll_settle(cx, down, true))?;
         }
@@ -289,7 +280,7 @@ impl Encoder {
             }
             if work.operation == Operation::Finish && work.is_done() {
                 let engine = work.engine.take();
-                self.shelf.give_back(self.manner, engine);
+                self.desk.shelf.give_back(self.manner, engine);
             }
             let has_room = work.output.len() - work.ready.end >= LEAST_ROOM_BYTES;
             if !(work.is_done() && has_room && !all) {
@@ -305,7 +296,8 @@ impl Encoder {
                 work.input = None;
                 return Poll::Ready(Ok(()));
             }
-            self.turns.hand_over();
+            ready!(self.turns.poll_line(cx));
+            self.hand_over();
         }
     }
 }
@@ -313,7 +305,7 @@ impl Encoder {
 impl Drop for Encoder {
     fn drop(&mut self) {
         if let Some(work) = self.turns.take() {
-            self.shelf.give_back(self.manner, work.engine);
+            self.desk.shelf.give_back(self.manner, work.engine);
         }
     }
 }

@@ -29,8 +29,8 @@ use crate::worker::Worker;
 pub(crate) use self::accept::negotiate;
 pub(crate) use self::eligible::{is_grpc, remove_digests};
 pub(crate) use self::room::Held;
-pub(crate) use self::shelf::{Shelf, Whose};
-pub(crate) use self::turns::{Errand, Go, Turns};
+pub(crate) use self::shelf::Shelf;
+pub(crate) use self::turns::{Desk, Errand, Go, Turns};
 
 /// What the compression of one response is about: from its request to its record.
 #[derive(Debug, Default)]
@@ -129,9 +129,7 @@ impl Compressing {
                 BodyLength::Empty | BodyLength::Unknown => None,
             };
             let manner = Manner::new(coding, settings);
-            let shelf = &worker.shared.compressors;
-            let clock = worker.shared.clock;
-            self.encoder = Encoder::new(shelf, &worker.blocks, clock, manner, length);
+            self.encoder = Encoder::new(&worker.desk, manner, length);
             if self.encoder.is_none() {
                 self.told.lacked_memory = true;
                 return;

@@ -1,9 +1,14 @@
 //! What the compressors and decompressors of a process may hold: shares of its memory, and of those one
 //! client's.
 //!
-//! A client decides how much the decompressor of its body needs. So one may have as much as is left when it
-//! has it, in all (the rule by which switches share their buffers): alone a half, who
-//! comes then a half of what is left, and so on; what they give back is the next one's.
+//! A client decides how much the decompressor of its body needs. So one may have a quarter of what is left
+//! when it has it, in all (the rule by which switches share their buffers): alone a fifth of a room, the next one
+//! a fifth of what is left, and so on, so that ten of them leave a tenth; what they give back is the next
+//! one's. What a client's only body needs may be more, up to as much as is left. Nobody gives back what a body
+//! needs before it ends, so enough clients together have it all.
+//!
+//! Each room has one lock for the process. It is taken for a body's beginning and end, and where it comes to
+//! need more, for a look at one entry.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,6 +19,8 @@ use outgrow_message::ledger::Charge;
 
 /// The part of the process's memory that a room has: one in so many.
 const SHARE: u64 = 4;
+/// What a client may have of what is left: one in so many.
+const CLIENT_SHARE: u64 = 4;
 
 /// A share of the process's memory.
 #[derive(Clone, Debug)]
@@ -39,19 +46,21 @@ impl Inner {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `more` for `client`, if there is room for it.
-    fn add(&self, more: u64, client: Option<IpAddr>) -> bool {
+    /// Counts `more` for a body of `client`'s that has `so_far`, if there is room for it.
+    fn add(&self, more: u64, so_far: u64, client: Option<IpAddr>) -> bool {
         let mut counts = self.counts();
         let all = counts.held_bytes.saturating_add(more);
         let Some(left) = (self.ledger.limit_bytes() / SHARE).checked_sub(all) else {
             return false;
         };
         if let Some(client) = client {
-            let own = counts
-                .of_clients
-                .get(&client)
-                .map_or(more, |own| own + more);
-            if own > left {
+            let before = counts.of_clients.get(&client).copied().unwrap_or(0);
+            let own = before + more;
+            let share = match before == so_far {
+                true => left,
+                false => left / CLIENT_SHARE,
+            };
+            if own > share {
                 return false;
             }
             counts.of_clients.insert(client, own);
@@ -139,7 +148,7 @@ impl Held {
         if more == 0 {
             return true;
         }
-        if !self.room.inner.add(more, self.client) {
+        if !self.room.inner.add(more, self.bytes, self.client) {
             return false;
         }
         // Counted from here on, whatever becomes of it.
@@ -177,23 +186,38 @@ mod tests {
     }
 
     #[test]
-    fn one_client_has_half_and_another_one_half_of_what_is_left() {
+    fn a_client_has_a_quarter_of_what_it_leaves() {
         let ledger = Ledger::new(256 * MIB);
         let room = Room::new(Arc::clone(&ledger));
         let all_of = |number| -> Vec<Held> {
             std::iter::from_fn(|| room.hold(MIB, client(number))).collect()
         };
         let first = all_of(1);
-        assert_eq!(first.len(), 32);
-        assert_eq!(all_of(2).len(), 16);
-        let second = all_of(2);
-        assert_eq!((second.len(), all_of(3).len()), (16, 8));
-        assert!(room.hold(17 * MIB, None).is_none(), "who has no share");
-        assert!(room.hold(16 * MIB, None).is_some(), "has what there is");
-        drop((first, second));
+        assert_eq!(first.len(), 12, "a fifth of 64");
+        let others: Vec<_> = (2..=10).map(all_of).collect();
+        let counts: Vec<usize> = others.iter().map(Vec::len).collect();
+        assert_eq!(counts, [10, 8, 6, 5, 4, 3, 3, 2, 2]);
+        assert!(room.hold(10 * MIB, None).is_none(), "who has no share");
+        assert!(room.hold(9 * MIB, None).is_some(), "has what there is");
+        drop((first, others));
         assert_eq!(ledger.used_bytes(), 0);
         let counts = room.inner.counts();
         assert_eq!((counts.held_bytes, counts.of_clients.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_only_body_of_a_client_may_need_more() {
+        let ledger = Ledger::new(256 * MIB);
+        let room = Room::new(Arc::clone(&ledger));
+        let mut only = room.hold(20 * MIB, client(1)).expect("room");
+        assert!(only.grow(32 * MIB), "half of 64");
+        assert!(!only.grow(33 * MIB));
+        assert!(room.hold(MIB, client(1)).is_none(), "and no other one");
+        let mut second = room.hold(MIB, client(2)).expect("room");
+        let third = room.hold(MIB, client(2)).expect("room");
+        assert!(!second.grow(9 * MIB), "there is another one of it");
+        drop(third);
+        assert!(second.grow(9 * MIB));
     }
 
     #[test]

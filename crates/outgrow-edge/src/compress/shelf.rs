@@ -1,6 +1,7 @@
 //! What all bodies that are being compressed or decompressed share: the threads, bounds on the memory of
 //! compressors and of decompressors, and some compressors that were used before.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,29 +13,51 @@ use crate::pool::{Owner, Pool, Task, Ticket};
 
 /// Compressors that are kept for the next response.
 const SPARES: usize = 8;
-/// Pieces that wait for a thread. There is at most one of each response.
-const WAITING: usize = 256;
+/// Pieces of responses that wait for a thread. There is at most one of each.
+const RESPONSES_WAITING: usize = 256;
+/// Pieces of one client's requests that do: who comes after them waits for no more of each other client.
+const REQUESTS_WAITING: usize = 8;
 /// A decompressor that holds no more than this is a small one: those of gzip and deflate always, those of
 /// zstd and Brotli where the body, or its window, is small.
 const SMALL_BYTES: u64 = 512 * 1_024;
 
-/// What a body is that is worked on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// A response's, which is compressed.
-    Responses,
-    /// A request's, which is decompressed: what it takes is its client's choice.
-    Requests,
+/// The threads that work on a body, and whose piece of the line before them it waits in.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pool: Arc<Pool>,
+    owner: Owner,
+}
+
+impl Line {
+    fn new(pool: &Arc<Pool>, owner: Owner) -> Self {
+        let pool = Arc::clone(pool);
+        Self { pool, owner }
+    }
+
+    /// Tells when there is room for one more piece; none where there is now.
+    pub(super) fn room(&self) -> Option<Ticket<()>> {
+        self.pool.room(&self.owner)
+    }
+
+    /// Has a thread do `work`; gives it back where there is none at all.
+    pub(super) fn push<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: Task<T>,
+    {
+        self.pool.go_on(&self.owner, work)
+    }
 }
 
 /// One for the process.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    pool: Pool,
     /// All that is compressed is one owner's: it ends by itself.
-    responses: Owner,
-    /// All that is decompressed is another one's, which leaves half of the threads and half of the line.
-    requests: Owner,
+    responses: Line,
+    /// The threads that decompress: half as many, and others, since what they do is as clients like it.
+    decompress: Arc<Pool>,
+    /// Whose they are: each client's that had something decompressed lately.
+    clients: Mutex<HashMap<IpAddr, Owner>>,
     /// What compressors may hold.
     coders: Room,
     /// What decompressors may hold: clients decide how much one of them needs, and so are kept from
@@ -49,20 +72,39 @@ pub(crate) struct Shelf {
 impl Shelf {
     /// With so many threads, and memory of `ledger`.
     pub(crate) fn new(ledger: Arc<Ledger>, threads: usize) -> Arc<Self> {
-        Self::with_room(ledger, threads, WAITING)
+        Self::with_room(ledger, threads, RESPONSES_WAITING)
     }
 
-    /// The same, with so many pieces that may wait for a thread.
-    pub(crate) fn with_room(ledger: Arc<Ledger>, threads: usize, waiting: usize) -> Arc<Self> {
+    /// The same, with so many pieces of responses that may wait for a thread.
+    pub(super) fn with_room(ledger: Arc<Ledger>, threads: usize, waiting: usize) -> Arc<Self> {
+        let pool = |name, threads| Arc::new(Pool::new(name, threads, usize::MAX));
+        let responses = Owner::within(waiting);
         Arc::new(Self {
-            pool: Pool::new("compress", threads, waiting),
-            responses: Owner::default(),
-            requests: Owner::within(threads.div_ceil(2), waiting.div_ceil(2)),
+            responses: Line::new(&pool("compress", threads), responses),
+            decompress: pool("decompress", threads.div_ceil(2)),
+            clients: Mutex::default(),
             coders: Room::new(Arc::clone(&ledger)),
             decoders: Room::new(Arc::clone(&ledger)),
             small_decoders: Room::new(ledger),
             spares: Mutex::default(),
         })
+    }
+
+    /// Where what is compressed waits for a thread.
+    pub(super) fn line_of_responses(&self) -> Line {
+        self.responses.clone()
+    }
+
+    /// Where what is decompressed for `client` waits for one.
+    pub(super) fn line_of(&self, client: IpAddr) -> Line {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() == clients.capacity() {
+            // Before there is place for more of them, those go that have nothing any more.
+            clients.retain(|_, owner| owner.is_known());
+        }
+        let owner = clients.entry(client);
+        let owner = owner.or_insert_with(|| Owner::within(REQUESTS_WAITING));
+        Line::new(&self.decompress, owner.clone())
     }
 
     fn spares(&self) -> MutexGuard<'_, Vec<(Manner, Codec, Held)>> {
@@ -94,22 +136,9 @@ impl Shelf {
 
     /// Room for a decompressor of so many bytes for a body of `client`'s; none where there is no memory for
     /// it, or the client has its part.
-    pub(crate) fn hold_decoder(&self, bytes: u64, client: Option<IpAddr>) -> Option<Held> {
+    pub(crate) fn hold_decoder(&self, bytes: u64, client: IpAddr) -> Option<Held> {
         let above = (SMALL_BYTES, &self.decoders);
-        self.small_decoders.hold_up_to(above, bytes, client)
-    }
-
-    /// Has a thread do `work`; gives it back where none has time.
-    pub(super) fn submit<T, F>(&self, whose: Whose, work: F) -> Result<Ticket<T>, F>
-    where
-        T: Send + 'static,
-        F: Task<T>,
-    {
-        let owner = match whose {
-            Whose::Responses => &self.responses,
-            Whose::Requests => &self.requests,
-        };
-        self.pool.submit(owner, work)
+        self.small_decoders.hold_up_to(above, bytes, Some(client))
     }
 
     /// Keeps a compressor, if there is one, for another response, if it is worth it.
@@ -166,19 +195,29 @@ mod tests {
     /// them the others who ask for large ones.
     #[test]
     fn large_windows_take_nothing_from_small_ones() {
-        let client = |number| Some(IpAddr::from([192, 0, 2, number]));
+        let client = |number| IpAddr::from([192, 0, 2, number]);
         let shelf = Shelf::new(Ledger::new(256 << 20), 1);
         let large = |number| shelf.hold_decoder(8 << 20, client(number));
-        let all: Vec<_> = std::iter::from_fn(|| large(1)).collect();
-        assert_eq!(all.len(), 4, "half of 64 MiB");
-        let others: Vec<_> = (2..9).map_while(large).collect();
-        assert_eq!(others.len(), 3, "somebody else's");
-        assert!(shelf.hold_decoder(9 << 20, client(9)).is_none());
-        let small: Vec<_> = (0..512)
+        let all: Vec<_> = (1..9).map_while(large).collect();
+        assert_eq!(all.len(), 7, "one for each of seven");
+        assert!(large(1).is_none());
+        let small: Vec<_> = (0..300)
             .map_while(|_| shelf.hold_decoder(64 << 10, client(1)))
             .collect();
-        assert_eq!(small.len(), 512);
-        assert!(shelf.hold_decoder(512 << 10, client(1)).is_none());
+        assert_eq!(small.len(), 204, "a fifth of 64 MiB");
         assert!(shelf.hold_decoder(512 << 10, client(2)).is_some());
+    }
+
+    #[test]
+    fn clients_that_are_gone_are_forgotten() {
+        let shelf = Shelf::new(Ledger::new(1 << 20), 1);
+        let stays = shelf.line_of(IpAddr::from([192, 0, 2, 1]));
+        for at in 0..10_000_u32 {
+            shelf.line_of(IpAddr::from(at.to_be_bytes()));
+        }
+        let again = shelf.line_of(IpAddr::from([192, 0, 2, 1]));
+        assert!(again.owner.is_same(&stays.owner));
+        let known = shelf.clients.lock().expect("no panic").len();
+        assert!(known < 100, "{known}");
     }
 }

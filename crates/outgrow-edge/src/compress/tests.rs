@@ -14,6 +14,7 @@ use zstd_safe::{DCtx, InBuffer, OutBuffer};
 use super::codec::Manner;
 use super::encoder::Encoder;
 use super::shelf::Shelf;
+use super::turns::Desk;
 use crate::settings::{CompressSettings, ContentCoding};
 
 /// The bytes that a client makes of `bytes`, which may be only the beginning.
@@ -138,9 +139,9 @@ fn text(random: &mut Random, length: usize) -> Vec<u8> {
 /// Pushes `plain` in pieces with pauses between them; what the client got.
 async fn exchange(
     seed: u64,
-    shelf: &Arc<Shelf>,
-    ledger: &Arc<Ledger>,
+    (shelf, ledger): (&Arc<Shelf>, &Arc<Ledger>),
     manner: Manner,
+    is_tight: bool,
 ) -> (Vec<u8>, Vec<u8>) {
     let mut random = Random::from_seed(seed);
     let most = [100, 20_000, 700_000][(random.next_u64() % 3) as usize];
@@ -151,7 +152,10 @@ async fn exchange(
         .is_multiple_of(2)
         .then_some(plain.len() as u64);
     let blocks = outgrow_message::Blocks::new(Arc::clone(ledger));
-    let mut encoder = Encoder::new(shelf, &blocks, Clock::start(), manner, known).expect("memory");
+    let desk = Desk::new(Arc::clone(shelf), blocks, Clock::start());
+    let mut encoder = Encoder::new(&desk, manner, known).expect("memory");
+    // No memory from here on: nothing can be copied for a thread.
+    let _above = is_tight.then(|| ledger.charge_anyway(ledger.limit_bytes()));
     let mut down = Taker {
         random: Random::from_seed(!seed),
         came: Vec::new(),
@@ -200,7 +204,7 @@ async fn exchange(
 fn what_is_decoded_is_what_was_given() {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime");
-    for waiting in [256, 0] {
+    for (waiting, is_tight) in [(256, false), (1, false), (1, true)] {
         let ledger = Ledger::new(64 << 20);
         let shelf = Shelf::with_room(Arc::clone(&ledger), 2, waiting);
         for seed in 0..40 {
@@ -212,7 +216,8 @@ fn what_is_decoded_is_what_was_given() {
             };
             for coding in ContentCoding::ALL {
                 let manner = Manner::new(coding, &settings);
-                let (plain, came) = runtime.block_on(exchange(seed, &shelf, &ledger, manner));
+                let (plain, came) =
+                    runtime.block_on(exchange(seed, (&shelf, &ledger), manner, is_tight));
                 let same = decoded(coding, &came) == plain;
                 assert!(same, "seed {seed}, {manner:?}, {} bytes", plain.len());
             }

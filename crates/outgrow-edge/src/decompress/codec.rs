@@ -1,8 +1,7 @@
 //! The decompressors, behind one face: bytes in, bytes out, how far it came and whether that is an end.
 //! Not here: whose thread does it and how much it may become (`inflater.rs`).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use brotli::enc::StandardAlloc;
 use brotli::{Allocator, BrotliDecompressStream, BrotliResult, BrotliState};
@@ -10,6 +9,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
+use crate::compress::Held;
 use crate::settings::RequestCoding;
 
 /// The largest window of gzip and zlib: 32 KiB.
@@ -20,10 +20,11 @@ const ZLIB_BYTES: u64 = 64 * 1_024;
 const ZSTD_WINDOW_BITS: u32 = 23;
 /// The smallest one that its decompressor can be bound to: 1 KiB.
 const ZSTD_LEAST_WINDOW_BITS: u32 = 10;
-/// What Brotli's decompressor holds of output above its window.
+/// Cells of bytes that are larger than this are Brotli's window, which is a little more than it says.
 const BR_SLACK_BYTES: u64 = 64 * 1_024;
-/// Streams of nothing that may be in a body: each costs a beginning, and gives nothing that is bounded
-/// elsewhere. What is put together of many files has some.
+/// How many more streams of nothing there may be in a body than others: each costs a beginning, and gives
+/// nothing that is bounded elsewhere. What is put together of many files has some, and each chunk of a frame
+/// of zstd that can be sought in (its skippable frames) may have one.
 const MOST_EMPTY: u32 = 1_024;
 
 /// The library's number for that.
@@ -43,6 +44,8 @@ pub(super) enum DecodeError {
     Window,
     #[error("the compressed body has too many parts without content")]
     Empty,
+    #[error("there is no memory for what the body needs, or its client has its part")]
+    Memory,
     #[error("the decompressor could not be made")]
     Library,
 }
@@ -57,11 +60,50 @@ pub(super) struct Step {
 }
 
 /// What Brotli's decompressor allocates, counted: how much that is its client decides.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counted {
-    held_bytes: Arc<AtomicU64>,
-    /// The most bytes that were wanted for output: a little more than the window, as far as it is used.
-    window_bytes: Arc<AtomicU64>,
+#[derive(Clone, Debug)]
+struct Counted(Arc<Mutex<Count>>);
+
+#[derive(Debug)]
+struct Count {
+    held: Held,
+    most_window: u64,
+    /// The window as far as it is used: it grows with what is to come. While a larger one takes the place of a
+    /// smaller one, which is a copy's time, there are both.
+    window_bytes: u64,
+    /// All else.
+    other_bytes: u64,
+    /// Why there is no larger window.
+    refused: Option<DecodeError>,
+}
+
+impl Counted {
+    fn new(held: Held, most_window: u64) -> Self {
+        Self(Arc::new(Mutex::new(Count {
+            held,
+            most_window,
+            window_bytes: 0,
+            other_bytes: size_of::<Brotli>() as u64,
+            refused: None,
+        })))
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    /// Whether there may be a window of so many bytes: it is held before there is one.
+    fn grow_window(&mut self, bytes: u64) -> bool {
+        if bytes > self.most_window.saturating_add(BR_SLACK_BYTES) {
+            self.refused = Some(DecodeError::Window);
+        } else if !self.held.grow(self.other_bytes + bytes) {
+            self.refused = Some(DecodeError::Memory);
+        } else {
+            self.window_bytes = bytes;
+        }
+        self.refused.is_none()
+    }
 }
 
 type Allocated<T> = <StandardAlloc as Allocator<T>>::AllocatedMemory;
@@ -71,16 +113,26 @@ impl<T: Clone + Default> Allocator<T> for Counted {
 
     fn alloc_cell(&mut self, count: usize) -> Self::AllocatedMemory {
         let bytes = (count * size_of::<T>()) as u64;
-        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if size_of::<T>() == 1 {
-            self.window_bytes.fetch_max(bytes, Ordering::Relaxed);
+        let mut counts = self.count();
+        if size_of::<T>() == 1 && bytes > BR_SLACK_BYTES {
+            if !counts.grow_window(bytes) {
+                // What the library takes for a failure.
+                return Allocated::default();
+            }
+        } else {
+            counts.other_bytes += bytes;
         }
         StandardAlloc::default().alloc_cell(count)
     }
 
     fn free_cell(&mut self, cell: Self::AllocatedMemory) {
         let bytes = size_of_val(brotli::SliceWrapper::slice(&cell)) as u64;
-        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut counts = self.count();
+        if size_of::<T>() > 1 || bytes <= BR_SLACK_BYTES {
+            counts.other_bytes -= bytes;
+        } else if counts.window_bytes == bytes {
+            counts.window_bytes = 0;
+        }
         StandardAlloc::default().free_cell(cell);
     }
 }
@@ -89,32 +141,50 @@ type Brotli = BrotliState<Counted, Counted, Counted>;
 
 enum Engine {
     /// Both gzip and zlib.
-    Zlib(Decompress),
-    Zstd(DCtx<'static>),
+    Zlib(Decompress, Held),
+    Zstd(DCtx<'static>, Held),
     Br(Box<Brotli>, Counted),
+}
+
+impl Engine {
+    /// Counts what it holds by now; whether there is room for it.
+    fn is_held(&mut self) -> bool {
+        match self {
+            Self::Zlib(_, held) => held.grow(ZLIB_BYTES),
+            Self::Zstd(context, held) => held.grow(context.sizeof() as u64),
+            Self::Br(_, counted) => {
+                let mut counts = counted.count();
+                let bytes = counts.other_bytes + counts.window_bytes;
+                counts.held.grow(bytes)
+            }
+        }
+    }
 }
 
 /// A decompressor for one body.
 pub(super) struct Decoder {
     engine: Engine,
     coding: RequestCoding,
-    most_window: u64,
     /// A byte was taken.
     begun: bool,
     /// Something was given since the last stream began.
     gave: bool,
-    /// The streams that gave nothing.
+    /// The streams that gave nothing, less those that gave something.
     empty: u32,
     /// What was taken last ended a stream; there may be another one behind it, where the coding has that.
     ended: bool,
 }
 
 impl Decoder {
-    /// With windows of at most `most_window` bytes.
-    pub(super) fn new(coding: RequestCoding, most_window: u64) -> Result<Self, DecodeError> {
-        let engine = match coding {
-            RequestCoding::Gzip => Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS)),
-            RequestCoding::Deflate => Engine::Zlib(Decompress::new(true)),
+    /// With windows of at most `most_window` bytes, a power of two. What it needs `held` counts.
+    pub(super) fn new(
+        coding: RequestCoding,
+        most_window: u64,
+        held: Held,
+    ) -> Result<Self, DecodeError> {
+        let mut engine = match coding {
+            RequestCoding::Gzip => Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS), held),
+            RequestCoding::Deflate => Engine::Zlib(Decompress::new(true), held),
             RequestCoding::Zstd => {
                 let mut context = DCtx::try_create().ok_or(DecodeError::Library)?;
                 let bits = most_window.max(1).ilog2();
@@ -122,36 +192,27 @@ impl Decoder {
                 context
                     .set_parameter(DParameter::WindowLogMax(bits))
                     .map_err(|_| DecodeError::Library)?;
-                Engine::Zstd(context)
+                Engine::Zstd(context, held)
             }
             RequestCoding::Br => {
-                let counted = Counted::default();
+                let counted = Counted::new(held, most_window);
                 let [one, two, three] = [counted.clone(), counted.clone(), counted.clone()];
                 // Strict: otherwise a stream may ask for a window of a gigabyte.
                 let state = Brotli::new_strict(one, two, three);
                 Engine::Br(Box::new(state), counted)
             }
         };
+        if !engine.is_held() {
+            return Err(DecodeError::Memory);
+        }
         Ok(Self {
             engine,
             coding,
-            most_window,
             begun: false,
             gave: false,
             empty: 0,
             ended: false,
         })
-    }
-
-    /// Bytes that it holds now.
-    pub(super) fn held_bytes(&self) -> u64 {
-        match &self.engine {
-            Engine::Zlib(_) => ZLIB_BYTES,
-            Engine::Zstd(context) => context.sizeof() as u64,
-            Engine::Br(_, counted) => {
-                size_of::<Brotli>() as u64 + counted.held_bytes.load(Ordering::Relaxed)
-            }
-        }
     }
 
     /// Whether a body may end here: where a stream has ended, or with nothing at all.
@@ -168,17 +229,14 @@ impl Decoder {
             self.begin_another()?;
         }
         let (step, ended) = match &mut self.engine {
-            Engine::Zlib(inflate) => step_zlib(inflate, input, output)?,
-            Engine::Zstd(context) => step_zstd(context, input, output)?,
-            Engine::Br(state, counted) => {
-                let stepped = step_br(state, input, output)?;
-                let window = counted.window_bytes.load(Ordering::Relaxed);
-                if window > self.most_window.saturating_add(BR_SLACK_BYTES) {
-                    return Err(DecodeError::Window);
-                }
-                stepped
-            }
+            Engine::Zlib(inflate, _) => step_zlib(inflate, input, output)?,
+            Engine::Zstd(context, _) => step_zstd(context, input, output)?,
+            Engine::Br(state, counted) => step_br(state, input, output)
+                .map_err(|error| counted.count().refused.unwrap_or(error))?,
         };
+        if !self.engine.is_held() {
+            return Err(DecodeError::Memory);
+        }
         self.begun |= step.taken > 0;
         self.gave |= step.given > 0;
         self.ended = ended && self.begun;
@@ -188,15 +246,27 @@ impl Decoder {
         Ok(step)
     }
 
+    /// What Brotli's window has of memory.
+    #[cfg(test)]
+    pub(super) fn window_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Br(_, counted) => counted.count().window_bytes,
+            Engine::Zlib(..) | Engine::Zstd(..) => 0,
+        }
+    }
+
     /// A body may be several streams of gzip (RFC 1952 section 2.2) and of zstd (RFC 8878 section 3).
     fn begin_another(&mut self) -> Result<(), DecodeError> {
         match (&mut self.engine, self.coding) {
-            (Engine::Zlib(inflate), RequestCoding::Gzip) => inflate.reset(true),
+            (Engine::Zlib(inflate, _), RequestCoding::Gzip) => inflate.reset(true),
             // Its decompressor goes on by itself.
-            (Engine::Zstd(_), _) => {}
+            (Engine::Zstd(..), _) => {}
             _ => return Err(DecodeError::Trailing),
         }
-        self.empty += u32::from(!std::mem::take(&mut self.gave));
+        self.empty = match std::mem::take(&mut self.gave) {
+            true => self.empty.saturating_sub(1),
+            false => self.empty + 1,
+        };
         if self.empty > MOST_EMPTY {
             return Err(DecodeError::Empty);
         }

@@ -1,9 +1,9 @@
 //! The body of one request being decompressed: bytes are taken from the client as they are wanted, and
 //! what becomes of them lies here until it is taken.
 //!
-//! A little work is done at once on the worker's thread, more by the threads that compress. Whatever the
-//! client sends, at most a block of what it becomes is there at a time, and how much it may become in
-//! all is looked at after each.
+//! A little work on gzip and zlib is done at once on the worker's thread, all else by threads that do nothing
+//! but decompress. Whatever the client sends, at most a block of what it becomes is there at a time, and how
+//! much it may become in all is looked at after each.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -11,17 +11,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Clock, Fault, Phase};
-use outgrow_message::{Block, Blocks, BodySource, Need};
+use outgrow_core::{Cause, Fault, Phase};
+use outgrow_message::{Block, BodySource};
 
 use super::codec::{DecodeError, Decoder, Step};
-use crate::compress::{Errand, Go, Held, Shelf, Turns, Whose};
+use crate::compress::{Desk, Errand, Go, Turns};
 use crate::settings::RequestCoding;
 
-/// What a slice of an ordinary body takes on an ordinary core: on the safe side.
-const SLICE_TIME: Duration = Duration::from_micros(30);
-/// The most that is worked on at a time: a block of this class, 64 KiB.
-const PIECE_CLASS: usize = 1;
+/// What a step on an ordinary body takes on an ordinary core: on the safe side.
+const STEP_TIME: Duration = Duration::from_micros(30);
 /// From how many bytes on the ratio counts: what is small does no harm.
 const RATIO_FROM_BYTES: u64 = 1 << 20;
 
@@ -41,7 +39,7 @@ pub(super) struct Bounds {
 /// Decompresses one body.
 #[derive(Debug)]
 pub(super) struct Inflater {
-    blocks: Arc<Blocks>,
+    desk: Arc<Desk>,
     coding: RequestCoding,
     bounds: Bounds,
     turns: Turns<Work>,
@@ -56,8 +54,8 @@ pub(super) struct Inflater {
 /// A decompressor with what it works on.
 #[derive(Debug)]
 struct Work {
-    decoder: Decoder,
-    held: Held,
+    /// None when it has failed: nothing is held for that.
+    decoder: Option<Decoder>,
     /// What a thread is to work on.
     input: Option<Block>,
     pending: Range<usize>,
@@ -75,15 +73,18 @@ impl Work {
     fn decode(&mut self, bytes: &[u8], go: Go) -> usize {
         let output = self.output.as_deref_mut().unwrap_or_default();
         let mut sum = Step::default();
+        let Some(decoder) = &mut self.decoder else {
+            return 0;
+        };
         self.is_full = true;
         self.outcome = loop {
             let (rest, room) = (&bytes[sum.taken..], &mut output[sum.given..]);
             if room.is_empty() {
                 break Ok(sum);
             }
-            let piece = &rest[..rest.len().min(go.step_bytes())];
-            let most = room.len().min(go.step_bytes());
-            match self.decoder.step(piece, &mut room[..most]) {
+            let piece = &rest[..rest.len().min(go.step_bytes)];
+            let most = room.len().min(go.step_bytes);
+            match decoder.step(piece, &mut room[..most]) {
                 Err(error) => break Err(error),
                 Ok(step) => {
                     sum.taken += step.taken;
@@ -96,8 +97,15 @@ impl Work {
                 }
             }
         };
+        if self.outcome.is_err() {
+            self.decoder = None;
+        }
         self.ready = 0..sum.given;
         sum.taken
+    }
+
+    fn is_whole(&self) -> bool {
+        self.decoder.as_ref().is_some_and(Decoder::is_whole)
     }
 }
 
@@ -112,19 +120,15 @@ impl Errand for Work {
 }
 
 impl Inflater {
-    /// For a body of `client`'s, where that is known; none where there is no memory for it.
+    /// For a body of `client`'s; none where there is no memory for it.
     pub(super) fn new(
-        shelf: &Arc<Shelf>,
-        blocks: &Arc<Blocks>,
-        clock: Clock,
+        desk: &Arc<Desk>,
         (coding, bounds): (RequestCoding, Bounds),
-        client: Option<IpAddr>,
+        client: IpAddr,
     ) -> Option<Box<Self>> {
-        let decoder = Decoder::new(coding, bounds.window).ok()?;
-        let held = shelf.hold_decoder(decoder.held_bytes(), client)?;
+        let held = desk.hold_decoder(client)?;
         let work = Work {
-            decoder,
-            held,
+            decoder: Some(Decoder::new(coding, bounds.window, held).ok()?),
             input: None,
             pending: 0..0,
             output: None,
@@ -133,10 +137,10 @@ impl Inflater {
             outcome: Ok(Step::default()),
         };
         Some(Box::new(Self {
-            blocks: Arc::clone(blocks),
+            desk: Arc::clone(desk),
             coding,
             bounds,
-            turns: Turns::new(shelf, Whose::Requests, clock, work),
+            turns: desk.request(client, work),
             has_all: false,
             taken_bytes: 0,
             given_bytes: 0,
@@ -152,6 +156,19 @@ impl Inflater {
     /// What was wrong with the body; empty when nothing was.
     pub(super) fn detail(&self) -> &'static str {
         self.detail
+    }
+
+    /// Whether no thread is at it.
+    #[cfg(test)]
+    pub(super) fn is_here(&self) -> bool {
+        self.turns.work().is_some()
+    }
+
+    /// Whether its decompressor is here, and not given up.
+    #[cfg(test)]
+    pub(super) fn has_decoder(&self) -> bool {
+        let work = self.turns.work();
+        work.is_some_and(|work| work.decoder.is_some())
     }
 
     /// What is there of the body, as it is.
@@ -190,7 +207,7 @@ impl Inflater {
                 return Poll::Ready(Ok(true));
             }
             if !work.pending.is_empty() || work.is_full {
-                self.go_on()?;
+                ready!(self.poll_step(cx, &[]))?;
                 continue;
             }
             // Nothing is held while nobody has anything to say.
@@ -203,13 +220,13 @@ impl Inflater {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Ready(Ok(true)) => {
-                    let taken = self.take(down.data())?;
+                    let taken = ready!(self.poll_step(cx, down.data()))?;
                     down.consume(taken);
                 }
                 Poll::Ready(Ok(false)) => {
                     self.has_all = true;
                     if let Some(work) = self.turns.work_mut()
-                        && !work.decoder.is_whole()
+                        && !work.is_whole()
                     {
                         // What it has kept comes out now.
                         work.is_full = true;
@@ -221,50 +238,50 @@ impl Inflater {
 
     fn end(&mut self) -> Result<bool, Fault> {
         match self.turns.work() {
-            Some(work) if work.decoder.is_whole() => Ok(false),
+            Some(work) if work.is_whole() => Ok(false),
             _ => Err(self.malformed(DecodeError::CutOff)),
         }
     }
 
-    /// Takes of `data`, which is the client's, on this thread or for another one; how much.
-    fn take(&mut self, data: &[u8]) -> Result<usize, Fault> {
-        self.make_room()?;
-        let taken = if self.has_time() {
-            self.turns.here(|work, go| work.decode(data, go))
-        } else if let Some(mut input) = self.blocks.take_up_to(PIECE_CLASS, Need::Usual) {
-            let count = data.len().min(input.len());
-            input[..count].copy_from_slice(&data[..count]);
-            let work = self.turns.work_mut().ok_or_else(broken)?;
-            (work.input, work.pending) = (Some(input), 0..count);
-            if self.turns.hand_over() {
-                self.note()?;
-            }
-            return Ok(count);
-        } else {
-            // There is no memory to have it done elsewhere.
-            self.turns.slice(|work, go| work.decode(data, go))
-        };
-        self.note()?;
-        taken.ok_or_else(broken)
+    /// Goes on with `data`, which is the client's, or with what was taken of that where it is empty: on this
+    /// thread, or waits for room to have it done by another one. How much of it was taken.
+    fn poll_step(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        let is_here = self.has_time();
+        if !is_here {
+            ready!(self.turns.poll_line(cx));
+        }
+        Poll::Ready(self.step(is_here, data))
     }
 
-    /// Goes on with what is here of the client's.
-    fn go_on(&mut self) -> Result<(), Fault> {
+    fn step(&mut self, is_here: bool, data: &[u8]) -> Result<usize, Fault> {
         self.make_room()?;
-        let is_here = match self.has_time() {
-            true => self.turns.here(Work::run).is_some(),
-            false => self.turns.hand_over(),
-        };
-        match is_here {
-            true => self.note(),
-            false => Ok(()),
+        let mut taken = 0;
+        if is_here {
+            let part = |work: &mut Work, go| match data.is_empty() {
+                true => work.run(go),
+                false => taken = work.decode(data, go),
+            };
+            self.turns.here(part).ok_or_else(broken)?;
+            self.note()?;
+            return Ok(taken);
+        }
+        if !data.is_empty() {
+            let (input, count) = self.desk.copy(data).ok_or_else(no_memory)?;
+            let work = self.turns.work_mut().ok_or_else(broken)?;
+            (work.input, work.pending) = (Some(input), 0..count);
+            taken = count;
+        }
+        match self.turns.hand_over() {
+            true => Ok(taken),
+            false => Err(no_memory()),
         }
     }
 
-    /// Whether it is done here. What a step of Brotli's takes is not bounded by what goes in and comes out:
-    /// it fills its window first.
+    /// Whether it is done here. What a step of Brotli's or zstd's takes is not bounded by what goes in and comes
+    /// out: the one fills its window first, and the other a block of 128 KiB.
     fn has_time(&mut self) -> bool {
-        self.coding != RequestCoding::Br && self.turns.has_time_for(SLICE_TIME)
+        let is_bounded = matches!(self.coding, RequestCoding::Gzip | RequestCoding::Deflate);
+        is_bounded && self.turns.has_time_for(STEP_TIME)
     }
 
     /// Sees to it that there is a place for what comes.
@@ -272,8 +289,7 @@ impl Inflater {
         let work = self.turns.work_mut().ok_or_else(broken)?;
         work.ready = 0..0;
         if work.output.is_none() {
-            let output = self.blocks.take_up_to(PIECE_CLASS, Need::Usual);
-            work.output = Some(output.ok_or_else(no_memory)?);
+            work.output = Some(self.desk.place().ok_or_else(no_memory)?);
         }
         Ok(())
     }
@@ -285,12 +301,8 @@ impl Inflater {
             Ok(step) => step,
             Err(error) => return Err(self.malformed(error)),
         };
-        let has_room = work.held.grow(work.decoder.held_bytes());
         self.taken_bytes += step.taken as u64;
         self.given_bytes += step.given as u64;
-        if !has_room {
-            return Err(no_memory());
-        }
         let bounds = self.bounds;
         if self.given_bytes > bounds.plain {
             self.detail = "decompressed";
@@ -313,6 +325,7 @@ impl Inflater {
             DecodeError::CutOff => "it is cut off",
             DecodeError::Window => "its window is larger than is taken",
             DecodeError::Empty => "too many of its parts are empty",
+            DecodeError::Memory => return no_memory(),
             DecodeError::Library => return broken(),
         };
         fault(Cause::BadCoding)

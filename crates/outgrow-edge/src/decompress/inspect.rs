@@ -1,16 +1,17 @@
 //! A body through a decompressor with nobody around it: for fuzzing.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::task::{Context, Poll, Waker};
 
 use outgrow_core::{Cause, Clock, Fault};
 use outgrow_message::{Blocks, BodySource, Fields, Ledger};
 
 use super::inflater::{Bounds, Inflater};
-use crate::compress::Shelf;
+use crate::compress::{Desk, Shelf};
 use crate::settings::RequestCoding;
 
 /// The memory of a process, of which decompressors have a quarter.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 256 << 20;
 /// The most that a body may become.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -50,9 +51,8 @@ pub fn decompressed(
     window: u64,
 ) -> (Vec<u8>, Result<(), Cause>) {
     let ledger = Ledger::new(MEMORY);
-    // No thread: one input always goes the same way.
-    let shelf = Shelf::with_room(std::sync::Arc::clone(&ledger), 1, 0);
-    let blocks = Blocks::new(ledger);
+    let shelf = Shelf::new(std::sync::Arc::clone(&ledger), 1);
+    let desk = Desk::new(shelf, Blocks::new(ledger), Clock::start());
     let bounds = Bounds {
         coded: None,
         plain: MOST_BYTES,
@@ -60,7 +60,8 @@ pub fn decompressed(
         window,
     };
     let mut plain = Vec::new();
-    let inflater = Inflater::new(&shelf, &blocks, Clock::start(), (coding, bounds), None);
+    let client = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let inflater = Inflater::new(&desk, (coding, bounds), client);
     let Some(mut inflater) = inflater else {
         return (plain, Err(Cause::MemoryLimit));
     };
@@ -71,8 +72,8 @@ pub fn decompressed(
     let mut cx = Context::from_waker(Waker::noop());
     loop {
         match inflater.poll_data(&mut cx, &mut down) {
-            // Others had their turn.
-            Poll::Pending => {}
+            // A thread is at it.
+            Poll::Pending => std::thread::yield_now(),
             Poll::Ready(Ok(true)) => {
                 let data = inflater.data();
                 plain.extend_from_slice(data);

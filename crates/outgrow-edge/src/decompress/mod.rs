@@ -44,7 +44,7 @@ impl Decompressing {
     }
 
     /// Looks at the head of a request, and changes it if its body is to be decompressed; `body_limit`
-    /// is the largest one that may be sent, and `client` says by whom, where that is known.
+    /// is the largest one that may be sent, and `client` says by whom: all whom it cannot tell apart are one.
     ///
     /// # Errors
     /// Its coding is not taken, or there is no memory for it.
@@ -54,7 +54,7 @@ impl Decompressing {
         request: &mut RequestHead,
         body_limit: Option<u64>,
         worker: &Worker,
-        client: impl FnOnce(&RequestHead) -> Option<IpAddr>,
+        client: impl FnOnce(&RequestHead) -> IpAddr,
     ) -> Result<(), Refused> {
         let coding = coding_of(settings, request)?;
         let Some(coding) = coding else {
@@ -66,9 +66,7 @@ impl Decompressing {
             ratio: settings.max_ratio.into(),
             window: settings.max_window.bytes(),
         };
-        let (shelf, clock) = (&worker.shared.compressors, worker.shared.clock);
-        let client = client(request);
-        let inflater = Inflater::new(shelf, &worker.blocks, clock, (coding, bounds), client);
+        let inflater = Inflater::new(&worker.desk, (coding, bounds), client(request));
         let inflater = inflater.ok_or(Refused {
             fault: Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
             detail: "",

@@ -1,6 +1,8 @@
 //! Whole bodies through a decompressor, with seeds: what the endpoint gets is what the client compressed,
 //! however it comes and whoever does the work; and what is no such body, or too much of one.
 
+mod threads;
+
 use std::future::poll_fn;
 use std::io::Write;
 use std::net::IpAddr;
@@ -10,9 +12,10 @@ use std::task::{Context, Poll, ready};
 use outgrow_core::{Cause, Clock, Fault, Random};
 use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Ledger, RequestHead};
 
+use super::codec::{DecodeError, Decoder};
 use super::inflater::{Bounds, Inflater};
 use super::{accepted, coding_of, rewrite};
-use crate::compress::Shelf;
+use crate::compress::{Desk, Shelf};
 use crate::settings::{DecompressSettings, RequestCoding};
 
 /// As clients compress.
@@ -103,42 +106,41 @@ impl BodySource for Sender<'_> {
 
 struct House {
     ledger: Arc<Ledger>,
-    shelf: Arc<Shelf>,
-    blocks: Arc<Blocks>,
+    desk: Arc<Desk>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl House {
     fn new(memory: u64) -> Self {
-        Self::with_room(memory, 256)
-    }
-
-    /// Where so many pieces may wait for a thread.
-    fn with_room(memory: u64, waiting: usize) -> Self {
         let ledger = Ledger::new(memory);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let shelf = Shelf::new(Arc::clone(&ledger), 2);
+        let blocks = Blocks::new(Arc::clone(&ledger));
         Self {
-            shelf: Shelf::with_room(Arc::clone(&ledger), 2, waiting),
-            blocks: Blocks::new(Arc::clone(&ledger)),
+            desk: Desk::new(shelf, blocks, Clock::start()),
             ledger,
             runtime: runtime.expect("a runtime"),
         }
+    }
+
+    fn inflater(&self, coding: RequestCoding, bounds: Bounds, client: u8) -> Option<Box<Inflater>> {
+        Inflater::new(&self.desk, (coding, bounds), address(client))
     }
 
     /// The decompressor for a client that sends `bytes` and then stays; or why there is none.
     fn begun(&self, coding: RequestCoding, bytes: &[u8], client: u8) -> Result<Inflater, Fault> {
         let mut down = Sender::new(1, bytes);
         down.stays = true;
-        let client = Some(IpAddr::from([192, 0, 2, client]));
-        let (clock, what) = (Clock::start(), (coding, WIDE));
-        let inflater = Inflater::new(&self.shelf, &self.blocks, clock, what, client);
+        let inflater = self.inflater(coding, WIDE, client);
         let mut inflater = *inflater.expect("none is large before its client said so");
         self.runtime.block_on(poll_fn(|cx| {
             loop {
                 match inflater.poll_data(cx, &mut down) {
                     Poll::Ready(Ok(_)) => inflater.consume(inflater.data().len()),
                     Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-                    Poll::Pending if down.bytes.is_empty() => return Poll::Ready(Ok(())),
+                    Poll::Pending if down.bytes.is_empty() && inflater.is_here() => {
+                        return Poll::Ready(Ok(()));
+                    }
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -157,9 +159,7 @@ impl House {
         let mut random = Random::from_seed(!seed);
         let mut down = Sender::new(seed, bytes);
         let mut came = Vec::new();
-        let (clock, what) = (Clock::start(), (coding, bounds));
-        let inflater = Inflater::new(&self.shelf, &self.blocks, clock, what, None);
-        let Some(mut inflater) = inflater else {
+        let Some(mut inflater) = self.inflater(coding, bounds, 0) else {
             let fault = Fault::outgrow(outgrow_core::Phase::RequestBody, Cause::MemoryLimit);
             return (came, Err(fault));
         };
@@ -181,6 +181,10 @@ impl House {
         }
         (came, ended)
     }
+}
+
+fn address(client: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, client])
 }
 
 const WIDE: Bounds = Bounds {
@@ -219,7 +223,7 @@ fn what_the_endpoint_gets_is_what_was_compressed() {
             assert!(came == plain, "seed {seed}, {coding}, {length} bytes");
         }
     }
-    drop(house.shelf);
+    drop(house.desk);
     assert_eq!(house.ledger.used_bytes(), 0);
 }
 
@@ -348,38 +352,58 @@ fn opened(window_bits: u8) -> [u8; 9] {
     ]
 }
 
+/// A stream of Brotli with so many bits of window, at least 18, of which a block as large is on its way, which
+/// is not compressed (RFC 7932 sections 9.1 and 9.2).
+fn opened_brotli(window_bits: u32) -> [u8; 6] {
+    let length: u32 = (1 << window_bits) - 1;
+    let nibbles = if window_bits > 20 { 6 } else { 5 };
+    let head = 1 | (window_bits - 17) << 1 | (nibbles - 4) << 5 | length << 7;
+    let [one, two, three, four] = (head | 1 << (7 + 4 * nibbles)).to_le_bytes();
+    [one, two, three, four, b'a', b'b']
+}
+
 /// Who has large windows held takes no memory from those who need little, and not all from others.
 #[test]
 fn a_client_that_stays_leaves_room_for_others() {
-    let house = House::new(256 << 20);
-    let mut stay = Vec::new();
-    for window_bits in [23, 22, 21, 20, 19] {
-        let before = (house.ledger.used_bytes(), stay.len());
-        let refused = loop {
-            match house.begun(RequestCoding::Zstd, &opened(window_bits), 1) {
-                Ok(inflater) => stay.push(inflater),
-                Err(fault) => break fault,
-            }
+    for coding in [RequestCoding::Zstd, RequestCoding::Br] {
+        let house = House::new(256 << 20);
+        let open = |window_bits: u8| match coding {
+            RequestCoding::Zstd => opened(window_bits).to_vec(),
+            _ => opened_brotli(window_bits.into()).to_vec(),
         };
-        assert_eq!(refused.cause, Cause::MemoryLimit);
-        let held = (house.ledger.used_bytes() - before.0) >> window_bits;
-        assert!(
-            held as usize >= stay.len() - before.1,
-            "windows are counted"
-        );
+        let mut stay = Vec::new();
+        for window_bits in [21, 20, 19] {
+            let before = (house.ledger.used_bytes(), stay.len());
+            let refused = loop {
+                match house.begun(coding, &open(window_bits), 1) {
+                    Ok(inflater) => stay.push(inflater),
+                    Err(fault) => break fault,
+                }
+            };
+            assert_eq!(refused.cause, Cause::MemoryLimit);
+            let held = (house.ledger.used_bytes() - before.0) >> window_bits;
+            assert!(
+                held as usize >= stay.len() - before.1,
+                "windows are counted"
+            );
+        }
+        // A fifth of 64 MiB.
+        assert!((5..10).contains(&stay.len()), "{} windows", stay.len());
+        let plain = text(&mut Random::from_seed(3), 100_000);
+        for coding in RequestCoding::ALL {
+            let small = coded(coding, &plain);
+            let begun = house.begun(coding, &small[..small.len() / 2], 1);
+            assert!(begun.is_ok(), "{coding} of the same client");
+        }
+        let others: Vec<_> = (2..8)
+            .map_while(|client| house.begun(coding, &open(23), client).ok())
+            .collect();
+        assert_eq!(others.len(), 5, "one large window of everybody else's");
+        assert!(house.begun(coding, &open(21), 1).is_err());
+        drop((stay, others));
+        let again = house.begun(coding, &open(23), 1);
+        assert!(again.is_ok(), "and its own, when it has let go");
     }
-    assert!((4..20).contains(&stay.len()), "{} windows", stay.len());
-    let plain = text(&mut Random::from_seed(3), 100_000);
-    for coding in RequestCoding::ALL {
-        let small = coded(coding, &plain);
-        let begun = house.begun(coding, &small[..small.len() / 2], 1);
-        assert!(begun.is_ok(), "{coding} of the same client");
-    }
-    let other = house.begun(RequestCoding::Zstd, &opened(23), 2);
-    assert!(other.is_ok(), "somebody else's");
-    drop((stay, other));
-    let again = house.begun(RequestCoding::Zstd, &opened(23), 1);
-    assert!(again.is_ok(), "and its own, when it has let go");
 }
 
 #[test]
@@ -438,40 +462,15 @@ fn parts_without_content_are_bounded() {
             let (came, ended) = house.exchange(2, coding, WIDE, &body);
             assert_eq!(ended.is_ok() && came == b"x", is_taken, "{coding} {count}");
         }
-        let body = last.repeat(3_000);
-        let (came, ended) = house.exchange(2, coding, WIDE, &body);
-        assert!(ended.is_ok() && came.len() == 3_000, "{coding}");
-    }
-}
-
-/// Where no thread has time the worker does a slice at a time, and others come in between.
-#[test]
-fn dear_bodies_are_worked_on_in_slices_where_no_thread_has_time() {
-    let house = House::with_room(256 << 20, 0);
-    let body = coded(RequestCoding::Gzip, b"x").repeat(3_000);
-    let (clock, what) = (Clock::start(), (RequestCoding::Gzip, WIDE));
-    let mut inflater = Inflater::new(&house.shelf, &house.blocks, clock, what, None).expect("room");
-    let mut down = Sender::new(1, &body);
-    (down.piece, down.stays) = (body.len(), true);
-    let (mut pauses, mut came) = (0, 0);
-    house.runtime.block_on(poll_fn(|cx| {
-        loop {
-            let before = down.bytes.len();
-            let polled = inflater.poll_data(cx, &mut down);
-            pauses += usize::from(polled.is_pending());
-            let more = ready!(polled).expect("no fault");
-            // A copy of what waits for a slice is 64 KiB.
-            assert!(before - down.bytes.len() <= 65_536);
-            let count = inflater.data().len();
-            came += count;
-            inflater.consume(count);
-            if !more || came == 3_000 {
-                return Poll::Ready(());
-            }
+        // Each that has some makes up for one.
+        for body in [
+            last.repeat(3_000),
+            [&nothing[..], &last].concat().repeat(3_000),
+        ] {
+            let (came, ended) = house.exchange(2, coding, WIDE, &body);
+            assert!(ended.is_ok() && came.len() == 3_000, "{coding}");
         }
-    }));
-    assert_eq!(came, 3_000);
-    assert!(pauses >= 8, "{pauses} pauses in {} bytes", body.len());
+    }
 }
 
 fn request(length: BodyLength, lines: &[(&str, &str)]) -> RequestHead {
