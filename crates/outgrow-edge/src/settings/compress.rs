@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use outgrow_core::settings::{ByteSize, TableReader};
 
+use super::codings::check_codings;
 use super::token::is_token_character;
 
 /// Types that shrink and that nobody has compressed already. Not here: `text/event-stream`, whose
@@ -152,19 +153,7 @@ outgrow_core::text_setting!(
 );
 
 fn check_compress(compress: &CompressSettings, table: &mut TableReader<'_, '_>) {
-    let mut codings = compress.codings.clone();
-    codings.sort_unstable();
-    codings.dedup();
-    if codings.is_empty() {
-        let hint = "leave `compress` out to compress nothing";
-        table.problem("codings", "without a coding nothing is compressed", hint);
-    } else if codings.len() < compress.codings.len() {
-        table.problem(
-            "codings",
-            "a coding is in the list twice",
-            "remove one of them",
-        );
-    }
+    check_codings(&compress.codings, ("codings", Some("compress")), table);
     if compress.types.is_empty() {
         let hint = "leave `compress` out to compress nothing";
         table.problem("types", "without a type nothing is compressed", hint);

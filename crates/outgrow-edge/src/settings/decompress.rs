@@ -2,18 +2,26 @@
 
 use outgrow_core::settings::{ByteSize, TableReader};
 
+use super::codings::check_codings;
+
 outgrow_core::settings! {
     /// Decompresses the bodies of requests (`Content-Encoding`) before they are sent to the service, for
     /// endpoints that take plain bodies only. `decompress = {}` switches it on with what is here. A body
     /// with another coding, or with several, is refused: 415, with `codings` in `Accept-Encoding` (RFC 9110
     /// section 15.5.16). What is not what it says is 400. The endpoint gets neither `Content-Encoding`, nor
     /// a length, nor digests of other bytes. A `body_limit` is one of both: of what is sent, and of what
-    /// becomes of it. gRPC compresses by itself and stays as it is. What decompressors hold is as their
-    /// clients say: 64 KiB for `gzip` and `deflate`, up to `max_window` and a little more for `zstd` and
-    /// `br`. A quarter of `process.memory` is there for those that need more than 512 KiB, and as much for
-    /// all others; of each a client (an address; of IPv6 a /64) has as much as is left when it has it, so one
-    /// client alone a half. Those who find no room get 503: where anybody may send, a few addresses together
-    /// can keep others from large windows, so lower `max_window` there, or leave `zstd` and `br` out.
+    /// becomes of it. A body may be several streams of `gzip` or `zstd`, but with at most 1,024 more of them that
+    /// are empty than others. gRPC compresses by itself and stays as it is.
+    ///
+    /// What decompressors hold is as their clients say: 64 KiB for `gzip` and `deflate`, up to `max_window` and
+    /// half a megabyte more for `zstd` and `br`. A quarter of `process.memory` is there for those that need more
+    /// than 512 KiB, and as much for all others; of each a client has a quarter of what is left when it has it, so
+    /// alone a fifth, but for its only body there as much as is left. Those who find no room get 503: where
+    /// anybody may send, some addresses together can keep others from large windows, so lower `max_window`
+    /// there, or leave `zstd` and `br` out. A client is an address (of IPv6 a /64), behind `trusted_proxies` the
+    /// one that `X-Forwarded-For` says: all who come through a balancer that says nothing are one, and so are all
+    /// of a Unix socket. The work is done by threads of its own, half as many as there are workers; of a client's
+    /// bodies eight wait for them at a time, and the others are not read meanwhile.
     #[check = check_decompress]
     pub struct DecompressSettings {
         /// The codings that are taken.
@@ -30,7 +38,7 @@ outgrow_core::settings! {
         /// tables that repeat themselves to 100; what is meant to do harm to 1,000 and more.
         pub max_ratio: u32 = 200, in 1..=1_000_000;
         /// The largest window that a body may need, of `zstd` and `br`: how far back it repeats itself, which
-        /// is what has to be held while it comes. A body that needs more is 400. The 8 MiB are what every
+        /// is what has to be held while it comes. A power of two. A body that needs more is 400. The 8 MiB are what every
         /// decoder of `zstd` should take (RFC 8878 section 3.1.1.1.2), and the most that HTTP has for it (RFC 9659),
         /// so more is for `br` alone, whose largest is 16 MiB (RFC 7932 section 9.1). Level 3 of zstd wants
         /// 2 MiB, most libraries of Brotli 4 MiB, and both no more than the body has.
@@ -57,18 +65,26 @@ impl RequestCoding {
     pub const ALL: [Self; 4] = [Self::Zstd, Self::Br, Self::Gzip, Self::Deflate];
 }
 
+impl DecompressSettings {
+    /// The least `process.memory` in bytes with which a body may have a window of `max_window`: a client has at
+    /// most half of a quarter of it for one. 0 where no coding has windows to speak of.
+    pub fn least_memory(&self) -> u64 {
+        /// What a decompressor holds beside its window, rounded up.
+        const BESIDE_BYTES: u64 = 512 * 1_024;
+        let has_windows = |coding| matches!(coding, RequestCoding::Zstd | RequestCoding::Br);
+        match self.codings.iter().copied().any(has_windows) {
+            true => 8 * (self.max_window.bytes() + BESIDE_BYTES),
+            false => 0,
+        }
+    }
+}
+
 fn check_decompress(settings: &DecompressSettings, table: &mut TableReader<'_, '_>) {
-    let mut codings = settings.codings.clone();
-    codings.sort_unstable();
-    codings.dedup();
-    if codings.is_empty() {
-        let hint = "leave `decompress` out to decompress nothing";
-        table.problem("codings", "without a coding nothing is decompressed", hint);
-    } else if codings.len() < settings.codings.len() {
-        table.problem(
-            "codings",
-            "a coding is in the list twice",
-            "remove one of them",
-        );
+    check_codings(&settings.codings, ("codings", Some("decompress")), table);
+    let window = settings.max_window.bytes();
+    if !window.is_power_of_two() {
+        let message = format!("{} is no power of two, as windows are", settings.max_window);
+        let next = ByteSize(window.next_power_of_two());
+        table.problem("max_window", message, format!("use {next}"));
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use outgrow_core::settings::{MapKey, TableReader};
 
+use super::codings::check_codings;
 use super::{ContentCoding, HeaderText};
 
 outgrow_core::settings! {
@@ -129,16 +130,7 @@ fn check_files(files: &FilesSettings, table: &mut TableReader<'_, '_>) {
         );
         table.problem("index", message, "8 are the most");
     }
-    let mut codings = files.precompressed.clone();
-    codings.sort_unstable();
-    codings.dedup();
-    if codings.len() < files.precompressed.len() {
-        table.problem(
-            "precompressed",
-            "a coding is in the list twice",
-            "remove one of them",
-        );
-    }
+    check_codings(&files.precompressed, ("precompressed", None), table);
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ outgrow_core::settings! {
         pub protocols: Vec<Protocol> = vec![Protocol::Http11, Protocol::Http2];
         /// Addresses and networks whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are
         /// believed; `X-Forwarded-For` and `Forwarded` are appended to, and the access record
-        /// names the last client that is none of them. From everybody else these fields and
+        /// names the last client that is none of them; an element of `X-Forwarded-For` that is no
+        /// address alone (one with a port) is not read. From everybody else these fields and
         /// `X-Real-IP` are removed; `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id` are
         /// written anew. A client of a Unix socket is believed when the list is not empty.
         pub trusted_proxies: Vec<Network> = Vec::new();

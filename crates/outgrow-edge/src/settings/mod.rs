@@ -5,6 +5,7 @@
 //! exists, no two listeners at one address) are checked in the binary, which knows all tables.
 
 mod access;
+mod codings;
 mod compress;
 mod condition;
 mod decompress;

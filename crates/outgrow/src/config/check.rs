@@ -33,6 +33,7 @@ pub(super) fn check(
     check.lost_in_time(config);
     check.promotions(config);
     check.overcommitted(config, surroundings.machine);
+    check.windows(config);
 }
 
 /// Those of them that hold whatever other tables say: of the ones that can be read, while others

@@ -1,7 +1,7 @@
-//! Limits of all instances together against the machine: more than there is may be meant (not all
-//! are busy at a time), but somebody should know.
+//! Limits against what there is: of all instances together against the machine, where more may be meant (not
+//! all are busy at a time), but somebody should know; and of bodies against the process's memory.
 
-use outgrow_core::settings::Problem;
+use outgrow_core::settings::{ByteSize, Problem};
 use outgrow_fleet::cgroup::people_bytes;
 use outgrow_fleet::machine::Size;
 
@@ -44,6 +44,29 @@ impl Check<'_> {
                  the machine may run out of memory before an instance reaches its limit"
             );
             self.too_much(last, "memory", message);
+        }
+    }
+
+    /// Tells of windows for which there is never room.
+    pub(super) fn windows(&mut self, config: &Config) {
+        let memory = config.process.memory;
+        for (name, route) in &config.route {
+            let Some(settings) = &route.decompress else {
+                continue;
+            };
+            let least = settings.least_memory();
+            if least > memory.bytes() {
+                let message = format!(
+                    "a body that needs a window of {} is always refused (503) with {memory} of \
+                     `process.memory`",
+                    settings.max_window
+                );
+                let hint = format!(
+                    "lower `max_window`, or set `memory` of [process] to {} or more",
+                    ByteSize(least)
+                );
+                self.warning(&["route", name.as_str(), "decompress"], message, &hint);
+            }
         }
     }
 

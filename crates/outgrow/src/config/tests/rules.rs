@@ -623,6 +623,10 @@ fn rules_of_files_pages_and_compression_are_told() {
             "3:route.x.decompress.codings: a coding is in the list twice",
         ),
         (
+            "service = \"web\"\ndecompress = { max_window = \"3MiB\" }",
+            "3:route.x.decompress.max_window: 3MiB is no power of two",
+        ),
+        (
             "service = \"web\"\nerror_pages = { \"404\" = {} }",
             "3:route.x.error_pages.404: this page has neither",
         ),
@@ -633,6 +637,25 @@ fn rules_of_files_pages_and_compression_are_told() {
     ];
     for (text, expected) in table {
         check(&format!("[route.x]\n{text}\n"), &[expected]);
+    }
+}
+
+#[test]
+fn windows_without_room_are_told() {
+    let text = |memory: &str, settings: &str| {
+        format!(
+            "[process]\nmemory = {memory:?}\n\
+             [route.x]\nservice = \"web\"\ndecompress = {{ {settings} }}\n"
+        )
+    };
+    let told = "5:route.x.decompress: a body that needs a window of 8MiB is always refused (503)";
+    check(&text("64MiB", ""), &[told]);
+    for (memory, settings) in [
+        ("68MiB", ""),
+        ("64MiB", "max_window = \"4MiB\""),
+        ("64MiB", "codings = [\"gzip\", \"deflate\"]"),
+    ] {
+        check(&text(memory, settings), &[]);
     }
 }
 
