@@ -80,8 +80,8 @@ cargo xtask COMMAND
       discover: all registries are away for that time (5m).
   profiled [--output PATH]
       The binary that packages have: compiled for what it does most, which a first build of it counted
-      over the benches' exchanges. Takes half an hour. Needs llvm-profdata of the compiler (rustup
-      component add llvm-tools) and what the benches need.
+      over the benches' exchanges. Takes half an hour. Needs llvm-profdata and llvm-nm of the compiler
+      (rustup component add llvm-tools) and what the benches need.
   package deb [--binary PATH] [--output DIR] [--try]
       The Debian package. --try installs it in a copy of this machine (needs root), runs what it
       brings, and removes it; the unit is read by systemd-analyze, the package by lintian if there is one.

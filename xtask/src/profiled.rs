@@ -6,12 +6,12 @@
 //! counts are found by name.
 //! Deliberately not here: measuring; `cargo xtask bench … --binary` does.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use crate::arguments::Arguments;
 use crate::bench;
@@ -26,12 +26,18 @@ const WORK: [&[&str]; 4] = [
     &["postgres", "--for", "1s", "--scenarios", "select,tpcb"],
 ];
 
+/// The compiler's programs that are needed.
+const PROFDATA: &str = "llvm-profdata";
+const NM: &str = "llvm-nm";
+/// At least one in so many of our functions must have been run: what the benches do is a part of it all.
+const MOST_RUN_SHARE: usize = 20;
+
 /// Runs the command.
 pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
     let output: Option<PathBuf> = arguments.parsed("--output")?;
     arguments.finish()?;
     let workspace = Workspace::load()?;
-    let built = build(&workspace, &profdata()?)?;
+    let built = build(&workspace, &tools()?)?;
     let binary = match output {
         None => built,
         Some(output) => {
@@ -47,8 +53,8 @@ pub(crate) fn run(mut arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// The binary that packages have; or the plain release build where the compiler's tools cannot be had,
 /// which is said.
 pub(crate) fn build_or_plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    match profdata() {
-        Ok(merger) => build(workspace, &merger),
+    match tools() {
+        Ok(tools) => build(workspace, &tools),
         Err(error) => {
             eprintln!("profiled: {error:#}: this is a plain release build");
             plain(workspace)
@@ -65,7 +71,7 @@ pub(crate) fn plain(workspace: &Workspace) -> anyhow::Result<PathBuf> {
 }
 
 /// Builds it: counts, works, builds again. What has not changed is not done again.
-fn build(workspace: &Workspace, merger: &Path) -> anyhow::Result<PathBuf> {
+fn build(workspace: &Workspace, tools: &Path) -> anyhow::Result<PathBuf> {
     let folder = workspace.target.join("profiled");
     let (raw, counts) = (folder.join("raw"), folder.join("counts.profdata"));
     eprintln!("profiled: 1 of 3: a build that counts");
@@ -77,60 +83,107 @@ fn build(workspace: &Workspace, merger: &Path) -> anyhow::Result<PathBuf> {
     if is_newer(&counting, &counts) {
         eprintln!("profiled: 2 of 3: the work that is counted");
         count(&counting, &raw)?;
-        let mut merged = Command::new(merger);
+        let mut merged = Command::new(tools.join(PROFDATA));
         merged.args(["merge", "-o"]).arg(&counts).arg(&raw);
         command::must(&mut merged)?;
     }
+    let arranged = arrange(workspace, &counting, (&counts, tools));
+    if arranged.is_err() {
+        // They are of no use: the next run counts again.
+        let _ = fs::remove_file(&counts);
+    }
+    arranged
+}
+
+/// Builds it once more, by the counts.
+fn arrange(
+    workspace: &Workspace,
+    counting: &Path,
+    (counts, tools): (&Path, &Path),
+) -> anyhow::Result<PathBuf> {
+    is_unchanged(counting)?;
     eprintln!("profiled: 3 of 3: the build that is arranged by them");
     let arranged = cargo(
         workspace,
-        &folder.join("arranged"),
+        &workspace.target.join("profiled/arranged"),
         &format!("-Cprofile-use={}", counts.display()),
     )?;
-    is_arranged_by(&arranged, &counts, merger)?;
-    if let Some(source) = newest_source(&counting)?.filter(|source| is_newer(source, &counting)) {
-        bail!(
-            "{} changed after it was counted, so the counts of its functions were not used: run it again",
-            source.display()
-        );
-    }
+    is_arranged_by(&arranged, counts, tools)?;
+    is_unchanged(counting)?;
     Ok(arranged)
 }
 
 /// The compiler says nothing where it finds no counts: so it is looked at here.
-fn is_arranged_by(arranged: &Path, counts: &Path, merger: &Path) -> anyhow::Result<()> {
-    let mut show = Command::new(merger);
-    let shown = command::output(show.args(["show", "--all-functions"]).arg(counts))?;
-    // Names of functions that others do not see have the module's in front.
-    let names = shown.lines().filter_map(|line| line.strip_suffix(':'));
-    let counted: HashSet<&str> = names
-        .map(|line| line.rsplit(';').next().unwrap_or(line).trim())
-        .collect();
-    let mut list = Command::new(merger.with_file_name("llvm-nm"));
+fn is_arranged_by(arranged: &Path, counts: &Path, tools: &Path) -> anyhow::Result<()> {
+    let mut show = Command::new(tools.join(PROFDATA));
+    let shown = command::output(
+        show.args(["show", "--all-functions", "--counts"])
+            .arg(counts),
+    )?;
+    let counted = counted(&shown);
+    let mut list = Command::new(tools.join(NM));
     let listed = command::output(list.arg("--format=just-symbols").arg(arranged))?;
     let ours = listed.lines().filter(|name| name.contains("outgrow"));
-    let (mut all, mut known) = (0, 0);
+    let (mut all, mut known, mut run) = (0, 0, 0);
     for name in ours {
         all += 1;
         // What the compiler splits off (`.cold`) is as its function.
-        known += usize::from(counted.contains(name.split(".cold").next().unwrap_or(name)));
+        let was_run = counted.get(name.split(".cold").next().unwrap_or(name));
+        known += usize::from(was_run.is_some());
+        run += usize::from(was_run == Some(&true));
     }
-    eprintln!("profiled: {known} of {all} functions have counts");
+    eprintln!("profiled: {known} of {all} functions are in the counts, and {run} of them were run");
     ensure!(
         known * 2 > all,
         "the counts are those of other functions: both builds must be of the same settings"
     );
+    ensure!(
+        run * MOST_RUN_SHARE > known,
+        "next to nothing was run while it was counted: look at what the benches said"
+    );
     Ok(())
 }
 
-/// Of the sources that a binary is built of, the one that was changed last, by the list beside it.
-fn newest_source(binary: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let list = binary.with_extension("d");
+/// The functions that `llvm-profdata show --all-functions --counts` tells of, and whether they were run.
+fn counted(shown: &str) -> HashMap<&str, bool> {
+    let mut counted = HashMap::new();
+    let mut last = None;
+    for line in shown.lines() {
+        if let Some(counts) = line.trim().strip_prefix("Block counts: [") {
+            let was_run = counts.contains(|digit| matches!(digit, '1'..='9'));
+            if let Some(name) = last {
+                counted.insert(name, was_run);
+            }
+        } else if let Some(line) = line.strip_suffix(':') {
+            // Names of functions that others do not see have the module's in front.
+            last = Some(line.rsplit(';').next().unwrap_or(line).trim());
+        }
+    }
+    counted
+}
+
+/// Whether what a binary was built of is what is there now: of the counts of functions that changed after
+/// they were counted none are used.
+fn is_unchanged(counting: &Path) -> anyhow::Result<()> {
+    let list = counting.with_extension("d");
     let text =
         fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let sources = text.split_once(": ").map_or("", |(_, sources)| sources);
-    let sources = sources.split_whitespace().map(PathBuf::from);
-    Ok(sources.max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok()))
+    for source in sources(&text) {
+        ensure!(
+            source.exists() && !is_newer(&source, counting),
+            "{} changed after it was counted, so the counts of its functions are not used: run it again",
+            source.display()
+        );
+    }
+    Ok(())
+}
+
+/// The files that a list of the compiler's names; spaces in them have a backslash before them.
+fn sources(list: &str) -> Vec<PathBuf> {
+    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
+    let marked = sources.replace("\\ ", "\0");
+    let paths = marked.split_whitespace();
+    paths.map(|path| path.replace('\0', " ").into()).collect()
 }
 
 fn is_newer(one: &Path, other: &Path) -> bool {
@@ -193,20 +246,42 @@ fn triple() -> anyhow::Result<String> {
     Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
-/// The compiler's own program that merges counts; any other's may not know their form.
-fn profdata() -> anyhow::Result<PathBuf> {
+/// Where the compiler's own programs are that merge counts and list names; any other's may not know their form.
+fn tools() -> anyhow::Result<PathBuf> {
     let root = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let path = Path::new(root.trim())
+    let folder = Path::new(root.trim())
         .join("lib/rustlib")
         .join(triple()?)
-        .join("bin/llvm-profdata");
-    if !path.exists() {
+        .join("bin");
+    let are_there = || [PROFDATA, NM].iter().all(|tool| folder.join(tool).exists());
+    if !are_there() {
         let mut rustup = Command::new("rustup");
         let added = command::succeeds(rustup.args(["component", "add", "llvm-tools"]));
         ensure!(
-            added.unwrap_or(false) && path.exists(),
-            "llvm-profdata of this compiler is missing: rustup component add llvm-tools"
+            added.unwrap_or(false) && are_there(),
+            "{PROFDATA} or {NM} of this compiler is missing: rustup component add llvm-tools"
         );
     }
-    Ok(path)
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_that_were_run_are_told_from_others() {
+        let shown = "Counters:\n  _RNvOne:\n    Hash: 0x01\n    Counters: 3\n    Block counts: [0, 10, 0]\n  \
+            outgrow.abc-cgu.0;_RNvTwo:\n    Hash: 0x02\n    Counters: 2\n    Block counts: [0, 0]\n\
+            Instrumentation level: IR  entry_first = 0\nFunctions shown: 2\n";
+        let expected = HashMap::from([("_RNvOne", true), ("_RNvTwo", false)]);
+        assert_eq!(counted(shown), expected);
+    }
+
+    #[test]
+    fn sources_may_have_spaces() {
+        let list = "/a/outgrow: /a/src/main.rs /a/my\\ file.rs\n";
+        let expected = ["/a/src/main.rs", "/a/my file.rs"].map(PathBuf::from);
+        assert_eq!(sources(list), expected);
+    }
 }
