@@ -34,6 +34,9 @@ mod reports;
 mod turns;
 mod waits;
 
+#[cfg(test)]
+mod tests;
+
 /// Interim responses to one request; an endpoint that sends more does not come to the point.
 const INTERIM_LIMIT: usize = 64;
 
@@ -148,11 +151,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins an attempt at `now`.
-    pub(crate) fn begin(&mut self, now: Ticks) {
+    /// Begins an attempt at `now`, which sends what is kept of the body first.
+    pub(crate) fn begin(&mut self, now: Ticks, kept: &Replay) {
         *self = Self {
             began: now,
             last: now,
+            request_bytes: kept.bytes().len() as u64,
             ..Self::default()
         };
     }

@@ -311,7 +311,7 @@ impl Copy {
             received: 0,
         };
         let mut progress = Progress::default();
-        progress.begin(now);
+        progress.begin(now, &Replay::default());
         let mut attempt = Attempt {
             around: Surroundings {
                 worker: &worker,

@@ -105,20 +105,28 @@ fn poll_send<D: Downstream>(
     down.poll_flush(cx)
 }
 
-/// Passes over what is at hand of a request body that nobody will read; when more is to come, the
-/// connection ends after the answer.
+/// What is passed over of a body that nobody will read, in pieces and bytes: a piece may be a single byte, and
+/// parsing them takes time of the worker.
+const PASSED_OVER: (u32, usize) = (1_024, 256 * 1024);
+
+/// Passes over what is at hand of a request body that nobody will read; when there is much of it, or more is to
+/// come, the connection ends after the answer.
 pub(crate) async fn abandon_request_body<D: Downstream>(down: &mut D) {
+    let (pieces, most) = PASSED_OVER;
     let complete = poll_fn(|cx| {
-        loop {
+        let mut passed = 0;
+        for _ in 0..pieces {
             match down.poll_data(cx) {
-                Poll::Ready(Ok(true)) => {
+                Poll::Ready(Ok(true)) if passed < most => {
                     let length = down.data().len();
                     down.consume(length);
+                    passed += length;
                 }
                 Poll::Ready(Ok(false)) => return Poll::Ready(true),
-                Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(false),
+                _ => break,
             }
         }
+        Poll::Ready(false)
     })
     .await;
     if !complete {

@@ -256,6 +256,12 @@ struct Local {
 }
 
 impl Exchange {
+    /// Another attempt begins.
+    #[inline]
+    pub(crate) fn begin_attempt(&mut self, now: Ticks) {
+        self.progress.begin(now, &self.replay);
+    }
+
     /// The side of an HTTP/1.1 endpoint, the rest of what an attempt works with, and what gRPC-Web does.
     #[inline]
     pub(crate) fn split(&mut self) -> (&mut ClientSide, Rest<'_>, &mut Decoder) {

@@ -42,7 +42,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     ) -> Result<(), (Fault, bool)> {
         let endpoint = permit.endpoint();
         let now = context.stages.admitted;
-        self.exchange.progress.begin(now);
+        self.exchange.begin_attempt(now);
         self.enter(target, endpoint, now);
         if target.picking.http2 && !self.exchange.request.wants_upgrade {
             return Box::pin(self.attempt_shared(context, target, permit, retries)).await;
@@ -68,7 +68,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             }
         };
         context.stages.connected = if reused { now } else { self.worker.now() };
-        self.exchange.progress.begin(context.stages.connected);
+        self.exchange.begin_attempt(context.stages.connected);
         if context.stages.connected >= retries.deadline {
             // Nobody waits for it any more: it is not executed either.
             return Err((too_late(Phase::Connect), reused));
@@ -137,7 +137,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let (session, reused) = made?;
         context.reused = reused;
         context.stages.connected = if reused { now } else { self.worker.now() };
-        self.exchange.progress.begin(context.stages.connected);
+        self.exchange.begin_attempt(context.stages.connected);
         if context.stages.connected >= retries.deadline {
             return Err((too_late(Phase::Connect), reused));
         }
