@@ -127,7 +127,8 @@ impl Decoder {
     /// Whether the body ends with the last of `bytes`, which begin with `data` bytes of data that the last
     /// step has told of and nobody has taken.
     pub fn ends_with(&self, bytes: &[u8], mut data: usize) -> bool {
-        if !bytes.ends_with(b"\r\n\r\n") {
+        // The last line alone may be missing.
+        if !bytes.ends_with(b"\r\n") {
             return false;
         }
         let (mut ahead, mut trailers, mut at) = (self.clone(), Fields::default(), 0);
