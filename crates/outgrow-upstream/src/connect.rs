@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,41 @@ pub struct Opening {
     pub silence: Duration,
 }
 
+/// Which of the addresses of an endpoint's name a connection leads to.
+#[derive(Debug)]
+pub struct Place {
+    /// None where the endpoint's address is no name.
+    address: Option<SocketAddr>,
+    /// How often addresses of the endpoint had gone when this one was last known to be one of them.
+    moves: AtomicU64,
+}
+
+impl Place {
+    fn new(address: Option<SocketAddr>, moves: u64) -> Self {
+        Self {
+            address,
+            moves: AtomicU64::new(moves),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Whether the endpoint, of which `moves` addresses have gone, is here; `is_known` says it of one.
+    #[inline]
+    pub(crate) fn is_of(&self, moves: u64, is_known: impl Fn(SocketAddr) -> bool) -> bool {
+        if self.moves.load(Ordering::Relaxed) == moves {
+            return true;
+        }
+        let is_here = self.address.is_none_or(is_known);
+        if is_here {
+            self.moves.store(moves, Ordering::Relaxed);
+        }
+        is_here
+    }
+}
+
 /// A connection that is being encrypted, or why it cannot be, in words for people.
 pub type Sealing<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Sealed>, String>> + Send + 'a>>;
 
@@ -74,7 +110,7 @@ pub trait Seal: fmt::Debug + Send + Sync {
     fn number(&self) -> u64;
 }
 
-/// Makes a connection. It belongs to the calling runtime.
+/// Makes a connection; where to is told with it. It belongs to the calling runtime.
 ///
 /// A failure is not counted here: the caller reports it like any other ([`Endpoint::report`]).
 ///
@@ -83,15 +119,8 @@ pub trait Seal: fmt::Debug + Send + Sync {
 /// [`Cause::ConnectUnresolved`] for a name without an address, [`Cause::ConnectDenied`] where the system
 /// does not let us (a Unix socket's mode, a firewall's rule), [`Cause::ConnectUnreachable`] without a way
 /// there, else [`Cause::ConnectFailed`]; nothing was sent in any case.
-pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault> {
-    reach(endpoint, opening).await.map(|(stream, _)| stream)
-}
-
-/// The same with the address that was reached, where the endpoint's is a name.
-async fn reach(
-    endpoint: &Endpoint,
-    opening: Opening,
-) -> Result<(Stream, Option<SocketAddr>), Fault> {
+pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<(Stream, Place), Fault> {
+    let moves = endpoint.pool.moves();
     let timeout = opening.connect;
     let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
         Ok(Ok((stream, address))) => {
@@ -101,7 +130,7 @@ async fn reach(
                 limit_silence(&stream, opening.silence);
             }
             endpoint.count_connect();
-            return Ok((stream, address));
+            return Ok((stream, Place::new(address, moves)));
         }
         Ok(Err(error)) => cause_of(&error),
         Err(_) => Cause::ConnectTimeout,
@@ -122,16 +151,14 @@ pub async fn connect(
     now: Ticks,
 ) -> Result<Connection, Fault> {
     let began = Instant::now();
-    let moves = endpoint.pool.moves();
-    let (stream, address) = reach(endpoint, opening).await?;
+    let (stream, place) = dial(endpoint, opening).await?;
     let connection = |link, seal| Connection {
         link,
         seal,
         requests: 0,
         created: now,
         endpoint: endpoint.id(),
-        address,
-        moves,
+        place,
     };
     let Some(seal) = seal else {
         return Ok(connection(Link::Plain(stream), 0));

@@ -3,7 +3,6 @@
 //! Whether it is healthy, ejected or draining is kept by its [`Service`], which
 //! also decides; here is what a request touches.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -101,8 +100,8 @@ pub struct Endpoint {
     service: Weak<Service>,
     /// What it serves and has written, where somebody wants to know.
     serving: OnceLock<Arc<Serving>>,
-    /// What a name was resolved to, the address that worked last in front.
-    resolved: Mutex<Vec<SocketAddr>>,
+    /// What a name was resolved to.
+    resolved: Mutex<addresses::Resolved>,
 }
 
 /// The identity of what is known by a name: of an instance, or of an address where there is none.
@@ -158,7 +157,7 @@ impl Endpoint {
             parting: Parting::default(),
             service: founding.service,
             serving: OnceLock::new(),
-            resolved: Mutex::new(resolved),
+            resolved: Mutex::new(addresses::Resolved::new(resolved)),
         };
         endpoint.configure(settings, founding.max_connections);
         endpoint
@@ -359,11 +358,11 @@ impl Endpoint {
     pub fn release(
         &self,
         worker: usize,
-        mut connection: Connection,
+        connection: Connection,
         now: Ticks,
         keep_alive: Option<Duration>,
     ) {
-        if connection.endpoint == self.id && self.leads_here(&mut connection) {
+        if connection.endpoint == self.id && self.is_at(&connection.place) {
             self.pool.release(worker, connection, now, keep_alive);
         }
     }
@@ -381,12 +380,8 @@ impl Endpoint {
     /// Keeps a session for the requests of `worker`, on whose runtime it is. `origin`: that of the
     /// connection that it is on ([`Connection::origin`]).
     pub fn add_session(&self, worker: usize, session: Arc<dyn Session>, origin: Origin) {
-        if origin
-            .address
-            .is_none_or(|address| self.has_address(address))
-        {
-            self.pool.sessions.add(worker, session, origin);
-        }
+        let is_here = |address| self.has_address(address);
+        self.pool.sessions.add(worker, session, origin, is_here);
     }
 
     /// The opening of a session for `worker` that is under way, or else the one that `begin` begins.

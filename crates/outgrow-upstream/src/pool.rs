@@ -16,6 +16,7 @@ use outgrow_net::Link;
 use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
+use crate::connect::Place;
 use crate::endpoint::EndpointId;
 use crate::sessions::Sessions;
 
@@ -39,10 +40,8 @@ pub struct Connection {
     pub(crate) seal: u64,
     /// The endpoint that it leads to.
     pub(crate) endpoint: EndpointId,
-    /// Which of the addresses of the endpoint's name; none where it is no name.
-    pub(crate) address: Option<SocketAddr>,
-    /// [`Pool::moves`] when the address was last known to be one of them.
-    pub(crate) moves: u64,
+    /// And where that is.
+    pub(crate) place: Place,
 }
 
 impl Connection {
@@ -55,7 +54,7 @@ impl Connection {
     pub fn origin(&self) -> Origin {
         Origin {
             seal: self.seal,
-            address: self.address,
+            address: self.place.address(),
         }
     }
 
@@ -166,18 +165,17 @@ impl Pool {
         self.moves.load(Ordering::Relaxed)
     }
 
-    /// An address of the endpoint's name went: closes what is idle and leads to none of `addresses`, and
-    /// lets those sessions end. What is under way goes on; it is looked at when it comes back.
-    pub(crate) fn keep_to(&self, addresses: &[SocketAddr]) {
+    /// An address of the endpoint's name went: closes what is idle and leads elsewhere, and lets those
+    /// sessions end. What is under way goes on; it is looked at when it comes back.
+    pub(crate) fn keep_where(&self, is_here: impl Fn(SocketAddr) -> bool) {
         self.moves.fetch_add(1, Ordering::Relaxed);
-        let is_gone = |address: Option<SocketAddr>| {
-            address.is_some_and(|address| !addresses.contains(&address))
-        };
+        let is_gone =
+            |address: Option<SocketAddr>| address.is_some_and(|address| !is_here(address));
         for list in &self.lists {
             let mut gone = Vec::new();
             let mut list = list.lock();
             for idle in std::mem::take(&mut *list) {
-                match is_gone(idle.connection.address) {
+                match is_gone(idle.connection.place.address()) {
                     true => gone.push(idle),
                     false => list.push_back(idle),
                 }
@@ -337,8 +335,7 @@ fn take_over(connection: Connection) -> Option<Connection> {
         requests,
         created,
         endpoint,
-        address,
-        moves,
+        place,
     } = connection
     else {
         return None;
@@ -358,7 +355,6 @@ fn take_over(connection: Connection) -> Option<Connection> {
         requests,
         created,
         endpoint,
-        address,
-        moves,
+        place,
     })
 }

@@ -161,10 +161,18 @@ impl Sessions {
     }
 
     /// Keeps a session for the requests of `worker`, unless they are not kept any more.
-    pub(crate) fn add(&self, worker: usize, session: Arc<dyn Session>, origin: Origin) {
+    /// `is_here` says whether an address of the endpoint's name is one still.
+    pub(crate) fn add(
+        &self,
+        worker: usize,
+        session: Arc<dyn Session>,
+        origin: Origin,
+        is_here: impl Fn(SocketAddr) -> bool,
+    ) {
         let mut list = self.list(worker);
-        // Under the lock: one that comes while the pool closes is not left behind.
-        let is_of_now = origin.seal == self.seal.load(Ordering::SeqCst);
+        // Under the lock: one that comes while the pool closes, or its address goes, is not left behind.
+        let is_of_now =
+            origin.seal == self.seal.load(Ordering::SeqCst) && origin.address.is_none_or(is_here);
         if is_of_now && self.open.load(Ordering::SeqCst) {
             list.sessions.push(Shared {
                 session,
@@ -304,11 +312,8 @@ mod tests {
         sessions.configure(Duration::from_secs(30));
         let (first, second) = (fake(1), fake(1));
         for session in [&first, &second] {
-            sessions.add(
-                0,
-                Arc::clone(session) as Arc<dyn Session>,
-                Origin::default(),
-            );
+            let session = Arc::clone(session) as Arc<dyn Session>;
+            sessions.add(0, session, Origin::default(), |_| true);
         }
         assert!(is(sessions.find(0), Some(&first)));
         assert!(is(sessions.find(1), None), "they stay with their worker");
@@ -333,14 +338,14 @@ mod tests {
     fn none_is_kept_of_another_seal_or_of_a_pool_that_is_shut() {
         let sessions = Sessions::new(1);
         sessions.set_seal(3);
-        sessions.add(0, fake(1), of_seal(2));
+        sessions.add(0, fake(1), of_seal(2), |_| true);
         assert_eq!(sessions.count(), 0);
-        sessions.add(0, fake(1), of_seal(3));
+        sessions.add(0, fake(1), of_seal(3), |_| true);
         assert_eq!(sessions.count(), 1);
         sessions.set_seal(4);
         assert_eq!(sessions.count(), 0);
         sessions.shut();
-        sessions.add(0, fake(1), of_seal(4));
+        sessions.add(0, fake(1), of_seal(4), |_| true);
         assert_eq!(sessions.count(), 0);
     }
 
@@ -353,8 +358,14 @@ mod tests {
                 seal: 0,
                 address: Some(SocketAddr::from(([192, 0, 2, 1], port))),
             };
-            sessions.add(0, Arc::clone(session) as Arc<dyn Session>, origin);
+            sessions.add(0, Arc::clone(session) as Arc<dyn Session>, origin, |_| true);
         }
+        let origin = Origin {
+            seal: 0,
+            address: Some(SocketAddr::from(([192, 0, 2, 1], 3))),
+        };
+        sessions.add(0, fake(1), origin, |_| false);
+        assert_eq!(sessions.count(), 2, "one whose address went meanwhile");
         sessions.remove_where(|address| address.is_some_and(|address| address.port() == 1));
         assert!(is(sessions.find(0), Some(&stays)));
         assert_eq!(sessions.count(), 1);

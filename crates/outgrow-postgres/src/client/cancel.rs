@@ -72,7 +72,7 @@ pub(super) async fn tell_server(target: &Target, limit: Duration) -> Option<()> 
         unacknowledged: Duration::ZERO,
         silence: Duration::ZERO,
     };
-    let stream = outgrow_upstream::dial(&target.endpoint, opening)
+    let (stream, _) = outgrow_upstream::dial(&target.endpoint, opening)
         .await
         .ok()?;
     let encryption = target.encryption.as_ref();

@@ -138,6 +138,7 @@ impl Inner {
             || server.generation != self.generation
             || (!lifetime.is_zero() && now.since(server.created) >= lifetime)
             || !server.endpoint().is_usable()
+            || !server.endpoint().is_at(&server.place)
     }
 
     /// Gives a connection to the first in line; gives it back when nobody is there.

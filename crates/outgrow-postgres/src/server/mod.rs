@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use outgrow_core::Ticks;
 use outgrow_net::Transport;
-use outgrow_upstream::{Endpoint, Permit};
+use outgrow_upstream::{Endpoint, Permit, Place};
 
 use crate::answers::Answers;
 use crate::budget::Share;
@@ -68,6 +68,8 @@ pub(crate) struct Server {
     /// What is seen of it.
     pub(crate) entry: ServerEntry,
     pub(crate) socket: Socket,
+    /// Which of the addresses of its endpoint's name it is connected to.
+    pub(crate) place: Place,
     /// What it sends.
     pub(crate) down: Flow,
     /// What it owes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use outgrow_core::settings::Address;
 use outgrow_core::{Fault, Ticks};
 use outgrow_net::{Stream, Transport};
-use outgrow_upstream::{Endpoint, Opening, Permit};
+use outgrow_upstream::{Endpoint, Opening, Permit, Place};
 
 use super::silence::Silence;
 use super::{Server, encrypt, transaction};
@@ -152,7 +152,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
         unacknowledged: plan.limits.unacknowledged,
         silence: plan.limits.unacknowledged,
     };
-    let stream = outgrow_upstream::dial(making.permit.endpoint(), opening)
+    let (stream, place) = outgrow_upstream::dial(making.permit.endpoint(), opening)
         .await
         .map_err(Failure::Connect)?;
     making.entry.reason = "connect timeout".into();
@@ -165,6 +165,7 @@ async fn log_in(making: &mut Making<'_>) -> Result<Login, Failure> {
     }
     let mut login = Login {
         socket,
+        place,
         input: Vec::new(),
         process: 0,
         secret: Vec::new(),
@@ -229,6 +230,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
         watch: Watch::new(Arc::clone(&making.entry.seen.doing)),
         entry: making.entry,
         socket: login.socket,
+        place: login.place,
         down: Flow::default(),
         answers: Answers::default(),
         transaction: transaction::NONE,
@@ -260,6 +262,7 @@ fn server(making: Making<'_>, login: Login) -> (Server, Welcome) {
 
 struct Login {
     socket: Socket,
+    place: Place,
     input: Vec<u8>,
     process: u32,
     secret: Vec<u8>,

@@ -108,7 +108,7 @@ impl Way<'_> {
         // What is said on it is the client's and the endpoint's, encryption included.
         let mut connecting = pin!(outgrow_upstream::connect::dial(endpoint, opening));
         poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(Ok(connected)),
+            Poll::Ready(connected) => Poll::Ready(Ok(connected.map(|(stream, _)| stream))),
             Poll::Pending => watch.poll(cx, client).map(|()| Err(End::ClientGone)),
         })
         .await

@@ -1,75 +1,104 @@
 //! The socket addresses of an endpoint whose address is a name.
 
 use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::Endpoint;
-use crate::pool::Connection;
+use crate::connect::Place;
+
+/// After how many answers in a row without it an address is gone. Many names are told in part, another
+/// part each time, and one family of addresses may fail to be found once.
+const MISSED: u8 = 3;
+
+/// What a name was resolved to.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// Those to try, the one that worked last in front.
+    addresses: Vec<SocketAddr>,
+    /// Those that were there and were not in the last answers, with the number of those.
+    missed: Vec<(SocketAddr, u8)>,
+}
+
+impl Resolved {
+    /// The addresses of one that is no name.
+    pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            addresses,
+            missed: Vec::new(),
+        }
+    }
+
+    fn has(&self, address: SocketAddr) -> bool {
+        let is_missed = |(missed, _): &(SocketAddr, u8)| *missed == address;
+        self.addresses.contains(&address) || self.missed.iter().any(is_missed)
+    }
+
+    /// Takes over an answer; whether an address is gone for good.
+    fn take(&mut self, mut answer: Vec<SocketAddr>) -> bool {
+        let preferred = self.addresses.first();
+        let place = answer.iter().position(|one| Some(one) == preferred);
+        if let Some(place) = place {
+            answer[..=place].rotate_right(1);
+        }
+        let before = std::mem::replace(&mut self.addresses, answer);
+        self.missed.extend(before.into_iter().map(|one| (one, 0)));
+        let mut is_gone = false;
+        self.missed.retain_mut(|(address, times)| {
+            *times += 1;
+            let is_there = self.addresses.contains(address);
+            is_gone |= !is_there && *times >= MISSED;
+            !is_there && *times < MISSED
+        });
+        is_gone
+    }
+}
 
 impl Endpoint {
+    fn resolved(&self) -> MutexGuard<'_, Resolved> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The socket addresses to try, best first; none for a Unix socket or a name that was not
     /// resolved yet.
     pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
-        self.resolved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.resolved().addresses.clone()
     }
 
     /// The socket address to try first; none for a Unix socket or a name that was not resolved yet.
     pub fn first_address(&self) -> Option<SocketAddr> {
-        let resolved = self.resolved.lock();
-        let resolved = resolved.unwrap_or_else(PoisonError::into_inner);
-        resolved.first().copied()
+        self.resolved().addresses.first().copied()
     }
 
     /// Puts the address that answered in front.
     pub(crate) fn prefer(&self, address: SocketAddr) {
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = resolved.iter().position(|known| *known == address) {
-            resolved[..=place].rotate_right(1);
+        let addresses = &mut self.resolved().addresses;
+        if let Some(place) = addresses.iter().position(|known| *known == address) {
+            addresses[..=place].rotate_right(1);
         }
     }
 
     /// Takes over what its name was resolved to; keeps what it had when that is nothing, and the
-    /// preferred address in front when it is still among them.
-    pub(crate) fn set_socket_addresses(&self, mut addresses: Vec<SocketAddr>) {
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+    /// preferred address in front when it is still among them. Connections to an address that was in
+    /// none of three answers in a row are not used again.
+    pub(crate) fn set_socket_addresses(&self, addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
             return;
         }
-        let preferred = resolved.first();
-        if let Some(place) = addresses
-            .iter()
-            .position(|address| Some(address) == preferred)
-        {
-            addresses[..=place].rotate_right(1);
-        }
-        let is_gone = |address: &SocketAddr| !addresses.contains(address);
-        let one_went = resolved.iter().any(is_gone);
-        *resolved = addresses;
-        if one_went {
-            let addresses = resolved.clone();
-            drop(resolved);
-            self.pool.keep_to(&addresses);
+        // The lock is gone before lists are locked.
+        let one_is_gone = self.resolved().take(addresses);
+        if one_is_gone {
+            self.pool.keep_where(|address| self.has_address(address));
         }
     }
 
-    /// Whether the address is one of those of its name now.
+    /// Whether the address is one of those of its name.
     pub(super) fn has_address(&self, address: SocketAddr) -> bool {
-        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        resolved.contains(&address)
+        self.resolved().has(address)
     }
 
-    /// Whether the connection leads to where the endpoint is now, as far as its name says.
+    /// Whether a connection to there leads to where the endpoint is now, as far as its name says.
     #[inline]
-    pub(super) fn leads_here(&self, connection: &mut Connection) -> bool {
-        let moves = self.pool.moves();
-        if connection.moves == moves {
-            return true;
-        }
-        connection.moves = moves;
-        let is_here = |address| self.has_address(address);
-        connection.address.is_none_or(is_here)
+    pub fn is_at(&self, place: &Place) -> bool {
+        place.is_of(self.pool.moves(), |address| self.has_address(address))
     }
 }
