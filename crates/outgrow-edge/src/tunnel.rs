@@ -3,6 +3,7 @@
 //! Of a WebSocket the borders of frames are followed, so that it can be told its end (`websocket`);
 //! what its frames hold is nobody's business here. Other protocols are bytes.
 
+mod fault;
 pub(crate) mod handshake;
 pub(crate) mod leaving;
 mod websocket;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Clock, Fault, Phase, Sent, Ticks};
-use outgrow_http::conn::{ClientSide, Problem};
+use outgrow_core::{Clock, Fault, Ticks};
+use outgrow_http::conn::ClientSide;
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{Blocks, BodyLength};
 use outgrow_net::{Link, Timer, Transport};
@@ -20,6 +21,7 @@ use outgrow_upstream::LongStay;
 
 use crate::metrics::TunnelCells;
 use crate::worker::Shared;
+use fault::{idle_fault, push_fault, read_fault, upstream_gone};
 
 pub(crate) use websocket::WebSocket;
 
@@ -49,7 +51,7 @@ pub(crate) struct RelayState {
     client_shut: bool,
     upstream_ended: bool,
     upstream_shut: bool,
-    /// The client takes nothing more, and may still say something.
+    /// The client takes nothing more, and may still say something. What the endpoint says is thrown away.
     unwanted: Option<Fault>,
     /// When something moved last, or a side ended: then the other's time to end begins.
     last: Ticks,
@@ -88,6 +90,11 @@ impl RelayState {
 
     fn upstream_ends(&mut self, now: Ticks) {
         self.upstream_ended = true;
+        self.last = now;
+    }
+
+    fn client_wants_no_more(&mut self, why: Fault, now: Ticks) {
+        self.unwanted = Some(why);
         self.last = now;
     }
 
@@ -138,19 +145,12 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
             let up = self.poll_up(cx)?;
             let down = self.poll_down(cx, cells)?;
             if up.is_ready() && down.is_ready() {
-                let fault = self.state.websocket.as_ref().and_then(|one| one.fault());
-                return Poll::Ready(fault.map_or(Ok(()), Err));
+                let told = self.state.websocket.as_ref().and_then(|one| one.fault());
+                return Poll::Ready(self.state.unwanted.or(told).map_or(Ok(()), Err));
             }
-            if self.state.unwanted.is_none()
-                && let Poll::Ready(fault) = self.down.poll_unwanted(cx)
-            {
-                self.state.unwanted = Some(fault);
-            }
-            // What the client said last still reaches an endpoint that is slow.
-            if let Some(fault) = self.state.unwanted
-                && self.state.upstream_shut
-            {
-                return Poll::Ready(Err(fault));
+            if self.state.unwanted.is_none() && self.is_unwanted(cx) {
+                // What the endpoint has said may have waited for the client.
+                continue;
             }
             self.timer.set(self.state.deadline(self.idle));
             let now = self.clock.now();
@@ -248,6 +248,49 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, cells: &TunnelCells) -> Poll<Result<(), Fault>> {
+        if self.state.unwanted.is_none() {
+            match self.poll_to_client(cx, cells) {
+                Poll::Ready(Err(_)) if self.is_unwanted(cx) => {}
+                moved => return moved,
+            }
+        }
+        self.poll_to_nobody(cx)
+    }
+
+    /// Looks whether the client takes nothing more.
+    fn is_unwanted(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(why) = self.down.poll_unwanted(cx) else {
+            return false;
+        };
+        self.state.client_wants_no_more(why, self.clock.now());
+        true
+    }
+
+    /// What the client said last still reaches an endpoint that is slow, or that says something before it
+    /// hears: it is read to its end. That is nothing that moves: it may go on for ever.
+    fn poll_to_nobody(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while !self.state.upstream_ended {
+            let read = self.side.incoming.poll_data(cx, self.stream, self.blocks);
+            if ready!(read).map_err(|problem| read_fault(&problem))? {
+                self.throw_away();
+            } else {
+                self.state.upstream_ends(self.clock.now());
+            }
+        }
+        self.state.client_shut = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn throw_away(&mut self) {
+        let count = self.side.incoming.data().len();
+        self.side.incoming.consume(count);
+    }
+
+    fn poll_to_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        cells: &TunnelCells,
+    ) -> Poll<Result<(), Fault>> {
         while !self.state.upstream_ended {
             ready!(self.poll_tell(cx, cells))?;
             ready!(self.poll_shut_answered(cx))?;
@@ -258,8 +301,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                     let count = websocket.map_or(data.len(), |one| one.how_many(data));
                     if count == 0 {
                         // It was told its end: nothing may follow.
-                        let count = data.len();
-                        self.side.incoming.consume(count);
+                        self.throw_away();
                         continue;
                     }
                     let Poll::Ready(taken) = self.down.poll_push(cx, &data[..count]) else {
@@ -275,8 +317,7 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
                     self.state.last = self.clock.now();
                 }
                 Poll::Ready(Ok(false)) => self.state.upstream_ends(self.clock.now()),
-                Poll::Ready(Err(Problem::Memory)) => return Poll::Ready(Err(no_memory())),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(upstream_gone())),
+                Poll::Ready(Err(problem)) => return Poll::Ready(Err(read_fault(&problem))),
                 Poll::Pending => {
                     ready!(self.down.poll_flush(cx))?;
                     return Poll::Pending;
@@ -309,25 +350,6 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
     }
 }
 
-fn push_fault(error: &std::io::Error) -> Fault {
-    match error.kind() {
-        std::io::ErrorKind::OutOfMemory => no_memory(),
-        _ => upstream_gone(),
-    }
-}
-
-fn idle_fault() -> Fault {
-    Fault::outgrow(Phase::Tunnel, Cause::StreamIdleTimeout)
-}
-
-fn no_memory() -> Fault {
-    Fault::outgrow(Phase::Tunnel, Cause::MemoryLimit)
-}
-
-fn upstream_gone() -> Fault {
-    Fault::upstream(Phase::Tunnel, Cause::UpstreamReset, Sent::Maybe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,19 +359,16 @@ mod tests {
     #[test]
     fn the_time_of_the_other_side_begins_when_one_ends() {
         let quiet = Ticks::ZERO + IDLE / 2;
-        for ends in [RelayState::client_ends, RelayState::upstream_ends] {
+        let wants_no_more: fn(&mut _, _) =
+            |state: &mut RelayState, now| state.client_wants_no_more(upstream_gone(), now);
+        let ends = [RelayState::client_ends, RelayState::upstream_ends];
+        for ends in ends.into_iter().chain([wants_no_more]) {
             let mut state = RelayState::default();
             assert_eq!(state.deadline(IDLE), Ticks::ZERO + IDLE);
             ends(&mut state, quiet);
             assert_eq!(state.deadline(IDLE), quiet + HALF_OPEN_IDLE);
             assert!(!state.time_passes(quiet + HALF_OPEN_IDLE, IDLE));
         }
-        let state = RelayState {
-            unwanted: Some(upstream_gone()),
-            last: quiet,
-            ..RelayState::default()
-        };
-        assert_eq!(state.deadline(IDLE), quiet + HALF_OPEN_IDLE);
     }
 
     #[test]

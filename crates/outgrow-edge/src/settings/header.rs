@@ -28,9 +28,12 @@ outgrow_core::settings! {
     /// What is changed in the header fields on the way.
     #[check = check_edits]
     pub struct HeaderEdits {
-        /// Fields that are set: one that is there already is replaced, all of its lines.
+        /// Fields that are set: one that is there already is replaced, all of its lines. Trailers
+        /// (RFC 9110 section 6.5), which come behind a body, are not touched.
         pub set: BTreeMap<HeaderName, HeaderText> = BTreeMap::new();
-        /// Fields that are removed, all of their lines.
+        /// Fields that are removed, all of their lines. Trailers (RFC 9110 section 6.5), which come
+        /// behind a body, are not touched: who makes no difference between them and the head can still
+        /// get such a field there.
         pub remove: Vec<HeaderName> = Vec::new();
     }
 }

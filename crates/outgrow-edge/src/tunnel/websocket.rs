@@ -3,7 +3,7 @@
 use outgrow_core::{Fault, Ticks};
 use outgrow_http::websocket::{Close, Frames, GOING_AWAY, SERVICE_RESTART};
 
-use super::idle_fault;
+use super::fault::idle_fault;
 use super::leaving::Leaving;
 use crate::worker::{Drain, Draining};
 

@@ -225,8 +225,10 @@ impl Decoder {
     }
 }
 
-/// Fields that must not come after the content they describe (RFC 9110 section 6.5.1), and those that
-/// say who the client is: some endpoints merge trailers into the head.
+/// Fields that are taken out of every trailer section, of requests and of responses, whoever sent it:
+/// those that must not come after the content they describe (RFC 9110 section 6.5.1), and those that say
+/// who the client is, which some endpoints would merge into the head. What a route sets or removes is
+/// not among them.
 pub(crate) fn is_forbidden_trailer(known: outgrow_message::Known, name: &[u8]) -> bool {
     use outgrow_message::Known as K;
     known.is_hop_by_hop()

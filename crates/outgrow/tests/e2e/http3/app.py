@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 count = 0
-# What came to the last slow WebSocket, in bytes.
+# What came to slow WebSockets, in bytes.
 heard = 0
 
 
@@ -39,6 +39,15 @@ class App(BaseHTTPRequestHandler):
         global heard
         time.sleep(2)
         while part := self.rfile.read1():
+            heard += len(part)
+
+    def slow_echo(self):
+        """Says something for each part that it hears, and is slow after the first."""
+        global heard
+        while part := self.rfile.read1():
+            self.wfile.write(b"\x82\x7e" + len(part).to_bytes(2, "big") + part)
+            if not heard:
+                time.sleep(2)
             heard += len(part)
 
     def websocket(self, ends):
@@ -73,6 +82,8 @@ class App(BaseHTTPRequestHandler):
             return self.websocket(self.echo)
         if self.path == "/slow-websocket":
             return self.websocket(self.slow_websocket)
+        if self.path == "/slow-echo":
+            return self.websocket(self.slow_echo)
         count += 1
         # A GET may have a body that never ends.
         length, digest = (0, "") if self.command == "GET" else self.body()

@@ -439,21 +439,28 @@ async def silent(how):
         say("over", ended=client.ended)
 
 
-async def last_words(length):
-    """Says a message of this length, and that it wants no answer."""
+async def last_words(path, length, silence, first):
+    """Is silent for so many seconds, and says a message of this length, and that it wants no answer: that
+    with so many bytes of it, and the rest half a second later."""
     async with session() as client:
         socket = WebSocket(client)
-        await socket.open("/slow-websocket")
+        await socket.open(path)
         while ":status" not in socket.answer.fields:
             await asyncio.sleep(0.01)
-        length = int(length)
+        await asyncio.sleep(float(silence))
+        length, first = int(length), int(first)
         frame = bytes([0x82, 0xff]) + length.to_bytes(8, "big") + bytes(4 + length)
         client._quic.stop_stream(socket.number, 0x10c)
-        client.http.send_data(socket.number, frame, True)
+        if first:
+            client.http.send_data(socket.number, frame[:first], False)
+        client.transmit()
+        await asyncio.sleep(0.5)
+        client.http.send_data(socket.number, frame[first:], True)
         client.transmit()
         sender = client._quic._streams[socket.number].sender
         for _ in range(PATIENCE * 100):
-            if sender._buffer_start == len(frame):
+            # All was acknowledged.
+            if sender._buffer_start == sender._buffer_stop:
                 break
             await asyncio.sleep(0.01)
         say("sent", length=len(frame))

@@ -73,14 +73,13 @@ fn who_goes_silently_is_noticed() {
     }
 }
 
-/// What a client says last reaches its endpoint, however slow that is, and whether or not the client wants an
-/// answer.
-#[test]
-fn who_wants_no_answer_is_heard_to_the_end() {
+/// What a client says last reaches its endpoint, whether or not the client wants an answer: 200 KiB, after so
+/// many seconds of silence, with so many bytes at once.
+fn is_heard_to_the_end(path: &str, silence: &str, first: &str) {
     let Some(house) = House::start("", "") else {
         return;
     };
-    let sent = house.one(&["last_words", "204800"]);
+    let sent = house.one(&["last_words", path, "204800", silence, first]);
     assert_eq!(sent["step"], "sent");
     let all = |_: &_| {
         let heard = asked(&house.one(&["get", "/heard"]))["heard"].as_u64();
@@ -91,6 +90,24 @@ fn who_wants_no_answer_is_heard_to_the_end() {
     let is_over = |outgrow: &_| (open(outgrow) == 0.0).then_some(());
     let ended = house.outgrow.wait("the WebSocket ends", SOON, is_over);
     ended.expect("it does");
+}
+
+/// However slow the endpoint is.
+#[test]
+fn who_wants_no_answer_is_heard_to_the_end() {
+    is_heard_to_the_end("/slow-websocket", "0", "1000");
+}
+
+/// The endpoint says something after the first word, before the last, and after it has passed.
+#[test]
+fn who_wants_no_answer_is_heard_although_it_is_answered() {
+    is_heard_to_the_end("/slow-echo", "0", "1000");
+}
+
+/// More than the half minute that it has from then on, and not a word at once.
+#[test]
+fn who_wants_no_answer_after_a_silence_is_heard_to_the_end() {
+    is_heard_to_the_end("/slow-websocket", "31", "0");
 }
 
 /// A client that has ended its direction still hears.
