@@ -24,8 +24,8 @@ use crate::worker::Worker;
 pub(crate) use self::pass::Pass;
 pub(crate) use self::replay::Replay;
 use self::turns::Turn;
-pub(crate) use self::waits::Patience;
-use self::waits::{Credit, Waits};
+use self::waits::Waits;
+pub(crate) use self::waits::{Credit, Patience};
 
 mod pass;
 mod replace;
@@ -125,7 +125,7 @@ pub(crate) struct Progress {
     /// What the client had taken when that was looked at last.
     client_took: u64,
     /// For how long it may yet be waited for to take what it is given.
-    taking: Credit,
+    pub(crate) taking: Credit,
     /// The same for its body.
     sending: Credit,
     /// What had come of its body, as it was sent, when that was looked at last.
@@ -413,7 +413,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     }
 
     /// Moves the body as far as it goes; then it is known who is waited for. Done when the endpoint is:
-    /// what the client has still to take is not its concern.
+    /// what the client has still to take is not its concern, as long as there is ample memory for it: nothing
+    /// but the permit bounds how much it may be.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let rest = &mut self.rest;
         let mut pass = Pass {
@@ -429,7 +430,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         self.up.settle();
         // What is left of the request goes on meanwhile: the client may read only after it.
         if !(rest.progress.request_sent && self.down.has_end())
-            || !(rest.progress.response_ended || self.up.is_whole(cx))
+            || !(rest.progress.response_ended
+                || self.around.blocks.is_ample() && self.up.is_whole(cx))
         {
             return Poll::Pending;
         }

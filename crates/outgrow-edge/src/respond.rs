@@ -12,6 +12,8 @@ use outgrow_http::{grpc, status};
 use outgrow_message::{BodyLength, Method, ResponseHead, Version};
 use outgrow_net::Timer;
 
+use crate::forward::Credit;
+
 /// Answers with a body that is at hand. The client may take `patience` between two pieces.
 pub(crate) async fn answer<D: Downstream>(
     down: &mut D,
@@ -51,23 +53,41 @@ pub(crate) async fn send<D: Downstream>(
     patience: Duration,
 ) -> Result<(), Fault> {
     let (mut sent, mut ended) = (0, false);
-    let times = (patience, Ticks::NEVER);
+    let times = Times {
+        idle: patience,
+        rate: 0,
+        taking: Credit::default(),
+        deadline: Ticks::NEVER,
+    };
     while_it_takes(down, clock, timer, times, |down, cx| {
         poll_send(down, cx, body, &mut sent, &mut ended)
     })
     .await
 }
 
-/// Goes on with `step` until `deadline`, and for `patience` without a byte that the client takes.
+/// How long a client may take.
+#[derive(Debug)]
+pub(crate) struct Times {
+    /// It takes nothing for so long.
+    pub(crate) idle: Duration,
+    /// Bytes that it takes in each second, beside that; 0 is any.
+    pub(crate) rate: u64,
+    /// How late it was before.
+    pub(crate) taking: Credit,
+    /// When all must be over.
+    pub(crate) deadline: Ticks,
+}
+
+/// Goes on with `step` for as long as the client takes what it gives as `times` say.
 pub(crate) async fn while_it_takes<D: Downstream>(
     down: &mut D,
     clock: Clock,
     timer: &mut Timer,
-    (patience, deadline): (Duration, Ticks),
+    mut times: Times,
     mut step: impl FnMut(&mut D, &mut std::task::Context<'_>) -> Poll<Result<(), Fault>>,
 ) -> Result<(), Fault> {
     let mut written = down.written();
-    let mut until = clock.now() + patience;
+    let mut until = clock.now() + times.idle;
     poll_fn(|cx| {
         if let Poll::Ready(result) = step(down, cx) {
             return Poll::Ready(result);
@@ -75,10 +95,15 @@ pub(crate) async fn while_it_takes<D: Downstream>(
         let now = clock.now();
         if down.written() != written {
             written = down.written();
-            until = now + patience;
+            until = now + times.idle;
         }
-        timer.set(until.min(deadline));
-        let cause = match now >= deadline {
+        times.taking.stop(now);
+        let too_slow = match times.rate {
+            0 => Ticks::NEVER,
+            rate => times.taking.start(now, written, (rate, times.idle)),
+        };
+        timer.set(until.min(too_slow).min(times.deadline));
+        let cause = match now >= times.deadline {
             true => Cause::RequestTimeout,
             false => Cause::SendTimeout,
         };

@@ -284,7 +284,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 return match self.exchange.progress.replaced {
                     true => self.answer_instead(context, target.route).await,
                     false if self.exchange.progress.delivering => {
-                        self.deliver(context, deadline, is_clients).await
+                        let rate = attempt::send_rate(self.listener, target.route);
+                        let times = (rate, deadline, is_clients);
+                        self.deliver(context, times).await
                     }
                     false => Ok(()),
                 };

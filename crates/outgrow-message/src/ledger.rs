@@ -25,6 +25,9 @@ const CREDIT_BYTES: u64 = 1024 * 1024;
 /// The part of the limit that is kept for heads and our own answers: one in so many.
 const RESERVE_SHARE: u64 = 16;
 
+/// The part of the limit up to which something may wait in blocks that could wait elsewhere: one in so many.
+const AMPLE_SHARE: u64 = 4;
+
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -214,6 +217,12 @@ impl Blocks {
     /// See [`Ledger::is_tight`].
     pub fn is_tight(&self) -> bool {
         self.ledger.is_tight()
+    }
+
+    /// Whether less than a quarter of the limit is handed out: then something may wait in blocks that could
+    /// wait elsewhere. So those who make it wait leave as much again before memory is tight for others.
+    pub fn is_ample(&self) -> bool {
+        self.ledger.has_within(AMPLE_SHARE, 0)
     }
 
     /// A block of the smallest size, or none when the ledger is full.

@@ -167,13 +167,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
 }
 
 /// Bytes in each second that a client is waited for, and what it may be late at most.
-type Pace = (u64, Duration);
+pub(crate) type Pace = (u64, Duration);
 
 /// For how long a client may yet be waited for: so long as it may be late at first; waiting takes of it, and
 /// what the client moves gives back what the rate says, up to that again. So a quick beginning buys no hours
 /// for what follows it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Credit {
+pub(crate) struct Credit {
     /// Since when it is waited for; zero while it is not.
     since: Ticks,
     /// What was taken of it and not given back.
@@ -185,7 +185,7 @@ pub(super) struct Credit {
 impl Credit {
     /// It is waited for no longer, if it was.
     #[inline]
-    pub(super) fn stop(&mut self, now: Ticks) {
+    pub(crate) fn stop(&mut self, now: Ticks) {
         if self.since != Ticks::ZERO {
             self.spent = self.spent.saturating_add(now.since(self.since));
             self.since = Ticks::ZERO;
@@ -193,7 +193,7 @@ impl Credit {
     }
 
     /// It is waited for, and has moved so many bytes so far; until when that may go on.
-    fn start(&mut self, now: Ticks, bytes: u64, (rate, late): Pace) -> Ticks {
+    pub(crate) fn start(&mut self, now: Ticks, bytes: u64, (rate, late): Pace) -> Ticks {
         const NANOS: u128 = 1_000_000_000;
         self.since = now;
         let more = bytes.saturating_sub(self.paid_bytes);

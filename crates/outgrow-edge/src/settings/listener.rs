@@ -88,10 +88,10 @@ outgrow_core::settings! {
         pub send_idle: Duration = Duration::from_secs(60), in MILLI..=DAY;
         /// Bytes of a response that a client has to take in each second in which some wait for it, beside
         /// `send_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it the same
-        /// happens as after `send_idle`. So nobody holds a service's connections with responses that are taken
-        /// byte by byte; one whose rest is here already, which at first 16 KiB of it may be, holds none and may
-        /// be taken slowly. Time in which nothing waits for the client (events, long polls) does not count.
-        /// Not for gRPC, as `body_rate` has it, nor for WebSockets.
+        /// happens as after `send_idle`. So nobody holds a service's connections, or the memory of a response
+        /// that is here as a whole and needs none of them, by taking it byte by byte. Time in which nothing
+        /// waits for the client (events, long polls) does not count. Not for WebSockets, nor for files and
+        /// answers of Outgrow's own, nor for gRPC, as `body_rate` has it, until its answer is here as a whole.
         pub send_rate: ByteSize = ByteSize(500), in ByteSize(0)..=ByteSize::gib(1);
     }
 }

@@ -22,7 +22,7 @@ use super::{Target, Way};
 use crate::forward::{self, Attempt, Done, Patience, Surroundings};
 use crate::grpc_web::Web;
 use crate::metrics::TunnelCells;
-use crate::plan::ListenerPlan;
+use crate::plan::{ListenerPlan, RoutePlan};
 use crate::session::{Http2, Making, host_of, silence};
 use crate::tunnel::{Relay, RelayState, WebSocket, handshake};
 use crate::worker::{Exchange, Worker};
@@ -443,10 +443,16 @@ fn patience(listener: &ListenerPlan, target: &Target<'_>, retries: &Retries) -> 
         first_byte: target.timeouts.first_byte,
         stream_idle: target.timeouts.stream_idle,
         send_idle: of_listener.send_idle,
-        send_rate: route.send_rate.unwrap_or(of_listener.send_rate.bytes()),
+        send_rate: send_rate(listener, route),
         request_deadline: retries.deadline,
         is_clients: retries.is_clients,
     }
+}
+
+/// Bytes of a response that a client has to take in each second.
+pub(super) fn send_rate(listener: &ListenerPlan, route: &RoutePlan) -> u64 {
+    let of_listener = listener.timeouts.send_rate;
+    route.send_rate.unwrap_or(of_listener.bytes())
 }
 
 /// Keeps what is left of the response, if nothing more is needed of the endpoint for it.

@@ -8,20 +8,19 @@ use outgrow_http::{Downstream, Tunnel};
 
 use super::Way;
 use crate::forward::Pass;
-use crate::respond;
+use crate::respond::{self, Times};
 use crate::worker::Exchange;
 
 impl<D: Downstream + Tunnel> Way<'_, D> {
     /// Waits until the client's connection has taken all of it: until `deadline`, which is the client's own or
-    /// not, and for `send_idle` without a byte.
+    /// not, and for `send_idle` without a byte, or what that is at `rate`, whatever was called. There may be
+    /// as many of these as memory allows, so none may take hours, and what has been taken is given back.
     pub(super) async fn deliver(
         &mut self,
         context: &mut Context,
-        deadline: Ticks,
-        is_clients: bool,
+        (rate, deadline, is_clients): (u64, Ticks, bool),
     ) -> Result<(), Fault> {
-        let times = (self.listener.timeouts.send_idle, deadline);
-        let clock = self.worker.shared.clock;
+        let (clock, blocks) = (self.worker.shared.clock, &self.worker.blocks);
         let Exchange {
             side,
             progress,
@@ -29,6 +28,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             call,
             ..
         } = &mut *self.exchange;
+        let times = Times {
+            idle: self.listener.timeouts.send_idle,
+            rate,
+            taking: std::mem::take(&mut progress.taking),
+            deadline,
+        };
         let mut rest = AtHand(&mut side.incoming);
         let sent = respond::while_it_takes(self.down, clock, self.timer, times, |down, cx| {
             let mut pass = Pass {
@@ -37,7 +42,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                 progress,
                 is_grpc: call.is_grpc,
             };
-            pass.poll(cx, &mut rest)
+            let passed = pass.poll(cx, &mut rest);
+            if passed.is_pending() {
+                rest.settle(blocks);
+            }
+            passed
         });
         let sent = sent.await;
         self.note_progress(context);

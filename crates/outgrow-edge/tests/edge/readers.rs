@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outgrow_core::settings::ByteSize;
 use outgrow_edge::settings::ListenerTimeouts;
@@ -124,6 +124,53 @@ fn an_answer_that_is_here_holds_no_permit() {
         }
         assert!(house.becomes_empty());
     }
+}
+
+/// Who takes it byte by byte is left all the same, and its memory is there again.
+#[test]
+fn an_answer_that_is_here_does_not_wait_for_hours() {
+    let backend = backend([
+        Step::ReadRequest,
+        Step::Send(response(vec![b'x'; 1_000])),
+        Step::Again,
+    ]);
+    let timeouts = ListenerTimeouts {
+        send_idle: Duration::from_secs(1),
+        ..ListenerTimeouts::default()
+    };
+    let house = front(&backend, timeouts);
+    let mut reader = ask(&house);
+    let begun = Instant::now();
+    while house.faults().get("send_timeout") != Some(&u64::from(READERS)) {
+        assert!(begun.elapsed() < LIMIT, "{:?}", house.faults());
+        widen(&mut reader, 1);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(house.becomes_empty(), "{}", house.buffered_bytes());
+}
+
+/// Where memory is not ample, what waits is bounded by the permits.
+#[test]
+fn an_answer_that_is_here_keeps_its_permit_where_memory_is_short() {
+    let backend = backend([
+        Step::ReadRequest,
+        Step::Send(response(vec![b'x'; 1_000])),
+        Step::Again,
+    ]);
+    let options = Options {
+        http2: true,
+        max_connections: PERMITS,
+        // A worker's supply is more than a quarter of it.
+        memory_bytes: 3 << 20,
+        ..Options::default()
+    };
+    let house = House::start(&[backend.address()], &options).expect("an edge");
+    let mut reader = ask(&house);
+    assert!(backend.wait_requests(PERMITS as usize, LIMIT));
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(backend.requests().len(), PERMITS as usize);
+    widen(&mut reader, 10_000);
+    assert!(backend.wait_requests(READERS as usize, LIMIT));
 }
 
 /// An answer that is larger than what is read ahead needs its endpoint until it is taken. Who takes next to

@@ -1,5 +1,6 @@
 //! Read and write buffers that hold a block only while they hold bytes.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -62,23 +63,43 @@ impl ReadBuffer {
         }
     }
 
-    /// One that holds these `pieces`, of so many bytes; none when there is no memory for them.
+    /// Those that hold these `pieces`, of so many bytes, one after the other, in blocks of up to 64 KiB of
+    /// which less than the smallest is empty; none when memory is not ample.
     pub(super) fn holding<'a>(
         bytes: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
         blocks: &Arc<Blocks>,
-    ) -> Option<Self> {
-        let mut block = blocks.take_class(class_for(bytes)?)?;
-        let mut end = 0;
-        for piece in pieces {
-            block[end..end + piece.len()].copy_from_slice(piece);
-            end += piece.len();
+    ) -> Option<VecDeque<Self>> {
+        let (mut held, mut left) = (VecDeque::<Self>::new(), bytes);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                if held.back().is_none_or(Self::is_full) {
+                    if !blocks.is_ample() {
+                        return None;
+                    }
+                    let class = usize::from(left >= BLOCK_SIZES[1]);
+                    held.push_back(Self {
+                        block: Some(blocks.take_class(class)?),
+                        ..Self::default()
+                    });
+                }
+                let count = held.back_mut()?.append(piece);
+                piece = &piece[count..];
+                left = left.saturating_sub(count);
+            }
         }
-        Some(Self {
-            block: Some(block),
-            end,
-            ..Self::default()
-        })
+        Some(held)
+    }
+
+    /// Takes what fits behind what is there.
+    fn append(&mut self, piece: &[u8]) -> usize {
+        let Some(block) = &mut self.block else {
+            return 0;
+        };
+        let count = piece.len().min(block.len() - self.end);
+        block[self.end..self.end + count].copy_from_slice(&piece[..count]);
+        self.end += count;
+        count
     }
 
     /// What is there.

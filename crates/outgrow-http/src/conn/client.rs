@@ -120,6 +120,13 @@ impl<T: Transport> BodySource for ClientExchange<'_, T> {
 #[derive(Debug)]
 pub struct AtHand<'a>(pub &'a mut Incoming);
 
+impl AtHand<'_> {
+    /// It has to wait: it goes to the smallest block that holds it.
+    pub fn settle(&mut self, blocks: &Arc<Blocks>) {
+        self.0.buffer.settle(blocks);
+    }
+}
+
 impl BodySource for AtHand<'_> {
     fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, Fault>> {
         Poll::Ready(self.0.rest().map_err(cut_off))

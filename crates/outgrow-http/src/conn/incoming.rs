@@ -1,5 +1,6 @@
 //! The body of a message as it arrives, by its framing.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -58,6 +59,8 @@ enum Framing {
 pub struct Incoming {
     /// What arrived.
     pub buffer: ReadBuffer,
+    /// What follows it of a body that was made of pieces ([`Incoming::whole`]).
+    further: VecDeque<ReadBuffer>,
     framing: Framing,
     /// Bytes of data at the buffer's beginning.
     exposed: usize,
@@ -86,17 +89,18 @@ impl Incoming {
         }
     }
 
-    /// A body of which all is at hand, in `pieces` of so many bytes, with the trailers after it; none when
-    /// there is no memory for it.
+    /// A body of which all is at hand, in `pieces` of so many bytes, with the trailers after it; none where
+    /// memory is not ample ([`Blocks::is_ample`]).
     pub(crate) fn whole<'a>(
         bytes: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
         trailers: Option<&mut Fields>,
         blocks: &Arc<Blocks>,
     ) -> Option<Self> {
-        let buffer = ReadBuffer::holding(bytes, pieces, blocks)?;
+        let mut further = ReadBuffer::holding(bytes, pieces, blocks)?;
         Some(Self {
-            buffer,
+            buffer: further.pop_front().unwrap_or_default(),
+            further,
             framing: Framing::Length(bytes as u64),
             has_trailers: trailers.is_some(),
             trailers: trailers.map(std::mem::take).unwrap_or_default(),
@@ -186,6 +190,11 @@ impl Incoming {
 
     /// The same for a body of which all is at hand ([`Incoming::is_whole`]).
     pub(super) fn rest(&mut self) -> Result<bool, Problem> {
+        if self.buffer.is_empty()
+            && let Some(next) = self.further.pop_front()
+        {
+            self.buffer = next;
+        }
         let nothing = self.ahead.unwrap_or(Ok(0));
         self.at_hand()
             .or_else(|| self.filled(nothing))

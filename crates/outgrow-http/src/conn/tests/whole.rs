@@ -8,7 +8,7 @@ use outgrow_message::{BodySource, RequestHead, ResponseHead};
 
 use super::wire::{Then, Wire, run};
 use super::{blocks, over_seeds};
-use crate::conn::{AtHand, ClientExchange, ClientSide};
+use crate::conn::{AtHand, ClientExchange, ClientSide, Incoming};
 use crate::upstream::Upstream;
 
 /// An answer with a body of so many bytes in one of the framings, and whether it has trailers.
@@ -56,6 +56,40 @@ async fn take(
         most -= count;
     }
     Ok(true)
+}
+
+/// What was made of pieces comes as it was, in blocks that go back as they are emptied.
+#[test]
+fn pieces_lie_in_blocks_that_fit() {
+    const KIB: u64 = 1024;
+    for (length, held) in [
+        (0, 0),
+        (1, 16),
+        (16_384, 16),
+        (16_385, 32),
+        (65_535, 64),
+        (65_536, 64),
+        (100_000, 112),
+        (131_072, 128),
+    ] {
+        let body: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let (ledger, blocks) = blocks();
+        let mut whole = Incoming::whole(length, body.chunks(9_000), None, &blocks).expect("ample");
+        assert_eq!(ledger.used_bytes(), held * KIB, "{length}");
+        let (mut rest, mut got) = (AtHand(&mut whole), Vec::new());
+        while run(&[], take(&mut rest, 5_000, &mut got)) == Some(Ok(true)) {
+            rest.settle(&blocks);
+            let left = (length - got.len()) as u64;
+            assert!(ledger.used_bytes() < left + 64 * KIB, "{left} of {length}");
+        }
+        assert!(got == body && run(&[], take(&mut rest, 1, &mut got)) == Some(Ok(false)));
+        rest.settle(&blocks);
+        assert_eq!(ledger.used_bytes(), 0);
+        // Who could keep it elsewhere leaves three quarters to others.
+        let _used = ledger.charge(16 * 1024 * KIB);
+        let more = Incoming::whole(length, body.chunks(9_000), None, &blocks);
+        assert_eq!(more.is_none(), length > 0);
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::{
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
+use outgrow_testkit::backend::{Recorder, Script, response};
 use outgrow_testkit::{authority::Authority, folder::Folder, http, outgrow::Outgrow, ports, wait};
 
 use super::{Front, field, records};
@@ -47,6 +49,9 @@ server.on('stream', (stream, headers) => {
   } else if (path === '/cut') {
     stream.respond({ ':status': 200 });
     stream.write('half', () => stream.destroy(new Error('cut off')));
+  } else if (path.endsWith('/large')) {
+    stream.respond({ ':status': 200, 'content-length': 100000 });
+    stream.end(Buffer.alloc(100000, 'x'));
   } else if (path === '/leave') {
     stream.respond({ ':status': 200 });
     session.goaway(0);
@@ -379,16 +384,105 @@ fn a_server_that_speaks_something_else_is_told() {
     let _ended = child.wait();
 }
 
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let head = [0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
+    [&head[..], payload].concat()
+}
+
+/// One byte of window for each of these streams.
+fn byte_for(streams: &[u8]) -> Vec<u8> {
+    let byte = |&stream: &u8| frame(8, 0, stream, &[0, 0, 0, 1]);
+    streams.iter().flat_map(byte).collect()
+}
+
+/// Those who take next to nothing have a part of the memory at most, and not for long: others are served
+/// meanwhile, with what needs memory too.
+#[test]
+fn clients_that_take_nothing_leave_memory_to_others() {
+    let folder = Folder::new("leave-memory").expect("a folder");
+    let server = Server::start(&folder, 100, &[]);
+    // What HTTP/1.1 brings is read into blocks.
+    let script = Script::answer(response(vec![b'x'; 100_000]));
+    let other = Recorder::start(script).expect("a backend");
+    let more = format!(
+        r#"
+[process]
+workers = 1
+memory = "16MiB"
+
+[service.other]
+endpoints = ["{}"]
+
+[route.other]
+path = "/other"
+service = "other"
+"#,
+        other.address()
+    );
+    let front = Front {
+        listener: "timeouts = { send_idle = \"4s\" }",
+        service: TWO,
+        more: &more,
+        ..Front::default()
+    };
+    let outgrow = front.start(&[server.address]);
+    let buffered = || {
+        let metrics = outgrow.admin_get("/metrics").expect("metrics").text();
+        let line = |line: &str| line.strip_prefix("outgrow_buffer_bytes ")?.parse().ok();
+        metrics.lines().find_map(line).unwrap_or(0_u64)
+    };
+    let visit = || {
+        let answer = get(&outgrow, "/other/large");
+        assert_eq!((answer.status, answer.body.len()), (200, 100_000));
+    };
+    visit();
+    // In blocks of 256 KiB they would be more than there is.
+    let streams: Vec<u8> = (0..90).map(|number| 2 * number + 1).collect();
+    let (settings, head) = ([0, 4, 0, 0, 0, 0], b"\x82\x86\x04\x06/large\x01\x01a");
+    let mut reader = super::connect(&outgrow);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let hello = [&preface[..], &frame(4, 0, 0, &settings)].concat();
+    reader.send(&hello).expect("sent");
+    for some in streams.chunks(5) {
+        let asked = some.iter().flat_map(|&stream| frame(1, 5, stream, head));
+        reader.send(&asked.collect::<Vec<_>>()).expect("sent");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let begun = Instant::now();
+    let mut most = 0;
+    while begun.elapsed() < Duration::from_secs(2) {
+        reader.send(&byte_for(&streams)).expect("sent");
+        visit();
+        most = most.max(buffered());
+        thread::sleep(Duration::from_millis(50));
+    }
+    // What is theirs, and what one visit needs.
+    assert!((2 << 20..6 << 20).contains(&most), "{most} bytes");
+    // They go on, each with twenty bytes a second.
+    let left = || {
+        let text = fs::read_to_string(outgrow.folder().join("access.log")).unwrap_or_default();
+        text.lines()
+            .filter(|line| line.contains("reason=send_timeout"))
+            .count()
+    };
+    while left() < streams.len() {
+        assert!(begun.elapsed() < Duration::from_secs(40), "{} left", left());
+        reader.send(&byte_for(&streams)).expect("sent");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let empty = |_: &Outgrow| (buffered() < 1 << 20).then_some(());
+    outgrow
+        .wait("the memory is back", SOON, empty)
+        .expect("it is");
+    visit();
+}
+
 /// What came of an endpoint as a whole needs none of its streams, however little its client takes.
 #[test]
 fn a_client_that_takes_nothing_holds_no_permit() {
     let folder = Folder::new("takes-nothing").expect("a folder");
     let server = Server::start(&folder, 100, &[]);
     let outgrow = front("http_version = \"2\"\nmax_connections = 2", "").start(&[server.address]);
-    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        let head = [0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
-        [&head[..], payload].concat()
-    };
     let streams = [1, 3, 5, 7, 9, 11];
     let (settings, head) = ([0, 4, 0, 0, 0, 0], b"\x82\x86\x84\x01\x01a");
     let mut reader = super::connect(&outgrow);
@@ -400,10 +494,7 @@ fn a_client_that_takes_nothing_holds_no_permit() {
         for path in ["/slow", "/"] {
             assert_eq!(get(&outgrow, path).status, 200);
         }
-        let byte = streams
-            .map(|stream| frame(8, 0, stream, &[0, 0, 0, 1]))
-            .concat();
-        reader.send(&byte).expect("sent");
+        reader.send(&byte_for(&streams)).expect("sent");
     }
     let wide = streams
         .map(|stream| frame(8, 0, stream, &[0, 0, 16, 0]))
