@@ -1,6 +1,6 @@
 //! `outgrow run`: gives the rights of root up, checks the configuration, then becomes the keeper.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use outgrow_fleet::keeper::{self, KeeperOptions};
@@ -8,6 +8,9 @@ use outgrow_fleet::privileges;
 
 use super::source::look;
 use super::{ConfigSource, RunArgs, complain};
+
+/// What shells end with when there is no such command.
+const NOT_FOUND: u8 = 127;
 
 /// Checks the configuration for its errors and becomes the keeper, which never reads it. A keeper
 /// that was upgraded comes by here again, with everything that runs in its hands: whatever the file
@@ -30,6 +33,16 @@ pub fn run(args: RunArgs) -> ExitCode {
         eprint!("{problems}");
         return ExitCode::FAILURE;
     }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !keeper::is_resuming()
+        && let Some(program) = missing_program(&args.command, &path)
+    {
+        // It would be tried again and again: of a file's services others may be well meanwhile.
+        complain(&format!(
+            "command not found: `{program}` is in no directory of PATH; is it installed?"
+        ));
+        return ExitCode::from(NOT_FOUND);
+    }
     let mut arguments = vec![OsString::from("data")];
     // Whatever stood behind `run` stands behind `data`: the same configuration.
     arguments.extend(std::env::args_os().skip(2));
@@ -42,7 +55,40 @@ pub fn run(args: RunArgs) -> ExitCode {
     }
 }
 
+/// The program of the command, where it is looked for in PATH and is not there. A line for the shell
+/// and a path are left to who runs them.
+fn missing_program<'a>(command: &'a [String], path: &OsStr) -> Option<&'a str> {
+    let program = command.first()?;
+    let is_line = command.len() == 1 && program.contains(char::is_whitespace);
+    if is_line || program.contains(['/', '{']) || program.is_empty() {
+        return None;
+    }
+    let is_there = std::env::split_paths(path).any(|folder| folder.join(program).is_file());
+    (!is_there).then_some(program)
+}
+
 /// The shop of the demo.
 pub fn shop() -> ExitCode {
     outgrow_shop::main_from_env()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_in_no_directory_is_found_missing() {
+        let check = |words: &[&str], expected: Option<&str>| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let found = missing_program(&words, OsStr::new("/nowhere:/bin"));
+            assert_eq!(found, expected, "{words:?}");
+        };
+        check(&["sh", "-c", "true"], None);
+        check(&["no-such-program", "x"], Some("no-such-program"));
+        check(&["no-such-program"], Some("no-such-program"));
+        for others in ["no-such-program x", "./no-such-program", "run-{port}", ""] {
+            check(&[others], None);
+        }
+        check(&[], None);
+    }
 }

@@ -153,6 +153,13 @@ fn a_command_that_is_not_found() {
         Duration::from_secs(2),
     );
     says(&stderr, &["app.1", "no-such-program", "127"]);
+    // It is all that there is to run: not tried again.
+    let output = outgrow(&["run", "no-such-program", "x"]);
+    assert_eq!(output.status.code(), Some(127));
+    says(
+        &String::from_utf8_lossy(&output.stderr),
+        &["command not found: `no-such-program`", "PATH"],
+    );
 }
 
 #[test]
