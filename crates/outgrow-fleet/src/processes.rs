@@ -3,7 +3,7 @@
 //! for all instances. Killing is deliberately not here: see `shim` and
 //! `keeper`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 
@@ -139,6 +139,13 @@ pub(crate) fn environment_has(pid: u32, entry: &str) -> bool {
     bytes
         .split(|byte| *byte == 0)
         .any(|one| one == entry.as_bytes())
+}
+
+/// The same of one of several entries, with one look.
+pub(crate) fn environment_has_one(pid: u32, entries: &BTreeSet<&str>) -> bool {
+    let bytes = environment(pid);
+    let mut found = bytes.split(|byte| *byte == 0);
+    found.any(|one| std::str::from_utf8(one).is_ok_and(|one| entries.contains(one)))
 }
 
 /// The first entry of that environment that begins so; none also when it may not be read.

@@ -92,6 +92,47 @@ impl Socket {
     }
 }
 
+/// How far the descriptors are used that the process may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// How many it may have.
+    pub limit: u64,
+    /// How many of them clients leave to the rest of the process.
+    pub reserve: u64,
+    /// The lowest number that is free, about how many are open; the limit where none is.
+    pub next: u64,
+}
+
+impl Room {
+    /// Looks, with a copy of `any` that is closed again.
+    pub fn look(any: &impl AsFd) -> Self {
+        let (limit, reserve) = limit_and_reserve();
+        let next = match rustix::io::fcntl_dupfd_cloexec(any, 0) {
+            Ok(next) => u64::try_from(next.as_raw_fd()).unwrap_or(0),
+            Err(rustix::io::Errno::MFILE) => limit,
+            // `any` is not open: nothing is known.
+            Err(_) => 0,
+        };
+        Self {
+            limit,
+            reserve,
+            next,
+        }
+    }
+
+    /// How many there are until connections wait in the kernel.
+    pub fn left_to_clients(self) -> u64 {
+        (self.limit - self.reserve).saturating_sub(self.next)
+    }
+}
+
+/// The process's limit of descriptors, and what clients leave of it.
+fn limit_and_reserve() -> (u64, u64) {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
+    let limit = limit.unwrap_or(u64::MAX);
+    (limit, (limit / 8).min(MOST_RESERVED))
+}
+
 /// Descriptors that are left to what is more than a client: connections to endpoints, whoever asks
 /// for a reload or an upgrade, what the keeper sends.
 #[derive(Debug)]
@@ -103,11 +144,9 @@ pub struct Reserve {
 
 impl Reserve {
     fn new() -> Self {
-        let limit = rustix::process::getrlimit(Resource::Nofile).current;
-        let most = limit.unwrap_or(u64::MAX);
-        let ceiling = most - (most / 8).min(MOST_RESERVED);
+        let (limit, reserve) = limit_and_reserve();
         Self {
-            ceiling: RawFd::try_from(ceiling).unwrap_or(RawFd::MAX),
+            ceiling: RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX),
             is_short: AtomicBool::new(false),
         }
     }

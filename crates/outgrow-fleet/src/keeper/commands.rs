@@ -49,9 +49,11 @@ impl Keeper {
             DataMessage::Reloaded {
                 number,
                 ok,
+                in_part,
                 message,
             } => {
                 if role == Role::Active {
+                    self.facts.in_part = in_part;
                     self.reloaded(number, ok, message);
                 }
             }

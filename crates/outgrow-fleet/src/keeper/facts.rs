@@ -62,6 +62,9 @@ pub(super) struct Facts {
     /// Why the last reload was refused, if it was.
     #[serde(default)]
     pub(super) refused: Option<String>,
+    /// It is in force but for that.
+    #[serde(default)]
+    pub(super) in_part: bool,
 }
 
 impl Facts {
@@ -81,6 +84,7 @@ impl Facts {
             reloads: 0,
             reload: None,
             refused: None,
+            in_part: false,
         }
     }
 }

@@ -156,6 +156,7 @@ impl Record {
                 grant: self.grant.clone(),
                 ..limited
             }),
+            key: (!self.key.is_empty()).then(|| self.key.clone()),
         }
     }
 }

@@ -124,6 +124,7 @@ impl Keeper {
         let doing = match (&self.facts.refused, &self.facts.reload) {
             _ if self.candidate_program.is_some() => "Upgrading",
             (_, Some(_)) => "Reloading",
+            (Some(_), None) if self.facts.in_part => "Serving",
             (Some(_), None) => "Serving what was in force before a reload that was refused",
             (None, None) => "Serving",
         };

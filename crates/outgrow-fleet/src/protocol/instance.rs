@@ -245,6 +245,10 @@ pub struct InstanceReport {
     /// What came of its limits; `None` where it has none, and until its shim has said so.
     #[serde(default)]
     pub limits: Option<LimitsReport>,
+    /// The value of `OUTGROW_KEY` of this run: every process of it has it in its environment, unless
+    /// it threw it away. `None` from a keeper that does not tell it, and before the first run.
+    #[serde(default)]
+    pub key: Option<String>,
 }
 
 #[cfg(test)]

@@ -142,6 +142,9 @@ pub enum DataMessage {
         number: u64,
         /// Whether it was taken over.
         ok: bool,
+        /// If not: whether it was but for what the message says.
+        #[serde(default)]
+        in_part: bool,
         /// What happened, for people.
         message: String,
     },

@@ -5,6 +5,7 @@
 
 mod apply;
 mod boxes;
+mod descriptors;
 mod drain;
 mod events;
 mod plans;
@@ -154,6 +155,7 @@ pub(super) struct Control {
     upgrading: Vec<oneshot::Sender<Result<String, String>>>,
     /// Addresses that a reload waits for, and those that could not be bound.
     binding: BTreeMap<String, Option<Result<Vec<OwnedFd>, String>>>,
+    descriptors: descriptors::Descriptors,
     drain: Option<Draining>,
     /// What became of its Postgres clients since.
     handed_over: drain::HandedOver,
@@ -253,6 +255,7 @@ impl Control {
             events,
             upgrading: Vec::new(),
             binding: BTreeMap::new(),
+            descriptors: descriptors::Descriptors::default(),
             drain: None,
             handed_over: drain::HandedOver::default(),
         };
@@ -286,9 +289,7 @@ impl Control {
             Arc::clone(&self.parts.registry),
             clock,
         ));
-        self.listeners
-            .apply(&self.parts.edge, &self.parts.sockets, plans)
-            .await?;
+        self.listen(plans).await?;
         let files = postgres_files::Files::read(self.parts.config.postgres.as_ref())?;
         let encryptions = std::mem::take(&mut self.parts.certificates.postgres);
         self.apply_postgres(files, &encryptions).await?;
@@ -306,6 +307,7 @@ impl Control {
         start::say_ready(&self.sender, &self.parts.config)
             .await
             .map_err(|error| error.to_string())?;
+        descriptors::tell_at_the_start();
         // Of an address that the configuration before this one had.
         self.release_unused().await;
         // Not before this process is the one that serves: the one before it may go on instead.
@@ -475,6 +477,7 @@ impl Control {
     /// What is to be done after whatever happened, and from time to time.
     async fn step(&mut self) {
         let now = self.parts.edge.shared.clock.now();
+        self.descriptors.tell(now);
         self.discoveries().step(&self.parts.registry, now);
         self.streams.flush();
         self.step_boxes(now).await;

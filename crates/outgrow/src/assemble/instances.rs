@@ -286,6 +286,7 @@ impl Instances {
             address: None,
             last_exit: None,
             limits: None,
+            key: None,
         };
         self.known.insert(spec.id, Known::new(report, now));
         DataMessage::StartInstance { spec }

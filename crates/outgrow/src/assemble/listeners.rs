@@ -107,14 +107,15 @@ impl Listeners {
         self.quic.contains_key(key)
     }
 
-    /// Brings the workers to accept for exactly `plans` (by key); returns the keys that are not
-    /// needed any more.
+    /// Brings the workers to accept for exactly `plans` (by key), as far as sockets can be had; returns
+    /// what cannot. It is tried again the next time.
     pub(super) async fn apply(
         &mut self,
         edge: &Edge,
         sockets: &Sockets,
         plans: BTreeMap<String, Wanted>,
-    ) -> Result<Vec<String>, String> {
+    ) -> Vec<String> {
+        let mut problems = Vec::new();
         let copies = |key: &str| {
             let copies = sockets.copies(key);
             copies.map_err(|error| format!("{key}: {error}"))
@@ -132,18 +133,31 @@ impl Listeners {
                     Arc::clone(slot)
                 }
                 None => {
+                    let copies = match copies(&key) {
+                        Ok(copies) => copies,
+                        Err(problem) => {
+                            problems.push(problem);
+                            continue;
+                        }
+                    };
                     if let Some(last) = self.gone.remove(&key) {
                         plan.alt_svc = last.replaced_by(plan.alt_svc);
                     }
                     let slot = Arc::new(Snapshot::new(plan));
-                    edge.listen(&key, copies(&key)?, &slot).await;
+                    edge.listen(&key, copies, &slot).await;
                     self.slots.insert(key, Arc::clone(&slot));
                     slot
                 }
             };
             if let Some(quic_key) = quic_key {
                 if !self.quic.contains_key(&quic_key) {
-                    edge.listen(&quic_key, copies(&quic_key)?, &slot).await;
+                    match copies(&quic_key) {
+                        Ok(copies) => edge.listen(&quic_key, copies, &slot).await,
+                        Err(problem) => {
+                            problems.push(problem);
+                            continue;
+                        }
+                    }
                 }
                 quic.insert(quic_key, slot);
             }
@@ -165,6 +179,6 @@ impl Listeners {
         }
         // Of the others no connection is left.
         self.gone.retain(|_, last| Arc::strong_count(last) > 1);
-        Ok(gone)
+        problems
     }
 }

@@ -115,12 +115,18 @@ impl Tier {
             .flat_map(|settings| &settings.listen)
             .map(|address| postgres_key(&address.to_string()))
             .collect();
+        let mut problems = Vec::new();
         for key in &wanted {
             if self.slots.contains_key(key) {
                 continue;
             }
-            let copies = around.sockets.copies(key);
-            let copies = copies.map_err(|error| format!("{key}: {error}"))?;
+            let copies = match around.sockets.copies(key) {
+                Ok(copies) => copies,
+                Err(error) => {
+                    problems.push(format!("{key}: {error}"));
+                    continue;
+                }
+            };
             let slot = Arc::new(Snapshot::new(ListenerPlan::default()));
             running.listen(key, copies, &slot).await;
             self.slots.insert(key.clone(), slot);
@@ -130,7 +136,10 @@ impl Tier {
             running.unlisten(&key).await;
             self.slots.remove(&key);
         }
-        Ok(())
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems.join("\n")),
+        }
     }
 
     /// What can be told of it, once it was wanted.

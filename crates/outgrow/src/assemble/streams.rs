@@ -78,6 +78,7 @@ impl Tier {
         self.resets |= listeners.any(|one| one.endpoint_down == EndpointDown::Reset);
         let shared = &running.shared;
         let mut wanted = Vec::new();
+        let mut problems = Vec::new();
         for (name, settings) in &config.tcp {
             let key = tcp_key(&settings.address.to_string());
             let plan = listener(name, settings, config, shared, around.registry);
@@ -85,8 +86,10 @@ impl Tier {
                 slot.publish(Arc::new(plan));
             } else {
                 let slot = ListenerSlot::Tcp(Arc::new(Snapshot::new(plan)));
-                listen(running, around.sockets, &key, &slot).await?;
-                self.slots.insert(key.clone(), slot);
+                match listen(running, around.sockets, &key, &slot).await {
+                    Ok(()) => _ = self.slots.insert(key.clone(), slot),
+                    Err(problem) => problems.push(problem),
+                }
             }
             wanted.push(key);
         }
@@ -97,8 +100,10 @@ impl Tier {
                 slot.publish(Arc::new(plan));
             } else {
                 let slot = ListenerSlot::Udp(Arc::new(Snapshot::new(plan)));
-                listen(running, around.sockets, &key, &slot).await?;
-                self.slots.insert(key.clone(), slot);
+                match listen(running, around.sockets, &key, &slot).await {
+                    Ok(()) => _ = self.slots.insert(key.clone(), slot),
+                    Err(problem) => problems.push(problem),
+                }
             }
             wanted.push(key);
         }
@@ -111,7 +116,10 @@ impl Tier {
         shared.metrics.retire(&is_kept);
         let is_kept = |name: &str| config.udp.keys().any(|known| known.as_str() == name);
         shared.datagrams.retire(&is_kept);
-        Ok(())
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems.join("\n")),
+        }
     }
 
     fn start(&mut self, around: &Surroundings<'_>) -> Result<(), String> {

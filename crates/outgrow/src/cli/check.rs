@@ -1,4 +1,4 @@
-//! `outgrow check`: every problem of a configuration file at once, and when there is none, of what it
+//! `outgrow check`: as many problems of a configuration file at once as can be told, and when there is none, of what it
 //! names.
 
 use std::path::{Path, PathBuf};

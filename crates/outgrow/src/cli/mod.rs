@@ -42,7 +42,7 @@ enum Command {
     /// See it work: a shop under load while instances are killed, and Outgrow is reloaded and
     /// upgraded.
     Demo(demo::DemoArgs),
-    /// Check a configuration file: every problem at once.
+    /// Check a configuration file: as many problems at once as can be told.
     Check(check::CheckArgs),
     /// Tell where a request for a URL would go, and why.
     Explain(explain::ExplainArgs),

@@ -27,8 +27,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use outgrow_admin::settings::AdminSettings;
-use outgrow_core::settings::{MapKey, Name, Node, Problem, Reader, Severity, Value, read_table};
+use outgrow_admin::settings::{AdminListen, AdminSettings};
+use outgrow_core::settings::{
+    MapKey, Name, Node, Problem, Reader, Severity, Span, Value, read_table,
+};
 use outgrow_edge::settings::{AccessSettings, ListenerSettings, RouteSettings};
 use outgrow_fleet::machine::Size;
 use outgrow_postgres::settings::PostgresSettings;
@@ -207,15 +209,39 @@ fn check_the_rest(
             _ => false,
         });
     }
-    if let Some(config) = read_table(&root, &mut Reader::new()) {
+    if let Some(mut config) = read_table::<Config>(&root, &mut Reader::new()) {
+        forget_defaults(&mut config, wrong);
         check::between(&config, &root, surroundings, reader);
     }
 }
 
+/// Where the default of an address stands in for a wrong one, nothing is known of it.
+fn forget_defaults(config: &mut Config, wrong: &[Problem]) {
+    let is_wrong = |table: &str| {
+        let listen = format!("{table}.listen");
+        let is_its = |path: &str| path == table || path == listen;
+        let is_its = |path: &str| is_its(path) || path.starts_with(&format!("{listen}."));
+        wrong.iter().any(|problem| is_its(&problem.path))
+    };
+    if is_wrong("admin") {
+        config.admin.listen = AdminListen::Off;
+    }
+    if let Some(postgres) = config.postgres.as_mut().filter(|_| is_wrong("postgres")) {
+        postgres.listen.clear();
+    }
+}
+
 /// The problems of both, in the order of the file; a text whose variable is missing is told only
-/// once, not as a wrong value too.
+/// once, not as a wrong value too. What has no place in a file (options of the command line) is known
+/// by its path.
 fn with_unset(unset: Vec<Problem>, mut others: Vec<Problem>) -> Vec<Problem> {
-    others.retain(|problem| unset.iter().all(|unset| unset.span != problem.span));
+    others.retain(|problem| {
+        let is_its = |unset: &Problem| {
+            let has_place = unset.span != Span::default();
+            unset.span == problem.span && (has_place || unset.path == problem.path)
+        };
+        !unset.iter().any(is_its)
+    });
     others.extend(unset);
     others.sort_by_key(|problem| problem.span);
     others

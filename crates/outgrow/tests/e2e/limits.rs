@@ -46,10 +46,11 @@ fn open_files() -> usize {
     limit.maximum.map_or(usize::MAX, |most| most as usize)
 }
 
-/// The number, or what this machine's limit of open files lets be: a part of it is left
-/// for everything else.
+/// The number, or what this machine's limit of open files lets be: clients leave an eighth
+/// of it, at most 1024, to the rest of a data process, and a part is left for everything else.
 pub(crate) fn connections(wanted: usize) -> usize {
-    let possible = open_files().saturating_sub(200);
+    let limit = open_files();
+    let possible = limit.saturating_sub((limit / 8).min(1024) + 200);
     if possible < wanted {
         eprintln!("only {possible} instead of {wanted} connections: see `ulimit -Hn`");
     }

@@ -2,10 +2,12 @@
 //! goes on.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::TcpStream,
     process::{Command, Output},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use outgrow_testkit::{
@@ -36,21 +38,38 @@ respond = {{ status = 200, body = "{body}" }}
 
 const MORE: &str = "[listener.more]\naddress = \"%more%\"";
 
-/// From now on it opens no more than `free` files besides those that it has.
-fn leave(pid: u32, free: usize) {
+/// The limit with which a process opens no more than `free` files besides those that it has.
+fn limit_for(pid: u32, free: usize) -> Option<u64> {
     let path = format!("/proc/{pid}/fd");
-    let open: Vec<u64> = fs::read_dir(path)
+    let open: BTreeSet<u64> = fs::read_dir(path)
         .expect("it runs")
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    let most = (0..).filter(|number| !open.contains(number)).nth(free);
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let limit = Rlimit {
-        current: most,
-        ..rustix::process::getrlimit(Resource::Nofile)
-    };
-    rustix::process::prlimit(pid, Resource::Nofile, limit).expect("its limit is set");
+    (0..).filter(|number| !open.contains(number)).nth(free)
+}
+
+/// From now on it opens no more than `free` files besides those that it has, as soon as none comes
+/// and goes any more: a connection that has just ended would leave one more.
+fn leave(pid: u32, free: usize) {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let until = Instant::now() + SOON;
+    loop {
+        let most = limit_for(pid, free);
+        thread::sleep(Duration::from_millis(50));
+        if most == limit_for(pid, free) {
+            let limit = Rlimit {
+                current: most,
+                ..rustix::process::getrlimit(Resource::Nofile)
+            };
+            rustix::process::prlimit(raw, Resource::Nofile, limit).expect("its limit is set");
+            thread::sleep(Duration::from_millis(50));
+            if most == limit_for(pid, free) {
+                return;
+            }
+        }
+        assert!(Instant::now() < until, "its files come and go");
+    }
 }
 
 fn ask(client: &mut Client) {
@@ -125,6 +144,8 @@ fn clients_leave_descriptors_to_whoever_acts() {
         client.receive_until(b"200 OK", limit).expect("no error")
     };
     assert!(!one_more(Duration::from_millis(500)), "there is no room");
+    let told = outgrow.wait_told("new connections wait in the kernel");
+    told.expect("why they hang is told");
     outgrow.reload(&fixed("second", MORE)).expect("a reload");
     let output: Output = Command::new(binary)
         .args(["upgrade", "--admin", &admin])

@@ -1,12 +1,28 @@
 //! The tiers besides the edge, and the certificates of an authority, are brought to the configuration
 //! that is in force.
 
+use std::collections::BTreeMap;
+
 use super::Control;
 use crate::assemble::certificates::Certificates;
 use crate::assemble::postgres_tls::Encryptions;
-use crate::assemble::{floors, postgres, postgres_files, streams};
+use crate::assemble::{floors, listeners, postgres, postgres_files, streams};
 
 impl Control {
+    /// Has the workers listen for the first time.
+    pub(super) async fn listen(
+        &mut self,
+        plans: BTreeMap<String, listeners::Wanted>,
+    ) -> Result<(), String> {
+        let listening = &mut self.listeners;
+        let listening = listening.apply(&self.parts.edge, &self.parts.sockets, plans);
+        let missing = listening.await;
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(missing.join("\n")),
+        }
+    }
+
     /// Brings the Postgres tier to the configuration.
     pub(super) async fn apply_postgres(
         &mut self,
@@ -28,10 +44,10 @@ impl Control {
         let config = &self.parts.config;
         let tier = &mut self.postgres;
         let overlap = &self.overlap;
-        tier.apply(config, files, encryptions, overlap, around)
-            .await?;
+        let applied = tier.apply(config, files, encryptions, overlap, around);
+        let applied = applied.await;
         self.view.set_postgres(self.postgres.shared());
-        Ok(())
+        applied
     }
 
     /// Has the certificates of an authority kept that the configuration in force wants.
@@ -54,8 +70,8 @@ impl Control {
             clock: shared.clock,
             workers: shared.loads.len(),
         };
-        self.streams.apply(&self.parts.config, around).await?;
+        let applied = self.streams.apply(&self.parts.config, around).await;
         self.view.set_streams(self.streams.shared());
-        Ok(())
+        applied
     }
 }

@@ -1,7 +1,8 @@
 //! Reload: a new configuration is taken over whole or refused whole.
 //!
 //! All that can be expected to fail comes before anything changes; what runs on is untouched. What
-//! fails later (a thread that cannot be started) is told, and tried again at the next reload.
+//! fails later (a thread that cannot be started) is told as a failure that is in force for the rest, and
+//! tried again at the next reload.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -21,8 +22,23 @@ use crate::config::{Config, Look};
 /// How long a new plan may take to reach every worker.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
+/// Why a reload is no success.
+enum Failure {
+    /// Nothing has changed.
+    Refused(String),
+    /// The configuration is in force but for what failed when it was.
+    InPart(String),
+}
+
+impl From<String> for Failure {
+    fn from(problem: String) -> Self {
+        Self::Refused(problem)
+    }
+}
+
 impl Control {
-    /// Takes over a new configuration whole, or refuses it whole.
+    /// Takes over a new configuration whole, or refuses it whole. An error too when it is in force but
+    /// for a part, which the text says.
     pub(super) async fn reload(
         &mut self,
         why: &str,
@@ -31,21 +47,28 @@ impl Control {
         self.reloading = true;
         let result = self.try_reload(receiver).await;
         self.reloading = false;
+        let in_part = matches!(result, Err(Failure::InPart(_)));
+        let result = result.map_err(|failure| match failure {
+            Failure::Refused(problem) => problem,
+            Failure::InPart(problem) => format!("the new configuration is in force, {problem}"),
+        });
         self.view.count_reload(result.is_ok());
         let (Ok(message) | Err(message)) = result.clone();
         let number = std::mem::take(&mut self.reload_number);
         self.tell(&DataMessage::Reloaded {
             number,
             ok: result.is_ok(),
+            in_part,
             message,
         })
         .await;
         match &result {
             Ok(done) => log::info(&format!("reloaded ({why}): {done}")),
             Err(problem) => {
-                log::warn(&format!(
-                    "not reloaded ({why}); the running configuration stays"
-                ));
+                log::warn(&match in_part {
+                    true => format!("reloaded in part ({why})"),
+                    false => format!("not reloaded ({why}); the running configuration stays"),
+                });
                 for line in problem.lines() {
                     log::warn(line);
                 }
@@ -54,9 +77,9 @@ impl Control {
         result
     }
 
-    async fn try_reload(&mut self, receiver: &mut Receiver) -> Result<String, String> {
+    async fn try_reload(&mut self, receiver: &mut Receiver) -> Result<String, Failure> {
         if self.drain.is_some() {
-            return Err("this process is draining".to_owned());
+            return Err("this process is draining".to_owned().into());
         }
         // Before anything is read: what is saved from now on is a change.
         let watch = Watch::before_reading(self.source.file());
@@ -106,7 +129,7 @@ impl Control {
         // From here on it is in force: what fails all the same is told, and tried again at the next one.
         let listening = &mut self.listeners;
         let listening = listening.apply(&self.parts.edge, &self.parts.sockets, plans);
-        let mut missing: Vec<String> = listening.await.err().into_iter().collect();
+        let mut missing: Vec<String> = listening.await;
         shared
             .metrics
             .retire(&|name| config.route.keys().any(|route| route.as_str() == name));
@@ -126,17 +149,18 @@ impl Control {
         self.release_unused().await;
         self.watch = watch;
         self.wait_for_workers().await;
-        for problem in &missing {
-            log::warn(&format!("reloaded, but {problem}"));
+        if !missing.is_empty() {
+            let lines = missing.iter().map(|problem| format!("but {problem}"));
+            let warnings = warnings.trim_end().lines().map(str::to_owned);
+            let lines: Vec<String> = lines.chain(warnings).collect();
+            return Err(Failure::InPart(lines.join("\n")));
         }
-        let missing = missing.iter().map(|problem| format!("\nbut {problem}"));
         let counts = &self.parts.config;
         Ok(format!(
-            "{} listeners, {} services, {} routes{}{}{}",
+            "{} listeners, {} services, {} routes{}{}",
             counts.listener.len() + counts.tcp.len() + counts.udp.len(),
             counts.service.len(),
             counts.route.len(),
-            missing.collect::<String>(),
             if warnings.is_empty() { "" } else { "\n" },
             warnings.trim_end()
         ))

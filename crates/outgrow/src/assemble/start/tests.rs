@@ -64,14 +64,18 @@ impl Keeper {
     fn bind(&mut self, key: String, address: String) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("set");
+        self.give(key, address, &listener);
+        self.bound.push(listener);
+    }
+
+    fn give(&mut self, key: String, address: String, socket: &impl AsFd) {
         let message = KeeperMessage::Bound {
             key,
             address,
             sockets: 1,
         };
-        let sent = self.channel.send(&message, &[listener.as_fd()]);
+        let sent = self.channel.send(&message, &[socket.as_fd()]);
         sent.expect("sent");
-        self.bound.push(listener);
     }
 }
 
@@ -176,5 +180,64 @@ async fn a_reload_during_a_reload_comes_after_it() {
     };
     let (_, kept) = tokio::join!(serve, play);
     assert_eq!(kept, [first, second, third]);
+    std::fs::remove_file(&file).expect("removed");
+}
+
+/// The admin listener gets what is no socket, which is found when everything else is in force.
+#[tokio::test]
+async fn a_reload_that_fails_in_part_is_no_success_and_releases_what_is_gone() {
+    let name = format!("outgrow-in-part-{}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    let (first, second) = (config("ab", ""), config("a", ""));
+    let second = second.replace("\"off\"\n[route", "\"127.0.0.1:99\"\n[route");
+    write(&first);
+    let (mut keeper, client) = Keeper::new();
+    keeper.greet();
+    let source = ConfigSource::File(file.clone());
+    let play = async {
+        let (mut kept, mut released, mut told) = (Vec::new(), Vec::new(), None);
+        loop {
+            match keeper.hear().await {
+                DataMessage::Bind { key, address, .. } if key.starts_with("admin ") => {
+                    let no_socket = std::fs::File::open("/dev/null").expect("opened");
+                    keeper.give(key, address, &no_socket);
+                }
+                DataMessage::Bind { key, address, .. } => keeper.bind(key, address),
+                DataMessage::Ready { .. } => {
+                    write(&second);
+                    keeper.say(&KeeperMessage::Reload { number: 5 });
+                }
+                DataMessage::Keep { key, value } if key == CONFIGURATION => kept.push(value),
+                // Its drain releases the rest.
+                DataMessage::Release { key } if told.is_none() => released.push(key),
+                DataMessage::Reloaded {
+                    number: 5,
+                    ok,
+                    in_part,
+                    message,
+                } => {
+                    told = Some((ok, in_part, message));
+                    let reason = DrainReason::Stop;
+                    keeper.say(&KeeperMessage::Drain { reason });
+                }
+                DataMessage::Drained {} => return (kept, released, told),
+                _ => {}
+            }
+        }
+    };
+    let serve = async {
+        let control = begin(client, source).await.expect("it starts");
+        control.run().await
+    };
+    let (_, (kept, released, told)) = tokio::join!(serve, play);
+    let (ok, in_part, message) = told.expect("it is answered");
+    assert!(!ok && in_part, "{message}");
+    assert!(
+        message.starts_with("the new configuration is in force, but "),
+        "{message}"
+    );
+    assert_eq!(kept, [first, second].map(serde_json::Value::from));
+    assert_eq!(released, ["listener 127.0.0.1:98"]);
     std::fs::remove_file(&file).expect("removed");
 }

@@ -812,3 +812,35 @@ service = \"web\"
     ];
     check_whole(text, &expected, 0);
 }
+
+#[test]
+fn no_default_stands_in_for_a_wrong_address() {
+    let listener = "[listener.x]\naddress = \"127.0.0.1:9900\"\n";
+    check(
+        &format!("{listener}[admin]\nlisten = \"127.0.0.1:99x0\"\n"),
+        &["4:admin.listen: "],
+    );
+    // It does where none is written, beside other mistakes too.
+    check(
+        &format!("{listener}[process]\nworkers = -1\n"),
+        &[
+            "2:listener.x.address: 127.0.0.1:9900 is taken by the admin listener",
+            "4:process.workers: ",
+        ],
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_told_together() {
+    let line = CommandLine {
+        command: vec!["serve".to_owned()],
+        listen: Some("127.0.0.1:9900".to_owned()),
+        instances: Some(0),
+        ..CommandLine::default()
+    };
+    let problems = with_surroundings(|surroundings| line.configuration(surroundings));
+    let problems = problems.expect_err("two mistakes");
+    let mut options: Vec<&str> = problems.iter().map(|one| one.path.as_str()).collect();
+    options.sort_unstable();
+    assert_eq!(options, ["--instances", "--listen"], "{problems:?}");
+}
