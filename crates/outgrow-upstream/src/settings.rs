@@ -158,7 +158,8 @@ outgrow_core::settings! {
     /// One address of a service, when it has more than an address.
     pub struct EndpointTable {
         /// `host:port` or `unix:/path`. A name is looked up again every 10 s; connections to
-        /// an address that was in none of three answers in a row are not used again.
+        /// addresses that it has no more are not used again: after 30 s where none of those before is in
+        /// the answer, else after 10 minutes, as many names are told in part.
         pub address: Address = Address::tcp("127.0.0.1", 3000), required = true;
         /// Its share compared with the other endpoints.
         pub weight: u32 = 1, in 1..=1_000;

@@ -175,6 +175,10 @@ fn is_over(pool: &Pool, server: &Server) -> Option<Refusal> {
     {
         return Some(lost("does not lead to the primary any more"));
     }
+    if !server.endpoint().is_at(&server.place) {
+        // Those who notify are at the new one.
+        return Some(lost("leads to an address that its name has no more"));
+    }
     if server.generation != pool.generation() || server.entry.seen.is_over() {
         return Some(Refusal::new(SHUTDOWN, "database configuration changed"));
     }

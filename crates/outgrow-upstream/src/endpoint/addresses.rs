@@ -6,16 +6,20 @@ use std::sync::{MutexGuard, PoisonError};
 use super::Endpoint;
 use crate::connect::Place;
 
-/// After how many answers in a row without it an address is gone. Many names are told in part, another
-/// part each time, and one family of addresses may fail to be found once.
-const MISSED: u8 = 3;
+/// After how many answers without it, in a row, an address is gone whose name moved: the first of them had
+/// none of the addresses before.
+const MOVED: u8 = 3;
+/// And where only a part was another one. Many names are told in part, another part each time, for as long
+/// as a resolver keeps an answer; and one family of addresses may fail to be found.
+const PART: u8 = 60;
 
 /// What a name was resolved to.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     /// Those to try, the one that worked last in front.
     addresses: Vec<SocketAddr>,
-    /// Those that were there and were not in the last answers, with the number of those.
+    /// Those that were there and were not in the last answers, with the number of answers that they are
+    /// waited for yet.
     missed: Vec<(SocketAddr, u8)>,
 }
 
@@ -41,13 +45,16 @@ impl Resolved {
             answer[..=place].rotate_right(1);
         }
         let before = std::mem::replace(&mut self.addresses, answer);
-        self.missed.extend(before.into_iter().map(|one| (one, 0)));
+        let has_moved = !before.iter().any(|one| self.addresses.contains(one));
+        let patience = if has_moved { MOVED } else { PART };
+        self.missed
+            .extend(before.into_iter().map(|one| (one, patience)));
         let mut is_gone = false;
-        self.missed.retain_mut(|(address, times)| {
-            *times += 1;
+        self.missed.retain_mut(|(address, left)| {
+            *left -= 1;
             let is_there = self.addresses.contains(address);
-            is_gone |= !is_there && *times >= MISSED;
-            !is_there && *times < MISSED
+            is_gone |= !is_there && *left == 0;
+            !is_there && *left > 0
         });
         is_gone
     }
@@ -78,8 +85,8 @@ impl Endpoint {
     }
 
     /// Takes over what its name was resolved to; keeps what it had when that is nothing, and the
-    /// preferred address in front when it is still among them. Connections to an address that was in
-    /// none of three answers in a row are not used again.
+    /// preferred address in front when it is still among them. Connections to an address that is
+    /// gone are not used again.
     pub(crate) fn set_socket_addresses(&self, addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
             return;

@@ -33,8 +33,9 @@ pub fn run(args: RunArgs) -> ExitCode {
         eprint!("{problems}");
         return ExitCode::FAILURE;
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Without PATH the system looks in places of its own.
     if !keeper::is_resuming()
+        && let Some(path) = std::env::var_os("PATH")
         && let Some(program) = missing_program(&args.command, &path)
     {
         // It would be tried again and again: of a file's services others may be well meanwhile.
