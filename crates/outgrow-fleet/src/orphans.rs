@@ -15,14 +15,12 @@ use rustix::process::Signal;
 
 use crate::moment::Moment;
 use crate::processes::{
-    Processes, environment_entry, environment_has_one, signal_group, signal_process, start_of,
+    KEY, Processes, environment_entry, environment_has, signal_group, signal_process, start_of,
 };
 use crate::protocol::{InstanceId, InstanceReport, KeeperMessage};
 
 /// Longer than a shim takes for its own end.
 const LIMIT: Duration = Duration::from_secs(8);
-/// How the entry in the environment begins that all processes of a run have.
-const KEY: &str = "OUTGROW_KEY=";
 /// Between two looks.
 const ROUND: Duration = Duration::from_millis(20);
 
@@ -132,7 +130,7 @@ fn kill_with(keys: &BTreeSet<&str>, processes: &Processes) -> bool {
     let alive = processes.all().filter(|process| !process.is_dead());
     let found: Vec<u32> = alive
         .map(|process| process.pid)
-        .filter(|pid| environment_has_one(*pid, keys))
+        .filter(|pid| environment_has(*pid, keys))
         .collect();
     for pid in &found {
         for process in processes.descendants(*pid) {

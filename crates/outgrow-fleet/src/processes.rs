@@ -132,17 +132,12 @@ pub(crate) fn start_of(pid: u32) -> Option<u64> {
     Some(parse_stat(&String::from_utf8_lossy(&line))?.start_ticks)
 }
 
-/// Whether the environment that `pid` was started with has `entry` (`NAME=value`).
-/// `false` also when it may not be read.
-pub(crate) fn environment_has(pid: u32, entry: &str) -> bool {
-    let bytes = environment(pid);
-    bytes
-        .split(|byte| *byte == 0)
-        .any(|one| one == entry.as_bytes())
-}
+/// How the entry in the environment begins that all processes of a run have.
+pub(crate) const KEY: &str = "OUTGROW_KEY=";
 
-/// The same of one of several entries, with one look.
-pub(crate) fn environment_has_one(pid: u32, entries: &BTreeSet<&str>) -> bool {
+/// Whether the environment that `pid` was started with has one of `entries` (`NAME=value`).
+/// `false` also when it may not be read.
+pub(crate) fn environment_has(pid: u32, entries: &BTreeSet<&str>) -> bool {
     let bytes = environment(pid);
     let mut found = bytes.split(|byte| *byte == 0);
     found.any(|one| std::str::from_utf8(one).is_ok_and(|one| entries.contains(one)))

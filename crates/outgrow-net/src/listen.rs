@@ -107,8 +107,8 @@ impl Room {
     /// Looks, with a copy of `any` that is closed again.
     pub fn look(any: &impl AsFd) -> Self {
         let (limit, reserve) = limit_and_reserve();
-        let next = match rustix::io::fcntl_dupfd_cloexec(any, 0) {
-            Ok(next) => u64::try_from(next.as_raw_fd()).unwrap_or(0),
+        let next = match lowest_free(any) {
+            Ok(next) => u64::try_from(next).unwrap_or(0),
             Err(rustix::io::Errno::MFILE) => limit,
             // `any` is not open: nothing is known.
             Err(_) => 0,
@@ -124,6 +124,11 @@ impl Room {
     pub fn left_to_clients(self) -> u64 {
         (self.limit - self.reserve).saturating_sub(self.next)
     }
+}
+
+/// The lowest number that is free, by a copy of `any` that is closed again.
+fn lowest_free(any: &impl AsFd) -> Result<RawFd, rustix::io::Errno> {
+    rustix::io::fcntl_dupfd_cloexec(any, 0).map(|next| next.as_raw_fd())
 }
 
 /// The process's limit of descriptors, and what clients leave of it.
@@ -159,8 +164,7 @@ impl Reserve {
 
     async fn wait(&self, listener: &impl AsFd) {
         while self.is_short.load(Ordering::Relaxed) {
-            let next = rustix::io::fcntl_dupfd_cloexec(listener, 0);
-            if next.is_ok_and(|next| next.as_raw_fd() < self.ceiling) {
+            if lowest_free(listener).is_ok_and(|next| next < self.ceiling) {
                 self.is_short.store(false, Ordering::Relaxed);
             } else {
                 tokio::time::sleep(LOOK).await;

@@ -34,6 +34,15 @@ fn front(backend: &Recorder, timeouts: ListenerTimeouts) -> House {
     House::start(&[backend.address()], &options).expect("an edge")
 }
 
+/// An endpoint that answers each request with so many bytes.
+fn answers(bytes: usize) -> Recorder {
+    backend([
+        Step::ReadRequest,
+        Step::Send(response(vec![b'x'; bytes])),
+        Step::Again,
+    ])
+}
+
 /// One who takes whatever comes.
 fn visit(address: SocketAddr) -> usize {
     let answer = talk(address, &last("/x"));
@@ -129,11 +138,7 @@ fn an_answer_that_is_here_holds_no_permit() {
 /// Who takes it byte by byte is left all the same, and its memory is there again.
 #[test]
 fn an_answer_that_is_here_does_not_wait_for_hours() {
-    let backend = backend([
-        Step::ReadRequest,
-        Step::Send(response(vec![b'x'; 1_000])),
-        Step::Again,
-    ]);
+    let backend = answers(1_000);
     let timeouts = ListenerTimeouts {
         send_idle: Duration::from_secs(1),
         ..ListenerTimeouts::default()
@@ -152,11 +157,7 @@ fn an_answer_that_is_here_does_not_wait_for_hours() {
 /// Where memory is not ample, what waits is bounded by the permits.
 #[test]
 fn an_answer_that_is_here_keeps_its_permit_where_memory_is_short() {
-    let backend = backend([
-        Step::ReadRequest,
-        Step::Send(response(vec![b'x'; 1_000])),
-        Step::Again,
-    ]);
+    let backend = answers(1_000);
     let options = Options {
         http2: true,
         max_connections: PERMITS,
@@ -183,11 +184,7 @@ fn who_takes_too_little_is_left() {
         send_rate: ByteSize(send_rate),
         ..ListenerTimeouts::default()
     };
-    let backend = backend([
-        Step::ReadRequest,
-        Step::Send(response(vec![b'x'; 20_000_000])),
-        Step::Again,
-    ]);
+    let backend = answers(20_000_000);
     // Streams that get a byte of window twenty times a second.
     let house = front(&backend, timeouts(500));
     let mut reader = ask(&house);

@@ -2,9 +2,9 @@
 //! children of the keeper then (it is a subreaper), and they carry the run's
 //! key in their environment unless they threw it away.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use crate::processes::{Process, Processes, environment_has};
+use crate::processes::{KEY, Process, Processes, environment_has};
 
 /// Who to look for.
 #[derive(Debug)]
@@ -27,8 +27,9 @@ pub(super) struct Wanted<'a> {
 
 /// The living processes that are left.
 pub(super) fn find(processes: &Processes, wanted: &Wanted<'_>) -> Vec<u32> {
-    let entry = format!("OUTGROW_KEY={}", wanted.key);
-    select(processes, wanted, |pid| environment_has(pid, &entry))
+    let entry = format!("{KEY}{}", wanted.key);
+    let entries = BTreeSet::from([entry.as_str()]);
+    select(processes, wanted, |pid| environment_has(pid, &entries))
 }
 
 fn select(

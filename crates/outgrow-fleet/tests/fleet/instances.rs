@@ -373,20 +373,23 @@ fn the_end_can_be_changed_without_touching_the_instance() {
     assert_eq!(backoff.0["spec"]["stop_grace_ms"], 1);
 }
 
+/// All that `seq 1 100000` says is passed on, in order.
+fn reads_all(house: &House) {
+    for expected in 1..=100_000 {
+        let number: u32 = house.line(|line| {
+            line.strip_prefix("web.1 | ")
+                .and_then(|rest| rest.parse().ok())
+        });
+        assert_eq!(number, expected, "a line is missing");
+    }
+}
+
 #[test]
 fn a_flood_of_output_is_passed_on_whole_and_does_not_delay_a_stop() {
     let house = House::start();
     let (mut data, _) = house.serving();
     data.start_with(1, &json!("seq 1 100000; exec yes flood"), &[]);
-    let mut next = 1;
-    while next <= 100_000 {
-        let number: u32 = house.line(|line| {
-            line.strip_prefix("web.1 | ")
-                .and_then(|rest| rest.parse().ok())
-        });
-        assert_eq!(number, next, "a line is missing");
-        next += 1;
-    }
+    reads_all(&house);
     data.tell(&json!({"type": "stop_instance", "id": 1}));
     data.instance(1, "stopped");
 }
@@ -401,14 +404,6 @@ fn the_last_output_of_an_instance_that_ends_is_passed_on_whole() {
         &json!("seq 1 100000; printf the; printf ' end' >&2"),
         &[never],
     );
-    let mut next = 1;
-    while next <= 100_000 {
-        let number: u32 = house.line(|line| {
-            line.strip_prefix("web.1 | ")
-                .and_then(|rest| rest.parse().ok())
-        });
-        assert_eq!(number, next, "a line is missing");
-        next += 1;
-    }
+    reads_all(&house);
     house.line_with("web.1 | the");
 }

@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use crate::shop::{self, SOON};
 
 /// A configuration with one fixed response and what `more` says.
-fn fixed(body: &str, more: &str) -> String {
+pub(crate) fn fixed(body: &str, more: &str) -> String {
     format!(
         r#"
 [access]
@@ -208,7 +208,8 @@ fn wait_refused(outgrow: &Outgrow, name: &str) {
         .expect("refused");
 }
 
-const MORE: &str = "[listener.more]\naddress = \"%more%\"";
+/// One more listener.
+pub(crate) const MORE: &str = "[listener.more]\naddress = \"%more%\"";
 
 #[test]
 fn a_listener_that_goes_after_an_upgrade_is_closed_though_the_old_process_drains() {

@@ -17,26 +17,15 @@ use outgrow_testkit::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use crate::shop::{self, SOON};
+use crate::{
+    moments::{self, MORE},
+    shop::{self, SOON},
+};
 
 fn fixed(body: &str, more: &str) -> String {
-    format!(
-        r#"
-[access]
-to = "off"
-[process]
-workers = 8
-[listener.public]
-address = "%public%"
-timeouts = {{ head = "1h" }}
-{more}
-[route.all]
-respond = {{ status = 200, body = "{body}" }}
-"#
-    )
+    let more = format!("timeouts = {{ head = \"1h\" }}\n{more}\n[process]\nworkers = 8");
+    moments::fixed(body, &more)
 }
-
-const MORE: &str = "[listener.more]\naddress = \"%more%\"";
 
 /// The limit with which a process opens no more than `free` files besides those that it has.
 fn limit_for(pid: u32, free: usize) -> Option<u64> {
