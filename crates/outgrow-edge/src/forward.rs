@@ -413,8 +413,8 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
     }
 
     /// Moves the body as far as it goes; then it is known who is waited for. Done when the endpoint is:
-    /// what the client has still to take is not its concern, as long as there is ample memory for it: nothing
-    /// but the permit bounds how much it may be.
+    /// what the client has still to take is not its concern, as long as that may wait in memory: nothing else
+    /// but the permit bounds how much it is.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let rest = &mut self.rest;
         let mut pass = Pass {
@@ -431,7 +431,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         // What is left of the request goes on meanwhile: the client may read only after it.
         if !(rest.progress.request_sent && self.down.has_end())
             || !(rest.progress.response_ended
-                || self.around.blocks.is_ample() && self.up.is_whole(cx))
+                || self.around.blocks.ledger().may_let_wait() && self.up.is_whole(cx))
         {
             return Poll::Pending;
         }

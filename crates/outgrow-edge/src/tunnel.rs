@@ -139,8 +139,8 @@ impl<D: Downstream + Tunnel> Relay<'_, D> {
         loop {
             let now = self.clock.now();
             if let Some(websocket) = &mut self.state.websocket {
-                let until = self.stay.until(cx);
-                websocket.look(leaving::sooner(self.shared.draining(), until), now);
+                let part = self.stay.part(cx);
+                websocket.look(leaving::sooner(self.shared.draining(), part), now);
             }
             let up = self.poll_up(cx)?;
             let down = self.poll_down(cx, cells)?;

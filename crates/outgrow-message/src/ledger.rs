@@ -9,7 +9,7 @@ mod foreseen;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use foreseen::{Foreseen, Holder, Share};
 
@@ -19,14 +19,18 @@ pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 /// How many free blocks of each size a worker keeps for reuse: 2 MiB, 1 MiB, 1 MiB.
 const FREE_BLOCKS: [usize; 3] = [128, 16, 4];
 
-/// What a worker takes from the ledger at a time, so that workers rarely meet there.
-const CREDIT_BYTES: u64 = 1024 * 1024;
+/// What a supply takes from the ledger at a time at most, so that workers rarely meet there.
+const MOST_CREDIT_BYTES: u64 = 1024 * 1024;
+
+/// The part of the limit that all supplies together take at a time: one in so many. Each keeps twice as much
+/// unused at most, so with many workers an eighth of the limit is with them for nothing.
+const CREDITS_SHARE: u64 = 16;
 
 /// The part of the limit that is kept for heads and our own answers: one in so many.
 const RESERVE_SHARE: u64 = 16;
 
-/// The part of the limit up to which something may wait in blocks that could wait elsewhere: one in so many.
-const AMPLE_SHARE: u64 = 4;
+/// The part of the limit in which something may wait that nothing else bounds: one in so many.
+const WAITING_SHARE: u64 = 4;
 
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,10 @@ pub struct Ledger {
     /// Bytes handed to workers, their credits included.
     handed_bytes: AtomicU64,
     limit_bytes: AtomicU64,
+    /// What a supply takes at a time.
+    credit_bytes: AtomicU64,
+    /// Of what is in use: see [`Ledger::let_wait`].
+    waiting_bytes: AtomicU64,
     /// Of what is handed out: see [`Ledger::foresee`].
     foreseen: Arc<Holder>,
     refused_foreseen: AtomicU64,
@@ -57,6 +65,8 @@ impl Ledger {
         Arc::new(Self {
             handed_bytes: AtomicU64::new(0),
             limit_bytes: AtomicU64::new(limit_bytes),
+            credit_bytes: AtomicU64::new(credit_bytes(limit_bytes, 1)),
+            waiting_bytes: AtomicU64::new(0),
             foreseen: Arc::default(),
             refused_foreseen: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -67,12 +77,23 @@ impl Ledger {
     /// Changes the limit; what is in use stays.
     pub fn set_limit(&self, limit_bytes: u64) {
         self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+        self.share_credits(&self.credits());
+    }
+
+    fn credits(&self) -> MutexGuard<'_, Vec<Arc<AtomicU64>>> {
+        self.credits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There are so many supplies, or the limit is another one.
+    fn share_credits(&self, credits: &[Arc<AtomicU64>]) {
+        let bytes = credit_bytes(self.limit_bytes(), credits.len() as u64);
+        self.credit_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Bytes in use now.
     pub fn used_bytes(&self) -> u64 {
-        let credits = self.credits.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused: u64 = credits
+        let unused: u64 = self
+            .credits()
             .iter()
             .map(|credit| credit.load(Ordering::Relaxed))
             .sum();
@@ -156,12 +177,42 @@ impl Ledger {
     fn hand_out(&self, bytes: u64, need: Need) -> Option<u64> {
         let hand = |wanted, limit| self.add_within(wanted, limit).then_some(wanted);
         let usual = self.limit_for(Need::Usual);
-        hand(bytes.max(CREDIT_BYTES), usual).or_else(|| hand(bytes, self.limit_for(need)))
+        hand(bytes.max(self.credit_bytes()), usual).or_else(|| hand(bytes, self.limit_for(need)))
+    }
+
+    fn credit_bytes(&self) -> u64 {
+        self.credit_bytes.load(Ordering::Relaxed)
     }
 
     fn take_back(&self, bytes: u64) {
         self.handed_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// What waits now: see [`Ledger::let_wait`].
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether more may wait that nothing but memory bounds: less than a quarter of the limit does, and
+    /// memory is not tight. So those who make it wait leave as much again before it is tight for others.
+    pub fn may_let_wait(&self) -> bool {
+        self.waiting_bytes() < self.limit_bytes() / WAITING_SHARE && !self.is_tight()
+    }
+
+    /// Takes note that so many bytes in blocks wait for somebody whom nothing else bounds.
+    pub fn let_wait(self: &Arc<Self>, bytes: u64) -> Waiting {
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Waiting {
+            ledger: Arc::clone(self),
+            bytes,
+        }
+    }
+}
+
+/// What each of so many supplies takes at a time.
+fn credit_bytes(limit_bytes: u64, supplies: u64) -> u64 {
+    let share = limit_bytes / CREDITS_SHARE / supplies.max(1);
+    share.clamp(BLOCK_SIZES[0] as u64, MOST_CREDIT_BYTES)
 }
 
 /// Adds to `sum` where that stays within `limit`. What is refused is never added, so that nobody else is
@@ -193,11 +244,9 @@ impl Blocks {
     /// A supply that charges `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
         let credit: Arc<AtomicU64> = Arc::default();
-        let mut credits = ledger
-            .credits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut credits = ledger.credits();
         credits.push(Arc::clone(&credit));
+        ledger.share_credits(&credits);
         drop(credits);
         let shelf = Shelf {
             free: Default::default(),
@@ -217,12 +266,6 @@ impl Blocks {
     /// See [`Ledger::is_tight`].
     pub fn is_tight(&self) -> bool {
         self.ledger.is_tight()
-    }
-
-    /// Whether less than a quarter of the limit is handed out: then something may wait in blocks that could
-    /// wait elsewhere. So those who make it wait leave as much again before memory is tight for others.
-    pub fn is_ample(&self) -> bool {
-        self.ledger.has_within(AMPLE_SHARE, 0)
     }
 
     /// A block of the smallest size, or none when the ledger is full.
@@ -281,9 +324,12 @@ impl Blocks {
             // Others need it more than this worker its convenience.
             self.ledger.take_back(credit);
             credit = 0;
-        } else if credit > 2 * CREDIT_BYTES {
-            self.ledger.take_back(credit - CREDIT_BYTES);
-            credit = CREDIT_BYTES;
+        } else {
+            let usual = self.ledger.credit_bytes();
+            if credit > 2 * usual {
+                self.ledger.take_back(credit - usual);
+                credit = usual;
+            }
         }
         shelf.credit.store(credit, Ordering::Relaxed);
         let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else {
@@ -304,12 +350,9 @@ impl Drop for Blocks {
         let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.ledger
             .take_back(shelf.credit.swap(0, Ordering::Relaxed));
-        let mut credits = self
-            .ledger
-            .credits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut credits = self.ledger.credits();
         credits.retain(|credit| !Arc::ptr_eq(credit, &shelf.credit));
+        self.ledger.share_credits(&credits);
     }
 }
 
@@ -370,9 +413,67 @@ impl Drop for Charge {
     }
 }
 
+/// Bytes that wait, until this is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let waiting = &self.ledger.waiting_bytes;
+        waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_supplies_of_many_workers_leave_memory_for_use() {
+        const LIMIT: u64 = 256 << 20;
+        let ledger = Ledger::new(LIMIT);
+        let supplies: Vec<_> = (0..3 * 128)
+            .map(|_| Blocks::new(Arc::clone(&ledger)))
+            .collect();
+        for blocks in &supplies {
+            drop([0; 8].map(|class| blocks.take_class(class).expect("a block")));
+            drop(blocks.take_class(2).expect("a large block"));
+        }
+        assert_eq!(ledger.used_bytes(), 0);
+        let idle = LIMIT * 2 / CREDITS_SHARE;
+        let handed = ledger.handed_bytes.load(Ordering::Relaxed);
+        assert!(handed > 0 && handed <= idle, "{handed}");
+        assert!(!ledger.is_tight() && ledger.may_let_wait());
+        // Few of them take more at a time.
+        drop(supplies);
+        assert_eq!(ledger.handed_bytes.load(Ordering::Relaxed), 0);
+        let few = Blocks::new(Arc::clone(&ledger));
+        drop(few.take());
+        assert_eq!(
+            ledger.handed_bytes.load(Ordering::Relaxed),
+            MOST_CREDIT_BYTES
+        );
+        ledger.set_limit(1 << 20);
+        assert_eq!(ledger.credit_bytes(), (1 << 20) / CREDITS_SHARE);
+    }
+
+    #[test]
+    fn a_quarter_may_wait_whatever_others_use_as_long_as_memory_is_not_tight() {
+        let ledger = Ledger::new(8 << 20);
+        let others = ledger.charge(3 << 20).expect("room");
+        assert!(ledger.may_let_wait());
+        let waiting = [(); 2].map(|()| ledger.let_wait(1 << 20));
+        assert!(!ledger.may_let_wait());
+        drop(waiting);
+        assert!(ledger.may_let_wait());
+        let more = ledger.charge((1 << 20) + 1).expect("room");
+        assert!(!ledger.may_let_wait(), "more than half is in use");
+        drop((others, more));
+        assert!(ledger.may_let_wait());
+    }
 
     #[test]
     fn what_lies_in_no_block_is_counted_too() {

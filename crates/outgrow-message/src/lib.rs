@@ -14,5 +14,5 @@ pub mod path;
 pub use body::{BodyEnd, BodyLength, BodySource};
 pub use fields::{Field, Fields, Span};
 pub use head::{Method, RequestHead, ResponseHead, Target, Version};
-pub use ledger::{Block, Blocks, Ledger, Need};
+pub use ledger::{Block, Blocks, Ledger, Need, Waiting};
 pub use names::Known;

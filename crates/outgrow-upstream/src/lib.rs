@@ -32,7 +32,7 @@ pub mod state;
 pub use connect::{Opening, Place, Seal, Sealing, Speaks, connect, dial, limit_silence};
 pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
-pub use parting::LongStay;
+pub use parting::{LongStay, Part};
 pub use permit::Permit;
 pub use pool::{Connection, Freshness, Origin};
 pub use queue::Wait;

@@ -13,11 +13,20 @@ use outgrow_core::Ticks;
 
 use crate::Endpoint;
 
+/// By when everybody has to be gone from an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The last moment.
+    pub until: Ticks,
+    /// It stops then. Otherwise it only is not to be used any more, and may be back before.
+    pub stops: bool,
+}
+
 /// One endpoint's.
 #[derive(Debug, Default)]
 pub struct Parting {
-    /// By when, as `Ticks`; 0 while nobody has to go.
-    until: AtomicU64,
+    /// The last moment in nanoseconds, with the lowest bit for `stops`; 0 while nobody has to go.
+    part: AtomicU64,
     stays: Mutex<Stays>,
 }
 
@@ -30,18 +39,21 @@ struct Stays {
 impl Parting {
     /// By when everybody has to be gone, if that is so.
     #[inline]
-    pub fn until(&self) -> Option<Ticks> {
-        match self.until.load(Ordering::Acquire) {
+    pub fn part(&self) -> Option<Part> {
+        match self.part.load(Ordering::Acquire) {
             0 => None,
-            until => Some(Ticks(until)),
+            part => Some(Part {
+                until: Ticks(part & !1),
+                stops: part & 1 == 1,
+            }),
         }
     }
 
-    /// Everybody has to be gone by `until`. What was said before holds.
-    pub(crate) fn begin(&self, until: Ticks) {
-        let until = until.0.max(1);
+    /// Everybody has to be gone. What was said before holds.
+    pub(crate) fn begin(&self, part: Part) {
+        let part = part.until.0.max(2) & !1 | u64::from(part.stops);
         let order = (Ordering::AcqRel, Ordering::Relaxed);
-        let first = self.until.compare_exchange(0, until, order.0, order.1);
+        let first = self.part.compare_exchange(0, part, order.0, order.1);
         if first.is_ok() {
             self.wake();
         }
@@ -49,7 +61,7 @@ impl Parting {
 
     /// Nobody has to go any more.
     pub(crate) fn take_back(&self) {
-        if self.until.swap(0, Ordering::AcqRel) != 0 {
+        if self.part.swap(0, Ordering::AcqRel) != 0 {
             self.wake();
         }
     }
@@ -85,7 +97,7 @@ impl LongStay {
 
     /// By when it has to be gone, if that is so. The task that looks first is woken when that changes.
     #[inline]
-    pub fn until(&mut self, cx: &Context<'_>) -> Option<Ticks> {
+    pub fn part(&mut self, cx: &Context<'_>) -> Option<Part> {
         if self.number.is_none() {
             let mut stays = self.endpoint.parting().stays();
             stays.last += 1;
@@ -93,7 +105,7 @@ impl LongStay {
             stays.wakers.insert(number, cx.waker().clone());
             self.number = Some(number);
         }
-        self.endpoint.parting().until()
+        self.endpoint.parting().part()
     }
 }
 

@@ -3,25 +3,31 @@
 //!
 //! A client that is told (Close, 1012) comes again, so all of them are not told at once: each at a
 //! moment of its own within the drain. On a stop that is any moment of it. After an upgrade, where
-//! nothing is lost by staying, only the last quarter of the time is used. What ends is told at the
+//! nothing is lost by staying, only the last quarter of the time is used. An endpoint that has to be
+//! left is as a stop when its instance stops, and as an upgrade otherwise: it may be back before. What
+//! ends is told at the
 //! border of two frames, answers with its own Close, and is ended when it does not in time.
 
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use outgrow_upstream::Part;
 
 use crate::worker::{Drain, Draining};
 
 /// How long a client may take from our Close frame to its own.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What has to end sooner: with the process's drain, or as its endpoint has to be left by `until`.
-pub(crate) fn sooner(draining: Draining, until: Option<Ticks>) -> Draining {
-    match until {
-        Some(until) if draining.how == Drain::No || until < draining.until => Draining {
-            how: Drain::Now,
-            until,
-        },
+/// What has to end sooner: with the process's drain, or as its endpoint has to be left.
+pub(crate) fn sooner(draining: Draining, part: Option<Part>) -> Draining {
+    match part {
+        Some(Part { until, stops }) if draining.how == Drain::No || until < draining.until => {
+            let how = match stops || draining.how == Drain::Now {
+                true => Drain::Now,
+                false => Drain::Gently,
+            };
+            Draining { how, until }
+        }
         _ => draining,
     }
 }
@@ -181,14 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_has_to_be_left_is_as_a_stop() {
+    fn an_endpoint_that_has_to_be_left_is_as_a_stop_or_an_upgrade() {
         let no = draining(Drain::No, 0);
         assert_eq!(sooner(no, None), no);
-        assert_eq!(sooner(no, Some(at(30))), draining(Drain::Now, 30));
-        let upgrade = draining(Drain::Gently, 3_600);
-        assert_eq!(sooner(upgrade, Some(at(30))), draining(Drain::Now, 30));
-        let stop = draining(Drain::Now, 20);
-        assert_eq!(sooner(stop, Some(at(30))), stop);
+        let (upgrade, stop) = (draining(Drain::Gently, 3_600), draining(Drain::Now, 20));
+        for (stops, how) in [(true, Drain::Now), (false, Drain::Gently)] {
+            let until = at(30);
+            let part = Some(Part { until, stops });
+            assert_eq!(sooner(no, part), draining(how, 30));
+            assert_eq!(sooner(upgrade, part), draining(how, 30));
+            assert_eq!(sooner(stop, part), stop);
+            let later = draining(Drain::Now, 60);
+            assert_eq!(sooner(later, part), draining(Drain::Now, 30));
+        }
         // It is taken back before the moment has come, and after it.
         let mut leaving = Leaving::No;
         leaving.drain(draining(Drain::Now, 30), u64::MAX, at(0));

@@ -85,7 +85,7 @@ impl Default for Options {
 pub(crate) struct House {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     service: Arc<Service>,
     records: Arc<Mutex<Vec<u8>>>,
     edge: Option<Edge>,

@@ -115,6 +115,11 @@ fn an_answer_that_is_here_holds_no_permit() {
         for _ in 0..2 {
             assert!(backend.wait_requests(READERS as usize, LIMIT), "shape {at}");
             assert!(visit(house.address) > body.len(), "shape {at}");
+            let waiting = house.shared.ledger.waiting_bytes();
+            assert!(
+                waiting >= body.len() as u64 * u64::from(READERS),
+                "{waiting}"
+            );
             widen(&mut reader, 1);
             thread::sleep(Duration::from_millis(20));
         }
@@ -132,6 +137,7 @@ fn an_answer_that_is_here_holds_no_permit() {
             assert!(!record.contains("reason"), "shape {at}: {record}");
         }
         assert!(house.becomes_empty());
+        assert_eq!(house.shared.ledger.waiting_bytes(), 0);
     }
 }
 
@@ -154,18 +160,18 @@ fn an_answer_that_is_here_does_not_wait_for_hours() {
     assert!(house.becomes_empty(), "{}", house.buffered_bytes());
 }
 
-/// Where memory is not ample, what waits is bounded by the permits.
+/// Where more than half of the memory is in use, what waits is bounded by the permits.
 #[test]
 fn an_answer_that_is_here_keeps_its_permit_where_memory_is_short() {
     let backend = answers(1_000);
     let options = Options {
         http2: true,
         max_connections: PERMITS,
-        // A worker's supply is more than a quarter of it.
-        memory_bytes: 3 << 20,
         ..Options::default()
     };
     let house = House::start(&[backend.address()], &options).expect("an edge");
+    let others = house.shared.ledger.charge(options.memory_bytes / 2);
+    let _others = others.expect("room for them");
     let mut reader = ask(&house);
     assert!(backend.wait_requests(PERMITS as usize, LIMIT));
     thread::sleep(Duration::from_millis(100));

@@ -64,7 +64,7 @@ impl ReadBuffer {
     }
 
     /// Those that hold these `pieces`, of so many bytes, one after the other, in blocks of up to 64 KiB of
-    /// which less than the smallest is empty; none when memory is not ample.
+    /// which less than the smallest is empty; none where no more may wait ([`Ledger::may_let_wait`]).
     pub(super) fn holding<'a>(
         bytes: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -74,7 +74,7 @@ impl ReadBuffer {
         for mut piece in pieces {
             while !piece.is_empty() {
                 if held.back().is_none_or(Self::is_full) {
-                    if !blocks.is_ample() {
+                    if !blocks.ledger().may_let_wait() {
                         return None;
                     }
                     let class = usize::from(left >= BLOCK_SIZES[1]);
@@ -100,6 +100,11 @@ impl ReadBuffer {
         block[self.end..self.end + count].copy_from_slice(&piece[..count]);
         self.end += count;
         count
+    }
+
+    /// What its block takes of the ledger.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.block.as_ref().map_or(0, |block| block.len() as u64)
     }
 
     /// What is there.

@@ -90,7 +90,7 @@ impl Incoming {
     }
 
     /// A body of which all is at hand, in `pieces` of so many bytes, with the trailers after it; none where
-    /// memory is not ample ([`Blocks::is_ample`]).
+    /// no more may wait ([`outgrow_message::Ledger::may_let_wait`]).
     pub(crate) fn whole<'a>(
         bytes: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -129,6 +129,12 @@ impl Incoming {
             }
             BodyLength::Unknown => Framing::Chunked(Decoder::default()),
         };
+    }
+
+    /// What its blocks take of the ledger.
+    pub fn held_bytes(&self) -> u64 {
+        let further: u64 = self.further.iter().map(ReadBuffer::held_bytes).sum();
+        self.buffer.held_bytes() + further
     }
 
     /// Whether the body has ended.

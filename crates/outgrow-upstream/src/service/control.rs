@@ -13,6 +13,7 @@ use super::{EndpointOptions, Health, Member, Members, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId, Founding};
 use crate::event::{EjectionCause, Event};
+use crate::parting::Part;
 use crate::permit::hand_over_own;
 use crate::settings::{self, ServiceSettings};
 
@@ -138,7 +139,7 @@ impl Service {
     pub fn part_endpoint(&self, address: &Address, until: Ticks) {
         let mut members = self.lock();
         if let Some(member) = members.current(address) {
-            member.endpoint.parting().begin(until);
+            member.endpoint.parting().begin(Part { until, stops: true });
         }
     }
 
@@ -276,12 +277,15 @@ impl Service {
 
     /// Drains everything: the service is not in the configuration any more.
     pub(crate) fn retire(&self, now: Ticks) {
-        let until = now + self.shared.parting_over();
+        let part = Part {
+            until: now + self.shared.parting_over(),
+            stops: false,
+        };
         self.change(|members, aftermath| {
             members.expected = false;
             for member in &mut members.list {
                 member.leaving = true;
-                member.endpoint.parting().begin(until);
+                member.endpoint.parting().begin(part);
                 aftermath.close(&member.endpoint);
             }
             aftermath.publish = true;

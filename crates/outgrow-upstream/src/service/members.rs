@@ -19,6 +19,7 @@ use super::{EndpointSet, Recollection, Service};
 use crate::check::Plan;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::event::{Event, Subject};
+use crate::parting::Part;
 use crate::settings::{self, CheckSettings, Role, ServiceSettings};
 
 /// All endpoints of a service, and what is common to them.
@@ -158,7 +159,11 @@ impl Members {
         for member in &mut self.list {
             if member.parts_at.is_some_and(|at| now >= at) {
                 member.parts_at = None;
-                member.endpoint.parting().begin(now + over);
+                let part = Part {
+                    until: now + over,
+                    stops: false,
+                };
+                member.endpoint.parting().begin(part);
             }
         }
     }

@@ -85,8 +85,8 @@ fn pieces_lie_in_blocks_that_fit() {
         assert!(got == body && run(&[], take(&mut rest, 1, &mut got)) == Some(Ok(false)));
         rest.settle(&blocks);
         assert_eq!(ledger.used_bytes(), 0);
-        // Who could keep it elsewhere leaves three quarters to others.
-        let _used = ledger.charge(16 * 1024 * KIB);
+        // Who could keep it elsewhere leaves what is short to others.
+        let _used = ledger.charge(ledger.limit_bytes() / 2 + 1);
         let more = Incoming::whole(length, body.chunks(9_000), None, &blocks);
         assert_eq!(more.is_none(), length > 0);
     }
