@@ -25,7 +25,7 @@ pub(crate) use self::pass::Pass;
 pub(crate) use self::replay::Replay;
 use self::turns::Turn;
 use self::waits::Waits;
-pub(crate) use self::waits::{Credit, Patience};
+pub(crate) use self::waits::{Credit, HalfClosed, Patience};
 
 mod pass;
 mod replace;
@@ -124,6 +124,8 @@ pub(crate) struct Progress {
     client_behind: bool,
     /// What the client had taken when that was looked at last.
     client_took: u64,
+    /// The client has closed its side.
+    closed: HalfClosed,
     /// For how long it may yet be waited for to take what it is given.
     pub(crate) taking: Credit,
     /// The same for its body.
@@ -197,7 +199,10 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         if self.rest.progress.request_ended
             && let Poll::Ready(fault) = self.down.poll_gone(cx)
         {
-            return Poll::Ready(Err(fault));
+            let progress = &mut *self.rest.progress;
+            if progress.closed.is_over(self.down, progress.now) {
+                return Poll::Ready(Err(fault));
+            }
         }
         self.poll_time(cx, waits_for_request, waits_for_response)
     }

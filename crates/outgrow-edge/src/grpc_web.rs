@@ -286,6 +286,10 @@ impl<D: Downstream> Downstream for Web<'_, D> {
         self.down.poll_gone(cx)
     }
 
+    fn is_half_closed(&self) -> bool {
+        self.down.is_half_closed()
+    }
+
     fn has_responded(&self) -> bool {
         self.down.has_responded()
     }

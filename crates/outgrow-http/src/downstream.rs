@@ -47,6 +47,13 @@ pub trait Downstream: BodySource + Send {
     /// Ready when the client went away. To be asked while nothing else is awaited of it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault>;
 
+    /// Whether the client that is gone ([`Downstream::poll_gone`]) closed its side in order, and so may still
+    /// read: who does and who does not looks the same (RFC 9293 section 3.6). Only where a connection has one
+    /// request after the other.
+    fn is_half_closed(&self) -> bool {
+        false
+    }
+
     /// Whether anything of the final response was handed over yet.
     fn has_responded(&self) -> bool;
 

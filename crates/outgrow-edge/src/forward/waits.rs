@@ -138,6 +138,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         };
         let request_deadline = patience.request_deadline;
         let mut deadline = (self.rest.progress.last + idle).min(request_deadline);
+        deadline = deadline.min(self.rest.progress.closed.deadline());
         if request == Some(Waits::ClientBody) {
             deadline = deadline.min(self.sends_too_slowly_at());
         }
@@ -163,6 +164,41 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             return Poll::Ready(Err(Fault { cause, ..fault }));
         }
         Poll::Ready(Err(fault))
+    }
+}
+
+/// A client that has closed its side: most have left, but it may be one that says in this way that it asks
+/// nothing more, and reads. So it has a moment, and another one with each part of the answer that its
+/// connection takes: one that has left resets the connection for that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HalfClosed {
+    /// Since when, and what it had taken by then.
+    since: Option<(Ticks, u64)>,
+}
+
+impl HalfClosed {
+    /// How long the answer may have no further part.
+    pub(crate) const MOMENT: Duration = Duration::from_secs(1);
+
+    /// Whether a client that is gone ([`Downstream::poll_gone`]) is given up.
+    pub(crate) fn is_over(&mut self, down: &impl Downstream, now: Ticks) -> bool {
+        if !down.is_half_closed() {
+            return true;
+        }
+        let took = down.written();
+        match self.since {
+            Some((since, before)) if before == took => now.since(since) >= Self::MOMENT,
+            _ => {
+                self.since = Some((now, took));
+                false
+            }
+        }
+    }
+
+    /// When it is.
+    pub(crate) fn deadline(&self) -> Ticks {
+        self.since
+            .map_or(Ticks::NEVER, |(since, _)| since + Self::MOMENT)
     }
 }
 

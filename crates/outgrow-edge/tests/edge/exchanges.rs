@@ -1,8 +1,9 @@
 //! Exchanges out of the ordinary: interim and early responses, bodies where none may be, pipelines,
 //! bytes that nobody asked for.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outgrow_testkit::backend::{Recorder, Script, Step, response};
 use outgrow_testkit::raw::{Client, End};
@@ -300,6 +301,74 @@ fn an_endpoint_is_told_at_once_that_the_client_left() {
             house.faults()
         );
     }
+}
+
+/// Asks and says with the end of its side that it asks nothing more.
+fn ask_only(address: SocketAddr, requests: &[u8]) -> Client {
+    let mut client = client(address, requests);
+    client.finish_sending().expect("open");
+    client
+}
+
+/// Who closes its side may read on: what it asked before is answered, in however many parts.
+#[test]
+fn a_client_that_closed_its_side_is_answered() {
+    let pause = || Step::Pause(Duration::from_millis(600));
+    let whole = response("first second");
+    let (first, second) = whole.split_at(whole.len() - 6);
+    let backend = backend([
+        Step::ReadRequest,
+        pause(),
+        Step::Send(first.to_vec()),
+        pause(),
+        Step::Send(second.to_vec()),
+        Step::Again,
+    ]);
+    let house = House::start(&[backend.address()], &Options::default()).expect("an edge");
+    let mut client = ask_only(house.address, &[get("/1"), get("/2")].concat());
+    let answers = client.receive_to_end(LIMIT).expect("open").text();
+    assert_eq!(answers.matches("first second").count(), 2, "{answers}");
+    assert!(house.faults().is_empty(), "{:?}", house.faults());
+}
+
+/// It may wait in line as well, but not for as long as one that is there.
+#[test]
+fn a_client_that_closed_its_side_does_not_stay_in_line() {
+    let backend = backend([
+        Step::ReadRequest,
+        Step::Pause(Duration::from_millis(400)),
+        Step::Send(response("ok")),
+        Step::ReadRequest,
+        Step::Pause(Duration::from_millis(100)),
+        Step::Send(response("ok")),
+        Step::ReadRequest,
+        Step::Silence,
+    ]);
+    let options = Options {
+        max_connections: 1,
+        ..Options::default()
+    };
+    let house = House::start(&[backend.address()], &options).expect("an edge");
+    let _first = client(house.address, &get("/1"));
+    assert!(backend.wait_requests(1, LIMIT));
+    let mut in_line = ask_only(house.address, &get("/2"));
+    let answer = in_line.receive_to_end(LIMIT).expect("open").text();
+    assert!(answer.ends_with("ok"), "{answer}");
+    let _busy = client(house.address, &get("/3"));
+    assert!(backend.wait_requests(3, LIMIT));
+    let mut in_line = ask_only(house.address, &get("/4"));
+    let begun = Instant::now();
+    in_line.receive_to_end(LIMIT).expect("open");
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_millis(900) && took < LIMIT,
+        "{took:?}"
+    );
+    assert!(
+        house.becomes_faulty("client_gone", 1),
+        "{:?}",
+        house.faults()
+    );
 }
 
 /// Hop-by-hop fields that a client nominates cannot take away what Outgrow adds or what frames.

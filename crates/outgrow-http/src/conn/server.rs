@@ -31,6 +31,8 @@ pub struct ServerConnection<T> {
     keep_alive: bool,
     /// Whether the client said that it sends no further request.
     is_last: bool,
+    /// Whether the client closed its side.
+    half_closed: bool,
     responded: bool,
     /// Whether the response was cut off.
     aborted: bool,
@@ -71,6 +73,7 @@ impl<T: Transport> ServerConnection<T> {
             version: Version::Http11,
             keep_alive: true,
             is_last: false,
+            half_closed: false,
             responded: false,
             aborted: false,
             until_close: false,
@@ -412,7 +415,7 @@ impl<T: Transport> Downstream for ServerConnection<T> {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         // Pipelined requests may come in; as long as there is room they are taken.
-        while !self.incoming.buffer.is_full() {
+        while !self.half_closed && !self.incoming.buffer.is_full() {
             match ready!(
                 self.incoming
                     .buffer
@@ -420,13 +423,23 @@ impl<T: Transport> Downstream for ServerConnection<T> {
             ) {
                 Ok(1..) => {}
                 Err(Problem::Full | Problem::Memory) => return Poll::Pending,
-                Ok(0) | Err(_) => {
+                Ok(0) => self.half_closed = true,
+                Err(_) => {
                     self.keep_alive = false;
                     return Poll::Ready(Fault::client(Phase::ResponseHead, Cause::ClientGone));
                 }
             }
         }
-        Poll::Pending
+        if !self.half_closed {
+            return Poll::Pending;
+        }
+        // What it sent before is answered.
+        self.keep_alive &= !self.incoming.buffer.is_empty();
+        Poll::Ready(Fault::client(Phase::ResponseHead, Cause::ClientGone))
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.half_closed
     }
 
     fn has_responded(&self) -> bool {

@@ -9,6 +9,7 @@ use outgrow_message::{BodyLength, BodySource, Method, RequestHead, ResponseHead}
 use super::wire::{Then, Wire, run};
 use super::{blocks, over_seeds};
 use crate::conn::ServerConnection;
+use crate::conn::server::NoRequest;
 use crate::downstream::Downstream;
 use crate::h1::Limits;
 
@@ -66,7 +67,21 @@ fn a_client_that_goes_is_seen_and_one_that_pipelines_is_not_lost() {
                 }
             );
             assert_eq!(connection.peek(), second);
-            assert_eq!(connection.can_continue(), then == Then::Silence);
+            // One that closed its side is answered what it asked before.
+            assert_eq!(connection.is_half_closed(), then == Then::End);
+            assert_eq!(connection.can_continue(), then != Then::Reset);
+            if then == Then::End {
+                let mut next = |connection: &mut ServerConnection<Wire>| {
+                    run(
+                        &[&wire],
+                        poll_fn(|cx| connection.poll_head(cx, &mut request)),
+                    )
+                };
+                assert_eq!(next(&mut connection), Some(Ok(())));
+                let gone = run(&[&wire], poll_fn(|cx| connection.poll_gone(cx)));
+                assert!(gone.is_some() && !connection.can_continue());
+                assert_eq!(next(&mut connection), Some(Err(NoRequest::Closed)));
+            }
         }
     });
 }
