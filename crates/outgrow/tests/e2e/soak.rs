@@ -23,6 +23,9 @@ const SHOPPERS: usize = 8;
 const OTHERS: usize = 3;
 /// WebSockets at each.
 const WEB_SOCKETS: usize = 4;
+/// Those of an endpoint that was taken away are told to come again in the last quarter of the time in which
+/// they have to be gone (`drain_timeout`, less 5 s for their answer), not before.
+const TOLD_AFTER: Duration = Duration::from_millis(18_750);
 
 /// What is done to outgrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(crate) struct Losses {
     /// Sent once more by the client, since a kept connection was closed without an answer.
     pub(crate) resent: u64,
     pub(crate) web_sockets: u64,
+    /// WebSockets that were told to come again, since their endpoint was taken away long enough ago.
+    pub(crate) told: u64,
     /// The longest time until a new connection was answered again, in milliseconds.
     pub(crate) away_ms: u64,
 }
@@ -61,7 +66,7 @@ impl fmt::Display for Losses {
         write!(
             out,
             "{} times, {} requests: failed {} idempotent and {} others, truncated {}, resent by \
-             clients {}, WebSockets broken {}, away at most {} ms",
+             clients {}, WebSockets broken {}, told to leave {}, away at most {} ms",
             self.events,
             self.requests,
             self.failed_idempotent,
@@ -69,6 +74,7 @@ impl fmt::Display for Losses {
             self.truncated,
             self.resent,
             self.web_sockets,
+            self.told,
             self.away_ms
         )
     }
@@ -80,6 +86,8 @@ pub(crate) struct Soak {
     statics: [Beside; 3],
     /// Which endpoints the static service has; changes at each [`Event::Endpoints`].
     endpoints: usize,
+    /// When one was taken away first.
+    first_away: Option<Instant>,
     reloads: usize,
     supervised: Shoppers,
     others: Shoppers,
@@ -126,6 +134,7 @@ impl Soak {
             outgrow,
             statics,
             endpoints: 0,
+            first_away: None,
             reloads: 0,
             supervised,
             others,
@@ -144,6 +153,9 @@ impl Soak {
             }
             Event::Endpoints => {
                 self.endpoints += 1;
+                if self.endpoints == FIRST_AWAY {
+                    self.first_away = Some(Instant::now());
+                }
                 self.reload();
             }
             Event::Upgrade => {
@@ -214,6 +226,12 @@ impl Soak {
             losses.resent += is.retried - was.retried;
             losses.web_sockets += now.web_sockets.broken() - before.web_sockets.broken();
         }
+        let was_away = |first: Instant| first.elapsed() >= TOLD_AFTER;
+        if self.first_away.is_some_and(was_away) {
+            let told = now[1].web_sockets.told - self.before[1].web_sockets.told;
+            losses.told += told;
+            losses.web_sockets -= told;
+        }
         self.before = now;
     }
 
@@ -240,6 +258,9 @@ impl Soak {
         (supervised, others, complaints)
     }
 }
+
+/// The first of the changes that takes an endpoint away.
+const FIRST_AWAY: usize = 2;
 
 /// The supervised service for every host, the static one for its own; `reloads` makes texts
 /// differ, `endpoints` says which of the three the static service has.

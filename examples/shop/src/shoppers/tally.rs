@@ -124,6 +124,8 @@ pub struct WebSocketCounts {
     pub ticks: u64,
     /// Broken: closed by the server with a close frame.
     pub closed: u64,
+    /// Of these: with 1012 (Service Restart), which asks to come again.
+    pub told: u64,
     /// Broken: reset.
     pub reset: u64,
     /// Broken: the connection ended without a close frame.

@@ -7,7 +7,11 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::watch, time};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{self, Message, error::ProtocolError},
+    tungstenite::{
+        self, Message,
+        error::ProtocolError,
+        protocol::frame::coding::CloseCode,
+    },
 };
 
 use super::{Floor, tally::WebSocketCounts, told};
@@ -24,6 +28,7 @@ type Socket = WebSocketStream<TcpStream>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Break {
     Closed,
+    Told,
     Reset,
     Ended,
     Silent,
@@ -34,6 +39,10 @@ impl Break {
     fn count(self, counts: &mut WebSocketCounts) -> &'static str {
         let (count, what) = match self {
             Self::Closed => (&mut counts.closed, "closed by the server"),
+            Self::Told => {
+                counts.told += 1;
+                (&mut counts.closed, "closed by the server")
+            }
             Self::Reset => (&mut counts.reset, "reset"),
             Self::Ended => (&mut counts.ended, "ended without a close frame"),
             Self::Silent => (&mut counts.silent, "no echo in time"),
@@ -165,8 +174,12 @@ async fn next(floor: &Floor, socket: &mut Socket) -> Result<Option<String>, (Bre
         None => Err((Break::Ended, String::new())),
         Some(Err(error)) => Err(break_of(&error)),
         Some(Ok(Message::Close(frame))) => {
+            let how = match &frame {
+                Some(frame) if frame.code == CloseCode::Restart => Break::Told,
+                _ => Break::Closed,
+            };
             let detail = frame.map(|frame| format!("{} {}", frame.code, frame.reason));
-            Err((Break::Closed, detail.unwrap_or_default()))
+            Err((how, detail.unwrap_or_default()))
         }
         Some(Ok(Message::Text(text))) if text.starts_with("tick ") => {
             floor.tally().totals.web_sockets.ticks += 1;
