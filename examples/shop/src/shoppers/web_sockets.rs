@@ -7,11 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::watch, time};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{
-        self, Message,
-        error::ProtocolError,
-        protocol::frame::coding::CloseCode,
-    },
+    tungstenite::{self, Message, error::ProtocolError, protocol::frame::coding::CloseCode},
 };
 
 use super::{Floor, tally::WebSocketCounts, told};
