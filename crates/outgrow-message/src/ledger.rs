@@ -9,7 +9,7 @@ mod blocks;
 mod foreseen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use blocks::{BLOCK_SIZES, Block, Blocks};
 pub use foreseen::{Foreseen, Holder, Share};
@@ -50,8 +50,8 @@ pub struct Ledger {
     foreseen: Arc<Holder>,
     refused_foreseen: AtomicU64,
     refused: AtomicU64,
-    /// Each worker's bytes that were handed to it and are not in use.
-    credits: Mutex<Vec<Arc<AtomicU64>>>,
+    /// The supplies that have taken something of it.
+    supplies: Mutex<Vec<Weak<Blocks>>>,
 }
 
 impl Ledger {
@@ -65,33 +65,48 @@ impl Ledger {
             foreseen: Arc::default(),
             refused_foreseen: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            credits: Mutex::default(),
+            supplies: Mutex::default(),
         })
     }
 
     /// Changes the limit; what is in use stays.
     pub fn set_limit(&self, limit_bytes: u64) {
         self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
-        self.share_credits(&self.credits());
+        self.share_credits();
     }
 
-    fn credits(&self) -> MutexGuard<'_, Vec<Arc<AtomicU64>>> {
-        self.credits.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A supply takes something for the first time.
+    fn join(&self, supply: Weak<Blocks>) {
+        let mut supplies = self.lock();
+        supplies.retain(|other| other.strong_count() > 0);
+        supplies.push(supply);
+        drop(supplies);
+        self.share_credits();
     }
 
-    /// There are so many supplies, or the limit is another one.
-    fn share_credits(&self, credits: &[Arc<AtomicU64>]) {
-        let bytes = credit_bytes(self.limit_bytes(), credits.len() as u64);
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Blocks>>> {
+        self.supplies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not under the lock, which the end of a supply takes.
+    fn supplies(&self) -> Vec<Arc<Blocks>> {
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// There are other supplies, or the limit is another one: who has more than its share gives it back.
+    fn share_credits(&self) {
+        let supplies = self.supplies();
+        let bytes = credit_bytes(self.limit_bytes(), supplies.len() as u64);
         self.credit_bytes.store(bytes, Ordering::Relaxed);
+        for supply in supplies {
+            supply.keep_at_most(bytes);
+        }
     }
 
     /// Bytes in use now.
     pub fn used_bytes(&self) -> u64 {
-        let unused: u64 = self
-            .credits()
-            .iter()
-            .map(|credit| credit.load(Ordering::Relaxed))
-            .sum();
+        let supplies = self.supplies();
+        let unused: u64 = supplies.iter().map(|supply| supply.credit_bytes()).sum();
         self.handed_bytes
             .load(Ordering::Relaxed)
             .saturating_sub(unused)
@@ -189,7 +204,7 @@ impl Ledger {
     }
 
     /// Whether more may wait that nothing but memory bounds: less than a quarter of the limit does, and
-    /// memory is not tight. So those who make it wait leave as much again before it is tight for others.
+    /// memory is not tight. Who asks and then lets it wait may so exceed the quarter, by one answer for each worker.
     pub fn may_let_wait(&self) -> bool {
         self.waiting_bytes() < self.limit_bytes() / WAITING_SHARE && !self.is_tight()
     }
@@ -204,10 +219,13 @@ impl Ledger {
     }
 }
 
-/// What each of so many supplies takes at a time.
+/// What each of so many supplies takes at a time; 0: what it needs.
 fn credit_bytes(limit_bytes: u64, supplies: u64) -> u64 {
     let share = limit_bytes / CREDITS_SHARE / supplies.max(1);
-    share.clamp(BLOCK_SIZES[0] as u64, MOST_CREDIT_BYTES)
+    match share < BLOCK_SIZES[0] as u64 {
+        true => 0,
+        false => share.min(MOST_CREDIT_BYTES),
+    }
 }
 
 /// Adds to `sum` where that stays within `limit`. What is refused is never added, so that nobody else is
@@ -255,6 +273,16 @@ pub struct Waiting {
     bytes: u64,
 }
 
+impl Waiting {
+    /// It is no more than so many now.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        let waiting = &self.ledger.waiting_bytes;
+        waiting.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         let waiting = &self.ledger.waiting_bytes;
@@ -273,8 +301,13 @@ mod tests {
         assert!(ledger.may_let_wait());
         let waiting = [(); 2].map(|()| ledger.let_wait(1 << 20));
         assert!(!ledger.may_let_wait());
-        drop(waiting);
+        let [one, mut other] = waiting;
+        other.shrink_to(1 << 10);
+        other.shrink_to(1 << 11);
+        assert_eq!(ledger.waiting_bytes(), (1 << 20) + (1 << 10));
         assert!(ledger.may_let_wait());
+        drop((one, other));
+        assert_eq!(ledger.waiting_bytes(), 0);
         let more = ledger.charge((1 << 20) + 1).expect("room");
         assert!(!ledger.may_let_wait(), "more than half is in use");
         drop((others, more));

@@ -2,53 +2,67 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Ledger, Need};
+use super::{Ledger, MOST_CREDIT_BYTES, Need};
 
 /// The sizes of blocks in bytes.
 pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 
-/// How many free blocks of each size a worker keeps for reuse: 2 MiB, 1 MiB, 1 MiB.
+/// How many free blocks of each size a worker keeps for reuse at most: 2 MiB, 1 MiB, 1 MiB. Fewer, but one of
+/// each, where many workers share the memory and so take less at a time.
 const FREE_BLOCKS: [usize; 3] = [128, 16, 4];
 
-/// The same in bytes, where many workers share the memory: so many times what each takes from the ledger at
-/// a time.
-const FREE_CREDITS: u64 = 4;
+/// How many free blocks of a size are kept by one that takes so much at a time.
+fn most_free(class: usize, credit_bytes: u64) -> usize {
+    let share = FREE_BLOCKS[class] as u64 * credit_bytes / MOST_CREDIT_BYTES;
+    usize::try_from(share).unwrap_or(usize::MAX).max(1)
+}
 
 /// A worker's supply of blocks.
 #[derive(Debug)]
 pub struct Blocks {
     ledger: Arc<Ledger>,
     shelf: Mutex<Shelf>,
+    /// Handed out by the ledger and not in use. Written under the shelf's lock only.
+    credit: AtomicU64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shelf {
     free: [Vec<Box<[u8]>>; 3],
-    /// In all of them.
-    free_bytes: u64,
-    /// Handed out by the ledger and not in use. Written under the lock only.
-    credit: Arc<AtomicU64>,
+    /// Whether the ledger knows it.
+    has_joined: bool,
 }
 
 impl Blocks {
     /// A supply that charges `ledger`.
     pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
-        let credit: Arc<AtomicU64> = Arc::default();
-        let mut credits = ledger.credits();
-        credits.push(Arc::clone(&credit));
-        ledger.share_credits(&credits);
-        drop(credits);
-        let shelf = Shelf {
-            free: Default::default(),
-            free_bytes: 0,
-            credit,
-        };
         Arc::new(Self {
             ledger,
-            shelf: Mutex::new(shelf),
+            shelf: Mutex::default(),
+            credit: AtomicU64::new(0),
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has of the ledger that is not in use.
+    pub(super) fn credit_bytes(&self) -> u64 {
+        self.credit.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what of that is more than so much, and free blocks beyond those that go with it.
+    pub(super) fn keep_at_most(&self, bytes: u64) {
+        let mut shelf = self.lock();
+        for (class, free) in shelf.free.iter_mut().enumerate() {
+            free.truncate(most_free(class, bytes));
+        }
+        let more = self.credit_bytes().saturating_sub(bytes);
+        self.credit.fetch_sub(more, Ordering::Relaxed);
+        self.ledger.take_back(more);
     }
 
     /// What it charges.
@@ -89,8 +103,14 @@ impl Blocks {
     pub fn take_for(self: &Arc<Self>, need: Need, class: usize) -> Option<Block> {
         let class = class.min(BLOCK_SIZES.len() - 1);
         let size = BLOCK_SIZES[class];
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut credit = shelf.credit.load(Ordering::Relaxed);
+        let mut shelf = self.lock();
+        if !shelf.has_joined {
+            shelf.has_joined = true;
+            drop(shelf);
+            self.ledger.join(Arc::downgrade(self));
+            shelf = self.lock();
+        }
+        let mut credit = self.credit_bytes();
         if credit < size as u64 {
             match self.ledger.hand_out(size as u64, need) {
                 Some(more) => credit += more,
@@ -100,9 +120,8 @@ impl Blocks {
                 }
             }
         }
-        shelf.credit.store(credit - size as u64, Ordering::Relaxed);
+        self.credit.store(credit - size as u64, Ordering::Relaxed);
         let free = shelf.free[class].pop();
-        shelf.free_bytes -= free.as_ref().map_or(0, |_| size as u64);
         drop(shelf);
         let bytes = free.unwrap_or_else(|| vec![0; size].into_boxed_slice());
         Some(Block {
@@ -112,17 +131,13 @@ impl Blocks {
     }
 
     #[cfg(test)]
-    fn kept_bytes(&self) -> u64 {
-        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = shelf.free.iter().flatten();
-        let bytes = kept.map(|block| block.len() as u64).sum();
-        assert_eq!(bytes, shelf.free_bytes);
-        bytes
+    fn kept(&self) -> [usize; 3] {
+        self.lock().free.each_ref().map(Vec::len)
     }
 
     fn give(&self, bytes: Box<[u8]>) {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut credit = shelf.credit.load(Ordering::Relaxed) + bytes.len() as u64;
+        let mut shelf = self.lock();
+        let mut credit = self.credit_bytes() + bytes.len() as u64;
         let usual = self.ledger.credit_bytes();
         if self.ledger.is_in_reserve() {
             // Others need it more than this worker its convenience.
@@ -132,31 +147,23 @@ impl Blocks {
             self.ledger.take_back(credit - usual);
             credit = usual;
         }
-        shelf.credit.store(credit, Ordering::Relaxed);
+        self.credit.store(credit, Ordering::Relaxed);
         let Some(class) = BLOCK_SIZES.iter().position(|&size| size == bytes.len()) else {
             return;
         };
-        let size = bytes.len() as u64;
-        let all = shelf.free_bytes + size;
         let free = &mut shelf.free[class];
-        if free.len() < FREE_BLOCKS[class] && all <= FREE_CREDITS * usual {
+        if free.len() < most_free(class, usual) {
             if free.capacity() == 0 {
                 free.reserve_exact(FREE_BLOCKS[class]);
             }
             free.push(bytes);
-            shelf.free_bytes = all;
         }
     }
 }
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        let shelf = self.shelf.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.ledger
-            .take_back(shelf.credit.swap(0, Ordering::Relaxed));
-        let mut credits = self.ledger.credits();
-        credits.retain(|credit| !Arc::ptr_eq(credit, &shelf.credit));
-        self.ledger.share_credits(&credits);
+        self.ledger.take_back(self.credit_bytes());
     }
 }
 
@@ -192,38 +199,66 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CREDITS_SHARE, MOST_CREDIT_BYTES, RESERVE_SHARE};
+    use super::super::{CREDITS_SHARE, RESERVE_SHARE};
     use super::*;
+
+    fn handed_bytes(ledger: &Ledger) -> u64 {
+        ledger.handed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// So many supplies, of which each was used.
+    fn used(ledger: &Arc<Ledger>, count: usize) -> Vec<Arc<Blocks>> {
+        let supplies: Vec<_> = (0..count)
+            .map(|_| Blocks::new(Arc::clone(ledger)))
+            .collect();
+        for blocks in &supplies {
+            drop([0; 8].map(|class| blocks.take_class(class).expect("a block")));
+            drop([1, 2, 2].map(|class| blocks.take_class(class).expect("a block")));
+        }
+        supplies
+    }
 
     #[test]
     fn the_supplies_of_many_workers_leave_memory_for_use() {
         const LIMIT: u64 = 256 << 20;
         let ledger = Ledger::new(LIMIT);
-        let supplies: Vec<_> = (0..3 * 128)
-            .map(|_| Blocks::new(Arc::clone(&ledger)))
-            .collect();
-        for blocks in &supplies {
-            drop([0; 8].map(|class| blocks.take_class(class).expect("a block")));
-            drop(blocks.take_class(2).expect("a large block"));
-        }
+        let supplies = used(&ledger, 3 * 128);
         assert_eq!(ledger.used_bytes(), 0);
-        let kept = supplies.iter().map(|blocks| blocks.kept_bytes());
-        assert!(kept.sum::<u64>() <= LIMIT * FREE_CREDITS / CREDITS_SHARE);
         let idle = LIMIT * 2 / CREDITS_SHARE;
-        let handed = ledger.handed_bytes.load(Ordering::Relaxed);
+        let handed = handed_bytes(&ledger);
         assert!(handed > 0 && handed <= idle, "{handed}");
         assert!(!ledger.is_tight() && ledger.may_let_wait());
-        // Few of them take more at a time.
+        // Each keeps a large block that is warm, whatever small ones there are.
+        assert!(supplies[0].kept()[0] <= 5, "{:?}", supplies[0].kept());
+        let last = &supplies[3 * 128 - 1];
+        assert_eq!(last.kept(), [5, 1, 1]);
+        let large = last.take_class(2).expect("room").as_ptr();
+        assert_eq!(last.take_class(2).expect("room").as_ptr(), large);
         drop(supplies);
-        assert_eq!(ledger.handed_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(handed_bytes(&ledger), 0);
+        // Few of them take more at a time, and those that are not used take nothing.
+        let _unused: Vec<_> = (0..100).map(|_| Blocks::new(Arc::clone(&ledger))).collect();
         let few = Blocks::new(Arc::clone(&ledger));
         drop(few.take());
-        assert_eq!(
-            ledger.handed_bytes.load(Ordering::Relaxed),
-            MOST_CREDIT_BYTES
-        );
-        ledger.set_limit(1 << 20);
-        assert_eq!(ledger.credit_bytes(), (1 << 20) / CREDITS_SHARE);
+        assert_eq!(handed_bytes(&ledger), MOST_CREDIT_BYTES);
+    }
+
+    #[test]
+    fn a_smaller_limit_is_everybodys() {
+        let ledger = Ledger::new(256 << 20);
+        let supplies = used(&ledger, 12);
+        assert!(handed_bytes(&ledger) > 8 << 20);
+        ledger.set_limit(8 << 20);
+        let handed = handed_bytes(&ledger);
+        assert!(handed <= (8 << 20) / CREDITS_SHARE, "{handed}");
+        assert!(supplies[0].take_class(2).is_some());
+        // Where there is too little for all of them to keep some, none does.
+        let more = used(&ledger, 400);
+        assert_eq!((handed_bytes(&ledger), ledger.used_bytes()), (0, 0));
+        let block = more[0].take().expect("room");
+        assert_eq!(handed_bytes(&ledger), BLOCK_SIZES[0] as u64);
+        drop(block);
+        assert_eq!(handed_bytes(&ledger), 0);
     }
 
     #[test]
