@@ -49,12 +49,19 @@ impl Parting {
         }
     }
 
-    /// Everybody has to be gone. What was said before holds.
+    /// Everybody has to be gone. Where that was said before, the sooner one holds, and that it stops.
     pub(crate) fn begin(&self, part: Part) {
-        let part = part.until.0.max(2) & !1 | u64::from(part.stops);
+        let (until, stops) = (part.until.0.max(2) & !1, u64::from(part.stops));
+        let with = |before: u64| {
+            let until = match before & !1 {
+                0 => until,
+                before => before.min(until),
+            };
+            let part = until | stops | before & 1;
+            (part != before).then_some(part)
+        };
         let order = (Ordering::AcqRel, Ordering::Relaxed);
-        let first = self.part.compare_exchange(0, part, order.0, order.1);
-        if first.is_ok() {
+        if self.part.fetch_update(order.0, order.1, with).is_ok() {
             self.wake();
         }
     }
@@ -114,5 +121,34 @@ impl Drop for LongStay {
         if let Some(number) = self.number {
             self.endpoint.parting().stays().wakers.remove(&number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sooner_moment_holds_and_a_stop_stays_one() {
+        let parting = Parting::default();
+        let part = |until, stops| Part {
+            until: Ticks(until),
+            stops,
+        };
+        assert_eq!(parting.part(), None);
+        parting.begin(part(0, false));
+        assert_eq!(parting.part(), Some(part(2, false)));
+        parting.take_back();
+        for (said, is) in [
+            (part(1_001, false), part(1_000, false)),
+            (part(2_000, true), part(1_000, true)),
+            (part(500, false), part(500, true)),
+            (part(600, true), part(500, true)),
+        ] {
+            parting.begin(said);
+            assert_eq!(parting.part(), Some(is));
+        }
+        parting.take_back();
+        assert_eq!(parting.part(), None);
     }
 }

@@ -158,6 +158,18 @@ impl Registry {
         all.map(|service| service.active(address)).sum()
     }
 
+    /// Has long connections to an address of a service end by `until`, since its instance is to stop then;
+    /// also of a service that is not in the configuration any more.
+    pub fn part_endpoint(&self, name: &str, address: &Address, until: Ticks) {
+        let services = self.lock();
+        let retired = services.retired.iter().filter(|one| one.name() == name);
+        let all: Vec<_> = retired.chain(services.current.get(name)).cloned().collect();
+        drop(services);
+        for service in all {
+            service.part_endpoint(address, until);
+        }
+    }
+
     /// Services that are not in the configuration any more and still have requests in flight.
     pub fn retired(&self) -> usize {
         self.lock().retired.len()

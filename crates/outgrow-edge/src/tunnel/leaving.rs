@@ -4,9 +4,10 @@
 //! A client that is told (Close, 1012) comes again, so all of them are not told at once: each at a
 //! moment of its own within the drain. On a stop that is any moment of it. After an upgrade, where
 //! nothing is lost by staying, only the last quarter of the time is used. An endpoint that has to be
-//! left is as a stop when its instance stops, and as an upgrade otherwise: it may be back before. What
-//! ends is told at the
-//! border of two frames, answers with its own Close, and is ended when it does not in time.
+//! left is as a stop when its instance stops, and as an upgrade otherwise: it may be back before.
+//!
+//! What ends is told at the border of two frames, answers with its own Close, and is ended when it
+//! does not in time.
 
 use std::time::Duration;
 

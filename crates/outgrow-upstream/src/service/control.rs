@@ -58,8 +58,10 @@ fn undrain(member: &mut Member) {
         member.drained_by_file = false;
         member.endpoint.set_drained(false);
         member.endpoint.set_leaving(None);
-        member.endpoint.parting().take_back();
-        member.endpoint.pool.open();
+        if !member.leaving {
+            member.endpoint.parting().take_back();
+            member.endpoint.pool.open();
+        }
     }
 }
 
@@ -136,7 +138,7 @@ impl Service {
     }
 
     /// Has long connections to the endpoint end by `until`: its instance is to stop then.
-    pub fn part_endpoint(&self, address: &Address, until: Ticks) {
+    pub(crate) fn part_endpoint(&self, address: &Address, until: Ticks) {
         let mut members = self.lock();
         if let Some(member) = members.current(address) {
             member.endpoint.parting().begin(Part { until, stops: true });

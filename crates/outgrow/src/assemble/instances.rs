@@ -331,10 +331,13 @@ impl Instances {
             || outgrow_fleet::settings::InstanceSettings::default().drain_timeout,
             |wanted| wanted.drain_timeout,
         );
-        if let (Some(address), Some(service)) = (&known.address, registry.service(&spec.service)) {
+        let Some(address) = &known.address else {
+            return;
+        };
+        if let Some(service) = registry.service(&spec.service) {
             service.drain_endpoint(address, now);
-            service.part_endpoint(address, now + known.drain_timeout);
         }
+        registry.part_endpoint(&spec.service, address, now + known.drain_timeout);
     }
 
     /// Instances that have finished their requests, or were given long enough.
