@@ -24,8 +24,8 @@ use crate::worker::Worker;
 pub(crate) use self::pass::Pass;
 pub(crate) use self::replay::Replay;
 use self::turns::Turn;
-use self::waits::Waits;
-pub(crate) use self::waits::{Credit, HalfClosed, Patience};
+pub(crate) use self::waits::{Credit, Patience};
+use self::waits::{HalfClosed, Waits};
 
 mod pass;
 mod replace;
@@ -158,6 +158,7 @@ impl Progress {
         *self = Self {
             began: now,
             last: now,
+            closed: self.closed,
             request_bytes: kept.bytes().len() as u64,
             ..Self::default()
         };
@@ -200,7 +201,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             && let Poll::Ready(fault) = self.down.poll_gone(cx)
         {
             let progress = &mut *self.rest.progress;
-            if progress.closed.is_over(self.down, progress.now) {
+            let waits = progress.client_behind.then_some(Waits::ClientWrite);
+            let half = self.down.is_half_closed();
+            if !half
+                || progress
+                    .closed
+                    .is_over(waits, self.down.written(), progress.now)
+            {
                 return Poll::Ready(Err(fault));
             }
         }
@@ -434,9 +441,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         }
         self.up.settle();
         // What is left of the request goes on meanwhile: the client may read only after it.
-        if !(rest.progress.request_sent && self.down.has_end())
-            || !(rest.progress.response_ended
-                || self.around.blocks.ledger().may_let_wait() && self.up.is_whole(cx))
+        let is_ours = rest.progress.request_sent && self.down.has_end();
+        if !(is_ours && self.around.blocks.ledger().may_let_wait())
+            || !(rest.progress.response_ended || self.up.is_whole(cx))
         {
             return Poll::Pending;
         }

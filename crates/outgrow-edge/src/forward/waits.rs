@@ -169,23 +169,24 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
 
 /// A client that has closed its side: most have left, but it may be one that says in this way that it asks
 /// nothing more, and reads. So it has a moment, and another one with each part of the answer that its
-/// connection takes: one that has left resets the connection for that.
+/// connection takes: one that has left resets the connection for that. While bytes wait for it, nothing need
+/// be guessed: the time for those runs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HalfClosed {
+pub(super) struct HalfClosed {
     /// Since when, and what it had taken by then.
     since: Option<(Ticks, u64)>,
 }
 
 impl HalfClosed {
     /// How long the answer may have no further part.
-    pub(crate) const MOMENT: Duration = Duration::from_secs(1);
+    const MOMENT: Duration = Duration::from_secs(1);
 
-    /// Whether a client that is gone ([`Downstream::poll_gone`]) is given up.
-    pub(crate) fn is_over(&mut self, down: &impl Downstream, now: Ticks) -> bool {
-        if !down.is_half_closed() {
-            return true;
+    /// Whether it is given up at `now`, having taken so many bytes.
+    pub(super) fn is_over(&mut self, waits: Option<Waits>, took: u64, now: Ticks) -> bool {
+        if waits == Some(Waits::ClientWrite) {
+            self.since = None;
+            return false;
         }
-        let took = down.written();
         match self.since {
             Some((since, before)) if before == took => now.since(since) >= Self::MOMENT,
             _ => {
@@ -196,7 +197,7 @@ impl HalfClosed {
     }
 
     /// When it is.
-    pub(crate) fn deadline(&self) -> Ticks {
+    pub(super) fn deadline(&self) -> Ticks {
         self.since
             .map_or(Ticks::NEVER, |(since, _)| since + Self::MOMENT)
     }
@@ -244,6 +245,29 @@ impl Credit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_side_is_given_up_a_moment_after_the_last_part() {
+        const MILLI: u64 = 1_000_000;
+        let mut closed = HalfClosed::default();
+        assert_eq!(closed.deadline(), Ticks::NEVER);
+        let behind = Some(Waits::ClientWrite);
+        for (now, took, waits, is_over, deadline) in [
+            (100, 0, None, false, Some(1_100)),
+            (1_099, 0, None, false, Some(1_100)),
+            (1_099, 5, None, false, Some(2_099)),
+            (1_200, 5, behind, false, None),
+            (9_000, 5, behind, false, None),
+            (9_100, 9, None, false, Some(10_100)),
+            (10_099, 9, None, false, Some(10_100)),
+            (10_100, 9, None, true, Some(10_100)),
+        ] {
+            let now = Ticks(now * MILLI);
+            assert_eq!(closed.is_over(waits, took, now), is_over, "{now:?}");
+            let deadline = deadline.map_or(Ticks::NEVER, |at| Ticks(at * MILLI));
+            assert_eq!(closed.deadline(), deadline, "{now:?}");
+        }
+    }
 
     /// Seconds waited, bytes that have come by then, the seconds that are left.
     type Step = (u64, u64, u64);

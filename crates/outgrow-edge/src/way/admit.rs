@@ -14,7 +14,6 @@ use outgrow_upstream::{EndpointId, Permit, Unavailable, Wait, Wish};
 use super::retry::Retries;
 use super::{Target, Way};
 use crate::backend::Chooser;
-use crate::forward::HalfClosed;
 use crate::request_key;
 use crate::sticky::Ticket;
 
@@ -88,17 +87,14 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             };
             self.timer.set(patience.min(retries.deadline));
             let body_ended = self.exchange.request.length.is_empty();
-            let mut closed = HalfClosed::default();
             let answer = poll_fn(|cx| {
                 if let Poll::Ready(answer) = Pin::new(&mut wait).poll(cx) {
                     return Poll::Ready(Ok(answer));
                 }
+                // Also one that may only have closed its side: nearly all who do have left, and they are not to
+                // be served before those who are there.
                 if body_ended && let Poll::Ready(fault) = self.down.poll_gone(cx) {
-                    if closed.is_over(self.down, clock.now()) {
-                        return Poll::Ready(Err(fault));
-                    }
-                    let until = patience.min(retries.deadline).min(closed.deadline());
-                    self.timer.set(until);
+                    return Poll::Ready(Err(fault));
                 }
                 if !body_ended {
                     self.down.settle(cx);

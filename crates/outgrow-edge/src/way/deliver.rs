@@ -34,7 +34,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             taking: std::mem::take(&mut progress.taking),
             deadline,
         };
-        let _waiting = blocks.ledger().let_wait(side.incoming.held_bytes());
+        let mut waiting = blocks.ledger().let_wait(side.incoming.held_bytes());
         let mut rest = AtHand(&mut side.incoming);
         let sent = respond::while_it_takes(self.down, clock, self.timer, times, |down, cx| {
             let mut pass = Pass {
@@ -46,6 +46,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let passed = pass.poll(cx, &mut rest);
             if passed.is_pending() {
                 rest.settle(blocks);
+                waiting.shrink_to(rest.0.held_bytes());
             }
             passed
         });

@@ -423,7 +423,11 @@ impl<T: Transport> Downstream for ServerConnection<T> {
             ) {
                 Ok(1..) => {}
                 Err(Problem::Full | Problem::Memory) => return Poll::Pending,
-                Ok(0) => self.half_closed = true,
+                Ok(0) => {
+                    self.half_closed = true;
+                    // Nothing comes that would need the block.
+                    self.incoming.buffer.settle(&self.blocks);
+                }
                 Err(_) => {
                     self.keep_alive = false;
                     return Poll::Ready(Fault::client(Phase::ResponseHead, Cause::ClientGone));

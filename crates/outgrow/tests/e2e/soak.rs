@@ -4,7 +4,9 @@
 //! Not here: how often each event comes, and what is allowed (`survive`).
 
 use std::{
-    fmt, thread,
+    fmt,
+    ops::Range,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,9 +25,10 @@ const SHOPPERS: usize = 8;
 const OTHERS: usize = 3;
 /// WebSockets at each.
 const WEB_SOCKETS: usize = 4;
-/// Those of an endpoint that was taken away are told to come again in the last quarter of the time in which
-/// they have to be gone (`drain_timeout`, less 5 s for their answer), not before.
-const TOLD_AFTER: Duration = Duration::from_millis(18_750);
+/// When those of an endpoint that was taken away are told to come again: in the last quarter of the time in
+/// which they have to be gone (`drain_timeout`, less 5 s for their answer). A second is for what it takes until
+/// that is known here.
+const TOLD: Range<Duration> = Duration::from_millis(18_750)..Duration::from_secs(26);
 
 /// What is done to outgrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +89,13 @@ pub(crate) struct Soak {
     statics: [Beside; 3],
     /// Which endpoints the static service has; changes at each [`Event::Endpoints`].
     endpoints: usize,
-    /// When one was taken away first.
-    first_away: Option<Instant>,
+    /// Since when one of them is away.
+    away: Option<Instant>,
+    /// The same for those that were away when a data process was followed by another one: it does not learn
+    /// that they have come back.
+    away_for_good: Vec<Instant>,
+    /// When was counted last.
+    counted: Instant,
     reloads: usize,
     supervised: Shoppers,
     others: Shoppers,
@@ -134,7 +142,9 @@ impl Soak {
             outgrow,
             statics,
             endpoints: 0,
-            first_away: None,
+            away: None,
+            away_for_good: Vec::new(),
+            counted: Instant::now(),
             reloads: 0,
             supervised,
             others,
@@ -153,12 +163,11 @@ impl Soak {
             }
             Event::Endpoints => {
                 self.endpoints += 1;
-                if self.endpoints == FIRST_AWAY {
-                    self.first_away = Some(Instant::now());
-                }
+                self.away = (used(self.endpoints).len() < 3).then(Instant::now);
                 self.reload();
             }
             Event::Upgrade => {
+                self.away_for_good.extend(self.away);
                 self.outgrow.upgrade(None).expect("an upgrade");
             }
             Event::KillInstance => self.kill_instance(),
@@ -226,12 +235,15 @@ impl Soak {
             losses.resent += is.retried - was.retried;
             losses.web_sockets += now.web_sockets.broken() - before.web_sockets.broken();
         }
-        let was_away = |first: Instant| first.elapsed() >= TOLD_AFTER;
-        if self.first_away.is_some_and(was_away) {
-            let told = now[1].web_sockets.told - self.before[1].web_sockets.told;
-            losses.told += told;
-            losses.web_sockets -= told;
-        }
+        let told = now[1].web_sockets.told - self.before[1].web_sockets.told;
+        let (from, to) = (self.counted, Instant::now());
+        self.counted = to;
+        // Each of them had so many WebSockets at most.
+        let since = self.away_for_good.iter().chain(&self.away);
+        let due = since.filter(|&&since| since + TOLD.start < to && from < since + TOLD.end);
+        let told = told.min((due.count() * WEB_SOCKETS) as u64);
+        losses.told += told;
+        losses.web_sockets -= told;
         self.before = now;
     }
 
@@ -259,19 +271,20 @@ impl Soak {
     }
 }
 
-/// The first of the changes that takes an endpoint away.
-const FIRST_AWAY: usize = 2;
-
-/// The supervised service for every host, the static one for its own; `reloads` makes texts
-/// differ, `endpoints` says which of the three the static service has.
-fn config(statics: &[Beside; 3], endpoints: usize, reloads: usize) -> String {
-    let used: &[usize] = match endpoints % 4 {
+/// Which of the three the static service has after so many changes.
+fn used(endpoints: usize) -> &'static [usize] {
+    match endpoints % 4 {
         0 => &[0, 1],
         1 => &[0, 1, 2],
         2 => &[1, 2],
         _ => &[0, 2],
-    };
-    let used: Vec<String> = used
+    }
+}
+
+/// The supervised service for every host, the static one for its own; `reloads` makes texts
+/// differ, `endpoints` says which of the three the static service has.
+fn config(statics: &[Beside; 3], endpoints: usize, reloads: usize) -> String {
+    let used: Vec<String> = used(endpoints)
         .iter()
         .map(|place| format!("\"{}\"", statics[*place].address))
         .collect();
