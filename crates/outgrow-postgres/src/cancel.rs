@@ -2,6 +2,7 @@
 //! and that server is not lent to anybody else until the request has been dealt with.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 
@@ -54,6 +55,8 @@ pub(crate) fn judge(own: u16, process: u32, secret: &[u8]) -> Judgement {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) endpoint: Arc<Endpoint>,
+    /// Which of the addresses of the endpoint's name it is at; none where that is no name.
+    pub(crate) address: Option<SocketAddr>,
     pub(crate) process: u32,
     pub(crate) secret: Arc<[u8]>,
     /// How its session is encrypted, if it is.

@@ -70,7 +70,8 @@ impl Place {
         }
     }
 
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    /// The address; none where the endpoint's address is no name.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -121,8 +122,36 @@ pub trait Seal: fmt::Debug + Send + Sync {
 /// there, else [`Cause::ConnectFailed`]; nothing was sent in any case.
 pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<(Stream, Place), Fault> {
     let moves = endpoint.pool.moves();
-    let timeout = opening.connect;
-    let cause = match tokio::time::timeout(timeout, open(endpoint, timeout)).await {
+    let opened = open(endpoint, opening.connect);
+    let (stream, address) = set_up(endpoint, opening, opened).await?;
+    Ok((stream, Place::new(address, moves)))
+}
+
+/// Makes a connection to the machine that another connection to the endpoint leads to, which has this
+/// address of the endpoint's name ([`Place::address`]), wherever the name leads by now.
+///
+/// # Errors
+/// As of [`dial`].
+pub async fn dial_again(
+    endpoint: &Endpoint,
+    address: Option<SocketAddr>,
+    opening: Opening,
+) -> Result<Stream, Fault> {
+    let Some(address) = address else {
+        return Ok(dial(endpoint, opening).await?.0);
+    };
+    let opened = async { Ok((open_tcp(address).await?, Some(address))) };
+    let (stream, _) = set_up(endpoint, opening, opened).await?;
+    Ok(stream)
+}
+
+/// What is `opened` within the time for it, with its own times.
+async fn set_up(
+    endpoint: &Endpoint,
+    opening: Opening,
+    opened: impl Future<Output = io::Result<(Stream, Option<SocketAddr>)>>,
+) -> Result<(Stream, Option<SocketAddr>), Fault> {
+    let cause = match tokio::time::timeout(opening.connect, opened).await {
         Ok(Ok((stream, address))) => {
             watch_peer(&stream, opening.unacknowledged);
             // A new one has the system's own time.
@@ -130,7 +159,7 @@ pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<(Stream, Plac
                 limit_silence(&stream, opening.silence);
             }
             endpoint.count_connect();
-            return Ok((stream, Place::new(address, moves)));
+            return Ok((stream, address));
         }
         Ok(Err(error)) => cause_of(&error),
         Err(_) => Cause::ConnectTimeout,
@@ -334,6 +363,25 @@ fn cause_of(error: &io::Error) -> Cause {
 mod tests {
     use super::*;
 
+    const OPENING: Opening = Opening {
+        connect: Duration::from_secs(1),
+        unacknowledged: Duration::ZERO,
+        silence: Duration::ZERO,
+    };
+
+    /// An endpoint whose address is a name.
+    fn named() -> std::sync::Arc<Endpoint> {
+        let registry = crate::Registry::new(1);
+        let address = Address::tcp("db.internal", 5432);
+        let settings = crate::settings::ServiceSettings {
+            endpoints: vec![crate::settings::Endpoint::at(address)],
+            ..crate::settings::ServiceSettings::default()
+        };
+        let services = std::collections::BTreeMap::from([("db".to_owned(), settings)]);
+        registry.apply(&services, Ticks(1));
+        registry.service("db").unwrap().endpoints().load().all[0].clone()
+    }
+
     /// An attempt that ends after so many milliseconds; `None`: never.
     async fn attempt(ends: Option<(u64, Result<(), io::ErrorKind>)>) -> io::Result<()> {
         match ends {
@@ -393,28 +441,39 @@ mod tests {
         }
         let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = good.local_addr().unwrap();
-        let registry = crate::Registry::new(1);
-        let settings = crate::settings::ServiceSettings {
-            endpoints: vec![crate::settings::Endpoint::at(Address::tcp(
-                "db.internal",
-                good.port(),
-            ))],
-            ..crate::settings::ServiceSettings::default()
-        };
-        let services = std::collections::BTreeMap::from([("db".to_owned(), settings)]);
-        registry.apply(&services, Ticks(1));
-        let endpoint = registry.service("db").unwrap().endpoints().load().all[0].clone();
+        let endpoint = named();
         endpoint.set_socket_addresses(vec![hole, good]);
-        let opening = Opening {
-            connect: Duration::from_secs(1),
-            unacknowledged: Duration::ZERO,
-            silence: Duration::ZERO,
-        };
-        let connected = connect(&endpoint, opening, (None, Speaks::Http1), Ticks(1)).await;
+        let connected = connect(&endpoint, OPENING, (None, Speaks::Http1), Ticks(1)).await;
         connected.expect("the other address is tried");
         assert_eq!(endpoint.socket_addresses(), [good, hole], "and preferred");
         // The resolver tells them in its own order, again and again.
         endpoint.set_socket_addresses(vec![hole, good]);
         assert_eq!(endpoint.socket_addresses(), [good, hole]);
+    }
+
+    /// Whatever the name leads to by now, and nowhere else when nobody is there.
+    #[tokio::test]
+    async fn another_connection_leads_to_the_same_machine() {
+        let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");
+        let (first, second) = (listen().await.unwrap(), listen().await.unwrap());
+        let [first_at, second_at] = [&first, &second].map(|one| one.local_addr().unwrap());
+        let endpoint = named();
+        endpoint.set_socket_addresses(vec![first_at]);
+        let peer = |stream: Stream| match stream {
+            Stream::Tcp(stream) => stream.peer_addr().unwrap(),
+            Stream::Unix(_) => panic!("it is no Unix socket"),
+        };
+        let (stream, place) = dial(&endpoint, OPENING).await.unwrap();
+        assert_eq!((peer(stream), place.address()), (first_at, Some(first_at)));
+        endpoint.set_socket_addresses(vec![second_at]);
+        for (address, expected) in [(place.address(), first_at), (None, second_at)] {
+            let stream = dial_again(&endpoint, address, OPENING).await.unwrap();
+            assert_eq!(peer(stream), expected);
+        }
+        drop(first);
+        let fault = dial_again(&endpoint, place.address(), OPENING)
+            .await
+            .unwrap_err();
+        assert_eq!(fault.cause, Cause::ConnectRefused);
     }
 }

@@ -29,7 +29,9 @@ pub mod sessions;
 pub mod settings;
 pub mod state;
 
-pub use connect::{Opening, Place, Seal, Sealing, Speaks, connect, dial, limit_silence};
+pub use connect::{
+    Opening, Place, Seal, Sealing, Speaks, connect, dial, dial_again, limit_silence,
+};
 pub use endpoint::{Endpoint, EndpointId, Outcome, identity_of};
 pub use event::{EjectionCause, Event, Subject};
 pub use parting::{LongStay, Part};

@@ -72,9 +72,9 @@ pub(super) async fn tell_server(target: &Target, limit: Duration) -> Option<()> 
         unacknowledged: Duration::ZERO,
         silence: Duration::ZERO,
     };
-    let (stream, _) = outgrow_upstream::dial(&target.endpoint, opening)
-        .await
-        .ok()?;
+    // Another machine of the same name knows nothing of the session.
+    let stream = outgrow_upstream::dial_again(&target.endpoint, target.address, opening);
+    let stream = stream.await.ok()?;
     let encryption = target.encryption.as_ref();
     let socket = encrypt::encrypt_again(stream, &target.endpoint, encryption);
     let socket = socket.await.ok()?;

@@ -1,18 +1,31 @@
 //! A cancel request hits the query that it is for, and never another one.
 
 use std::{
+    fs::{self, Permissions},
+    io::Read,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
-use outgrow_testkit::postgres::{PostgresError, Session, message};
+use outgrow_testkit::{
+    databases,
+    faults::{Fault, Proxy},
+    folder::Folder,
+    outgrow::Launch,
+    postgres::{PostgresError, Session, message},
+};
 
-use super::{Tier, modes::connections, run, value};
-use crate::shop::SOON;
+use super::{Tier, config, modes::connections, run, value};
+use crate::{checks::is_there, shop::SOON};
 
 #[test]
 fn a_hundred_at_once_hit_those_that_they_are_for() {
@@ -300,4 +313,78 @@ fn late_ones_do_not_end_who_is_kept() {
         client.cancel().expect("asked");
     }
     assert_eq!(value(&mut client, "SELECT 1"), "1");
+}
+
+/// Of a name with two addresses the one at which the session is, although new connections go to the other
+/// one by then: there a fake server tells what each connection begins with, and answers nothing.
+#[test]
+fn it_goes_to_the_address_at_which_the_session_is() {
+    if !is_there(databases::has_postgres(), "postgresql") {
+        return;
+    }
+    let folder = Folder::new("hosts").expect("a folder");
+    let hosts = "127.0.0.1 db.internal\n127.0.0.2 db.internal\n";
+    let hosts = folder.write("hosts", hosts).expect("written");
+    let hosts = hosts.display();
+    let surround = |program: &Path| {
+        let program = program.display();
+        format!(
+            "exec unshare --map-root-user --mount sh -c \
+             'mount --bind \"{hosts}\" /etc/hosts && exec \"{program}\" \"$@\"' sh \"$@\"\n"
+        )
+    };
+    let tried = Command::new("sh")
+        .args(["-c", &surround(Path::new("true"))])
+        .output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: unshare --mount is not permitted here");
+        return;
+    }
+    let binary = outgrow_testkit::outgrow::binary().expect("a binary");
+    let script = format!("#!/bin/sh\n{}", surround(&binary));
+    let script = folder.write("outgrow", script).expect("written");
+    let mode = Permissions::from_mode(0o755);
+    fs::set_permissions(&script, mode).expect("set");
+
+    let database = databases::postgres("host all all 127.0.0.1/32 trust").expect("Postgres starts");
+    let proxy = Proxy::start(database.address()).expect("a proxy");
+    let port = proxy.address().port();
+    let config = config("pool_size = 2", proxy.address());
+    let config = config.replace(&proxy.address().to_string(), &format!("db.internal:{port}"));
+    let outgrow = Launch::config(&config).binary(script).start();
+    let outgrow = outgrow.expect("outgrow starts");
+    let client = || Session::of(outgrow.address("pooler").expect("an address"), "postgres");
+    let mut first_client = client().expect("let in");
+    run(&mut first_client, "SELECT 1");
+    first_client
+        .send(&message::query("SELECT pg_sleep(20)"))
+        .expect("sent");
+
+    let mut direct = Session::of(database.address(), "postgres").expect("let in");
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let sleeps = |_: &_| (value(&mut direct, sql) == "1").then_some(());
+    outgrow.wait("it sleeps", SOON, sleeps).expect("it does");
+
+    let listener = TcpListener::bind(("127.0.0.2", port)).expect("bound");
+    let (begins, begun) = mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 8];
+            let _ = stream.read_exact(&mut bytes);
+            let _ = begins.send(bytes);
+        }
+    });
+    proxy.set(Fault::Refuse).expect("it refuses");
+    let mut other = client().expect("let in");
+    other.send(&message::query("SELECT 1")).expect("sent");
+    let login = begun.recv_timeout(SOON).expect("it goes to the other one");
+    let asks_to_cancel = |begin: &[u8; 8]| message::cancel(0, &[0; 4]).starts_with(begin);
+    assert!(!asks_to_cancel(&login));
+    proxy.set(Fault::None).expect("it listens");
+
+    first_client.cancel().expect("asked");
+    let ended = first_client.answer().expect_err("cancelled");
+    assert_eq!(ended.code(), "57014", "{ended}");
+    let at_other = begun.try_iter().filter(asks_to_cancel).count();
+    assert_eq!(at_other, 0);
 }
