@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -119,6 +120,14 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// Makes the coming close an orderly one again, after [`Transport::reset`](crate::Transport::reset).
+    pub fn end_in_order(&self) {
+        if let Self::Tcp(stream) = self {
+            // A socket that refuses is reset: the peer knows that it may miss something.
+            let _ = SockRef::from(stream).set_linger(None);
         }
     }
 

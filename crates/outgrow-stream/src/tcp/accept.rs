@@ -1,5 +1,6 @@
 //! Accepting connections, and handing them to the worker that has clearly fewer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,10 +9,10 @@ use std::time::Duration;
 use outgrow_net::listen::is_of_one_connection;
 use outgrow_net::stream::Detached;
 use outgrow_net::workers::least_loaded;
-use outgrow_net::{Mailboxes, Socket, Stream};
+use outgrow_net::{Mailboxes, Socket, Stream, Transport};
 use tokio::sync::mpsc;
 
-use super::way::{self, Way};
+use super::way::{self, Side, Way};
 use crate::end::End;
 use crate::metrics::ListenerMetrics;
 use crate::plan::{ListenerPlan, Slot};
@@ -108,7 +109,20 @@ fn turn_away(
     plan.metrics.open.add(-1);
     let mut way = Way::new(worker, plan, address);
     way.finish(End::TooManyConnections);
-    way::reset(stream);
+    drop(Side::new(stream));
+}
+
+/// Takes a connection from its worker. What is lost on the way to another one is reset.
+fn detach(mut stream: Stream) -> io::Result<Detached> {
+    stream.reset();
+    stream.into_std()
+}
+
+/// Puts it to the worker that calls.
+fn attach(stream: Detached) -> io::Result<Stream> {
+    let stream = stream.attach()?;
+    stream.end_in_order();
+    Ok(stream)
 }
 
 fn hand_on(
@@ -117,7 +131,7 @@ fn hand_on(
     to: &mpsc::Sender<Moved>,
     other: usize,
 ) {
-    let Ok(stream) = stream.into_std() else {
+    let Ok(stream) = detach(stream) else {
         return;
     };
     open.move_to(other);
@@ -140,7 +154,7 @@ pub(crate) fn receive(worker: &Arc<Worker>, mut moved: Moved) {
     if moved.open.worker != worker.index {
         moved.open.move_to(worker.index);
     }
-    if let Ok(stream) = moved.stream.attach() {
+    if let Ok(stream) = attach(moved.stream) {
         start(worker, stream, moved.address, moved.plan, moved.open);
     }
 }
@@ -153,9 +167,38 @@ fn start(
     open: Open,
 ) {
     let worker = Arc::clone(worker);
+    let client = Side::new(stream);
     // Boxed here, since the runtime moves what it is given several times.
     tokio::spawn(Box::pin(async move {
-        way::serve(&worker, &plan, stream, address).await;
+        way::serve(&worker, &plan, client, address).await;
         drop(open);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What a client reads when this is done with its connection.
+    async fn read(end: impl FnOnce(Stream)) -> Result<usize, io::ErrorKind> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        end(Stream::Tcp(stream));
+        let read = client.read(&mut [0; 8]).await;
+        read.map_err(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_on_the_way_is_reset() {
+        let reset = Err(io::ErrorKind::ConnectionReset);
+        assert_eq!(read(|stream| drop(detach(stream))).await, reset);
+        let arrived = |stream| attach(detach(stream).unwrap()).unwrap();
+        assert_eq!(read(|stream| drop(arrived(stream))).await, Ok(0));
+        assert_eq!(read(|stream| drop(Side::new(arrived(stream)))).await, reset);
+    }
 }

@@ -53,7 +53,7 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
             stream,
             is_over: false,
@@ -69,20 +69,14 @@ impl Drop for Side {
     }
 }
 
-/// Ends a stream so that nobody takes it for an orderly end.
-pub(super) fn reset(stream: Stream) {
-    drop(Side::new(stream));
-}
-
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     worker: &Arc<Worker>,
     plan: &Arc<ListenerPlan>,
-    stream: Stream,
+    mut client: Side,
     address: Option<SocketAddr>,
 ) {
     let mut way = Way::new(worker, plan, address);
-    let mut client = Side::new(stream);
     let end = match way.go(&mut client).await {
         Ok(end) | Err(end) => end,
     };

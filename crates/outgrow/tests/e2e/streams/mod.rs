@@ -9,7 +9,7 @@ mod relay;
 mod roles;
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -110,16 +110,22 @@ fn connect(outgrow: &Outgrow) -> Client {
 }
 
 /// Says this and no more, and gives what came back, and whether it ended with a reset. For connections
-/// that may be reset at once.
+/// that may be reset at once: the system tells of a reset once, to whichever call comes first.
 fn said(outgrow: &Outgrow, bytes: &[u8]) -> (Vec<u8>, bool) {
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     let address = outgrow.address("public").expect("a public listener");
-    let mut stream = TcpStream::connect(address).expect("a connection");
+    let mut stream = match TcpStream::connect(address) {
+        Err(error) if is_reset(&error) => return (Vec::new(), true),
+        connected => connected.expect("a connection"),
+    };
     stream.set_read_timeout(Some(SOON)).expect("set");
-    let _ = stream.write_all(bytes);
+    let sent = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let mut received = Vec::new();
-    let end = stream.read_to_end(&mut received);
-    let is_reset = end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    let ended = stream.read_to_end(&mut received).map(|_| ());
+    let is_reset = [sent, ended]
+        .iter()
+        .any(|done| done.as_ref().is_err_and(is_reset));
     (received, is_reset)
 }
 

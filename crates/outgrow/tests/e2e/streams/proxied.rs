@@ -1,10 +1,13 @@
 //! The PROXY protocol: whom to believe, and what is passed on.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use outgrow_testkit::{
     outgrow::Outgrow,
-    raw::{Client, End},
+    raw::{self, Client, End},
 };
 
 use super::{Server, config, connect, recorded};
@@ -71,13 +74,16 @@ fn nobody_else_is_and_it_is_said_why() {
     let refused = |tcp: &str, bytes: &[u8], reason: &str| {
         let outgrow = start(tcp, "", &server);
         let before = server.taken();
-        // Half of a header must not look like all that there is.
-        let stream = std::net::TcpStream::connect(outgrow.address("public").expect("one"));
-        let mut stream = stream.expect("connected");
-        let _ = stream.write_all(bytes);
-        let end = stream.read(&mut [0; 16]);
-        let end = end.map_err(|error| error.kind());
-        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{reason}");
+        let address = outgrow.address("public").expect("one");
+        // Half of a header must not look like all that there is. Whether we send before the reset or
+        // after it.
+        let exchange = raw::exchange(address, &[bytes], Duration::ZERO, SOON);
+        let exchange = exchange.expect("connected");
+        assert_eq!(
+            (exchange.text(), exchange.end),
+            (String::new(), End::Reset),
+            "{reason}"
+        );
         recorded(&outgrow, &[reason, "127.0.0.1 TCP public in=0 out=0"]);
         server.taken() - before
     };
