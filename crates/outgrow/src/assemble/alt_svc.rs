@@ -47,9 +47,14 @@ impl Remembered {
 
     /// What clients of a listener are told, if they are told anything.
     pub(super) fn told(&self, settings: &ListenerSettings, now: u64) -> Option<Box<str>> {
-        if settings.http3.is_some() {
-            return offer(settings);
+        match settings.http3 {
+            Some(_) => offer(settings),
+            None => self.told_without(settings, now),
         }
+    }
+
+    /// The same where HTTP/3 is not there, whatever the settings say.
+    pub(super) fn told_without(&self, settings: &ListenerSettings, now: u64) -> Option<Box<str>> {
         // Over a connection without TLS it would be of another origin.
         settings.tls.as_ref()?;
         let entry = self.0.get(&settings.address.to_string())?;
@@ -164,6 +169,8 @@ mod tests {
         let offer = format!("h3=\":{port}\"; ma=3600");
         assert_eq!(step(&mut remembered, &there, 0), told(&offer, true));
         assert_eq!(step(&mut remembered, &there, 50), told(&offer, false));
+        let without = remembered.told_without(&there, 50);
+        assert_eq!(without.as_deref(), Some("clear"), "it failed");
         assert_eq!(step(&mut remembered, &gone, 100), told("clear", true));
         assert_eq!(step(&mut remembered, &gone, 3_699), told("clear", false));
         // It comes again meanwhile, with less.

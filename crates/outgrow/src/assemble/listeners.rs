@@ -28,12 +28,10 @@ impl Sockets {
 
     /// Copies of the sockets; the originals stay for later.
     pub(super) fn copies(&self, key: &str) -> std::io::Result<Vec<OwnedFd>> {
-        self.held
-            .get(key)
-            .into_iter()
-            .flatten()
-            .map(OwnedFd::try_clone)
-            .collect()
+        let held = self.held.get(key);
+        // Nobody would hear a listener without any.
+        let held = held.ok_or_else(|| std::io::Error::other("there are no sockets"))?;
+        held.iter().map(OwnedFd::try_clone).collect()
     }
 
     /// Forgets sockets.
@@ -98,10 +96,27 @@ pub(super) struct Listeners {
     gone: BTreeMap<String, Arc<AltSvc>>,
 }
 
-/// What a listener is to do, and the key of its HTTP/3's sockets, if it speaks it.
-pub(super) type Wanted = (ListenerPlan, Option<String>);
+/// What a listener is to do.
+pub(super) struct Wanted {
+    pub(super) plan: ListenerPlan,
+    /// If it speaks HTTP/3.
+    pub(super) quic: Option<WantedQuic>,
+}
+
+/// A listener's HTTP/3.
+pub(super) struct WantedQuic {
+    /// The key of its sockets.
+    pub(super) key: String,
+    /// What clients are told where the sockets cannot be had.
+    pub(super) without: Option<Box<str>>,
+}
 
 impl Listeners {
+    /// Whether workers accept from the sockets of this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.slots.contains_key(key) || self.quic.contains_key(key)
+    }
+
     /// Whether HTTP/3 is spoken at the sockets of this key.
     pub(super) fn has_quic(&self, key: &str) -> bool {
         self.quic.contains_key(key)
@@ -125,7 +140,21 @@ impl Listeners {
             gone.push(key.clone());
         }
         let mut quic = BTreeMap::new();
-        for (key, (mut plan, quic_key)) in plans {
+        for (key, wanted) in plans {
+            let (mut plan, wanted) = (wanted.plan, wanted.quic);
+            // Before clients are told of it. No more are needed where it is heard already.
+            let quic_copies = match &wanted {
+                Some(wanted) if !self.quic.contains_key(&wanted.key) => copies(&wanted.key),
+                _ => Ok(Vec::new()),
+            };
+            let wanted = match quic_copies {
+                Ok(copies) => wanted.map(|wanted| (wanted.key, copies)),
+                Err(problem) => {
+                    problems.push(problem);
+                    plan.alt_svc = AltSvc::new(wanted.and_then(|wanted| wanted.without));
+                    None
+                }
+            };
             let slot = match self.slots.get(&key) {
                 Some(slot) => {
                     plan.alt_svc = slot.load().alt_svc.replaced_by(plan.alt_svc);
@@ -149,16 +178,8 @@ impl Listeners {
                     slot
                 }
             };
-            if let Some(quic_key) = quic_key {
-                if !self.quic.contains_key(&quic_key) {
-                    match copies(&quic_key) {
-                        Ok(copies) => edge.listen(&quic_key, copies, &slot).await,
-                        Err(problem) => {
-                            problems.push(problem);
-                            continue;
-                        }
-                    }
-                }
+            if let Some((quic_key, copies)) = wanted {
+                edge.listen(&quic_key, copies, &slot).await;
                 quic.insert(quic_key, slot);
             }
         }
@@ -182,3 +203,6 @@ impl Listeners {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,11 @@ impl Tier {
         Ok(())
     }
 
+    /// Whether its workers accept from the sockets of this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.slots.contains_key(key)
+    }
+
     /// What can be told of it, once it was wanted.
     pub(super) fn shared(&self) -> Option<Arc<Shared>> {
         let running = self.running.as_ref()?;

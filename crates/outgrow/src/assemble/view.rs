@@ -159,6 +159,13 @@ impl View {
         Ok(())
     }
 
+    /// Whether the admin listener takes connections from the sockets of this key.
+    pub(super) fn serves(&self, key: &str) -> bool {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut serving = serving.iter();
+        serving.any(|serving| listeners::admin_key(&serving.address) == key)
+    }
+
     /// Takes no more connections at the admin listener: the next data process does.
     pub(super) fn stop_serving(&self) {
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);

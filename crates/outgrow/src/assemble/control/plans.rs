@@ -28,9 +28,11 @@ impl Control {
             let told = (tls, http3, alt_svc);
             let plan = compile::listener(name.as_str(), settings, told, shared, pages);
             let address = settings.address.to_string();
-            let quic = settings.http3.as_ref();
-            let quic = quic.map(|_| listeners::quic_key(&address));
-            Ok((listeners::key(&address), (plan, quic)))
+            let quic = settings.http3.as_ref().map(|_| listeners::WantedQuic {
+                key: listeners::quic_key(&address),
+                without: self.alt_svc.told_without(settings, now),
+            });
+            Ok((listeners::key(&address), listeners::Wanted { plan, quic }))
         };
         config.listener.iter().map(plan).collect()
     }

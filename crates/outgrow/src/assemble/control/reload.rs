@@ -221,15 +221,19 @@ impl Control {
         Err(problems.join("\n"))
     }
 
-    /// Gives sockets back to the keeper that no listener uses any more. Whoever connects at this very
-    /// moment is refused: the listener is gone on purpose.
+    /// Gives sockets back to the keeper from which nobody accepts (any more): of a listener that is gone, or
+    /// that could not be put in force. Whoever connects at this very moment is refused.
     pub(super) async fn release_unused(&mut self) {
         let workers = self.parts.edge.shared.loads.len();
         let wanted = prepare::addresses(&self.parts.config, workers);
         for key in self.parts.sockets.keys() {
+            let is_heard = self.listeners.has(&key)
+                || self.postgres.has(&key)
+                || self.streams.has(&key)
+                || self.view.serves(&key);
+            let is_used = is_heard && wanted.iter().any(|bind| bind.key == key);
             // Connections of HTTP/3 live on at sockets of a listener that is gone.
-            let is_wanted = wanted.iter().any(|bind| bind.key == key);
-            if !is_wanted && !self.parts.http3.needs(&key) {
+            if !is_used && !self.parts.http3.needs(&key) {
                 self.parts.sockets.remove(&key);
                 self.tell(&DataMessage::Release { key }).await;
             }
