@@ -246,6 +246,11 @@ fn can_go_on(state: &ClientState, plan: &Plan, pool: Option<&PoolPlan>) -> Resul
         let why = "its pool lends connections for whole sessions now".to_owned();
         return Err(NotTaken::untold(why));
     }
+    // A later version may hand them over. What it tells would be lost here without a word.
+    if !state.channels.is_empty() {
+        let why = "it listens on channels, which are not taken over".to_owned();
+        return Err(NotTaken::untold(why));
+    }
     if !state.prepared.is_empty() && plan.house.max_prepared == 0 {
         let why = "prepared statements are not followed any more".to_owned();
         return Err(NotTaken::untold(why));
@@ -324,5 +329,23 @@ impl Client {
     pub(super) fn note_arrival(&mut self) {
         let now = self.worker.now();
         self.note_elsewhere(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_is_not_taken() {
+        let plan = Plan::default();
+        let mut state = ClientState::default();
+        can_go_on(&state, &plan, None).expect("it has nothing");
+        state.channels.push(b"orders".to_vec());
+        let not_taken = can_go_on(&state, &plan, None).expect_err("it would be deaf");
+        assert!(
+            not_taken.told.is_none(),
+            "the process that it is in tells it"
+        );
     }
 }
