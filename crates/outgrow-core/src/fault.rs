@@ -60,6 +60,7 @@ pub enum Cause {
     TargetTooLong,
     BodyTooLarge,
     DecompressionRatio,
+    DecompressionTimeout,
     UnsupportedCoding,
     BadCoding,
     NotImplemented,
@@ -112,6 +113,7 @@ impl Cause {
             Self::TargetTooLong => "target_too_long",
             Self::BodyTooLarge => "body_too_large",
             Self::DecompressionRatio => "decompression_ratio",
+            Self::DecompressionTimeout => "decompression_timeout",
             Self::UnsupportedCoding => "unsupported_coding",
             Self::BadCoding => "bad_coding",
             Self::NotImplemented => "not_implemented",
@@ -166,6 +168,7 @@ impl Cause {
             Self::DecompressionRatio => {
                 "The request body becomes too much larger when it is decompressed."
             }
+            Self::DecompressionTimeout => "The server had no time to decompress the request body.",
             Self::UnsupportedCoding => "The content coding of the request body is not supported.",
             Self::BadCoding => "The request body cannot be decompressed.",
             Self::NotImplemented => "The request asks for something that is not implemented.",

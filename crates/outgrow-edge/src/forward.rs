@@ -118,6 +118,8 @@ pub(crate) struct Progress {
     pub(crate) replaced: bool,
     /// When something moved last.
     last: Ticks,
+    /// Since when the request waits for ourselves; zero while it does not.
+    ours_since: Ticks,
     /// All that is left of the response is here and waits for the client: the endpoint has done its part.
     pub(crate) delivering: bool,
     /// The client has not taken all that it was given.
@@ -190,8 +192,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         let waits_for_request = match self.poll_request(cx) {
             Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-            Poll::Pending if self.request_waits_for_client() => Some(Waits::ClientBody),
-            Poll::Pending => Some(Waits::UpstreamWrite),
+            Poll::Pending => Some(self.request_waits()),
         };
         let waits_for_response = match self.poll_response(cx) {
             Poll::Ready(result) => return Poll::Ready(result),

@@ -124,6 +124,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::TargetTooLong,
     Cause::BodyTooLarge,
     Cause::DecompressionRatio,
+    Cause::DecompressionTimeout,
     Cause::UnsupportedCoding,
     Cause::BadCoding,
     Cause::NotImplemented,
@@ -163,7 +164,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 46;
+const FAULTS: usize = 47;
 
 impl Default for WorkerCells {
     fn default() -> Self {

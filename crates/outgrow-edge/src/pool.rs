@@ -2,68 +2,23 @@
 //! more than a little, reading files.
 //!
 //! Bounded in threads and in what waits; who finds no room goes without, or waits for it where it lies
-//! ([`Pool::room`]). Work is somebody's ([`Owner`]): where a share is set none has more threads than that at a
+//! ([`Owner::place`]). Work is somebody's ([`Owner`]): where a share is set none has more threads than that at a
 //! time, so that one who hangs, a network file system of a route, leaves the others theirs. Work whose result nobody waits for any
 //! more is not begun. Threads start with the first work, so that who needs none has none. They are not waited for at
 //! the end: one of them may hang in a file system that does not answer.
 
+mod line;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Whose work it is: each has a share of the threads.
-#[derive(Clone, Debug)]
-pub(crate) struct Owner {
-    counts: Arc<Counts>,
-    /// What may wait for a thread.
-    most_waiting: usize,
-}
-
-impl Default for Owner {
-    fn default() -> Self {
-        Self::within(usize::MAX)
-    }
-}
-
-impl Owner {
-    /// One that has at most `waiting` jobs that no thread has begun.
-    pub(crate) fn within(waiting: usize) -> Self {
-        Self {
-            counts: Arc::default(),
-            most_waiting: waiting.max(1),
-        }
-    }
-
-    /// Whether they are one.
-    #[cfg(test)]
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.counts, &other.counts)
-    }
-
-    /// Whether anybody else knows it.
-    pub(crate) fn is_known(&self) -> bool {
-        Arc::strong_count(&self.counts) > 1
-    }
-
-    fn is_full(&self) -> bool {
-        self.counts.waiting.load(Ordering::Relaxed) >= self.most_waiting
-    }
-
-    /// Tells all who wait for room that there is some, once half of it is free: so often, and not for each
-    /// piece. There may be less than they need; then they wait again.
-    fn tell(&self) {
-        if self.counts.waiting.load(Ordering::Relaxed) <= self.most_waiting / 2 {
-            let told = std::mem::take(&mut *self.counts.outside());
-            drop(told);
-        }
-    }
-}
+pub(crate) use self::line::{Owner, Place};
 
 /// What is to be done; a closure is one. Who keeps it as something of its own has it back where there is no
 /// room for it.
@@ -78,23 +33,6 @@ impl<T, F: FnOnce() -> T + Send + 'static> Task<T> for F {
     }
 }
 
-/// Written under the pool's lock.
-#[derive(Debug, Default)]
-struct Counts {
-    /// Threads that are at it now.
-    busy: AtomicUsize,
-    /// What waits for one.
-    waiting: AtomicUsize,
-    /// Who waits for room to wait in.
-    outside: Mutex<Vec<Promise<()>>>,
-}
-
-impl Counts {
-    fn outside(&self) -> MutexGuard<'_, Vec<Promise<()>>> {
-        self.outside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Work, and what fills its slot.
 trait Work: Send {
     fn is_wanted(&self) -> bool;
@@ -102,7 +40,7 @@ trait Work: Send {
 }
 
 struct Job {
-    owner: Owner,
+    place: Place,
     work: Box<dyn Work>,
 }
 
@@ -136,27 +74,22 @@ impl Inner {
 
     /// The next work whose owner may have one more thread.
     fn next(&self, state: &mut State) -> Option<Job> {
-        let may = |job: &Job| job.owner.counts.busy.load(Ordering::Relaxed) < self.share;
+        let may = |job: &Job| job.place.0.busy.load(Ordering::Relaxed) < self.share;
         let at = state.queue.iter().position(may)?;
         let job = state.queue.remove(at)?;
-        job.owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-        job.owner.counts.busy.fetch_add(1, Ordering::Relaxed);
+        job.place.0.busy.fetch_add(1, Ordering::Relaxed);
         Some(job)
     }
 
     /// Takes out what nobody waits for any more of one owner's, to be dropped without the lock: a file
     /// that is closed may hang as well.
-    fn unwanted(state: &mut State, owner: &Owner) -> Vec<Job> {
-        let is_kept =
-            |job: &Job| !Arc::ptr_eq(&job.owner.counts, &owner.counts) || job.work.is_wanted();
+    fn unwanted(state: &mut State, owner: &Owner) -> Vec<Box<dyn Work>> {
+        let is_kept = |job: &Job| !Arc::ptr_eq(&job.place.0, &owner.0) || job.work.is_wanted();
         let mut unwanted = Vec::new();
         for _ in 0..state.queue.len() {
             match state.queue.pop_front() {
                 Some(job) if is_kept(&job) => state.queue.push_back(job),
-                Some(job) => {
-                    owner.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-                    unwanted.push(job);
-                }
+                Some(job) => unwanted.push(job.work),
                 None => {}
             }
         }
@@ -176,8 +109,9 @@ impl Inner {
                 continue;
             };
             drop(state);
-            let Job { owner, work } = job;
-            owner.tell();
+            let Job { place, work } = job;
+            let counts = Arc::clone(&place.0);
+            drop(place);
             if work.is_wanted() {
                 // Whoever waits for it learns that there is no result.
                 let _ = catch_unwind(AssertUnwindSafe(|| work.run()));
@@ -185,7 +119,7 @@ impl Inner {
                 drop(work);
             }
             state = self.state();
-            owner.counts.busy.fetch_sub(1, Ordering::Relaxed);
+            counts.busy.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -225,53 +159,52 @@ impl Pool {
             true => self.inner.waiting.div_ceil(2),
             false => self.inner.waiting,
         };
-        let share = share.min(owner.most_waiting);
+        let share = share.min(owner.0.most_waiting);
         let is_full = |state: &State| {
-            let own = owner.counts.waiting.load(Ordering::Relaxed);
+            let own = owner.0.line().taken;
             own >= share || state.queue.len() >= self.inner.waiting
         };
         let mut state = self.inner.state();
         if !is_full(&state) {
-            return self.push(state, owner, work);
+            return self.push(state, owner.place_anyway(), work);
         }
         let unwanted = Inner::unwanted(&mut state, owner);
         let is_full = is_full(&state);
         drop(state);
         if !unwanted.is_empty() {
             // By a thread of the owner's, which may hang in it, and not by the caller.
-            drop(self.push(self.inner.state(), owner, move || drop(unwanted)));
+            let place = owner.place_anyway();
+            drop(self.push(self.inner.state(), place, move || drop(unwanted)));
         }
         match is_full {
             true => Err(work),
-            false => self.push(self.inner.state(), owner, work),
+            false => self.push(self.inner.state(), owner.place_anyway(), work),
         }
     }
 
-    /// Tells when there is room for one more job of `owner`'s; none where there is now.
-    pub(crate) fn room(&self, owner: &Owner) -> Option<Ticket<()>> {
-        // Held until the wish is written down: who begins a job meanwhile tells of it afterwards.
-        let _state = self.inner.state();
-        owner.is_full().then(|| {
-            let slot: Arc<Slot<()>> = Arc::default();
-            owner.counts.outside().push(Promise(Arc::clone(&slot)));
-            Ticket(slot)
-        })
-    }
-
-    /// The same as [`Pool::submit`] for what goes on with something that has begun, or has seen that there is
-    /// [room](Pool::room): there is always room for it, so to be bounded by the caller.
+    /// The same as [`Pool::submit`] for what goes on with something that has begun: there is always room for
+    /// it, so to be bounded by the caller.
     pub(crate) fn go_on<T, F>(&self, owner: &Owner, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
         F: Task<T>,
     {
-        self.push(self.inner.state(), owner, work)
+        self.push(self.inner.state(), owner.place_anyway(), work)
+    }
+
+    /// The same for who has a [place](Owner::place).
+    pub(crate) fn hand_over<T, F>(&self, place: Place, work: F) -> Result<Ticket<T>, F>
+    where
+        T: Send + 'static,
+        F: Task<T>,
+    {
+        self.push(self.inner.state(), place, work)
     }
 
     fn push<T, F>(
         &self,
         mut state: MutexGuard<'_, State>,
-        owner: &Owner,
+        place: Place,
         work: F,
     ) -> Result<Ticket<T>, F>
     where
@@ -279,13 +212,13 @@ impl Pool {
         F: Task<T>,
     {
         if !self.has_thread(&mut state) {
+            drop(state);
             return Err(work);
         }
         let slot: Arc<Slot<T>> = Arc::default();
         let promise = Promise(Arc::clone(&slot));
-        owner.counts.waiting.fetch_add(1, Ordering::Relaxed);
         state.queue.push_back(Job {
-            owner: owner.clone(),
+            place,
             work: Box::new(Promised { promise, work }),
         });
         drop(state);
@@ -348,6 +281,11 @@ impl<T> Default for Slot<T> {
 struct Promise<T>(Arc<Slot<T>>);
 
 impl<T> Promise<T> {
+    /// Whether the ticket is there too.
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     fn keep(self, work: impl FnOnce() -> T) {
         let result = work();
         let mut outcome = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -380,8 +318,7 @@ struct Promised<T, F> {
 
 impl<T: Send, F: Task<T>> Work for Promised<T, F> {
     fn is_wanted(&self) -> bool {
-        // The ticket has the slot too.
-        Arc::strong_count(&self.promise.0) > 1
+        self.promise.is_wanted()
     }
 
     fn run(self: Box<Self>) {

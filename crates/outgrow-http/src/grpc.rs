@@ -120,6 +120,7 @@ pub fn status_of(fault: Fault) -> Option<u8> {
         | Cause::QueueFull
         | Cause::QueueTimeout
         | Cause::Overload
+        | Cause::DecompressionTimeout
         | Cause::MemoryLimit
         | Cause::ConnectRefused
         | Cause::ConnectTimeout

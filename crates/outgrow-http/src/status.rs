@@ -52,6 +52,7 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::QueueTimeout
         | Cause::Overload
         | Cause::UpstreamUnavailable
+        | Cause::DecompressionTimeout
         | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
         | Cause::ConnectUnresolved

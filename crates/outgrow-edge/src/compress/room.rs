@@ -7,20 +7,28 @@
 //! one's. What a client's only body needs may be more, up to as much as is left. Nobody gives back what a body
 //! needs before it ends, so enough clients together have it all.
 //!
+//! Who finds that other bodies of its client have the client's part can wait for them ([`Held::poll_grow`]); who
+//! finds that there is no room whatever they do is refused.
+//!
 //! Each room has one lock for the process. It is taken for a body's beginning and end, and where it comes to
-//! need more, for a look at one entry.
+//! need more, for a look at a few entries.
 
-use std::collections::HashMap;
+mod counts;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use outgrow_message::Ledger;
 use outgrow_message::ledger::Charge;
 
+use self::counts::{Answer, Counts};
+
 /// The part of the process's memory that a room has: one in so many.
 const SHARE: u64 = 4;
-/// What a client may have of what is left: one in so many.
-const CLIENT_SHARE: u64 = 4;
 
 /// A share of the process's memory.
 #[derive(Clone, Debug)]
@@ -34,52 +42,24 @@ struct Inner {
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    held_bytes: u64,
-    /// Of each client that holds something, which is never nothing: no more of them than fit.
-    of_clients: HashMap<IpAddr, u64>,
-}
-
 impl Inner {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `more` for a body of `client`'s that has `so_far`, if there is room for it.
-    fn add(&self, more: u64, so_far: u64, client: Option<IpAddr>) -> bool {
-        let mut counts = self.counts();
-        let all = counts.held_bytes.saturating_add(more);
-        let Some(left) = (self.ledger.limit_bytes() / SHARE).checked_sub(all) else {
-            return false;
-        };
-        if let Some(client) = client {
-            let before = counts.of_clients.get(&client).copied().unwrap_or(0);
-            let own = before + more;
-            let share = match before == so_far {
-                true => left,
-                false => left / CLIENT_SHARE,
-            };
-            if own > share {
-                return false;
-            }
-            counts.of_clients.insert(client, own);
-        }
-        counts.held_bytes = all;
-        true
+    fn total(&self) -> u64 {
+        self.ledger.limit_bytes() / SHARE
     }
 
     fn subtract(&self, less: u64, client: Option<IpAddr>) {
-        let mut counts = self.counts();
-        counts.held_bytes -= less;
-        if let Some(client) = client
-            && let Some(own) = counts.of_clients.get_mut(&client)
-        {
-            *own -= less;
-            if *own == 0 {
-                counts.of_clients.remove(&client);
-            }
-        }
+        let woken = self.counts().subtract(less, client, self.total());
+        wake(woken);
+    }
+}
+
+fn wake(woken: Vec<Waker>) {
+    for waker in woken {
+        waker.wake();
     }
 }
 
@@ -91,28 +71,29 @@ impl Room {
         }
     }
 
-    /// Room for so many bytes, of a client's share where there is one.
-    pub(super) fn hold(&self, bytes: u64, client: Option<IpAddr>) -> Option<Held> {
-        let mut held = Held {
+    fn nothing(&self, client: Option<IpAddr>) -> Held {
+        Held {
             room: self.clone(),
             client,
             bytes: 0,
             charge: None,
             above: None,
-        };
-        held.grow_here(bytes).then_some(held)
+            wish: None,
+            moving: None,
+        }
     }
 
-    /// The same, which goes over to `above` when it becomes more than `most` bytes.
-    pub(super) fn hold_up_to(
-        &self,
-        (most, above): (u64, &Self),
-        bytes: u64,
-        client: Option<IpAddr>,
-    ) -> Option<Held> {
-        let mut held = self.hold(0, client)?;
-        held.above = Some((most, above.clone()));
+    /// Room for so many bytes, of a client's share where there is one.
+    pub(super) fn hold(&self, bytes: u64, client: Option<IpAddr>) -> Option<Held> {
+        let mut held = self.nothing(client);
         held.grow(bytes).then_some(held)
+    }
+
+    /// Nothing for now, which goes over to `above` when it becomes more than `most` bytes.
+    pub(super) fn nothing_up_to(&self, (most, above): (u64, &Self), client: IpAddr) -> Held {
+        let mut held = self.nothing(Some(client));
+        held.above = Some((most, above.clone()));
+        held
     }
 }
 
@@ -125,14 +106,16 @@ pub(crate) struct Held {
     charge: Option<Charge>,
     /// Above how many bytes another room counts them.
     above: Option<(u64, Room)>,
+    /// It waits for so many more.
+    wish: Option<(u64, Arc<Answer>)>,
+    /// It waits in the other room.
+    moving: Option<Box<Held>>,
 }
 
 impl Held {
-    /// Counts `bytes` in all, where that is more than now; whether there is room for them.
+    /// Counts `bytes` in all, where that is more than now; whether there is room for them now.
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
-        if let Some((most, above)) = &self.above
-            && bytes > *most
-        {
+        if let Some((_, above)) = self.above_for(bytes) {
             let held = above.hold(bytes, self.client);
             let has_room = held.is_some();
             if let Some(held) = held {
@@ -140,17 +123,73 @@ impl Held {
             }
             return has_room;
         }
-        self.grow_here(bytes)
+        let more = bytes.saturating_sub(self.bytes);
+        more == 0 || {
+            let (wanted, total) = ((more, self.bytes), self.room.inner.total());
+            let has_room = self.room.inner.counts().add(wanted, self.client, total);
+            has_room && self.charge(more)
+        }
     }
 
-    fn grow_here(&mut self, bytes: u64) -> bool {
+    /// The same for who can wait: not while other bodies of its client do.
+    pub(crate) fn grow_in_turn(&mut self, bytes: u64) -> bool {
+        let room = match self.above_for(bytes) {
+            Some((_, above)) => above,
+            None => &self.room,
+        };
+        let waits = |client| room.inner.counts().waits(client);
+        bytes <= self.bytes || !self.client.is_some_and(waits) && self.grow(bytes)
+    }
+
+    /// Counts them as soon as there is room: waits for other bodies of its client, for which there is none while
+    /// they have it. Whether there is room at all.
+    pub(crate) fn poll_grow(&mut self, bytes: u64, cx: &Context<'_>) -> Poll<bool> {
+        let Some((_, above)) = self.above_for(bytes) else {
+            return self.poll_grow_here(bytes, cx);
+        };
+        let above = above.clone();
+        let client = self.client;
+        let moving = self
+            .moving
+            .get_or_insert_with(|| Box::new(above.nothing(client)));
+        let has_room = ready!(moving.poll_grow_here(bytes, cx));
+        if let Some(moved) = self.moving.take()
+            && has_room
+        {
+            *self = *moved;
+        }
+        Poll::Ready(has_room)
+    }
+
+    fn poll_grow_here(&mut self, bytes: u64, cx: &Context<'_>) -> Poll<bool> {
         let more = bytes.saturating_sub(self.bytes);
-        if more == 0 {
-            return true;
-        }
-        if !self.room.inner.add(more, self.bytes, self.client) {
-            return false;
-        }
+        let (true, Some(client)) = (more > 0, self.client) else {
+            return Poll::Ready(self.grow(bytes));
+        };
+        let inner = &self.room.inner;
+        let (more, answer) = self.wish.get_or_insert_with(|| {
+            let wanted = (more, self.bytes);
+            let (answer, woken) = inner.counts().ask(wanted, client, inner.total());
+            wake(woken);
+            (more, answer)
+        });
+        let (more, granted) = (*more, ready!(answer.poll(cx)));
+        self.wish = None;
+        Poll::Ready(granted && self.charge(more))
+    }
+
+    /// What was held by then, to be held by another.
+    pub(crate) fn take(&mut self) -> Self {
+        let nothing = self.room.nothing(self.client);
+        std::mem::replace(self, nothing)
+    }
+
+    fn above_for(&self, bytes: u64) -> Option<&(u64, Room)> {
+        self.above.as_ref().filter(|(most, _)| bytes > *most)
+    }
+
+    /// Has the ledger count `more`, for which there is room here; whether it has room as well.
+    fn charge(&mut self, more: u64) -> bool {
         // Counted from here on, whatever becomes of it.
         self.bytes += more;
         let Some(charge) = self.room.inner.ledger.charge(more) else {
@@ -169,76 +208,15 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.charge = None;
-        if self.bytes > 0 {
-            self.room.inner.subtract(self.bytes, self.client);
+        let inner = &self.room.inner;
+        if let (Some((more, answer)), Some(client)) = (self.wish.take(), self.client) {
+            let mut counts = inner.counts();
+            let woken = counts.withdraw(&answer, more, client, inner.total());
+            drop(counts);
+            wake(woken);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn client(number: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, number]))
-    }
-
-    #[test]
-    fn a_client_has_a_quarter_of_what_it_leaves() {
-        let ledger = Ledger::new(256 * MIB);
-        let room = Room::new(Arc::clone(&ledger));
-        let all_of = |number| -> Vec<Held> {
-            std::iter::from_fn(|| room.hold(MIB, client(number))).collect()
-        };
-        let first = all_of(1);
-        assert_eq!(first.len(), 12, "a fifth of 64");
-        let others: Vec<_> = (2..=10).map(all_of).collect();
-        let counts: Vec<usize> = others.iter().map(Vec::len).collect();
-        assert_eq!(counts, [10, 8, 6, 5, 4, 3, 3, 2, 2]);
-        assert!(room.hold(10 * MIB, None).is_none(), "who has no share");
-        assert!(room.hold(9 * MIB, None).is_some(), "has what there is");
-        drop((first, others));
-        assert_eq!(ledger.used_bytes(), 0);
-        let counts = room.inner.counts();
-        assert_eq!((counts.held_bytes, counts.of_clients.len()), (0, 0));
-    }
-
-    #[test]
-    fn the_only_body_of_a_client_may_need_more() {
-        let ledger = Ledger::new(256 * MIB);
-        let room = Room::new(Arc::clone(&ledger));
-        let mut only = room.hold(20 * MIB, client(1)).expect("room");
-        assert!(only.grow(32 * MIB), "half of 64");
-        assert!(!only.grow(33 * MIB));
-        assert!(room.hold(MIB, client(1)).is_none(), "and no other one");
-        let mut second = room.hold(MIB, client(2)).expect("room");
-        let third = room.hold(MIB, client(2)).expect("room");
-        assert!(!second.grow(9 * MIB), "there is another one of it");
-        drop(third);
-        assert!(second.grow(9 * MIB));
-    }
-
-    #[test]
-    fn what_becomes_large_leaves_the_small_ones_room() {
-        let ledger = Ledger::new(256 * MIB);
-        let (small, large) = (
-            Room::new(Arc::clone(&ledger)),
-            Room::new(Arc::clone(&ledger)),
-        );
-        let hold = || small.hold_up_to((MIB, &large), MIB, client(1));
-        let mut held = hold().expect("room");
-        assert_eq!(small.inner.counts().held_bytes, MIB);
-        assert!(held.grow(9 * MIB));
-        assert_eq!(small.inner.counts().held_bytes, 0);
-        assert_eq!(large.inner.counts().held_bytes, 9 * MIB);
-        assert!(held.grow(10 * MIB));
-        assert_eq!(ledger.used_bytes(), 10 * MIB);
-        let mut other = hold().expect("room");
-        assert!(!other.grow(40 * MIB), "more than is left");
-        assert_eq!(small.inner.counts().held_bytes, MIB, "it stays as it was");
-        drop((held, other));
-        assert_eq!(ledger.used_bytes(), 0);
+        if self.bytes > 0 {
+            inner.subtract(self.bytes, self.client);
+        }
     }
 }

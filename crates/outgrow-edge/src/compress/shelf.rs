@@ -9,7 +9,7 @@ use outgrow_message::Ledger;
 
 use super::codec::{Codec, Manner};
 use super::room::{Held, Room};
-use crate::pool::{Owner, Pool, Task, Ticket};
+use crate::pool::{Owner, Place, Pool, Task, Ticket};
 
 /// Compressors that are kept for the next response.
 const SPARES: usize = 8;
@@ -34,18 +34,18 @@ impl Line {
         Self { pool, owner }
     }
 
-    /// Tells when there is room for one more piece; none where there is now.
-    pub(super) fn room(&self) -> Option<Ticket<()>> {
-        self.pool.room(&self.owner)
+    /// A place for one more piece, or who waits for one.
+    pub(super) fn place(&self) -> Result<Place, Ticket<Place>> {
+        self.owner.place()
     }
 
     /// Has a thread do `work`; gives it back where there is none at all.
-    pub(super) fn push<T, F>(&self, work: F) -> Result<Ticket<T>, F>
+    pub(super) fn push<T, F>(&self, place: Place, work: F) -> Result<Ticket<T>, F>
     where
         T: Send + 'static,
         F: Task<T>,
     {
-        self.pool.go_on(&self.owner, work)
+        self.pool.hand_over(place, work)
     }
 }
 
@@ -134,11 +134,10 @@ impl Shelf {
         Some((Codec::new(manner, length).ok()?, held))
     }
 
-    /// Room for a decompressor of so many bytes for a body of `client`'s; none where there is no memory for
-    /// it, or the client has its part.
-    pub(crate) fn hold_decoder(&self, bytes: u64, client: IpAddr) -> Option<Held> {
+    /// What counts for a decompressor for a body of `client`'s, which has nothing yet.
+    pub(crate) fn decoder(&self, client: IpAddr) -> Held {
         let above = (SMALL_BYTES, &self.decoders);
-        self.small_decoders.hold_up_to(above, bytes, Some(client))
+        self.small_decoders.nothing_up_to(above, client)
     }
 
     /// Keeps a compressor, if there is one, for another response, if it is worth it.
@@ -197,15 +196,17 @@ mod tests {
     fn large_windows_take_nothing_from_small_ones() {
         let client = |number| IpAddr::from([192, 0, 2, number]);
         let shelf = Shelf::new(Ledger::new(256 << 20), 1);
-        let large = |number| shelf.hold_decoder(8 << 20, client(number));
+        let hold = |bytes, number| {
+            let mut held = shelf.decoder(client(number));
+            held.grow(bytes).then_some(held)
+        };
+        let large = |number| hold(8 << 20, number);
         let all: Vec<_> = (1..9).map_while(large).collect();
         assert_eq!(all.len(), 7, "one for each of seven");
         assert!(large(1).is_none());
-        let small: Vec<_> = (0..300)
-            .map_while(|_| shelf.hold_decoder(64 << 10, client(1)))
-            .collect();
+        let small: Vec<_> = (0..300).map_while(|_| hold(64 << 10, 1)).collect();
         assert_eq!(small.len(), 204, "a fifth of 64 MiB");
-        assert!(shelf.hold_decoder(512 << 10, client(2)).is_some());
+        assert!(hold(512 << 10, 2).is_some());
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! that nobody gets more of it by sending little at a time. All bodies of requests together have a part of
 //! the worker's time, too; those of responses have not, since what they cost is foreseen.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +22,7 @@ use tokio::task::yield_now;
 
 use super::room::Held;
 use super::shelf::{Line, Shelf};
-use crate::pool::{Task, Ticket};
+use crate::pool::{Place, Task, Ticket};
 
 /// What one body may have of the worker's thread: so long in one go, and one in so many of all time.
 const OF_BODY: Share = Share(Duration::from_micros(150), 8);
@@ -72,8 +75,8 @@ impl Desk {
     }
 
     /// What counts for a decompressor of `client`'s, which has nothing yet.
-    pub(crate) fn hold_decoder(&self, client: IpAddr) -> Option<Held> {
-        self.shelf.hold_decoder(0, client)
+    pub(crate) fn decoder(&self, client: IpAddr) -> Held {
+        self.shelf.decoder(client)
     }
 
     /// A copy of the beginning of `data` for a thread to work on, and how much it is; none where there is no
@@ -95,7 +98,8 @@ impl Desk {
 impl Desk {
     /// Has a thread that decompresses do something else, for `client`.
     pub(crate) fn occupy(&self, client: IpAddr, work: impl FnOnce() + Send + 'static) {
-        let ticket = self.shelf.line_of(client).push(work);
+        let line = self.shelf.line_of(client);
+        let ticket = line.push(line.place().expect("a place"), work);
         // Kept: what nobody waits for is not begun.
         std::mem::forget(ticket.ok().expect("a thread"));
     }
@@ -165,8 +169,10 @@ pub(crate) struct Turns<W> {
     /// None while a thread has it.
     work: Option<Box<W>>,
     ticket: Option<Ticket<Box<W>>>,
-    /// Tells when it may wait for a thread.
-    room: Option<Ticket<()>>,
+    /// A place to wait for a thread in.
+    place: Option<Place>,
+    /// It waits for one.
+    asked: Option<Ticket<Place>>,
     /// A slice was done here for want of anybody else: others come first, before there is more of it.
     yields: bool,
 }
@@ -180,7 +186,8 @@ impl<W: Errand> Turns<W> {
             all,
             work: Some(Box::new(work)),
             ticket: None,
-            room: None,
+            place: None,
+            asked: None,
             yields: false,
         }
     }
@@ -225,6 +232,7 @@ impl<W: Errand> Turns<W> {
 
     /// Does a part of the work here, for as long as there is time, and no less than one step of it.
     pub(crate) fn here<T>(&mut self, part: impl FnOnce(&mut W, Go) -> T) -> Option<T> {
+        self.leave_line();
         let now = self.clock.now();
         let time = self.left(now);
         self.part(now, time, part)
@@ -232,6 +240,7 @@ impl<W: Errand> Turns<W> {
 
     /// Does a little of it here although there is no time for it; then others come first.
     pub(crate) fn slice<T>(&mut self, part: impl FnOnce(&mut W, Go) -> T) -> Option<T> {
+        self.leave_line();
         self.yields = true;
         self.part(self.clock.now(), SLICE_TIME, part)
     }
@@ -254,23 +263,39 @@ impl<W: Errand> Turns<W> {
 
     /// Waits until it may wait for a thread: until less waits for them already.
     pub(crate) fn poll_line(&mut self, cx: &Context<'_>) -> Poll<()> {
-        loop {
-            if let Some(room) = &self.room {
-                ready!(room.poll(cx));
+        while self.place.is_none() {
+            if let Some(asked) = &self.asked {
+                self.place = ready!(asked.poll(cx));
+                self.asked = None;
+                continue;
             }
-            self.room = self.line.room();
-            if self.room.is_none() {
-                return Poll::Ready(());
+            match self.line.place() {
+                Ok(place) => self.place = Some(place),
+                Err(asked) => self.asked = Some(asked),
             }
         }
+        Poll::Ready(())
+    }
+
+    /// Lets others have its place in line, and does not wait for one: nothing is to be handed over for now.
+    pub(crate) fn leave_line(&mut self) {
+        (self.place, self.asked) = (None, None);
+    }
+
+    /// Whether threads are waited for, or have it.
+    pub(crate) fn waits_for_threads(&self) -> bool {
+        self.ticket.is_some() || self.asked.is_some()
     }
 
     /// Lets a thread go on with it; whether there is one. To be called when [`Turns::poll_line`] is ready.
     pub(crate) fn hand_over(&mut self) -> bool {
+        let Some(place) = self.place.take() else {
+            return false;
+        };
         let Some(work) = self.work.take() else {
             return false;
         };
-        match self.line.push(Given(work, self.clock)) {
+        match self.line.push(place, Given(work, self.clock)) {
             Ok(ticket) => self.ticket = Some(ticket),
             Err(Given(work, _)) => self.work = Some(work),
         }
@@ -322,145 +347,5 @@ impl Account {
         let spent = self.spent.saturating_add(to.since(from));
         self.spent = spent.min(MOST_SPENT);
         self.at = to;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use outgrow_message::Ledger;
-
-    use super::*;
-
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    #[test]
-    fn time_alone_gives_back_what_was_spent() {
-        let micros = |micros: u64| Ticks(micros * 1_000);
-        let Share(budget, _) = OF_BODY;
-        let mut account = Account::new(OF_BODY);
-        assert_eq!(account.left(micros(1_000)), budget);
-        account.charge(micros(1_000), micros(1_100));
-        assert_eq!(account.left(micros(1_100)).as_micros(), 50);
-        assert_eq!(account.left(micros(1_180)).as_micros(), 60);
-        // However often it is asked.
-        let asked: Vec<u128> = (1..=8)
-            .map(|step| account.left(micros(1_180 + step * 10)).as_micros())
-            .collect();
-        assert_eq!(asked.last(), Some(&70));
-        account.charge(micros(1_260), micros(1_860));
-        assert_eq!(account.left(micros(1_860)), Duration::ZERO);
-        assert_eq!(account.left(micros(1_860 + 680 * 8)), budget);
-        // A thread that did not run for a second owes no eight.
-        account.charge(micros(10_000), micros(1_010_000));
-        assert_eq!(account.left(micros(1_010_000 + 8 * 2_000)), budget);
-    }
-
-    /// Counts what it was told to do.
-    #[derive(Debug, Default)]
-    struct Steps {
-        left: usize,
-    }
-
-    impl Errand for Steps {
-        fn run(&mut self, go: Go) {
-            while self.left > 0 {
-                self.left -= 1;
-                if !go.goes_on() {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn desk() -> Arc<Desk> {
-        let ledger = Ledger::new(1 << 20);
-        let shelf = Shelf::new(Arc::clone(&ledger), 1);
-        Desk::new(shelf, Blocks::new(ledger), Clock::start())
-    }
-
-    #[test]
-    fn who_has_spent_its_time_is_left_one_step() {
-        let mut turns = desk().response(Steps { left: 1 << 40 });
-        assert!(turns.has_time_for(OF_BODY.0));
-        turns.here(Steps::run);
-        let left = turns.work().expect("it is here").left;
-        assert!(left < 1 << 40, "{left}");
-        spend(&mut turns.account);
-        assert!(!turns.has_time_for(Duration::from_nanos(1)));
-        let before = turns.work().expect("it is here").left;
-        turns.here(Steps::run);
-        assert_eq!(turns.work().expect("it is here").left, before - 1);
-    }
-
-    /// However many bodies a client sends: what one has had is held against the next.
-    #[test]
-    fn all_requests_together_have_a_part_of_the_time() {
-        let desk = desk();
-        let mut first = desk.request(CLIENT, Steps { left: 100 });
-        assert!(first.has_time_for(OF_BODY.0));
-        first.here(Steps::run);
-        assert!(
-            locked(&desk.requests).spent > Duration::ZERO,
-            "it is charged"
-        );
-        let others = [2, 3].map(|number| {
-            let client = IpAddr::from([192, 0, 2, number]);
-            desk.request(client, Steps { left: 100 })
-        });
-        desk.spend();
-        for mut turns in others {
-            assert!(!turns.has_time_for(Duration::from_nanos(1)));
-            turns.here(Steps::run);
-            assert_eq!(turns.work().expect("it is here").left, 99);
-        }
-        let mut response = desk.response(Steps { left: 100 });
-        assert!(response.has_time_for(OF_BODY.0), "what is foreseen");
-        // A quarter of the time comes back.
-        let mut all = Account::new(OF_REQUESTS);
-        all.charge(Ticks(0), Ticks(600_000));
-        assert_eq!(all.left(Ticks(1_000_000)), Duration::from_micros(100));
-    }
-
-    /// One who has sent much waits for its own, and others do not.
-    #[test]
-    fn each_client_has_a_line_of_its_own() {
-        let desk = desk();
-        let (release, held) = mpsc::channel::<()>();
-        let blocked = desk.shelf.line_of(IpAddr::from([192, 0, 2, 9]));
-        let blocked = blocked.push(move || held.recv().is_ok());
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let begin = |client| {
-            let mut turns = desk.request(client, Steps { left: 1 });
-            let is_in = turns.poll_line(&cx).is_ready() && turns.hand_over();
-            (turns, is_in)
-        };
-        let mut all: Vec<_> = (0..12).map(|_| begin(CLIENT)).collect();
-        let waiting = all.iter().filter(|(_, is_in)| *is_in).count();
-        assert_eq!(waiting, 8);
-        let other = begin(IpAddr::from([192, 0, 2, 2]));
-        assert!(other.1);
-        let mut response = desk.response(Steps { left: 1 });
-        assert!(response.poll_line(&cx).is_ready() && response.hand_over());
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.expect("a runtime");
-        // The threads of responses are others.
-        assert!(runtime.block_on(std::future::poll_fn(|cx| response.poll(cx))));
-        assert!(all[11].0.poll_line(&cx).is_pending());
-        assert!(all[0].0.poll(&mut cx).is_pending());
-        release.send(()).expect("the thread waits");
-        all.push(other);
-        for (mut turns, is_in) in all {
-            runtime.block_on(std::future::poll_fn(|cx| {
-                if !is_in && turns.ticket.is_none() {
-                    ready!(turns.poll_line(cx));
-                    assert!(turns.hand_over());
-                }
-                turns.poll(cx)
-            }));
-            assert_eq!(turns.work().expect("it is here").left, 0);
-        }
-        drop(blocked);
     }
 }

@@ -1,14 +1,18 @@
 //! The decompressors, behind one face: bytes in, bytes out, how far it came and whether that is an end.
+//! One that wants more memory than there is now stops where it is, until it is given that.
 //! Not here: whose thread does it and how much it may become (`inflater.rs`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod br;
+mod frame;
 
-use brotli::enc::StandardAlloc;
-use brotli::{Allocator, BrotliDecompressStream, BrotliResult, BrotliState};
+use std::task::{Context, Poll};
+
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
+use self::br::Brotli;
+use self::frame::FrameHead;
 use crate::compress::Held;
 use crate::settings::RequestCoding;
 
@@ -16,12 +20,14 @@ use crate::settings::RequestCoding;
 const ZLIB_WINDOW_BITS: u8 = 15;
 /// What one of them holds, rounded up.
 const ZLIB_BYTES: u64 = 64 * 1_024;
+/// What zstd's has before it knows a window, rounded up.
+const ZSTD_BYTES: u64 = 100 * 1_024;
+/// The largest block of zstd (RFC 8878 section 3.1.1.2.3).
+const ZSTD_BLOCK_BYTES: u64 = 128 * 1_024;
 /// The largest window of zstd that HTTP has: 8 MiB (RFC 9659 section 3).
 const ZSTD_WINDOW_BITS: u32 = 23;
 /// The smallest one that its decompressor can be bound to: 1 KiB.
 const ZSTD_LEAST_WINDOW_BITS: u32 = 10;
-/// Cells of bytes that are larger than this are Brotli's window, which is a little more than it says.
-const BR_SLACK_BYTES: u64 = 64 * 1_024;
 /// How many more streams of nothing there may be in a body than others: each costs a beginning, and gives
 /// nothing that is bounded elsewhere. What is put together of many files has some, and each chunk of a frame
 /// of zstd that can be sought in (its skippable frames) may have one.
@@ -59,104 +65,45 @@ pub(super) struct Step {
     pub(super) given: usize,
 }
 
-/// What Brotli's decompressor allocates, counted: how much that is its client decides.
-#[derive(Clone, Debug)]
-struct Counted(Arc<Mutex<Count>>);
-
-#[derive(Debug)]
-struct Count {
-    held: Held,
-    most_window: u64,
-    /// The window as far as it is used: it grows with what is to come. While a larger one takes the place of a
-    /// smaller one, which is a copy's time, there are both.
-    window_bytes: u64,
-    /// All else.
-    other_bytes: u64,
-    /// Why there is no larger window.
-    refused: Option<DecodeError>,
-}
-
-impl Counted {
-    fn new(held: Held, most_window: u64) -> Self {
-        Self(Arc::new(Mutex::new(Count {
-            held,
-            most_window,
-            window_bytes: 0,
-            other_bytes: size_of::<Brotli>() as u64,
-            refused: None,
-        })))
-    }
-
-    fn count(&self) -> MutexGuard<'_, Count> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Count {
-    /// Whether there may be a window of so many bytes: it is held before there is one.
-    fn grow_window(&mut self, bytes: u64) -> bool {
-        if bytes > self.most_window.saturating_add(BR_SLACK_BYTES) {
-            self.refused = Some(DecodeError::Window);
-        } else if !self.held.grow(self.other_bytes + bytes) {
-            self.refused = Some(DecodeError::Memory);
-        } else {
-            self.window_bytes = bytes;
-        }
-        self.refused.is_none()
-    }
-}
-
-type Allocated<T> = <StandardAlloc as Allocator<T>>::AllocatedMemory;
-
-impl<T: Clone + Default> Allocator<T> for Counted {
-    type AllocatedMemory = Allocated<T>;
-
-    fn alloc_cell(&mut self, count: usize) -> Self::AllocatedMemory {
-        let bytes = (count * size_of::<T>()) as u64;
-        let mut counts = self.count();
-        if size_of::<T>() == 1 && bytes > BR_SLACK_BYTES {
-            if !counts.grow_window(bytes) {
-                // What the library takes for a failure.
-                return Allocated::default();
-            }
-        } else {
-            counts.other_bytes += bytes;
-        }
-        StandardAlloc::default().alloc_cell(count)
-    }
-
-    fn free_cell(&mut self, cell: Self::AllocatedMemory) {
-        let bytes = size_of_val(brotli::SliceWrapper::slice(&cell)) as u64;
-        let mut counts = self.count();
-        if size_of::<T>() > 1 || bytes <= BR_SLACK_BYTES {
-            counts.other_bytes -= bytes;
-        } else if counts.window_bytes == bytes {
-            counts.window_bytes = 0;
-        }
-        StandardAlloc::default().free_cell(cell);
-    }
-}
-
-type Brotli = BrotliState<Counted, Counted, Counted>;
-
 enum Engine {
+    /// Nothing was taken.
+    Unbegun(Held),
     /// Both gzip and zlib.
     Zlib(Decompress, Held),
-    Zstd(DCtx<'static>, Held),
-    Br(Box<Brotli>, Counted),
+    Zstd(DCtx<'static>, Held, FrameHead),
+    Br(Brotli),
+}
+
+/// What zstd's decompressor holds for a window of so many bytes, at most: a block that comes, the window, and two
+/// blocks more in front of which it begins anew.
+pub(super) fn zstd_bytes(window: u64) -> u64 {
+    ZSTD_BYTES + window + 3 * window.min(ZSTD_BLOCK_BYTES) + 64
 }
 
 impl Engine {
+    /// One for bodies in `coding`, which holds what it needs.
+    fn new(coding: RequestCoding, most_window: u64, held: Held) -> Result<Self, DecodeError> {
+        Ok(match coding {
+            RequestCoding::Gzip => Self::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS), held),
+            RequestCoding::Deflate => Self::Zlib(Decompress::new(true), held),
+            RequestCoding::Zstd => {
+                let mut context = DCtx::try_create().ok_or(DecodeError::Library)?;
+                context
+                    .set_parameter(DParameter::WindowLogMax(most_window.ilog2()))
+                    .map_err(|_| DecodeError::Library)?;
+                Self::Zstd(context, held, FrameHead::default())
+            }
+            RequestCoding::Br => Self::Br(Brotli::new(held, most_window)),
+        })
+    }
+
     /// Counts what it holds by now; whether there is room for it.
     fn is_held(&mut self) -> bool {
         match self {
+            Self::Unbegun(_) => true,
             Self::Zlib(_, held) => held.grow(ZLIB_BYTES),
-            Self::Zstd(context, held) => held.grow(context.sizeof() as u64),
-            Self::Br(_, counted) => {
-                let mut counts = counted.count();
-                let bytes = counts.other_bytes + counts.window_bytes;
-                counts.held.grow(bytes)
-            }
+            Self::Zstd(context, held, _) => held.grow(context.sizeof() as u64),
+            Self::Br(brotli) => brotli.is_held(),
         }
     }
 }
@@ -165,6 +112,10 @@ impl Engine {
 pub(super) struct Decoder {
     engine: Engine,
     coding: RequestCoding,
+    /// The largest window, a power of two.
+    most_window: u64,
+    /// The bytes in all that are to be held before it can go on; 0 where it can.
+    wants: u64,
     /// A byte was taken.
     begun: bool,
     /// Something was given since the last stream began.
@@ -177,42 +128,28 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// With windows of at most `most_window` bytes, a power of two. What it needs `held` counts.
-    pub(super) fn new(
-        coding: RequestCoding,
-        most_window: u64,
-        held: Held,
-    ) -> Result<Self, DecodeError> {
-        let mut engine = match coding {
-            RequestCoding::Gzip => Engine::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS), held),
-            RequestCoding::Deflate => Engine::Zlib(Decompress::new(true), held),
-            RequestCoding::Zstd => {
-                let mut context = DCtx::try_create().ok_or(DecodeError::Library)?;
-                let bits = most_window.max(1).ilog2();
-                let bits = bits.clamp(ZSTD_LEAST_WINDOW_BITS, ZSTD_WINDOW_BITS);
-                context
-                    .set_parameter(DParameter::WindowLogMax(bits))
-                    .map_err(|_| DecodeError::Library)?;
-                Engine::Zstd(context, held)
-            }
-            RequestCoding::Br => {
-                let counted = Counted::new(held, most_window);
-                let [one, two, three] = [counted.clone(), counted.clone(), counted.clone()];
-                // Strict: otherwise a stream may ask for a window of a gigabyte.
-                let state = Brotli::new_strict(one, two, three);
-                Engine::Br(Box::new(state), counted)
-            }
+    pub(super) fn new(coding: RequestCoding, most_window: u64, held: Held) -> Self {
+        let wants = match coding {
+            RequestCoding::Gzip | RequestCoding::Deflate => ZLIB_BYTES,
+            RequestCoding::Zstd => ZSTD_BYTES,
+            RequestCoding::Br => br::BYTES,
         };
-        if !engine.is_held() {
-            return Err(DecodeError::Memory);
-        }
-        Ok(Self {
-            engine,
+        let most_window = match coding {
+            RequestCoding::Zstd => {
+                most_window.clamp(1 << ZSTD_LEAST_WINDOW_BITS, 1 << ZSTD_WINDOW_BITS)
+            }
+            _ => most_window,
+        };
+        Self {
+            engine: Engine::Unbegun(held),
             coding,
+            most_window,
+            wants,
             begun: false,
             gave: false,
             empty: 0,
             ended: false,
-        })
+        }
     }
 
     /// Whether a body may end here: where a stream has ended, or with nothing at all.
@@ -220,8 +157,44 @@ impl Decoder {
         self.ended || !self.begun
     }
 
-    /// Takes of `input`, which may be empty, and gives into `output`, which is not.
+    /// Whether it goes on only when [`Decoder::poll_room`] has said so.
+    pub(super) fn wants_room(&self) -> bool {
+        self.wants > 0
+    }
+
+    /// Looks at what it is to be given first: what is needed for that is waited for at once.
+    pub(super) fn foresee(&mut self, input: &[u8]) {
+        if let (Engine::Unbegun(_), RequestCoding::Zstd) = (&self.engine, self.coding)
+            && let Some(window) = FrameHead::default().window(input)
+            && window <= self.most_window
+        {
+            self.wants = zstd_bytes(window);
+        }
+    }
+
+    /// Waits until it can go on; whether it can, or there is no room at all for what it needs.
+    pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<bool> {
+        if self.wants == 0 {
+            return Poll::Ready(true);
+        }
+        let polled = match &mut self.engine {
+            Engine::Unbegun(held) | Engine::Zlib(_, held) | Engine::Zstd(_, held, _) => {
+                held.poll_grow(self.wants, cx)
+            }
+            Engine::Br(brotli) => brotli.poll_room(self.wants, cx),
+        };
+        if polled == Poll::Ready(true) {
+            self.wants = 0;
+        }
+        polled
+    }
+
+    /// Takes of `input`, which may be empty, and gives into `output`, which is not: nothing while it wants room.
     pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecodeError> {
+        if self.wants_room() {
+            return Ok(Step::default());
+        }
+        self.begin()?;
         if self.ended {
             if input.is_empty() {
                 return Ok(Step::default());
@@ -229,10 +202,27 @@ impl Decoder {
             self.begin_another()?;
         }
         let (step, ended) = match &mut self.engine {
+            Engine::Unbegun(_) => return Err(DecodeError::Library),
             Engine::Zlib(inflate, _) => step_zlib(inflate, input, output)?,
-            Engine::Zstd(context, _) => step_zstd(context, input, output)?,
-            Engine::Br(state, counted) => step_br(state, input, output)
-                .map_err(|error| counted.count().refused.unwrap_or(error))?,
+            Engine::Zstd(context, held, head) => {
+                let window = head
+                    .window(input)
+                    .filter(|window| *window <= self.most_window);
+                let bytes = window.map_or(0, zstd_bytes);
+                if !held.grow_in_turn(bytes) {
+                    // Before there is anything of it.
+                    self.wants = bytes;
+                    return Ok(Step::default());
+                }
+                let (step, ended) = step_zstd(context, input, output)?;
+                head.pass(&input[..step.taken]);
+                (step, ended)
+            }
+            Engine::Br(brotli) => {
+                let (step, ended, wants) = brotli.step(input, output)?;
+                self.wants = wants;
+                (step, ended)
+            }
         };
         if !self.engine.is_held() {
             return Err(DecodeError::Memory);
@@ -240,18 +230,36 @@ impl Decoder {
         self.begun |= step.taken > 0;
         self.gave |= step.given > 0;
         self.ended = ended && self.begun;
-        if step == Step::default() && !input.is_empty() {
+        if step == Step::default() && !input.is_empty() && !self.wants_room() {
             return Err(DecodeError::Malformed);
         }
         Ok(step)
+    }
+
+    /// Makes the decompressor, when there is room for it.
+    fn begin(&mut self) -> Result<(), DecodeError> {
+        if let Engine::Unbegun(held) = &mut self.engine {
+            let held = held.take();
+            self.engine = Engine::new(self.coding, self.most_window, held)?;
+        }
+        Ok(())
     }
 
     /// What Brotli's window has of memory.
     #[cfg(test)]
     pub(super) fn window_bytes(&self) -> u64 {
         match &self.engine {
-            Engine::Br(_, counted) => counted.count().window_bytes,
-            Engine::Zlib(..) | Engine::Zstd(..) => 0,
+            Engine::Br(brotli) => brotli.window_bytes(),
+            Engine::Unbegun(_) | Engine::Zlib(..) | Engine::Zstd(..) => 0,
+        }
+    }
+
+    /// What zstd's holds.
+    #[cfg(test)]
+    pub(super) fn context_bytes(&self) -> Option<u64> {
+        match &self.engine {
+            Engine::Zstd(context, ..) => Some(context.sizeof() as u64),
+            _ => None,
         }
     }
 
@@ -260,7 +268,7 @@ impl Decoder {
         match (&mut self.engine, self.coding) {
             (Engine::Zlib(inflate, _), RequestCoding::Gzip) => inflate.reset(true),
             // Its decompressor goes on by itself.
-            (Engine::Zstd(..), _) => {}
+            (Engine::Zstd(_, _, head), _) => *head = FrameHead::default(),
             _ => return Err(DecodeError::Trailing),
         }
         self.empty = match std::mem::take(&mut self.gave) {
@@ -315,22 +323,4 @@ fn step_zstd(
         given: target.pos(),
     };
     Ok((step, hint == 0))
-}
-
-fn step_br(
-    state: &mut Brotli,
-    input: &[u8],
-    output: &mut [u8],
-) -> Result<(Step, bool), DecodeError> {
-    let (mut left, mut room) = (input.len(), output.len());
-    let (mut taken, mut given, mut total) = (0, 0, 0);
-    let result = BrotliDecompressStream(
-        &mut left, &mut taken, input, &mut room, &mut given, output, &mut total, state,
-    );
-    let ended = match result {
-        BrotliResult::ResultSuccess => true,
-        BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => false,
-        BrotliResult::ResultFailure => return Err(DecodeError::Malformed),
-    };
-    Ok((Step { taken, given }, ended))
 }

@@ -4,6 +4,9 @@
 //! A little work on gzip and zlib is done at once on the worker's thread, all else by threads that do nothing
 //! but decompress. Whatever the client sends, at most a block of what it becomes is there at a time, and how
 //! much it may become in all is looked at after each.
+//!
+//! A body for which there is no room because others of its client have the client's part waits for those, and
+//! nothing is read of it meanwhile. How long it waits for that, or for the threads, is not bounded here.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -43,6 +46,8 @@ pub(super) struct Inflater {
     coding: RequestCoding,
     bounds: Bounds,
     turns: Turns<Work>,
+    /// It waits for room.
+    lacks_room: bool,
     /// The client has sent all.
     has_all: bool,
     taken_bytes: u64,
@@ -89,6 +94,9 @@ impl Work {
                 Ok(step) => {
                     sum.taken += step.taken;
                     sum.given += step.given;
+                    if decoder.wants_room() {
+                        break Ok(sum);
+                    }
                     self.is_full = step.given == most;
                     let is_over = sum.taken == bytes.len() && !self.is_full;
                     if is_over || !go.goes_on() {
@@ -120,15 +128,15 @@ impl Errand for Work {
 }
 
 impl Inflater {
-    /// For a body of `client`'s; none where there is no memory for it.
+    /// For a body of `client`'s.
     pub(super) fn new(
         desk: &Arc<Desk>,
         (coding, bounds): (RequestCoding, Bounds),
         client: IpAddr,
-    ) -> Option<Box<Self>> {
-        let held = desk.hold_decoder(client)?;
+    ) -> Box<Self> {
+        let held = desk.decoder(client);
         let work = Work {
-            decoder: Some(Decoder::new(coding, bounds.window, held).ok()?),
+            decoder: Some(Decoder::new(coding, bounds.window, held)),
             input: None,
             pending: 0..0,
             output: None,
@@ -136,16 +144,17 @@ impl Inflater {
             is_full: false,
             outcome: Ok(Step::default()),
         };
-        Some(Box::new(Self {
+        Box::new(Self {
             desk: Arc::clone(desk),
             coding,
             bounds,
             turns: desk.request(client, work),
+            lacks_room: false,
             has_all: false,
             taken_bytes: 0,
             given_bytes: 0,
             detail: "",
-        }))
+        })
     }
 
     /// Bytes taken from the client, and what became of them.
@@ -156,6 +165,20 @@ impl Inflater {
     /// What was wrong with the body; empty when nothing was.
     pub(super) fn detail(&self) -> &'static str {
         self.detail
+    }
+
+    /// What of ours it waits for, as the cause that it is when that takes too long.
+    pub(super) fn waits_for(&self) -> Option<Cause> {
+        match (self.lacks_room, self.turns.waits_for_threads()) {
+            (true, _) => Some(Cause::MemoryLimit),
+            (false, true) => Some(Cause::DecompressionTimeout),
+            (false, false) => None,
+        }
+    }
+
+    /// Waits for no thread while nobody asks for more of it.
+    pub(super) fn rest(&mut self) {
+        self.turns.leave_line();
     }
 
     /// Whether no thread is at it.
@@ -169,6 +192,12 @@ impl Inflater {
     pub(super) fn has_decoder(&self) -> bool {
         let work = self.turns.work();
         work.is_some_and(|work| work.decoder.is_some())
+    }
+
+    /// What zstd's holds.
+    #[cfg(test)]
+    pub(super) fn context_bytes(&self) -> Option<u64> {
+        self.turns.work()?.decoder.as_ref()?.context_bytes()
     }
 
     /// What is there of the body, as it is.
@@ -246,11 +275,34 @@ impl Inflater {
     /// Goes on with `data`, which is the client's, or with what was taken of that where it is empty: on this
     /// thread, or waits for room to have it done by another one. How much of it was taken.
     fn poll_step(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<Result<usize, Fault>> {
+        if !ready!(self.poll_room(cx, data)) {
+            return Poll::Ready(Err(no_memory()));
+        }
         let is_here = self.has_time();
         if !is_here {
             ready!(self.turns.poll_line(cx));
         }
         Poll::Ready(self.step(is_here, data))
+    }
+
+    /// Waits for the room that is needed to go on; whether there is any.
+    fn poll_room(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<bool> {
+        let Some(work) = self.turns.work_mut() else {
+            return Poll::Ready(true);
+        };
+        let Some(decoder) = &mut work.decoder else {
+            return Poll::Ready(true);
+        };
+        decoder.foresee(data);
+        let polled = decoder.poll_room(cx);
+        self.lacks_room = polled.is_pending();
+        match polled {
+            Poll::Ready(true) => {}
+            // Nothing is held for what will come, nor for what will not.
+            Poll::Ready(false) => work.decoder = None,
+            Poll::Pending => work.output = None,
+        }
+        polled
     }
 
     fn step(&mut self, is_here: bool, data: &[u8]) -> Result<usize, Fault> {

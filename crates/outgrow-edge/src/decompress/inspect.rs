@@ -61,10 +61,7 @@ pub fn decompressed(
     };
     let mut plain = Vec::new();
     let client = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let inflater = Inflater::new(&desk, (coding, bounds), client);
-    let Some(mut inflater) = inflater else {
-        return (plain, Err(Cause::MemoryLimit));
-    };
+    let mut inflater = Inflater::new(&desk, (coding, bounds), client);
     let mut down = Whole {
         rest: body,
         piece: piece.max(1),

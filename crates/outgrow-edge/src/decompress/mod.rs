@@ -47,7 +47,7 @@ impl Decompressing {
     /// is the largest one that may be sent, and `client` says by whom: all whom it cannot tell apart are one.
     ///
     /// # Errors
-    /// Its coding is not taken, or there is no memory for it.
+    /// Its coding is not taken.
     pub(crate) fn begin(
         &mut self,
         settings: &DecompressSettings,
@@ -67,10 +67,6 @@ impl Decompressing {
             window: settings.max_window.bytes(),
         };
         let inflater = Inflater::new(&worker.desk, (coding, bounds), client(request));
-        let inflater = inflater.ok_or(Refused {
-            fault: Fault::outgrow(Phase::RequestBody, Cause::MemoryLimit),
-            detail: "",
-        })?;
         self.coding = Some(coding);
         self.inflater = Some(inflater);
         rewrite(request);
@@ -89,6 +85,19 @@ impl Decompressing {
         self.inflater
             .as_ref()
             .map_or("", |inflater| inflater.detail())
+    }
+
+    /// What of ours the body waits for, as the cause that it is when that takes too long; none where it is the
+    /// client that is waited for.
+    pub(crate) fn waits_for(&self) -> Option<Cause> {
+        self.inflater.as_ref()?.waits_for()
+    }
+
+    /// An attempt has ended, and nobody asks for more of the body until there is another one.
+    pub(crate) fn rest(&mut self) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.rest();
+        }
     }
 
     /// Waits for bytes of the body (true) or its end (false).

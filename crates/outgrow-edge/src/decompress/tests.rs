@@ -123,21 +123,29 @@ impl House {
         }
     }
 
-    fn inflater(&self, coding: RequestCoding, bounds: Bounds, client: u8) -> Option<Box<Inflater>> {
+    fn inflater(&self, coding: RequestCoding, bounds: Bounds, client: u8) -> Box<Inflater> {
         Inflater::new(&self.desk, (coding, bounds), address(client))
     }
 
-    /// The decompressor for a client that sends `bytes` and then stays; or why there is none.
-    fn begun(&self, coding: RequestCoding, bytes: &[u8], client: u8) -> Result<Inflater, Fault> {
+    /// The decompressor for a client that sends `bytes` and then stays; or why there is none: no fault where it
+    /// waits for others of its client.
+    fn begun(
+        &self,
+        coding: RequestCoding,
+        bytes: &[u8],
+        client: u8,
+    ) -> Result<Inflater, Option<Fault>> {
         let mut down = Sender::new(1, bytes);
         down.stays = true;
-        let inflater = self.inflater(coding, WIDE, client);
-        let mut inflater = *inflater.expect("none is large before its client said so");
+        let mut inflater = *self.inflater(coding, WIDE, client);
         self.runtime.block_on(poll_fn(|cx| {
             loop {
                 match inflater.poll_data(cx, &mut down) {
                     Poll::Ready(Ok(_)) => inflater.consume(inflater.data().len()),
-                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(Some(fault))),
+                    Poll::Pending if inflater.waits_for() == Some(Cause::MemoryLimit) => {
+                        return Poll::Ready(Err(None));
+                    }
                     Poll::Pending if down.bytes.is_empty() && inflater.is_here() => {
                         return Poll::Ready(Ok(()));
                     }
@@ -159,10 +167,7 @@ impl House {
         let mut random = Random::from_seed(!seed);
         let mut down = Sender::new(seed, bytes);
         let mut came = Vec::new();
-        let Some(mut inflater) = self.inflater(coding, bounds, 0) else {
-            let fault = Fault::outgrow(outgrow_core::Phase::RequestBody, Cause::MemoryLimit);
-            return (came, Err(fault));
-        };
+        let mut inflater = self.inflater(coding, bounds, 0);
         let mut held = 0;
         let ended = self.runtime.block_on(poll_fn(|cx| {
             while ready!(inflater.poll_data(cx, &mut down))? {
@@ -374,13 +379,13 @@ fn a_client_that_stays_leaves_room_for_others() {
         let mut stay = Vec::new();
         for window_bits in [21, 20, 19] {
             let before = (house.ledger.used_bytes(), stay.len());
-            let refused = loop {
+            let why_not = loop {
                 match house.begun(coding, &open(window_bits), 1) {
                     Ok(inflater) => stay.push(inflater),
                     Err(fault) => break fault,
                 }
             };
-            assert_eq!(refused.cause, Cause::MemoryLimit);
+            assert_eq!(why_not, None, "it waits for those before it");
             let held = (house.ledger.used_bytes() - before.0) >> window_bits;
             assert!(
                 held as usize >= stay.len() - before.1,
@@ -399,7 +404,8 @@ fn a_client_that_stays_leaves_room_for_others() {
             .map_while(|client| house.begun(coding, &open(23), client).ok())
             .collect();
         assert_eq!(others.len(), 5, "one large window of everybody else's");
-        assert!(house.begun(coding, &open(21), 1).is_err());
+        let next = house.begun(coding, &open(21), 1);
+        assert_eq!(next.err(), Some(None), "it waits");
         drop((stay, others));
         let again = house.begun(coding, &open(23), 1);
         assert!(again.is_ok(), "and its own, when it has let go");

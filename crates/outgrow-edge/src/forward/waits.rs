@@ -6,12 +6,12 @@ use std::time::Duration;
 use outgrow_core::{Cause, Fault, Phase, Sent, Side, Ticks};
 use outgrow_http::{Downstream, Upstream};
 
-use super::{Attempt, Done};
+use super::{Attempt, Done, Progress};
 
 /// How long things may take, in one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Between two pieces of the request's body.
+    /// Between two pieces of the request's body; and for what is done with one here.
     pub(crate) body_idle: Duration,
     /// Bytes of the request's body in each second that it is waited for; 0 is any.
     pub(crate) body_rate: u64,
@@ -33,6 +33,8 @@ pub(crate) struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     ClientBody,
+    /// For what has come of the body to be decompressed; with the cause that it is when that takes too long.
+    Ours(Cause),
     UpstreamWrite,
     UpstreamHead,
     UpstreamBody,
@@ -40,8 +42,13 @@ pub(super) enum Waits {
 }
 
 impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
-    pub(super) fn request_waits_for_client(&self) -> bool {
-        !self.rest.progress.request_ended && self.up.is_flushed()
+    /// What a request waits for that does not move.
+    pub(super) fn request_waits(&self) -> Waits {
+        if self.rest.progress.request_ended || !self.up.is_flushed() {
+            return Waits::UpstreamWrite;
+        }
+        let ours = self.rest.decompressing.waits_for();
+        ours.map_or(Waits::ClientBody, Waits::Ours)
     }
 
     pub(super) fn response_waits(&self) -> Waits {
@@ -107,37 +114,16 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             self.rest.progress.last = self.rest.progress.now;
         }
         self.note_client_sent();
+        self.rest.progress.note_ours(request);
         let patience = &self.around.patience;
-        let (idle, fault) = match (response, request) {
-            (Waits::ClientWrite, _) => (
-                patience.send_idle,
-                Fault::client(Phase::ResponseBody, Cause::SendTimeout),
-            ),
-            // Both sides of a call may have nothing to say for a while, and none owes anything.
-            (Waits::UpstreamBody, Some(Waits::ClientBody)) if self.rest.is_grpc => (
-                patience.body_idle.max(patience.stream_idle),
-                Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
-            ),
-            // An endpoint that waits for the client is not to blame for its silence.
-            (_, Some(Waits::ClientBody)) => (
-                patience.body_idle,
-                Fault::client(Phase::RequestBody, Cause::BodyTimeout),
-            ),
-            (Waits::UpstreamBody, _) => (
-                patience.stream_idle,
-                Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
-            ),
-            (_, Some(_)) => (
-                patience.stream_idle,
-                Fault::upstream(Phase::Send, Cause::StreamIdleTimeout, Sent::Maybe),
-            ),
-            (_, None) => (
-                patience.first_byte,
-                Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
-            ),
-        };
+        let (until, fault) = limit(
+            patience,
+            self.rest.progress,
+            (request, response),
+            self.rest.is_grpc,
+        );
         let request_deadline = patience.request_deadline;
-        let mut deadline = (self.rest.progress.last + idle).min(request_deadline);
+        let mut deadline = until.min(request_deadline);
         deadline = deadline.min(self.rest.progress.closed.deadline());
         if request == Some(Waits::ClientBody) {
             deadline = deadline.min(self.sends_too_slowly_at());
@@ -200,6 +186,60 @@ impl HalfClosed {
     pub(super) fn deadline(&self) -> Ticks {
         self.since
             .map_or(Ticks::NEVER, |(since, _)| since + Self::MOMENT)
+    }
+}
+
+impl Progress {
+    /// Takes note of whether the request waits for ourselves. Who is waited for afterwards has its whole time.
+    fn note_ours(&mut self, request: Option<Waits>) {
+        match (request, self.ours_since) {
+            (Some(Waits::Ours(_)), Ticks::ZERO) => self.ours_since = self.now,
+            (Some(Waits::Ours(_)), _) | (_, Ticks::ZERO) => {}
+            _ => (self.ours_since, self.last) = (Ticks::ZERO, self.now),
+        }
+    }
+}
+
+/// Until when what both sides of an exchange wait for may take, and whose fault it is then.
+fn limit(
+    patience: &Patience,
+    progress: &Progress,
+    (request, response): (Option<Waits>, Waits),
+    is_grpc: bool,
+) -> (Ticks, Fault) {
+    let last = progress.last;
+    match (response, request) {
+        (Waits::ClientWrite, _) => (
+            last + patience.send_idle,
+            Fault::client(Phase::ResponseBody, Cause::SendTimeout),
+        ),
+        // Neither the client nor the endpoint can do anything about it.
+        (_, Some(Waits::Ours(cause))) => (
+            last.max(progress.ours_since) + patience.body_idle,
+            Fault::outgrow(Phase::RequestBody, cause),
+        ),
+        // Both sides of a call may have nothing to say for a while, and none owes anything.
+        (Waits::UpstreamBody, Some(Waits::ClientBody)) if is_grpc => (
+            last + patience.body_idle.max(patience.stream_idle),
+            Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
+        ),
+        // An endpoint that waits for the client is not to blame for its silence.
+        (_, Some(Waits::ClientBody)) => (
+            last + patience.body_idle,
+            Fault::client(Phase::RequestBody, Cause::BodyTimeout),
+        ),
+        (Waits::UpstreamBody, _) => (
+            last + patience.stream_idle,
+            Fault::upstream(Phase::ResponseBody, Cause::StreamIdleTimeout, Sent::Maybe),
+        ),
+        (_, Some(_)) => (
+            last + patience.stream_idle,
+            Fault::upstream(Phase::Send, Cause::StreamIdleTimeout, Sent::Maybe),
+        ),
+        (_, None) => (
+            last + patience.first_byte,
+            Fault::upstream(Phase::ResponseHead, Cause::FirstByteTimeout, Sent::Maybe),
+        ),
     }
 }
 
@@ -305,5 +345,52 @@ mod tests {
                 assert_eq!(is.as_secs(), left, "{rate} {steps:?}");
             }
         }
+    }
+
+    /// What waits for ourselves is held neither against the client nor against the endpoint, and has a time of its
+    /// own; who is waited for afterwards has its whole time.
+    #[test]
+    fn the_wait_for_ourselves_is_nobody_elses() {
+        let second = |at: u64| Ticks(1 + at * 1_000_000_000);
+        let seconds = Duration::from_secs;
+        let patience = Patience {
+            body_idle: seconds(30),
+            body_rate: 500,
+            first_byte: seconds(5),
+            stream_idle: seconds(10),
+            send_idle: seconds(60),
+            send_rate: 500,
+            request_deadline: Ticks::NEVER,
+            is_clients: false,
+        };
+        let threads = Waits::Ours(Cause::DecompressionTimeout);
+        let room = Waits::Ours(Cause::MemoryLimit);
+        // When, whom the request waits for, and what is the end of it, and when.
+        let steps = [
+            (1, Waits::ClientBody, Side::Client, Cause::BodyTimeout, 30),
+            (29, threads, Side::Outgrow, Cause::DecompressionTimeout, 59),
+            (58, room, Side::Outgrow, Cause::MemoryLimit, 59),
+            (58, Waits::ClientBody, Side::Client, Cause::BodyTimeout, 88),
+            (80, threads, Side::Outgrow, Cause::DecompressionTimeout, 110),
+        ];
+        let mut progress = Progress {
+            last: second(0),
+            ..Progress::default()
+        };
+        for (now, request, side, cause, until) in steps {
+            progress.now = second(now);
+            progress.note_ours(Some(request));
+            for response in [Waits::UpstreamHead, Waits::UpstreamBody] {
+                let waits = (Some(request), response);
+                let (at, fault) = limit(&patience, &progress, waits, false);
+                assert_eq!((fault.side, fault.cause), (side, cause), "{now}");
+                assert_eq!(at, second(until), "{now}");
+            }
+        }
+        // A piece was done.
+        progress.last = second(100);
+        let waits = (Some(threads), Waits::UpstreamHead);
+        let (at, _) = limit(&patience, &progress, waits, false);
+        assert_eq!(at, second(130));
     }
 }

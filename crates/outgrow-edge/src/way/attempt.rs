@@ -274,7 +274,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             keep_body,
             may_repeat: retries.may_repeat(),
         };
-        poll_fn(|cx| attempt.poll(cx)).await
+        let done = poll_fn(|cx| attempt.poll(cx)).await;
+        attempt.rest.decompressing.rest();
+        done
     }
 
     pub(super) fn note_progress(&mut self, context: &mut Context) {

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::task::Waker;
 
+use super::super::codec::{Step, zstd_bytes};
 use super::*;
+use crate::compress::Held;
 
 /// Holds the threads that decompress, of which there is one, until the sender is dropped.
 fn hold_thread(house: &House) -> mpsc::Sender<()> {
@@ -32,7 +34,7 @@ fn a_worker_does_a_little_of_gzip_and_zlib_itself() {
         let house = House::new(64 << 20);
         let _release = hold_thread(&house);
         let body = coded(coding, b"a few words");
-        let mut inflater = house.inflater(coding, WIDE, 1).expect("room");
+        let mut inflater = house.inflater(coding, WIDE, 1);
         let mut down = Sender::new(0, &body);
         down.piece = body.len();
         let is_here = matches!(poll(&mut inflater, &mut down), Poll::Ready(Ok(true)));
@@ -52,7 +54,7 @@ fn who_has_much_in_line_waits() {
     house.desk.spend();
     let release = hold_thread(&house);
     let begin = |(coding, body), client| {
-        let inflater = house.inflater(coding, WIDE, client).expect("room");
+        let inflater = house.inflater(coding, WIDE, client);
         let mut down = Sender::new(0, body);
         down.piece = body.len();
         (inflater, down)
@@ -77,8 +79,13 @@ fn who_has_much_in_line_waits() {
     }
     assert_eq!(taken[..8], [true; 8]);
     assert_eq!(taken[8..], [false, false, true, true]);
-    // Ten have a block for what came and one for what comes of it, and no other one has.
-    assert_eq!(house.ledger.used_bytes() - used, 10 * 2 * 65_536);
+    // Ten have a block for what came and one for what comes of it, and no other one has; all have what is needed
+    // to begin.
+    let to_begin = 10 * 65_536 + 2 * 98_304;
+    assert_eq!(house.ledger.used_bytes() - used, 10 * 2 * 65_536 + to_begin);
+    for (inflater, _) in &all {
+        assert_eq!(inflater.waits_for(), Some(Cause::DecompressionTimeout));
+    }
     drop(release);
     for (mut inflater, mut down) in all {
         let mut came = 0;
@@ -106,22 +113,30 @@ fn windows_are_counted_before_anybody_looks() {
     ] {
         let house = House::new(256 << 20);
         let mut all: Vec<_> = (0..20)
-            .map(|client| {
-                (
-                    house.inflater(coding, WIDE, client).expect("room"),
-                    Sender::new(0, body),
-                )
-            })
+            .map(|client| (house.inflater(coding, WIDE, client), Sender::new(0, body)))
             .collect();
-        for (inflater, down) in &mut all {
+        let release = hold_thread(&house);
+        // What zstd needs is known before a thread has it.
+        let refused_now = |polled: Poll<Result<bool, Fault>>| {
+            let is_refused =
+                matches!(polled, Poll::Ready(Err(fault)) if fault.cause == Cause::MemoryLimit);
+            assert!(is_refused || polled.is_pending());
+            is_refused
+        };
+        let mut refused = 0;
+        all.retain_mut(|(inflater, down)| {
             (down.piece, down.stays) = (body.len(), true);
-            assert!(poll(inflater, down).is_pending());
-        }
+            let is_refused = refused_now(poll(inflater, down));
+            refused += u32::from(is_refused);
+            assert_eq!(is_refused, is_refused && !inflater.has_decoder());
+            !is_refused
+        });
+        assert_eq!(refused > 0, coding == RequestCoding::Zstd);
+        drop(release);
         let_work(&house);
         // One large window for each of six clients; for all of them two blocks.
         let used = house.ledger.used_bytes();
         assert!((48 * MIB..60 * MIB).contains(&used), "{coding}: {used}");
-        let mut refused = 0;
         for (inflater, down) in &mut all {
             let polled = poll(inflater, down);
             let is_refused =
@@ -140,16 +155,154 @@ fn windows_are_counted_before_anybody_looks() {
 #[test]
 fn a_window_that_is_refused_is_not_made() {
     let house = House::new(16 << 20);
-    for (most, expected) in [
-        (1 << 20, DecodeError::Window),
-        (16 << 20, DecodeError::Memory),
-    ] {
-        let held = house.desk.hold_decoder(address(1)).expect("room");
-        let mut decoder = Decoder::new(RequestCoding::Br, most, held).expect("room");
+    let cx = Context::from_waker(Waker::noop());
+    for (most, is_too_large) in [(1 << 20, true), (16 << 20, false)] {
+        let held = house.desk.decoder(address(1));
+        let mut decoder = Decoder::new(RequestCoding::Br, most, held);
         let mut output = [0; 100];
+        assert_eq!(decoder.step(b"x", &mut output), Ok(Step::default()));
+        assert_eq!(decoder.poll_room(&cx), Poll::Ready(true));
         let step = decoder.step(&opened_brotli(23), &mut output);
-        assert_eq!(step, Err(expected));
+        assert_eq!(step.err(), is_too_large.then_some(DecodeError::Window));
+        if !is_too_large {
+            assert!(decoder.wants_room());
+            assert_eq!(decoder.poll_room(&cx), Poll::Ready(false));
+        }
         assert!(house.ledger.used_bytes() < 1 << 20);
         assert_eq!(decoder.window_bytes(), 0);
+    }
+}
+
+/// What is foreseen for zstd is no less than what it takes, and little more.
+#[test]
+fn what_zstd_needs_is_foreseen() {
+    for window_bits in 10..=23 {
+        let house = House::new(256 << 20);
+        let began = house.begun(RequestCoding::Zstd, &opened(window_bits), 1);
+        let began = began.expect("room");
+        let holds = began.context_bytes().expect("it is here");
+        let foreseen = zstd_bytes(1 << window_bits);
+        assert!(
+            (foreseen - 16 * 1_024..=foreseen).contains(&holds),
+            "{window_bits}: {holds} of {foreseen}"
+        );
+    }
+}
+
+/// Room as large as the client's part but for what a body needs to begin; none where something is left.
+fn fill(house: &House, client: u8) -> Vec<Held> {
+    let mut all = Vec::new();
+    for bytes in [1 << 20, 513 << 10, 64 << 10, 8 << 10, 1 << 10] {
+        loop {
+            let mut held = house.desk.decoder(address(client));
+            if !held.grow(bytes) {
+                break;
+            }
+            all.push(held);
+        }
+    }
+    all
+}
+
+/// Wherever a body waits for room, it goes on from there when others of its client have let go.
+#[test]
+fn a_body_that_waited_for_room_is_whole() {
+    let mut random = Random::from_seed(11);
+    let noise: Vec<u8> = (0..1 << 19)
+        .flat_map(|_| random.next_u64().to_le_bytes())
+        .collect();
+    let mut words = Vec::new();
+    while words.len() < 4 << 20 {
+        let draw = random.next_u64();
+        let line = format!(
+            "{{\"user\":{},\"took\":\"{}ms\"}}\n",
+            draw % 100_000,
+            draw >> 52
+        );
+        words.extend_from_slice(line.as_bytes());
+    }
+    let brotli = |plain: &[u8], quality| {
+        let mut out = Vec::new();
+        let mut writer = brotli::CompressorWriter::new(&mut out, 4_096, quality, 22);
+        let (mut rest, mut piece) = (plain, 20_000);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(piece));
+            writer.write_all(now).expect("written");
+            writer.flush().expect("flushed");
+            (rest, piece) = (later, piece * 2);
+        }
+        drop(writer);
+        out
+    };
+    let frames = [
+        coded(RequestCoding::Zstd, &words[..300_000]),
+        coded(RequestCoding::Zstd, &words[300_000..]),
+    ]
+    .concat();
+    // The waits: to begin, and for each larger window; for both at once where zstd's is known by then.
+    let bodies = [
+        (
+            RequestCoding::Gzip,
+            &words,
+            coded(RequestCoding::Gzip, &words),
+            1..=1,
+        ),
+        (
+            RequestCoding::Deflate,
+            &words,
+            coded(RequestCoding::Deflate, &words),
+            1..=1,
+        ),
+        (RequestCoding::Zstd, &words, frames, 2..=3),
+        (RequestCoding::Br, &words, brotli(&words, 5), 4..=8),
+        (RequestCoding::Br, &noise, brotli(&noise, 1), 4..=8),
+        (RequestCoding::Br, &words, brotli(&words, 0), 4..=8),
+    ];
+    for (coding, plain, body, expected) in bodies {
+        for seed in 0..6 {
+            let house = House::new(256 << 20);
+            let mut down = Sender::new(seed, &body);
+            let mut inflater = house.inflater(coding, WIDE, 1);
+            let (mut came, mut waits) = (Vec::new(), 0);
+            let mut others = fill(&house, 1);
+            let ended = house.runtime.block_on(poll_fn(|cx| {
+                loop {
+                    let polled = inflater.poll_data(cx, &mut down);
+                    let is_waiting = inflater.waits_for() == Some(Cause::MemoryLimit);
+                    match polled {
+                        Poll::Pending if is_waiting => {
+                            waits += 1;
+                            let left = down.bytes.len();
+                            assert!(inflater.poll_data(cx, &mut down).is_pending());
+                            assert_eq!(down.bytes.len(), left, "nothing is read");
+                            others.clear();
+                            let _polled = inflater.poll_data(cx, &mut down);
+                            assert_ne!(inflater.waits_for(), Some(Cause::MemoryLimit));
+                            others = fill(&house, 1);
+                        }
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(true)) => {
+                            came.extend_from_slice(inflater.data());
+                            inflater.consume(inflater.data().len());
+                        }
+                        Poll::Ready(Ok(false)) => return Poll::Ready(Ok(())),
+                        Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                    }
+                }
+            }));
+            assert!(
+                ended.is_ok(),
+                "{coding}, seed {seed}: {ended:?} after {waits} waits"
+            );
+            assert!(
+                came == *plain,
+                "{coding}, seed {seed}: {} bytes",
+                came.len()
+            );
+            assert!(expected.contains(&waits), "{coding}, seed {seed}: {waits}");
+            drop((inflater, others));
+            drop(house.desk);
+            assert_eq!(house.ledger.used_bytes(), 0);
+        }
     }
 }
