@@ -166,6 +166,11 @@ impl Progress {
         };
     }
 
+    /// The exchange is over: what its client has closed is not the next one's.
+    pub(crate) fn forget_client(&mut self) {
+        self.closed = HalfClosed::default();
+    }
+
     /// Takes note of the status that stands behind a call.
     fn note_trailers(&mut self, is_grpc: bool, trailers: Option<&Fields>) {
         if let (true, Some(trailers)) = (is_grpc, trailers) {

@@ -90,6 +90,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         context.stages.end = self.worker.now();
         self.exchange.ended = context.stages.end;
         self.record(&context, &destination);
+        self.exchange.progress.forget_client();
         self.exchange.decompressing.clear();
         self.exchange.compressing.clear();
     }

@@ -394,6 +394,7 @@ impl Worker {
         exchange.decoder = Decoder::default();
         exchange.replay = Replay::default();
         exchange.copy = None;
+        exchange.progress.forget_client();
         exchange.decompressing.clear();
         exchange.compressing.clear();
         exchange.passage = None;
