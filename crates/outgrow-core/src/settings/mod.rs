@@ -15,6 +15,7 @@ pub mod decimal;
 pub mod describe;
 pub mod network;
 pub mod node;
+mod peers;
 pub mod problem;
 pub mod quantity;
 pub mod reader;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use super::peers;
 use crate::settings::{Entry, Node, Problem, Setting, Span, Value, nearest};
 
 /// Longest text of a wrong value that is repeated in a message, in characters.
@@ -225,7 +226,8 @@ impl<'n, 'r> TableReader<'n, 'r> {
                 continue;
             }
             let message = format!("unknown key {}", quoted(&entry.key));
-            let hint = match nearest(&entry.key, self.known.iter().copied()) {
+            let known = || nearest(&entry.key, self.known.iter().copied());
+            let hint = match peers::ours(&entry.key, &self.known).or_else(known) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };

@@ -22,6 +22,18 @@ fn unknown_keys_are_told_with_the_nearest() {
         "[route.x]\nrespond = { stats = 200 }\n",
         &["2:route.x.respond.stats: unknown key \"stats\" | did you mean `status`?"],
     );
+    // Words of others.
+    check(
+        "[route.x]\nupstream = \"web\"\nprefix = \"/\"\n[service.x]\nreplicas = 2\nservers = []\n",
+        &[
+            "1:route.x: a route needs `service`,",
+            "2:route.x.upstream: unknown key \"upstream\" | did you mean `service`?",
+            "3:route.x.prefix: unknown key \"prefix\" | did you mean `path`?",
+            "4:service.x: a service needs `endpoints`,",
+            "5:service.x.replicas: unknown key \"replicas\" | did you mean `instances`?",
+            "6:service.x.servers: unknown key \"servers\" | did you mean `endpoints`?",
+        ],
+    );
     check(
         "[process]\nMemory = 1\n",
         &["2:process.Memory: unknown key \"Memory\" | did you mean `memory`?"],
