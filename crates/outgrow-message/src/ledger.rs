@@ -88,18 +88,20 @@ impl Ledger {
         self.supplies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Not under the lock, which the end of a supply takes.
     fn supplies(&self) -> Vec<Arc<Blocks>> {
         self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// There are other supplies, or the limit is another one: who has more than its share gives it back.
     fn share_credits(&self) {
-        let supplies = self.supplies();
+        // The last one to store knows all that have joined, and the limit.
+        let known = self.lock();
+        let supplies: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
         let bytes = credit_bytes(self.limit_bytes(), supplies.len() as u64);
         self.credit_bytes.store(bytes, Ordering::Relaxed);
+        drop(known);
         for supply in supplies {
-            supply.keep_at_most(bytes);
+            supply.keep_at_most(self.credit_bytes());
         }
     }
 

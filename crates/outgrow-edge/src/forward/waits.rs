@@ -124,7 +124,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         );
         let request_deadline = patience.request_deadline;
         let mut deadline = until.min(request_deadline);
-        deadline = deadline.min(self.rest.progress.closed.deadline());
+        if self.rest.progress.request_ended {
+            deadline = deadline.min(self.rest.progress.closed.deadline());
+        }
         if request == Some(Waits::ClientBody) {
             deadline = deadline.min(self.sends_too_slowly_at());
         }

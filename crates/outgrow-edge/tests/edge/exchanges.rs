@@ -330,6 +330,9 @@ fn a_client_that_closed_its_side_is_answered() {
     let mut client = ask_only(house.address, &[get("/1"), get("/2")].concat());
     let answers = client.receive_to_end(LIMIT).expect("open").text();
     assert_eq!(answers.matches("first second").count(), 2, "{answers}");
+    // The next one has not closed its side, and has all the time there is.
+    let answer = talk(house.address, &last("/3")).text();
+    assert!(answer.ends_with("first second"), "{answer}");
     assert!(house.faults().is_empty(), "{:?}", house.faults());
 }
 

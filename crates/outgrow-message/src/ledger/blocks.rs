@@ -9,14 +9,16 @@ use super::{Ledger, MOST_CREDIT_BYTES, Need};
 /// The sizes of blocks in bytes.
 pub const BLOCK_SIZES: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 
-/// How many free blocks of each size a worker keeps for reuse at most: 2 MiB, 1 MiB, 1 MiB. Fewer, but one of
-/// each, where many workers share the memory and so take less at a time.
+/// How many free blocks of each size a worker keeps for reuse at most: 2 MiB, 1 MiB, 1 MiB. Fewer where many
+/// workers share the memory and so take less at a time.
 const FREE_BLOCKS: [usize; 3] = [128, 16, 4];
 
 /// How many free blocks of a size are kept by one that takes so much at a time.
 fn most_free(class: usize, credit_bytes: u64) -> usize {
     let share = FREE_BLOCKS[class] as u64 * credit_bytes / MOST_CREDIT_BYTES;
-    usize::try_from(share).unwrap_or(usize::MAX).max(1)
+    // One that is warm is kept where it is not larger than all that may be free anyway.
+    let fewest = usize::from(BLOCK_SIZES[class] as u64 <= 4 * credit_bytes);
+    usize::try_from(share).unwrap_or(usize::MAX).max(fewest)
 }
 
 /// A worker's supply of blocks.
@@ -58,7 +60,9 @@ impl Blocks {
     pub(super) fn keep_at_most(&self, bytes: u64) {
         let mut shelf = self.lock();
         for (class, free) in shelf.free.iter_mut().enumerate() {
-            free.truncate(most_free(class, bytes));
+            // Those that were used last stay.
+            let more = free.len().saturating_sub(most_free(class, bytes));
+            free.drain(..more);
         }
         let more = self.credit_bytes().saturating_sub(bytes);
         self.credit.fetch_sub(more, Ordering::Relaxed);
@@ -228,12 +232,14 @@ mod tests {
         let handed = handed_bytes(&ledger);
         assert!(handed > 0 && handed <= idle, "{handed}");
         assert!(!ledger.is_tight() && ledger.may_let_wait());
-        // Each keeps a large block that is warm, whatever small ones there are.
-        assert!(supplies[0].kept()[0] <= 5, "{:?}", supplies[0].kept());
-        let last = &supplies[3 * 128 - 1];
-        assert_eq!(last.kept(), [5, 1, 1]);
-        let large = last.take_class(2).expect("room").as_ptr();
-        assert_eq!(last.take_class(2).expect("room").as_ptr(), large);
+        assert!(supplies.iter().all(|one| one.kept() == [5, 1, 0]));
+        drop(supplies);
+        assert_eq!(handed_bytes(&ledger), 0);
+        // One large block that is warm is kept, whatever small ones there are.
+        let supplies = used(&ledger, 128);
+        assert!(supplies.iter().all(|one| one.kept() == [8, 1, 1]));
+        let large = supplies[0].take_class(2).expect("room").as_ptr();
+        assert_eq!(supplies[0].take_class(2).expect("room").as_ptr(), large);
         drop(supplies);
         assert_eq!(handed_bytes(&ledger), 0);
         // Few of them take more at a time, and those that are not used take nothing.

@@ -58,7 +58,12 @@ fn undrain(member: &mut Member) {
         member.drained_by_file = false;
         member.endpoint.set_drained(false);
         member.endpoint.set_leaving(None);
-        if !member.leaving {
+        let stops = member
+            .endpoint
+            .parting()
+            .part()
+            .is_some_and(|part| part.stops);
+        if !(member.leaving || stops) {
             member.endpoint.parting().take_back();
             member.endpoint.pool.open();
         }
