@@ -118,8 +118,10 @@ pub(crate) struct Progress {
     pub(crate) replaced: bool,
     /// When something moved last.
     last: Ticks,
-    /// Since when the request waits for ourselves; zero while it does not.
+    /// Since when the request waits for ourselves and nothing of it has moved; zero while it does not.
     ours_since: Ticks,
+    /// What had moved of it by then: as it was sent, and as it goes on.
+    ours_moved: (u64, u64),
     /// All that is left of the response is here and waits for the client: the endpoint has done its part.
     pub(crate) delivering: bool,
     /// The client has not taken all that it was given.
@@ -203,9 +205,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             Poll::Ready(result) => return Poll::Ready(result),
             Poll::Pending => self.response_waits(),
         };
-        if self.rest.progress.request_ended
-            && let Poll::Ready(fault) = self.down.poll_gone(cx)
-        {
+        let mut closed_until = Ticks::NEVER;
+        // Who waits for room is not to get it in the place of others when it has left.
+        let waits_for_room = self.rest.decompressing.room_until().is_some();
+        if !(self.rest.progress.request_ended || waits_for_room) {
+            // Its body is taken again: only when that is over the answer is all that there is for it.
+            self.rest.progress.forget_client();
+        } else if let Poll::Ready(fault) = self.down.poll_gone(cx) {
             let progress = &mut *self.rest.progress;
             let waits = progress.client_behind.then_some(Waits::ClientWrite);
             let half = self.down.is_half_closed();
@@ -216,8 +222,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             {
                 return Poll::Ready(Err(fault));
             }
+            closed_until = progress.closed.deadline();
         }
-        self.poll_time(cx, waits_for_request, waits_for_response)
+        self.poll_time(cx, (waits_for_request, waits_for_response), closed_until)
     }
 
     /// Moves the request: what is kept of its body, then what comes from the client.
@@ -231,6 +238,7 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             Poll::Ready(Err(fault)) if fault.side == outgrow_core::Side::Upstream => {
                 // The endpoint may have answered before it closed: its answer is read first.
                 self.rest.progress.send_broken = true;
+                self.leave_body();
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
@@ -240,6 +248,14 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         self.rest.progress.sent_at = self.rest.progress.now;
         self.rest.progress.last = self.rest.progress.now;
         Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more of the body is sent in this attempt; where the answer has begun there is no other one.
+    fn leave_body(&mut self) {
+        match self.rest.progress.answering {
+            true => self.rest.decompressing.close(),
+            false => self.rest.decompressing.rest(),
+        }
     }
 
     fn poll_request_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -288,6 +304,10 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                 }
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Pending => {
+                    if self.rest.decompressing.is_stalled() {
+                        // Others of the same connection may be who it waits for.
+                        self.down.settle(cx);
+                    }
                     ready!(self.up.poll_flush(cx))?;
                     return Poll::Pending;
                 }
@@ -423,6 +443,9 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
             .begin(compress, response, method, worker);
         self.down.respond(response, length, method)?;
         self.rest.progress.answering = true;
+        if self.rest.progress.send_broken {
+            self.leave_body();
+        }
         if self.rest.progress.replayed == self.rest.replay.bytes().len() {
             // It is not sent again any more.
             self.rest.replay.give_up();

@@ -281,6 +281,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let Err((fault, reused)) = attempt else {
                 // The endpoint has done its part.
                 drop(permit);
+                self.exchange.decompressing.close();
                 self.exchange.in_flight = None;
                 return match self.exchange.progress.replaced {
                     true => self.answer_instead(context, target.route).await,
@@ -292,6 +293,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
                     false => Ok(()),
                 };
             };
+            // Another attempt may wait for a permit that others have, who are not to wait for this one meanwhile.
+            self.exchange.decompressing.rest();
             let progress = &self.exchange.progress;
             now = self.worker.now();
             let failure = Failure {
@@ -404,6 +407,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     async fn fail(&mut self, context: &mut Context, fault: Fault, route: Option<&RoutePlan>) {
         context.fault = Some(fault);
         self.worker.cells().count_fault(fault.cause);
+        // Its client may take its time with the answer.
+        self.exchange.decompressing.close();
         if self.down.has_responded() {
             self.down.abort();
             return;

@@ -7,8 +7,9 @@
 //! one's. What a client's only body needs may be more, up to as much as is left. Nobody gives back what a body
 //! needs before it ends, so enough clients together have it all.
 //!
-//! Who finds that other bodies of its client have the client's part can wait for them ([`Held::poll_grow`]); who
-//! finds that there is no room whatever they do is refused.
+//! Who finds that other bodies of its client have the client's part can wait for them ([`Held::poll_grow`]), but
+//! not for those that are not gone on with for now ([`Held::rest`]); who finds that there is no room whatever they
+//! do, or that as many wait as may, is refused.
 //!
 //! Each room has one lock for the process. It is taken for a body's beginning and end, and where it comes to
 //! need more, for a look at a few entries.
@@ -80,6 +81,7 @@ impl Room {
             above: None,
             wish: None,
             moving: None,
+            rests: false,
         }
     }
 
@@ -110,11 +112,23 @@ pub(crate) struct Held {
     wish: Option<(u64, Arc<Answer>)>,
     /// It waits in the other room.
     moving: Option<Box<Held>>,
+    /// Nobody waits for it.
+    rests: bool,
 }
 
 impl Held {
     /// Counts `bytes` in all, where that is more than now; whether there is room for them now.
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
+        let rests = self.rests;
+        self.go_on();
+        let has_room = self.grow_now(bytes);
+        if rests {
+            self.rest();
+        }
+        has_room
+    }
+
+    fn grow_now(&mut self, bytes: u64) -> bool {
         if let Some((_, above)) = self.above_for(bytes) {
             let held = above.hold(bytes, self.client);
             let has_room = held.is_some();
@@ -175,13 +189,43 @@ impl Held {
         });
         let (more, granted) = (*more, ready!(answer.poll(cx)));
         self.wish = None;
-        Poll::Ready(granted && self.charge(more))
+        if !(granted && self.charge(more)) {
+            return Poll::Ready(false);
+        }
+        // It may have come to want more while it waited.
+        self.poll_grow_here(bytes, cx)
     }
 
-    /// What was held by then, to be held by another.
-    pub(crate) fn take(&mut self) -> Self {
-        let nothing = self.room.nothing(self.client);
-        std::mem::replace(self, nothing)
+    /// It waits for nothing any more, and nobody waits for it: whom it is for waits for something else, which others
+    /// of its client may have that wait for room.
+    pub(crate) fn rest(&mut self) {
+        self.moving = None;
+        self.withdraw();
+        let (false, Some(client)) = (self.rests, self.client) else {
+            return;
+        };
+        self.rests = true;
+        let inner = &self.room.inner;
+        let woken = inner.counts().rest(self.bytes, client, inner.total());
+        wake(woken);
+    }
+
+    /// It is gone on with again.
+    pub(crate) fn go_on(&mut self) {
+        if let (true, Some(client)) = (std::mem::take(&mut self.rests), self.client) {
+            self.room.inner.counts().go_on(self.bytes, client);
+        }
+    }
+
+    /// Waits no longer.
+    fn withdraw(&mut self) {
+        if let (Some((more, answer)), Some(client)) = (self.wish.take(), self.client) {
+            let inner = &self.room.inner;
+            let mut counts = inner.counts();
+            let woken = counts.withdraw(&answer, more, client, inner.total());
+            drop(counts);
+            wake(woken);
+        }
     }
 
     fn above_for(&self, bytes: u64) -> Option<&(u64, Room)> {
@@ -208,15 +252,10 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.charge = None;
-        let inner = &self.room.inner;
-        if let (Some((more, answer)), Some(client)) = (self.wish.take(), self.client) {
-            let mut counts = inner.counts();
-            let woken = counts.withdraw(&answer, more, client, inner.total());
-            drop(counts);
-            wake(woken);
-        }
+        self.withdraw();
+        self.go_on();
         if self.bytes > 0 {
-            inner.subtract(self.bytes, self.client);
+            self.room.inner.subtract(self.bytes, self.client);
         }
     }
 }

@@ -74,6 +74,11 @@ impl Desk {
         Turns::new(self.shelf.line_of(client), self.clock, all, work)
     }
 
+    /// The time by which turns are measured.
+    pub(crate) fn now(&self) -> Ticks {
+        self.clock.now()
+    }
+
     /// What counts for a decompressor of `client`'s, which has nothing yet.
     pub(crate) fn decoder(&self, client: IpAddr) -> Held {
         self.shelf.decoder(client)
@@ -280,6 +285,17 @@ impl<W: Errand> Turns<W> {
     /// Lets others have its place in line, and does not wait for one: nothing is to be handed over for now.
     pub(crate) fn leave_line(&mut self) {
         (self.place, self.asked) = (None, None);
+    }
+
+    /// Whether it waits for a place in line.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Has nothing more done: drops the work, if it is here, or has it dropped by whoever has it.
+    pub(crate) fn give_up(&mut self) {
+        self.leave_line();
+        (self.work, self.ticket) = (None, None);
     }
 
     /// Whether threads are waited for, or have it.

@@ -13,7 +13,7 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use self::br::Brotli;
 use self::frame::FrameHead;
-use crate::compress::Held;
+use super::hold::Hold;
 use crate::settings::RequestCoding;
 
 /// The largest window of gzip and zlib: 32 KiB.
@@ -67,10 +67,10 @@ pub(super) struct Step {
 
 enum Engine {
     /// Nothing was taken.
-    Unbegun(Held),
+    Unbegun(Hold),
     /// Both gzip and zlib.
-    Zlib(Decompress, Held),
-    Zstd(DCtx<'static>, Held, FrameHead),
+    Zlib(Decompress, Hold),
+    Zstd(DCtx<'static>, Hold, FrameHead),
     Br(Brotli),
 }
 
@@ -82,7 +82,7 @@ pub(super) fn zstd_bytes(window: u64) -> u64 {
 
 impl Engine {
     /// One for bodies in `coding`, which holds what it needs.
-    fn new(coding: RequestCoding, most_window: u64, held: Held) -> Result<Self, DecodeError> {
+    fn new(coding: RequestCoding, most_window: u64, held: Hold) -> Result<Self, DecodeError> {
         Ok(match coding {
             RequestCoding::Gzip => Self::Zlib(Decompress::new_gzip(ZLIB_WINDOW_BITS), held),
             RequestCoding::Deflate => Self::Zlib(Decompress::new(true), held),
@@ -128,7 +128,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// With windows of at most `most_window` bytes, a power of two. What it needs `held` counts.
-    pub(super) fn new(coding: RequestCoding, most_window: u64, held: Held) -> Self {
+    pub(super) fn new(coding: RequestCoding, most_window: u64, held: Hold) -> Self {
         let wants = match coding {
             RequestCoding::Gzip | RequestCoding::Deflate => ZLIB_BYTES,
             RequestCoding::Zstd => ZSTD_BYTES,
@@ -238,8 +238,8 @@ impl Decoder {
 
     /// Makes the decompressor, when there is room for it.
     fn begin(&mut self) -> Result<(), DecodeError> {
-        if let Engine::Unbegun(held) = &mut self.engine {
-            let held = held.take();
+        if let Engine::Unbegun(held) = &self.engine {
+            let held = held.clone();
             self.engine = Engine::new(self.coding, self.most_window, held)?;
         }
         Ok(())

@@ -5,8 +5,9 @@
 //! but decompress. Whatever the client sends, at most a block of what it becomes is there at a time, and how
 //! much it may become in all is looked at after each.
 //!
-//! A body for which there is no room because others of its client have the client's part waits for those, and
-//! nothing is read of it meanwhile. How long it waits for that, or for the threads, is not bounded here.
+//! A body for which there is no room because others of its client have the client's part waits for those, for a
+//! while, and nothing is read of it meanwhile. How long it waits for the threads is not bounded here. What it has
+//! is given back when it has ended, whatever else its exchange may take.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use outgrow_core::{Cause, Fault, Phase};
+use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_message::{Block, BodySource};
 
 use super::codec::{DecodeError, Decoder, Step};
+use super::hold::{Hold, Seen, Wait};
 use crate::compress::{Desk, Errand, Go, Turns};
 use crate::settings::RequestCoding;
 
@@ -46,10 +48,16 @@ pub(super) struct Inflater {
     coding: RequestCoding,
     bounds: Bounds,
     turns: Turns<Work>,
-    /// It waits for room.
-    lacks_room: bool,
+    /// What its decompressor holds.
+    hold: Seen,
+    /// Nobody asks for more of it for now.
+    rests: bool,
+    /// How long it has waited for room.
+    wait: Wait,
     /// The client has sent all.
     has_all: bool,
+    /// All that it becomes was given, and all that was held is given back.
+    is_over: bool,
     taken_bytes: u64,
     given_bytes: u64,
     /// Why it failed, if it did.
@@ -134,9 +142,10 @@ impl Inflater {
         (coding, bounds): (RequestCoding, Bounds),
         client: IpAddr,
     ) -> Box<Self> {
-        let held = desk.decoder(client);
+        let hold = Hold::new(desk.decoder(client));
+        let seen = hold.seen();
         let work = Work {
-            decoder: Some(Decoder::new(coding, bounds.window, held)),
+            decoder: Some(Decoder::new(coding, bounds.window, hold)),
             input: None,
             pending: 0..0,
             output: None,
@@ -149,8 +158,11 @@ impl Inflater {
             coding,
             bounds,
             turns: desk.request(client, work),
-            lacks_room: false,
+            hold: seen,
+            rests: false,
+            wait: Wait::default(),
             has_all: false,
+            is_over: false,
             taken_bytes: 0,
             given_bytes: 0,
             detail: "",
@@ -169,16 +181,36 @@ impl Inflater {
 
     /// What of ours it waits for, as the cause that it is when that takes too long.
     pub(super) fn waits_for(&self) -> Option<Cause> {
-        match (self.lacks_room, self.turns.waits_for_threads()) {
-            (true, _) => Some(Cause::MemoryLimit),
-            (false, true) => Some(Cause::DecompressionTimeout),
-            (false, false) => None,
+        match (self.room_until(), self.turns.waits_for_threads()) {
+            (Some(_), _) => Some(Cause::MemoryLimit),
+            (None, true) => Some(Cause::DecompressionTimeout),
+            (None, false) => None,
         }
     }
 
-    /// Waits for no thread while nobody asks for more of it.
+    /// Until when it waits for room at most, if it does.
+    pub(super) fn room_until(&self) -> Option<Ticks> {
+        self.wait.until()
+    }
+
+    /// Whether it waits for others to let go of something, and nothing of it is read meanwhile.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.room_until().is_some() || self.turns.is_outside()
+    }
+
+    /// Waits for nothing while nobody asks for more of it, and is nothing that others wait for.
     pub(super) fn rest(&mut self) {
         self.turns.leave_line();
+        self.wait.stop(self.desk.now());
+        self.rests = true;
+        self.hold.rest();
+    }
+
+    /// Gives back what is held for it: nobody asks for more of it. A thread that has it does so as soon as it comes
+    /// to it.
+    pub(super) fn close(&mut self) {
+        self.turns.give_up();
+        self.wait.stop(self.desk.now());
     }
 
     /// Whether no thread is at it.
@@ -225,6 +257,12 @@ impl Inflater {
         cx: &mut Context<'_>,
         down: &mut D,
     ) -> Poll<Result<bool, Fault>> {
+        if self.is_over {
+            return Poll::Ready(Ok(false));
+        }
+        if std::mem::take(&mut self.rests) {
+            self.hold.go_on();
+        }
         loop {
             if ready!(self.turns.poll(cx)) {
                 self.note()?;
@@ -266,9 +304,11 @@ impl Inflater {
     }
 
     fn end(&mut self) -> Result<bool, Fault> {
-        match self.turns.work() {
-            Some(work) if work.is_whole() => Ok(false),
-            _ => Err(self.malformed(DecodeError::CutOff)),
+        self.is_over = self.turns.work().is_some_and(Work::is_whole);
+        self.close();
+        match self.is_over {
+            true => Ok(false),
+            false => Err(self.malformed(DecodeError::CutOff)),
         }
     }
 
@@ -285,7 +325,7 @@ impl Inflater {
         Poll::Ready(self.step(is_here, data))
     }
 
-    /// Waits for the room that is needed to go on; whether there is any.
+    /// Waits for the room that is needed to go on, for no longer than it may; whether there is any.
     fn poll_room(&mut self, cx: &Context<'_>, data: &[u8]) -> Poll<bool> {
         let Some(work) = self.turns.work_mut() else {
             return Poll::Ready(true);
@@ -294,15 +334,21 @@ impl Inflater {
             return Poll::Ready(true);
         };
         decoder.foresee(data);
-        let polled = decoder.poll_room(cx);
-        self.lacks_room = polled.is_pending();
-        match polled {
-            Poll::Ready(true) => {}
-            // Nothing is held for what will come, nor for what will not.
-            Poll::Ready(false) => work.decoder = None,
-            Poll::Pending => work.output = None,
+        if !decoder.wants_room() {
+            return Poll::Ready(true);
         }
-        polled
+        let (polled, now) = (decoder.poll_room(cx), self.desk.now());
+        if polled.is_pending() && self.wait.go_on(now) {
+            // What it had is held, with what was taken of the client, but nothing for what will come.
+            work.output = None;
+            return Poll::Pending;
+        }
+        self.wait.stop(now);
+        let has_room = polled == Poll::Ready(true);
+        if !has_room {
+            work.decoder = None;
+        }
+        Poll::Ready(has_room)
     }
 
     fn step(&mut self, is_here: bool, data: &[u8]) -> Result<usize, Fault> {

@@ -4,6 +4,7 @@
 //! Deliberately not here: responses that endpoints have compressed. They go to who asked for them so.
 
 mod codec;
+mod hold;
 mod inflater;
 pub mod inspect;
 
@@ -13,7 +14,7 @@ mod tests;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
-use outgrow_core::{Cause, Fault, Phase};
+use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_message::fields::list_members;
 use outgrow_message::{BodyLength, BodySource, Fields, Known, RequestHead};
 
@@ -93,10 +94,30 @@ impl Decompressing {
         self.inflater.as_ref()?.waits_for()
     }
 
-    /// An attempt has ended, and nobody asks for more of the body until there is another one.
+    /// Until when it waits for room at most; none where it does not. Neither what the client has sent meanwhile nor
+    /// what the endpoint says is a reason to wait for longer.
+    pub(crate) fn room_until(&self) -> Option<Ticks> {
+        self.inflater.as_ref()?.room_until()
+    }
+
+    /// Whether nothing of the body is read until others let go of something.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let inflater = self.inflater.as_ref();
+        inflater.is_some_and(|inflater| inflater.is_stalled())
+    }
+
+    /// An attempt has ended, and nobody asks for more of the body until there is another one: nobody waits for it,
+    /// and it waits for nothing.
     pub(crate) fn rest(&mut self) {
         if let Some(inflater) = &mut self.inflater {
             inflater.rest();
+        }
+    }
+
+    /// Nobody asks for more of the body: gives back what is held for it. What is known of it stays.
+    pub(crate) fn close(&mut self) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.close();
         }
     }
 

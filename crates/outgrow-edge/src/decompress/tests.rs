@@ -1,6 +1,7 @@
 //! Whole bodies through a decompressor, with seeds: what the endpoint gets is what the client compressed,
 //! however it comes and whoever does the work; and what is no such body, or too much of one.
 
+mod room;
 mod threads;
 
 use std::future::poll_fn;
@@ -13,6 +14,7 @@ use outgrow_core::{Cause, Clock, Fault, Random};
 use outgrow_message::{Blocks, BodyLength, BodySource, Fields, Known, Ledger, RequestHead};
 
 use super::codec::{DecodeError, Decoder};
+use super::hold::Hold;
 use super::inflater::{Bounds, Inflater};
 use super::{accepted, coding_of, rewrite};
 use crate::compress::{Desk, Shelf};

@@ -101,12 +101,13 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         }
     }
 
-    /// Which timeouts run, and whether one is over.
+    /// Which timeouts run, and whether one is over; `closed_until` is when a client that has closed its side is
+    /// given up.
     pub(super) fn poll_time(
         &mut self,
         cx: &mut Context<'_>,
-        request: Option<Waits>,
-        response: Waits,
+        (request, response): (Option<Waits>, Waits),
+        closed_until: Ticks,
     ) -> Poll<Result<Done, Fault>> {
         let took = self.down.written();
         if response == Waits::ClientWrite && took != self.rest.progress.client_took {
@@ -116,17 +117,21 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         self.note_client_sent();
         self.rest.progress.note_ours(request);
         let patience = &self.around.patience;
-        let (until, fault) = limit(
+        let (mut until, mut fault) = limit(
             patience,
             self.rest.progress,
             (request, response),
             self.rest.is_grpc,
         );
+        if let Some(room_until) = self.rest.decompressing.room_until()
+            && room_until < until
+        {
+            // Whoever else is waited for.
+            (until, fault) = (room_until, ours(Cause::MemoryLimit));
+        }
         let request_deadline = patience.request_deadline;
         let mut deadline = until.min(request_deadline);
-        if self.rest.progress.request_ended {
-            deadline = deadline.min(self.rest.progress.closed.deadline());
-        }
+        deadline = deadline.min(closed_until);
         if request == Some(Waits::ClientBody) {
             deadline = deadline.min(self.sends_too_slowly_at());
         }
@@ -194,12 +199,19 @@ impl HalfClosed {
 impl Progress {
     /// Takes note of whether the request waits for ourselves. Who is waited for afterwards has its whole time.
     fn note_ours(&mut self, request: Option<Waits>) {
+        let moved = (self.client_sent, self.request_bytes);
         match (request, self.ours_since) {
-            (Some(Waits::Ours(_)), Ticks::ZERO) => self.ours_since = self.now,
+            (Some(Waits::Ours(_)), since) if since == Ticks::ZERO || moved != self.ours_moved => {
+                (self.ours_since, self.ours_moved) = (self.now, moved);
+            }
             (Some(Waits::Ours(_)), _) | (_, Ticks::ZERO) => {}
             _ => (self.ours_since, self.last) = (Ticks::ZERO, self.now),
         }
     }
+}
+
+fn ours(cause: Cause) -> Fault {
+    Fault::outgrow(Phase::RequestBody, cause)
 }
 
 /// Until when what both sides of an exchange wait for may take, and whose fault it is then.
@@ -215,11 +227,9 @@ fn limit(
             last + patience.send_idle,
             Fault::client(Phase::ResponseBody, Cause::SendTimeout),
         ),
-        // Neither the client nor the endpoint can do anything about it.
-        (_, Some(Waits::Ours(cause))) => (
-            last.max(progress.ours_since) + patience.body_idle,
-            Fault::outgrow(Phase::RequestBody, cause),
-        ),
+        // Neither the client nor the endpoint can do anything about it, nor does it end later where the answer
+        // moves.
+        (_, Some(Waits::Ours(cause))) => (progress.ours_since + patience.body_idle, ours(cause)),
         // Both sides of a call may have nothing to say for a while, and none owes anything.
         (Waits::UpstreamBody, Some(Waits::ClientBody)) if is_grpc => (
             last + patience.body_idle.max(patience.stream_idle),
@@ -389,10 +399,15 @@ mod tests {
                 assert_eq!(at, second(until), "{now}");
             }
         }
-        // A piece was done.
-        progress.last = second(100);
-        let waits = (Some(threads), Waits::UpstreamHead);
-        let (at, _) = limit(&patience, &progress, waits, false);
-        assert_eq!(at, second(130));
+        // The answer moves; then a piece of the request does.
+        for (at, moved, until) in [(90, 0, 110), (100, 1, 130), (105, 0, 130)] {
+            progress.now = second(at);
+            progress.last = second(at);
+            progress.request_bytes += moved;
+            progress.note_ours(Some(threads));
+            let waits = (Some(threads), Waits::UpstreamBody);
+            let (at, _) = limit(&patience, &progress, waits, false);
+            assert_eq!(at, second(until));
+        }
     }
 }

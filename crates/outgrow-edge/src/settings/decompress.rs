@@ -16,17 +16,18 @@ outgrow_core::settings! {
     /// What decompressors hold is as their clients say: 64 KiB for `gzip` and `deflate`, up to `max_window` and
     /// half a megabyte more for `zstd` and `br`. A quarter of `process.memory` is there for those that need more
     /// than 512 KiB, and as much for all others; of each a client has a quarter of what is left when it has it, so
-    /// alone a fifth, but for its only body there as much as is left. More of a client's bodies wait for those: of
-    /// the fifth of 64 MiB (`process.memory` of 256 MiB), one with a window of 8 MiB is taken at a time, two with
-    /// 4 MiB, five with 2 MiB, of `gzip` two hundred. A service that few clients send much to at a time does well
-    /// with more memory or a `max_window` of `2MiB`. Those who find no room because of others get 503: where
-    /// anybody may send, some addresses together can keep others from large windows, so lower `max_window`
-    /// there, or leave `zstd` and `br` out. A client is an address (of IPv6 a /64), behind `trusted_proxies` the
-    /// one that `X-Forwarded-For` says: all who come through a balancer that says nothing are one, and so are all
-    /// of a Unix socket. The work is done by threads of its own, half as many as there are workers; of a client's
-    /// bodies eight wait for them at a time, and the others are not read meanwhile. Time in which a body waits for
-    /// room or for the threads is not held against its client; after as long as `body_idle` it is 503, with the
-    /// reason `memory_limit` or `decompression_timeout`.
+    /// alone a fifth, but for its only body there as much as is left. More of a client's bodies wait for those, eight
+    /// of them in each, for 5 s in all, and have a connection to the service meanwhile; after that, and where eight
+    /// wait, they are 503, with the reason `memory_limit`. Of the fifth of 64 MiB (`process.memory` of 256 MiB), one
+    /// with a window of 8 MiB is taken at a time, two with 4 MiB, five with 2 MiB, of `gzip` two hundred. A service
+    /// that few clients send much to at a time does well with more memory or a `max_window` of `2MiB`. Those who find
+    /// no room because of others get 503 at once: where anybody may send, some addresses together can keep others from
+    /// large windows, so lower `max_window` there, or leave `zstd` and `br` out. A client is an address (of IPv6 a
+    /// /64), behind `trusted_proxies` the one that `X-Forwarded-For` says: all who come through a balancer that says
+    /// nothing are one, and so are all of a Unix socket. The work is done by threads of its own, half as many as there
+    /// are workers; of a client's bodies eight wait for them at a time, and the others are not read meanwhile. Time in
+    /// which a body waits for room or for the threads is not held against its client; after as long as `body_idle`
+    /// without a piece that was done it is 503 `decompression_timeout`.
     #[check = check_decompress]
     pub struct DecompressSettings {
         /// The codings that are taken.

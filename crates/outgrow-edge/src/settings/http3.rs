@@ -21,9 +21,9 @@ outgrow_core::settings! {
         /// What a client may send of all bodies of a connection before it is taken, at most; at least
         /// twice `stream_window`. A connection begins with 32 KiB, gets twice `stream_window` with its
         /// first request that does not come as a whole, so that a body that nobody takes leaves room for
-        /// other requests, and more as it is used while less than a quarter of `process.memory` is in use:
-        /// both while a tenth of it is enough for what all clients may send, and `address_percent` of that
-        /// for this one's address.
+        /// other requests, and more as it is used, and for each body that waits, while less than a quarter of
+        /// `process.memory` is in use: all of it while a tenth of that is enough for what all clients may send,
+        /// and `address_percent` of that for this one's address.
         pub connection_window: ByteSize = ByteSize::kib(1_024), in ByteSize::kib(32)..=ByteSize::kib(65_536);
         /// How much one client address (IPv6: one /64) may have of what `process.memory` lets all clients of
         /// HTTP/3 send before it is taken, in percent. More where many clients come from one address: an

@@ -274,9 +274,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             keep_body,
             may_repeat: retries.may_repeat(),
         };
-        let done = poll_fn(|cx| attempt.poll(cx)).await;
-        attempt.rest.decompressing.rest();
-        done
+        poll_fn(|cx| attempt.poll(cx)).await
     }
 
     pub(super) fn note_progress(&mut self, context: &mut Context) {

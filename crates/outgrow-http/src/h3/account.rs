@@ -13,7 +13,8 @@
 //! the share while memory is not short, since it stays for hours: it counts as memory that is in use.
 //!
 //! A body that nobody takes may fill its stream's window. So that others can still be sent beside it,
-//! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole.
+//! the connection's becomes twice as wide as a stream's as soon as a request is not there as a whole, and wider by
+//! one for each that is known to be taken later only.
 //!
 //! The state of a connection that has ended is there until QUIC has drained it (RFC 9000 section 10.2):
 //! [`Account::keep_with`] ties the charge to that.
@@ -213,10 +214,24 @@ impl Account {
             return None;
         }
         self.taken.store(0, Ordering::Relaxed);
-        let wider = (2 * window).min(self.windows.connection);
-        let more = held_by(wider) - held_by(window);
+        self.widen_while_roomy(&mut granted, 2 * window)
+    }
+
+    /// A body is not taken for now, and may fill its stream's window: the connection's becomes wider by that, up to
+    /// what it may be, if there is memory for it: how wide it is now.
+    pub(super) fn stalled(&self) -> Option<u64> {
+        let mut granted = self.granted();
+        granted.first.as_ref()?;
+        let wider = granted.window.saturating_add(self.windows.stream);
+        self.widen_while_roomy(&mut granted, wider)
+    }
+
+    /// Makes the window this wide, or as wide as it may be, while memory is not asked for elsewhere.
+    fn widen_while_roomy(&self, granted: &mut Granted, wider: u64) -> Option<u64> {
+        let wider = wider.min(self.windows.connection);
+        let more = held_by(wider).saturating_sub(held_by(granted.window));
         match self.ledger.has_within(ROOMY_SHARE, more) {
-            true => self.widen(&mut granted, wider),
+            true => self.widen(granted, wider),
             false => None,
         }
     }

@@ -51,6 +51,11 @@ impl Shared {
         self.widen(self.account.took(bytes));
     }
 
+    /// A body is not taken for now: the client may send as much more of others.
+    pub(super) fn stalled(&self) {
+        self.widen(self.account.stalled());
+    }
+
     /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory.
     pub(super) fn unfinished(&self) -> Option<Unfinished> {
         let (unfinished, wider) = self.account.unfinished()?;

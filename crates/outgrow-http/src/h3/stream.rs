@@ -61,6 +61,8 @@ pub struct H3Stream {
     unfinished: Option<Unfinished>,
     /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
     is_tunnel: bool,
+    /// The connection's window has grown for what is not taken of the body.
+    is_stalled: bool,
     /// The request is malformed.
     is_malformed: bool,
     /// The client reset the stream before it was answered.
@@ -116,6 +118,7 @@ impl H3Stream {
             shared,
             unfinished: None,
             is_tunnel: false,
+            is_stalled: false,
             is_malformed: false,
             reset_early: false,
             detail: "",

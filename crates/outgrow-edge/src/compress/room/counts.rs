@@ -1,7 +1,8 @@
 //! How much of a room is whose, and who waits for more of it: pure, under the room's lock.
 //!
-//! Who waits, waits for bodies of the same client that go on. Those that wait as well do not: where nothing else
-//! of a client is left, the first of them is judged as if it were its only one, so they never wait for each other.
+//! Who waits, waits for bodies of the same client that go on. Those that wait as well do not, and no more do those
+//! that rest, which others have to let go on: where nothing else of a client is left, the first that waits is judged
+//! as if it were its only one, so they never wait for each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,9 +11,11 @@ use std::task::{Context, Poll, Waker};
 
 /// What a client may have of what is left: one in so many.
 const CLIENT_SHARE: u64 = 4;
-/// Of how many other clients it is looked at whether they go on, when some of a room is given back: each has
-/// its turn, and none of them costs who gives back more than this.
+/// Of how many other clients it is looked at in vain whether they go on, when some of a room is given back: each has
+/// its turn, and those who get nothing of it cost who gives back no more than this.
 const OTHERS: usize = 4;
+/// How many bodies of one client wait at most. Each of them has a connection to its endpoint, and the permit for it.
+pub(super) const MOST_WAITING: usize = 8;
 
 /// Of one room.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 struct Own {
     bytes: u64,
-    /// Of that what bodies have which wait.
+    /// Of that what bodies have which wait or rest.
     resting_bytes: u64,
     waiting: VecDeque<Wish>,
     /// Whether it stands among the turns.
@@ -54,6 +57,13 @@ struct Told {
 }
 
 impl Answer {
+    fn refused() -> Self {
+        Self(Mutex::new(Told {
+            granted: Some(false),
+            waker: None,
+        }))
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +147,8 @@ impl Counts {
         has_room
     }
 
-    /// The same for a body that waits where its client has to, for no longer than others of it which came before.
+    /// The same for a body that waits where its client has to, for no longer than others of it which came before;
+    /// where as many of it wait as may, there is none.
     pub(super) fn ask(
         &mut self,
         (more, so_far): (u64, u64),
@@ -145,6 +156,9 @@ impl Counts {
         total: u64,
     ) -> (Arc<Answer>, Vec<Waker>) {
         let own = self.of_clients.entry(client).or_default();
+        if own.waiting.len() >= MOST_WAITING {
+            return (Arc::new(Answer::refused()), Vec::new());
+        }
         let answer: Arc<Answer> = Arc::default();
         own.resting_bytes += so_far;
         own.waiting.push_back(Wish {
@@ -184,6 +198,22 @@ impl Counts {
         self.look(client, total)
     }
 
+    /// Takes note that a body which has so many bytes is not gone on with for now, so that nobody waits for it; who
+    /// is to be woken.
+    pub(super) fn rest(&mut self, bytes: u64, client: IpAddr, total: u64) -> Vec<Waker> {
+        if let Some(own) = self.of_clients.get_mut(&client) {
+            own.resting_bytes += bytes;
+        }
+        self.look(client, total)
+    }
+
+    /// Takes note that it is gone on with again.
+    pub(super) fn go_on(&mut self, bytes: u64, client: IpAddr) {
+        if let Some(own) = self.of_clients.get_mut(&client) {
+            own.resting_bytes -= bytes;
+        }
+    }
+
     /// Takes off what is given back; who is to be woken.
     pub(super) fn subtract(&mut self, less: u64, client: Option<IpAddr>, total: u64) -> Vec<Waker> {
         self.held_bytes -= less;
@@ -194,13 +224,20 @@ impl Counts {
             }
             woken = self.look(client, total);
         }
-        for _ in 0..OTHERS.min(self.turns.len()) {
-            if let Some(other) = self.turns.pop_front() {
-                if let Some(own) = self.of_clients.get_mut(&other) {
-                    own.has_turn = false;
-                }
-                woken.extend(self.look(other, total));
+        let mut in_vain = 0;
+        for _ in 0..self.turns.len() {
+            if in_vain == OTHERS {
+                break;
             }
+            let Some(other) = self.turns.pop_front() else {
+                break;
+            };
+            if let Some(own) = self.of_clients.get_mut(&other) {
+                own.has_turn = false;
+            }
+            let before = self.held_bytes;
+            woken.extend(self.look(other, total));
+            in_vain += usize::from(self.held_bytes == before);
         }
         woken
     }

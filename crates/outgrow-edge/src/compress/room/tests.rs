@@ -5,6 +5,7 @@ use std::task::Wake;
 
 use outgrow_core::Random;
 
+use super::counts::MOST_WAITING;
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -164,7 +165,94 @@ fn what_others_give_back_is_seen() {
     }
 }
 
-/// Bodies come, grow, wait and go: what is counted is what there is, and nobody waits for nothing.
+/// What is given back at once goes to as many as there is enough for, not only to the first few who are asked.
+#[test]
+fn all_that_is_given_back_is_seen() {
+    let ledger = Ledger::new(256 * MIB);
+    let room = Room::new(Arc::clone(&ledger));
+    let large = room
+        .hold(30 * MIB, client(99))
+        .expect("half of 64 but for 2");
+    let numbers = || 1..=10;
+    let mut all: Vec<_> = numbers().map(|of| room.nothing(client(of))).collect();
+    for first in &mut all {
+        assert_eq!(poll(first, MIB), Poll::Ready(true));
+    }
+    for of in numbers() {
+        let mut second = room.nothing(client(of));
+        assert!(poll(&mut second, 5 * MIB).is_pending());
+        all.push(second);
+    }
+    drop(large);
+    // 54 are left. Six have a quarter of what is left with them: 6 of 24 and more, the next would of 19.
+    let granted = room.inner.counts().held_bytes() - 10 * MIB;
+    assert_eq!(granted, 6 * 5 * MIB);
+    drop(all);
+    assert_eq!(room.inner.counts().held_bytes(), 0);
+}
+
+/// Who waits has a connection to its endpoint, so there are few of one client's.
+#[test]
+fn a_client_has_a_few_that_wait() {
+    let room = Room::new(Ledger::new(256 * MIB));
+    let mut first = room.nothing(client(1));
+    assert_eq!(poll(&mut first, 10 * MIB), Poll::Ready(true));
+    let mut others: Vec<_> = (0..MOST_WAITING).map(|_| room.nothing(client(1))).collect();
+    for other in &mut others {
+        assert!(poll(other, 8 * MIB).is_pending());
+    }
+    let mut next = room.nothing(client(1));
+    assert_eq!(poll(&mut next, 8 * MIB), Poll::Ready(false));
+    assert_eq!(
+        poll(&mut room.nothing(client(2)), 8 * MIB),
+        Poll::Ready(true)
+    );
+    others.pop();
+    assert!(poll(&mut next, 8 * MIB).is_pending());
+    drop((first, others));
+    assert_eq!(poll(&mut next, 8 * MIB), Poll::Ready(true));
+}
+
+/// Whose exchange waits for something else is not waited for, whatever it comes to hold meanwhile.
+#[test]
+fn nobody_waits_for_who_rests() {
+    let ledger = Ledger::new(256 * MIB);
+    let (small, large) = (
+        Room::new(Arc::clone(&ledger)),
+        Room::new(Arc::clone(&ledger)),
+    );
+    let nothing = || small.nothing_up_to((MIB, &large), client(1).expect("one"));
+    let mut all = [nothing(), nothing(), nothing()];
+    let [first, second, third] = &mut all;
+    assert_eq!(poll(first, 8 * MIB), Poll::Ready(true));
+    assert!(poll(second, 8 * MIB).is_pending());
+    assert!(poll(third, 8 * MIB).is_pending());
+    first.rest();
+    assert_eq!(poll(second, 8 * MIB), Poll::Ready(true));
+    assert!(poll(third, 8 * MIB).is_pending(), "the second goes on");
+    // One that waits has nothing to wait for any more when it rests.
+    third.rest();
+    assert!(!large.inner.counts().waits(client(1).expect("one")));
+    second.rest();
+    // Threads may be at them yet.
+    assert!(first.grow(9 * MIB) && third.grow(MIB) && third.grow(2 * MIB));
+    second.go_on();
+    third.go_on();
+    assert!(poll(third, 9 * MIB).is_pending());
+    second.rest();
+    assert_eq!(poll(third, 9 * MIB), Poll::Ready(true));
+    first.go_on();
+    second.go_on();
+    assert_eq!(poll(first, 9 * MIB), Poll::Ready(true));
+    drop(all);
+    assert_eq!(ledger.used_bytes(), 0);
+    for room in [small, large] {
+        let counts = room.inner.counts();
+        assert_eq!((counts.held_bytes(), counts.clients()), (0, 0));
+    }
+}
+
+/// Bodies come, grow, wait, rest and go: what is counted is what there is, and nobody waits for nothing.
 #[test]
 fn nobody_waits_for_nothing() {
     for seed in 0..300 {
@@ -181,10 +269,16 @@ fn nobody_waits_for_nothing() {
             let at = (draw >> 16) as usize % bodies.len();
             let (_, held, wanted) = &mut bodies[at];
             let bytes = wanted.unwrap_or(held.bytes + MIB * (1 + (draw >> 32) % 9));
-            match draw % 5 {
+            match draw % 7 {
                 0 => drop(bodies.swap_remove(at)),
                 1 if wanted.is_none() => {
                     let _has_room = held.grow(bytes);
+                }
+                2 if held.rests => held.go_on(),
+                _ if held.rests => {}
+                3 => {
+                    held.rest();
+                    *wanted = None;
                 }
                 _ => match poll(held, bytes) {
                     Poll::Pending => *wanted = Some(bytes),
@@ -216,7 +310,10 @@ fn nobody_waits_for_nothing() {
             for number in 0..4 {
                 let own = || bodies.iter().filter(|(of, ..)| *of == number);
                 let waits = own().any(|(.., wanted)| wanted.is_some());
-                let goes_on = own().any(|(_, held, wanted)| held.bytes > 0 && wanted.is_none());
+                let goes_on = |held: &Held, wanted: Option<u64>| {
+                    held.bytes > 0 && wanted.is_none() && !held.rests
+                };
+                let goes_on = own().any(|(_, held, wanted)| goes_on(held, *wanted));
                 assert!(goes_on || !waits, "seed {seed}: for whom?");
             }
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::compress::Held;
 
 /// Holds the threads that decompress, of which there is one, until the sender is dropped.
-fn hold_thread(house: &House) -> mpsc::Sender<()> {
+pub(super) fn hold_thread(house: &House) -> mpsc::Sender<()> {
     let (release, held) = mpsc::channel::<()>();
     house
         .desk
@@ -23,7 +23,7 @@ fn let_work(house: &House) {
     assert!(is_done.recv().is_err());
 }
 
-fn poll(inflater: &mut Inflater, down: &mut Sender<'_>) -> Poll<Result<bool, Fault>> {
+pub(super) fn poll(inflater: &mut Inflater, down: &mut Sender<'_>) -> Poll<Result<bool, Fault>> {
     inflater.poll_data(&mut Context::from_waker(Waker::noop()), down)
 }
 
@@ -157,7 +157,7 @@ fn a_window_that_is_refused_is_not_made() {
     let house = House::new(16 << 20);
     let cx = Context::from_waker(Waker::noop());
     for (most, is_too_large) in [(1 << 20, true), (16 << 20, false)] {
-        let held = house.desk.decoder(address(1));
+        let held = Hold::new(house.desk.decoder(address(1)));
         let mut decoder = Decoder::new(RequestCoding::Br, most, held);
         let mut output = [0; 100];
         assert_eq!(decoder.step(b"x", &mut output), Ok(Step::default()));

@@ -62,6 +62,24 @@ fn a_request_that_is_not_taken_leaves_others_room() {
     drop((request, other));
 }
 
+/// Those of which nothing is taken for now leave others room, as far as there is memory and the window may grow.
+#[test]
+fn windows_grow_for_who_waits() {
+    let (ledger, account) = account(16 << 20);
+    assert_eq!(account.stalled(), None, "there is no body");
+    let (request, wider) = account.unfinished().expect("room");
+    assert_eq!(wider, Some(64 * KIB));
+    assert_eq!(account.stalled(), Some(96 * KIB));
+    let others = ledger.charge(4 << 20);
+    assert_eq!(account.stalled(), None, "a quarter of it is in use");
+    drop(others);
+    assert_eq!(account.stalled(), Some(128 * KIB));
+    assert_eq!(account.stalled(), None, "it is as wide as it may be");
+    assert_eq!(ledger.used_bytes(), KIB + 320 * KIB + 32 * KIB);
+    drop((request, account));
+    assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));
+}
+
 #[test]
 fn without_memory_windows_stay_and_requests_are_few() {
     let (ledger, account) = account(4 << 20);

@@ -106,6 +106,7 @@ impl BodySource for H3Stream {
 
     fn consume(&mut self, count: usize) {
         self.receive.consume(count);
+        self.is_stalled &= count == 0;
         self.shared.took(count);
     }
 

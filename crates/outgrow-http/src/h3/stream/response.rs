@@ -7,7 +7,7 @@ use outgrow_message::{BodyLength, Fields, Method, ResponseHead};
 
 use super::super::response;
 use super::super::send::NotSent;
-use super::{H3Stream, PRIORITY, Sending, gone};
+use super::{H3Stream, PRIORITY, Reading, Sending, gone};
 use crate::downstream::{Downstream, Tunnel, told_length};
 
 fn not_sent(why: NotSent) -> Fault {
@@ -121,6 +121,13 @@ impl Downstream for H3Stream {
 
     fn has_responded(&self) -> bool {
         self.sending != Sending::Nothing
+    }
+
+    fn settle(&mut self, _: &mut Context<'_>) {
+        if !self.is_stalled && self.reading == Reading::Open {
+            self.is_stalled = true;
+            self.shared.stalled();
+        }
     }
 
     fn detail(&self) -> &'static str {
