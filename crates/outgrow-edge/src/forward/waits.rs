@@ -117,20 +117,16 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         self.note_client_sent();
         self.rest.progress.note_ours(request);
         let patience = &self.around.patience;
-        let (mut until, mut fault) = limit(
+        let (until, fault) = limit(
             patience,
             self.rest.progress,
             (request, response),
             self.rest.is_grpc,
         );
-        if let Some(room_until) = self.rest.decompressing.room_until()
-            && room_until < until
-        {
-            // Whoever else is waited for.
-            (until, fault) = (room_until, ours(Cause::MemoryLimit));
-        }
+        let room_until = self.rest.decompressing.room_until();
+        let room_until = room_until.unwrap_or(Ticks::NEVER);
         let request_deadline = patience.request_deadline;
-        let mut deadline = until.min(request_deadline);
+        let mut deadline = until.min(request_deadline).min(room_until);
         deadline = deadline.min(closed_until);
         if request == Some(Waits::ClientBody) {
             deadline = deadline.min(self.sends_too_slowly_at());
@@ -155,6 +151,10 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
                 }));
             }
             return Poll::Ready(Err(Fault { cause, ..fault }));
+        }
+        if now >= room_until {
+            // Whoever else is waited for.
+            return Poll::Ready(Err(ours(Cause::MemoryLimit)));
         }
         Poll::Ready(Err(fault))
     }

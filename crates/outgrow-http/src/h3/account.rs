@@ -68,6 +68,8 @@ pub struct Account {
     windows: Windows,
     /// Bytes that were taken since the window was widened.
     taken: AtomicU64,
+    /// Bodies that are not taken for now.
+    stalled: AtomicU64,
 }
 
 /// What a connection may hold, and what is counted for it.
@@ -118,6 +120,7 @@ impl Account {
             }),
             windows,
             taken: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
         })
     }
 
@@ -217,13 +220,25 @@ impl Account {
         self.widen_while_roomy(&mut granted, 2 * window)
     }
 
-    /// A body is not taken for now, and may fill its stream's window: the connection's becomes wider by that, up to
-    /// what it may be, if there is memory for it: how wide it is now.
-    pub(super) fn stalled(&self) -> Option<u64> {
+    /// A body is not taken for now (true), or is taken again or over.
+    pub(super) fn note_stalled(&self, is_stalled: bool) {
+        match is_stalled {
+            true => self.stalled.fetch_add(1, Ordering::Relaxed),
+            false => self.stalled.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Bodies that are not taken for now may fill their streams' windows: the connection's is to be wider by that
+    /// than it has to be, up to what it may be, if there is memory for it: how wide it is now, where that is new.
+    pub(super) fn fit_stalled(&self) -> Option<u64> {
         let mut granted = self.granted();
         granted.first.as_ref()?;
-        let wider = granted.window.saturating_add(self.windows.stream);
-        self.widen_while_roomy(&mut granted, wider)
+        let streams = self.stalled.load(Ordering::Relaxed).saturating_add(2);
+        let wider = self.windows.stream.saturating_mul(streams);
+        match wider > granted.window {
+            true => self.widen_while_roomy(&mut granted, wider),
+            false => None,
+        }
     }
 
     /// Makes the window this wide, or as wide as it may be, while memory is not asked for elsewhere.

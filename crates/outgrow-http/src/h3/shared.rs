@@ -51,9 +51,14 @@ impl Shared {
         self.widen(self.account.took(bytes));
     }
 
-    /// A body is not taken for now: the client may send as much more of others.
-    pub(super) fn stalled(&self) {
-        self.widen(self.account.stalled());
+    /// While bodies are not taken, the client may send as much more of others.
+    pub(super) fn fit_stalled(&self) {
+        self.widen(self.account.fit_stalled());
+    }
+
+    /// A body is not taken for now (true), or is taken again or over.
+    pub(super) fn note_stalled(&self, is_stalled: bool) {
+        self.account.note_stalled(is_stalled);
     }
 
     /// A request is not there as a whole: what QUIC may hold of it; none where there is no memory.

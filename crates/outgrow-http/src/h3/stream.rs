@@ -61,7 +61,7 @@ pub struct H3Stream {
     unfinished: Option<Unfinished>,
     /// It was opened by CONNECT: what follows the head is a tunnel's, and a success opens it.
     is_tunnel: bool,
-    /// The connection's window has grown for what is not taken of the body.
+    /// The body is not taken for now: the connection's window has to do without what waits of it.
     is_stalled: bool,
     /// The request is malformed.
     is_malformed: bool,
@@ -321,8 +321,18 @@ fn gone(phase: Phase) -> Fault {
     Fault::client(phase, Cause::ClientGone)
 }
 
+impl H3Stream {
+    fn set_stalled(&mut self, is_stalled: bool) {
+        if self.is_stalled != is_stalled {
+            self.is_stalled = is_stalled;
+            self.shared.note_stalled(is_stalled);
+        }
+    }
+}
+
 impl Drop for H3Stream {
     fn drop(&mut self) {
+        self.set_stalled(false);
         if !self.out.has_ended() && self.sending != Sending::Ended && !self.is_gone() {
             self.abort();
         } else if !self.out.has_ended() {

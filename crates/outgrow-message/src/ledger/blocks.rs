@@ -168,6 +168,7 @@ impl Blocks {
 impl Drop for Blocks {
     fn drop(&mut self) {
         self.ledger.take_back(self.credit_bytes());
+        self.ledger.share_credits();
     }
 }
 

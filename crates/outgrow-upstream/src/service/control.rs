@@ -54,16 +54,15 @@ fn drain(member: &mut Member, window: Duration, aftermath: &mut Aftermath, now: 
 
 fn undrain(member: &mut Member) {
     if member.drained && !member.failed {
+        let part = member.endpoint.parting().part();
+        if part.is_some_and(|part| part.stops) {
+            return;
+        }
         member.drained = false;
         member.drained_by_file = false;
         member.endpoint.set_drained(false);
         member.endpoint.set_leaving(None);
-        let stops = member
-            .endpoint
-            .parting()
-            .part()
-            .is_some_and(|part| part.stops);
-        if !(member.leaving || stops) {
+        if !member.leaving {
             member.endpoint.parting().take_back();
             member.endpoint.pool.open();
         }

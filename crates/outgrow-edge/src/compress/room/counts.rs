@@ -148,7 +148,7 @@ impl Counts {
     }
 
     /// The same for a body that waits where its client has to, for no longer than others of it which came before;
-    /// where as many of it wait as may, there is none.
+    /// where as many of it wait as may, there is none. One that has room and needs more may wait all the same.
     pub(super) fn ask(
         &mut self,
         (more, so_far): (u64, u64),
@@ -156,7 +156,7 @@ impl Counts {
         total: u64,
     ) -> (Arc<Answer>, Vec<Waker>) {
         let own = self.of_clients.entry(client).or_default();
-        if own.waiting.len() >= MOST_WAITING {
+        if so_far == 0 && own.waiting.len() >= MOST_WAITING {
             return (Arc::new(Answer::refused()), Vec::new());
         }
         let answer: Arc<Answer> = Arc::default();

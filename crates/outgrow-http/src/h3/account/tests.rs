@@ -66,15 +66,26 @@ fn a_request_that_is_not_taken_leaves_others_room() {
 #[test]
 fn windows_grow_for_who_waits() {
     let (ledger, account) = account(16 << 20);
-    assert_eq!(account.stalled(), None, "there is no body");
+    let stalls = |is_stalled| {
+        account.note_stalled(is_stalled);
+        account.fit_stalled()
+    };
+    assert_eq!(stalls(true), None, "there is no body");
+    assert_eq!(stalls(false), None);
     let (request, wider) = account.unfinished().expect("room");
     assert_eq!(wider, Some(64 * KIB));
-    assert_eq!(account.stalled(), Some(96 * KIB));
+    // The same one again and again is one.
+    for wider in [Some(96 * KIB), None, None] {
+        assert_eq!(stalls(true), wider);
+        assert_eq!(account.fit_stalled(), None);
+        stalls(false);
+    }
+    stalls(true);
     let others = ledger.charge(4 << 20);
-    assert_eq!(account.stalled(), None, "a quarter of it is in use");
+    assert_eq!(stalls(true), None, "a quarter of it is in use");
     drop(others);
-    assert_eq!(account.stalled(), Some(128 * KIB));
-    assert_eq!(account.stalled(), None, "it is as wide as it may be");
+    assert_eq!(account.fit_stalled(), Some(128 * KIB), "asked again");
+    assert_eq!(stalls(true), None, "it is as wide as it may be");
     assert_eq!(ledger.used_bytes(), KIB + 320 * KIB + 32 * KIB);
     drop((request, account));
     assert_eq!((ledger.used_bytes(), ledger.foreseen_bytes()), (0, 0));

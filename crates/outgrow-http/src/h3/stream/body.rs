@@ -106,7 +106,9 @@ impl BodySource for H3Stream {
 
     fn consume(&mut self, count: usize) {
         self.receive.consume(count);
-        self.is_stalled &= count == 0;
+        if count > 0 {
+            self.set_stalled(false);
+        }
         self.shared.took(count);
     }
 

@@ -124,9 +124,10 @@ impl Downstream for H3Stream {
     }
 
     fn settle(&mut self, _: &mut Context<'_>) {
-        if !self.is_stalled && self.reading == Reading::Open {
-            self.is_stalled = true;
-            self.shared.stalled();
+        // A tunnel's bytes are not what others wait behind.
+        if self.unfinished.is_some() && !self.is_tunnel && self.reading == Reading::Open {
+            self.set_stalled(true);
+            self.shared.fit_stalled();
         }
     }
 
