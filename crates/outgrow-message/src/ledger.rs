@@ -88,15 +88,11 @@ impl Ledger {
         self.supplies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn supplies(&self) -> Vec<Arc<Blocks>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
     /// There are other supplies, or the limit is another one: who has more than its share gives it back.
     fn share_credits(&self) {
         // The last one to store knows all that have joined, and the limit.
         let known = self.lock();
-        let supplies: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
+        let supplies = alive(&known);
         let bytes = credit_bytes(self.limit_bytes(), supplies.len() as u64);
         self.credit_bytes.store(bytes, Ordering::Relaxed);
         drop(known);
@@ -107,7 +103,7 @@ impl Ledger {
 
     /// Bytes in use now.
     pub fn used_bytes(&self) -> u64 {
-        let supplies = self.supplies();
+        let supplies = alive(&self.lock());
         let unused: u64 = supplies.iter().map(|supply| supply.credit_bytes()).sum();
         self.handed_bytes
             .load(Ordering::Relaxed)
@@ -219,6 +215,11 @@ impl Ledger {
             bytes,
         }
     }
+}
+
+/// Those that have not ended; to be dropped without the lock, which the end of one takes.
+fn alive(known: &[Weak<Blocks>]) -> Vec<Arc<Blocks>> {
+    known.iter().filter_map(Weak::upgrade).collect()
 }
 
 /// What each of so many supplies takes at a time; 0: what it needs.

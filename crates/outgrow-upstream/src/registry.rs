@@ -152,20 +152,21 @@ impl Registry {
     /// Requests in flight at an address of a service, also of one that is not in the configuration
     /// any more.
     pub fn active(&self, name: &str, address: &Address) -> u32 {
+        let all = self.of_name(name);
+        all.iter().map(|service| service.active(address)).sum()
+    }
+
+    /// Those of this name: the one that is in the configuration, and those that were and are not gone yet.
+    fn of_name(&self, name: &str) -> Vec<Arc<Service>> {
         let services = self.lock();
         let retired = services.retired.iter().filter(|one| one.name() == name);
-        let all = retired.chain(services.current.get(name));
-        all.map(|service| service.active(address)).sum()
+        retired.chain(services.current.get(name)).cloned().collect()
     }
 
     /// Has long connections to an address of a service end by `until`, since its instance is to stop then;
     /// also of a service that is not in the configuration any more.
     pub fn part_endpoint(&self, name: &str, address: &Address, until: Ticks) {
-        let services = self.lock();
-        let retired = services.retired.iter().filter(|one| one.name() == name);
-        let all: Vec<_> = retired.chain(services.current.get(name)).cloned().collect();
-        drop(services);
-        for service in all {
+        for service in self.of_name(name) {
             service.part_endpoint(address, until);
         }
     }

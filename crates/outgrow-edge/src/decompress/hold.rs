@@ -77,8 +77,8 @@ pub(super) struct Wait {
 impl Wait {
     /// It waits at `now`; whether it may go on doing so.
     pub(super) fn go_on(&mut self, now: Ticks) -> bool {
-        let since = *self.since.get_or_insert(now);
-        now < since + PATIENCE.saturating_sub(self.spent)
+        self.since.get_or_insert(now);
+        self.until().is_some_and(|until| now < until)
     }
 
     /// It waits no longer, if it did.

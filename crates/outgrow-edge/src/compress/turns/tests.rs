@@ -96,15 +96,20 @@ fn all_requests_together_have_a_part_of_the_time() {
     assert_eq!(all.left(Ticks(1_000_000)), Duration::from_micros(100));
 }
 
+/// Has the only thread of requests wait until it is released, for somebody else's.
+fn block(desk: &Desk) -> (mpsc::Sender<()>, Option<Ticket<bool>>) {
+    let (release, held) = mpsc::channel::<()>();
+    let other = desk.shelf.line_of(IpAddr::from([192, 0, 2, 9]));
+    let place = other.place().expect("a place");
+    let blocked = other.push(place, move || held.recv().is_ok());
+    (release, blocked.ok())
+}
+
 /// One who has sent much waits for its own, and others do not.
 #[test]
 fn each_client_has_a_line_of_its_own() {
     let desk = desk();
-    let (release, held) = mpsc::channel::<()>();
-    let blocked = desk.shelf.line_of(IpAddr::from([192, 0, 2, 9]));
-    let blocked = blocked.push(blocked.place().expect("a place"), move || {
-        held.recv().is_ok()
-    });
+    let (release, blocked) = block(&desk);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let begin = |client| {
         let mut turns = desk.request(client, Steps { left: 1 });
@@ -143,11 +148,7 @@ fn each_client_has_a_line_of_its_own() {
 #[test]
 fn who_needs_no_thread_any_more_leaves_its_line() {
     let desk = desk();
-    let (release, held) = mpsc::channel::<()>();
-    let other = desk.shelf.line_of(IpAddr::from([192, 0, 2, 9]));
-    let blocked = other.push(other.place().expect("a place"), move || {
-        held.recv().is_err()
-    });
+    let (release, blocked) = block(&desk);
     let cx = Context::from_waker(std::task::Waker::noop());
     let mut all: Vec<_> = (0..10)
         .map(|_| desk.request(CLIENT, Steps { left: 1 }))

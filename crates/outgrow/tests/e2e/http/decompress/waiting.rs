@@ -15,6 +15,15 @@ fn whole(outgrow: &Outgrow) -> PathBuf {
     path
 }
 
+/// An outgrow before an application, and somebody who has all the room that a client may have.
+fn busy() -> (Recorder, Outgrow, Client) {
+    let backend = echo();
+    let outgrow = front("").before(&backend);
+    let held = hold(&outgrow, 23, "");
+    is_used(&outgrow, &|bytes| bytes > 8 << 20);
+    (backend, outgrow, held)
+}
+
 /// Waits until a metric of the service has this value.
 fn is_counted(outgrow: &Outgrow, name: &str, expected: u64) {
     let is_so = outgrow.wait(name, SOON, |outgrow| {
@@ -29,10 +38,7 @@ fn is_counted(outgrow: &Outgrow, name: &str, expected: u64) {
 /// The wait is nobody's fault but ours, and has an end, whoever else has more patience.
 #[test]
 fn the_wait_for_room_ends_as_our_own_fault() {
-    let backend = echo();
-    let outgrow = front("").before(&backend);
-    let _held = hold(&outgrow, 23, "");
-    is_used(&outgrow, &|bytes| bytes > 8 << 20);
+    let (_backend, outgrow, _held) = busy();
     let begun = Instant::now();
     let told = ended(begin(&outgrow, "/late", "zstd", &whole(&outgrow), &[]));
     assert!(
@@ -51,10 +57,7 @@ fn the_wait_for_room_ends_as_our_own_fault() {
 /// A few of one client's wait, and one more is refused at once.
 #[test]
 fn few_of_one_client_wait() {
-    let backend = echo();
-    let outgrow = front("").before(&backend);
-    let held = hold(&outgrow, 23, "");
-    is_used(&outgrow, &|bytes| bytes > 8 << 20);
+    let (_backend, outgrow, held) = busy();
     let whole = whole(&outgrow);
     let sent: Vec<_> = (0..9)
         .map(|_| begin(&outgrow, "/", "zstd", &whole, &["-o", "/dev/null"]))
@@ -134,10 +137,7 @@ fn a_body_that_was_sent_has_no_room() {
 /// Who has left while it waited is not waited with: neither its stream nor its connection.
 #[test]
 fn who_leaves_while_it_waits_is_gone() {
-    let backend = echo();
-    let outgrow = front("").before(&backend);
-    let _held = hold(&outgrow, 23, "");
-    is_used(&outgrow, &|bytes| bytes > 8 << 20);
+    let (_backend, outgrow, _held) = busy();
     let whole = whole(&outgrow);
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let path = format!("/{version}");
