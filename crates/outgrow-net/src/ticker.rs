@@ -37,11 +37,20 @@ impl Ticker {
     /// One that begins now, on this runtime. A period below a millisecond is one millisecond.
     pub fn new(period: Duration) -> Self {
         let period = period.max(SHORTEST);
-        let mut fallback = interval_at(Instant::now() + period, period);
-        fallback.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Self {
             timer: kernel(period).ok(),
-            fallback,
+            fallback: runtimes(period),
+        }
+    }
+
+    /// Ticks from now on so far apart. A period below a millisecond is one millisecond.
+    pub fn set_period(&mut self, period: Duration) {
+        let period = period.max(SHORTEST);
+        self.fallback = runtimes(period);
+        if let Some(timer) = &self.timer
+            && start(timer.get_ref(), period).is_err()
+        {
+            self.timer = None;
         }
     }
 
@@ -77,17 +86,28 @@ async fn next(timer: &AsyncFd<OwnedFd>) -> io::Result<()> {
 fn kernel(period: Duration) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    let now = clock_gettime(ClockId::Monotonic);
-    let every = Itimerspec {
-        it_interval: timespec(period),
-        it_value: timespec(first(now, period)),
-    };
-    timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &every)?;
+    start(&timer, period)?;
     #[expect(
         deprecated,
         reason = "unsound only for types that do not own what they register; an OwnedFd does"
     )]
     AsyncFd::with_interest(timer, Interest::READABLE)
+}
+
+fn start(timer: &OwnedFd, period: Duration) -> io::Result<()> {
+    let now = clock_gettime(ClockId::Monotonic);
+    let every = Itimerspec {
+        it_interval: timespec(period),
+        it_value: timespec(first(now, period)),
+    };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &every)?;
+    Ok(())
+}
+
+fn runtimes(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
 }
 
 /// The next multiple of `period` after `now`.
@@ -130,6 +150,24 @@ mod tests {
         Ticker {
             timer: None,
             ..Ticker::new(PERIOD)
+        }
+    }
+
+    #[tokio::test]
+    async fn its_period_changes() {
+        for make in [
+            || Ticker::new(PERIOD * 500),
+            || {
+                let mut ticker = without_timer();
+                ticker.set_period(PERIOD * 500);
+                ticker
+            },
+        ] {
+            let mut ticker = make();
+            assert!(tokio::time::timeout(PERIOD, ticker.tick()).await.is_err());
+            ticker.set_period(PERIOD);
+            let limit = Duration::from_secs(5);
+            tokio::time::timeout(limit, ticker.tick()).await.unwrap();
         }
     }
 

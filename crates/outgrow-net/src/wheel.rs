@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
+use tokio::sync::Notify;
 
 /// Width of a slot: deadlines are met at most this much late, never early.
 pub const SLOT: Duration = Duration::from_millis(32);
@@ -20,6 +21,8 @@ const SLOTS: u64 = 1024;
 #[derive(Debug)]
 pub struct Wheel {
     inner: Mutex<Inner>,
+    /// Told when a timer comes while the wheel rests.
+    roused: Notify,
 }
 
 #[derive(Debug)]
@@ -27,6 +30,10 @@ struct Inner {
     slots: Vec<Vec<Arc<Cell>>>,
     /// The slot number up to which, not including, all are done.
     next: u64,
+    /// How many timers stand in the slots.
+    count: usize,
+    /// Nobody turns it as often as usual.
+    rests: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +55,10 @@ impl Wheel {
             inner: Mutex::new(Inner {
                 slots,
                 next: now.0 / SLOT_NANOS,
+                count: 0,
+                rests: false,
             }),
+            roused: Notify::new(),
         })
     }
 
@@ -65,6 +75,7 @@ impl Wheel {
                 inner.next = number + 1;
                 let slot = (number % SLOTS) as usize;
                 let mut cells = std::mem::take(&mut inner.slots[slot]);
+                inner.count -= cells.len();
                 for cell in cells.drain(..) {
                     inner.look_at(cell, now, &mut due);
                 }
@@ -96,10 +107,23 @@ impl Wheel {
         }
     }
 
-    /// How many timers the wheel will look at; for tests and metrics.
+    /// Lets whoever turns the wheel do so less often until a timer comes ([`Self::roused`]); false while one
+    /// waits.
+    pub fn rest(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.rests = inner.count == 0;
+        inner.rests
+    }
+
+    /// Waits until a timer has come since [`Self::rest`]: it is to be turned as usual again.
+    pub async fn roused(&self) {
+        self.roused.notified().await;
+    }
+
+    /// How many timers the wheel will look at.
     pub fn len(&self) -> usize {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.slots.iter().map(Vec::len).sum()
+        inner.count
     }
 
     /// Whether no timer waits.
@@ -111,6 +135,9 @@ impl Wheel {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = inner.take_out(cell).unwrap_or_else(|| Arc::clone(cell));
         inner.put(cell, deadline);
+        if std::mem::take(&mut inner.rests) {
+            self.roused.notify_one();
+        }
     }
 
     /// Takes the timer out at once: one that stayed until its slot comes up would keep memory for
@@ -148,6 +175,7 @@ impl Inner {
         cell.scheduled.store(number, Ordering::Relaxed);
         cell.place.store(slot.len(), Ordering::Relaxed);
         slot.push(cell);
+        self.count += 1;
     }
 
     /// Takes a cell out of the slot that it stands in; the slot's last one moves to its place.
@@ -162,6 +190,7 @@ impl Inner {
         if let Some(moved) = slot.get(place) {
             moved.place.store(place, Ordering::Relaxed);
         }
+        self.count -= 1;
         Some(taken)
     }
 }
@@ -329,6 +358,34 @@ mod tests {
         assert_eq!(wheel.len(), 1);
         drop(timer);
         assert!(wheel.is_empty());
+    }
+
+    /// One that comes while nobody turns the wheel as usual is told, once; one that waits lets it not rest.
+    #[tokio::test]
+    async fn a_timer_rouses_a_wheel_that_rests() {
+        let is_roused = async |wheel: &Wheel| {
+            let waits = tokio::time::timeout(Duration::from_millis(1), wheel.roused());
+            waits.await.is_ok()
+        };
+        let wheel = Wheel::new(Ticks::ZERO);
+        let mut timer = Timer::new(&wheel);
+        timer.set(Ticks(1_000_000_000));
+        assert!(!wheel.rest());
+        timer.set(Ticks(100_000_000));
+        assert!(!is_roused(&wheel).await);
+        drop(timer);
+        assert!(wheel.rest());
+        let mut timer = Timer::new(&wheel);
+        assert!(!is_roused(&wheel).await, "it has no deadline");
+        timer.set(Ticks(1_000_000_000));
+        assert!(is_roused(&wheel).await);
+        timer.set(Ticks(100_000_000));
+        assert!(!is_roused(&wheel).await);
+        // Due: the wheel is empty again, though the timer is there.
+        wheel.advance(Ticks(1_100_000_000));
+        assert!(wheel.rest());
+        timer.set(Ticks(2_000_000_000));
+        assert!(is_roused(&wheel).await);
     }
 
     /// Timers come, move and go in one slot and over many; those that stay are woken all the same.

@@ -19,6 +19,10 @@ use crate::listen::Socket;
 use crate::ticker::Ticker;
 use crate::wheel::{SLOT, Wheel};
 
+/// After so many turns without a timer that waits a worker rests.
+const REST_AFTER: u32 = 32;
+/// How many turns come together then.
+const TOGETHER: u32 = 4;
 /// Connections that wait to be taken over by a worker.
 const MAILBOX: usize = 1024;
 /// Orders that wait for a worker.
@@ -51,9 +55,14 @@ pub trait Tier: Send + Sync + 'static {
     /// Takes over what another worker has handed on.
     fn receive(self: &Arc<Self>, moved: Self::Moved);
 
-    /// Called at each turn of the wheel, about every 32 ms: `turns` counts them, `lag` is how much
-    /// later than planned it comes.
+    /// Called for each turn of the wheel, about every 32 ms: `turns` counts them, `lag` is how much
+    /// later than planned it comes. While the worker rests those of 128 ms come together.
     fn turn(self: &Arc<Self>, now: Ticks, turns: u32, lag: Duration);
+
+    /// Whether the turns may come together while no timer waits: nothing is to be looked at in time.
+    fn is_idle(&self) -> bool {
+        true
+    }
 
     /// Called when the worker ends.
     fn end(self: &Arc<Self>);
@@ -225,17 +234,55 @@ async fn run<T: Tier>(tier: Arc<T>, mut inbox: Inbox<T>, clock: Clock) {
 
 /// Turns the wheel, and lets the tier do what else is due from time to time.
 async fn turn<T: Tier>(tier: Arc<T>, clock: Clock) {
-    let mut turns = 0_u32;
-    let mut expected = clock.now() + SLOT;
+    let mut turning = Turning {
+        turns: 0,
+        expected: clock.now() + SLOT,
+    };
     let mut ticker = Ticker::new(SLOT);
+    let mut idle = 0;
     loop {
         ticker.tick().await;
-        let now = clock.now();
-        let lag = now.since(expected);
-        expected = now + SLOT;
+        turning.turn(&tier, clock.now(), 1);
+        idle = match tier.wheel().is_empty() && tier.is_idle() {
+            true => idle + 1,
+            false => 0,
+        };
+        if idle >= REST_AFTER && tier.wheel().rest() {
+            ticker.set_period(SLOT * TOGETHER);
+            turning.expected = clock.now() + SLOT * TOGETHER;
+            rest(&tier, clock, &mut ticker, &mut turning).await;
+            ticker.set_period(SLOT);
+            turning.expected = clock.now() + SLOT;
+            idle = 0;
+        }
+    }
+}
+
+/// Several turns at a time, until a timer comes or the tier has something to look at. A machine with many
+/// cores has as many workers of each tier, most of them with nothing to do.
+async fn rest<T: Tier>(tier: &Arc<T>, clock: Clock, ticker: &mut Ticker, turning: &mut Turning) {
+    while tier.is_idle() {
+        tokio::select! {
+            () = ticker.tick() => turning.turn(tier, clock.now(), TOGETHER),
+            () = tier.wheel().roused() => return,
+        }
+    }
+}
+
+struct Turning {
+    turns: u32,
+    expected: Ticks,
+}
+
+impl Turning {
+    fn turn<T: Tier>(&mut self, tier: &Arc<T>, now: Ticks, count: u32) {
+        let lag = now.since(self.expected);
+        self.expected = now + SLOT * count;
         tier.wheel().advance(now);
-        turns = turns.wrapping_add(1);
-        tier.turn(now, turns, lag);
+        for _ in 0..count {
+            self.turns = self.turns.wrapping_add(1);
+            tier.turn(now, self.turns, lag);
+        }
     }
 }
 

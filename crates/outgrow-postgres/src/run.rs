@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
@@ -36,6 +37,10 @@ impl Tier for Worker {
 
     fn turn(self: &Arc<Self>, now: Ticks, turns: u32, _lag: Duration) {
         Worker::turn(self, now, turns);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shared.loads[self.index].load(Ordering::Relaxed) == 0 && self.has_no_pools()
     }
 
     fn end(self: &Arc<Self>) {}

@@ -165,6 +165,12 @@ impl Worker {
         pools.values().cloned().collect()
     }
 
+    /// Whether it has no pool.
+    pub(crate) fn has_no_pools(&self) -> bool {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.is_empty()
+    }
+
     /// The pool of a database, as clients call it, and a user on the server; made when there is
     /// none. None when there is no such database (any more).
     pub(crate) fn pool(&self, database: &Arc<str>, user: &Arc<str>) -> Option<Arc<Pool>> {

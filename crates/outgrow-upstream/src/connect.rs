@@ -20,7 +20,9 @@ use outgrow_core::settings::Address;
 use outgrow_core::{Cause, Fault, Phase, Sent, Ticks};
 use outgrow_net::Stream;
 use outgrow_net::link::{Link, Sealed};
-use socket2::{SockRef, TcpKeepalive};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::endpoint::Endpoint;
@@ -127,6 +129,17 @@ pub async fn dial(endpoint: &Endpoint, opening: Opening) -> Result<(Stream, Plac
     Ok((stream, Place::new(address, moves)))
 }
 
+/// As [`dial`], for a caller that has a timer of its own: it takes as long as it takes, and is to be given
+/// up after [`Opening::connect`]. The runtime's timer would wake the thread that sets it, by a system
+/// call for each connection.
+///
+/// # Errors
+/// As of [`dial`], but for the time.
+pub async fn dial_untimed(endpoint: &Endpoint, opening: Opening) -> Result<Stream, Fault> {
+    let opened = open(endpoint, opening.connect).await;
+    finish(endpoint, opening, opened).map(|(stream, _)| stream)
+}
+
 /// Makes a connection to the machine that another connection to the endpoint leads to, which has this
 /// address of the endpoint's name ([`Place::address`]), wherever the name leads by now.
 ///
@@ -151,20 +164,25 @@ async fn set_up(
     opening: Opening,
     opened: impl Future<Output = io::Result<(Stream, Option<SocketAddr>)>>,
 ) -> Result<(Stream, Option<SocketAddr>), Fault> {
-    let cause = match tokio::time::timeout(opening.connect, opened).await {
-        Ok(Ok((stream, address))) => {
-            watch_peer(&stream, opening.unacknowledged);
-            // A new one has the system's own time.
-            if !opening.silence.is_zero() {
-                limit_silence(&stream, opening.silence);
-            }
-            endpoint.count_connect();
-            return Ok((stream, address));
-        }
-        Ok(Err(error)) => cause_of(&error),
-        Err(_) => Cause::ConnectTimeout,
-    };
-    Err(Fault::upstream(Phase::Connect, cause, Sent::None))
+    let opened = tokio::time::timeout(opening.connect, opened).await;
+    let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    finish(endpoint, opening, opened)
+}
+
+fn finish(
+    endpoint: &Endpoint,
+    opening: Opening,
+    opened: io::Result<(Stream, Option<SocketAddr>)>,
+) -> Result<(Stream, Option<SocketAddr>), Fault> {
+    let (stream, address) =
+        opened.map_err(|error| Fault::upstream(Phase::Connect, cause_of(&error), Sent::None))?;
+    watch_peer(&stream, opening.unacknowledged);
+    // A new one has the system's own time.
+    if !opening.silence.is_zero() {
+        limit_silence(&stream, opening.silence);
+    }
+    endpoint.count_connect();
+    Ok((stream, address))
 }
 
 /// Makes a connection that can be pooled, encrypted where there is a `seal`, for what is spoken then; the
@@ -278,27 +296,56 @@ async fn race<T>(
     }
 }
 
+/// Connects, and asks the system what went wrong only where its readiness says that something did: one
+/// that stands can be written to, one that failed is closed as well.
 async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+    if ready.is_write_closed() || ready.is_error() {
+        return Err(stream
+            .take_error()?
+            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()));
+    }
     Ok(Stream::Tcp(stream))
 }
 
-/// Has the system tell when the peer's machine is gone: such a one sends nothing, not even an end.
+/// Has the system tell when the peer's machine is gone: such a one sends nothing, not even an end. It is
+/// asked for a sign when nothing was heard of it for `unacknowledged`, and [`limit_silence`] says after
+/// which time without one it is gone; zero: by the system's own times.
 fn watch_peer(stream: &Stream, unacknowledged: Duration) {
-    let Stream::Tcp(stream) = stream else {
-        return;
-    };
-    let socket = SockRef::from(stream);
-    if unacknowledged.is_zero() {
-        return;
+    if !unacknowledged.is_zero() {
+        ask_peer(stream, signs(unacknowledged));
     }
-    let keep_alive = TcpKeepalive::new()
+}
+
+/// As [`watch_peer`], without a limit for what is sent ([`limit_silence`]): the machine is gone when it has
+/// given no sign for twice `unacknowledged`.
+pub fn watch_idle_peer(stream: &Stream, unacknowledged: Duration) {
+    let questions = unacknowledged.as_secs() / KEEP_ALIVE_AGAIN.as_secs();
+    // So many the system can count (`MAX_TCP_KEEPCNT`).
+    let questions = u32::try_from(questions).unwrap_or(u32::MAX).clamp(1, 127);
+    ask_peer(stream, signs(unacknowledged).with_retries(questions));
+}
+
+fn signs(unacknowledged: Duration) -> TcpKeepalive {
+    TcpKeepalive::new()
         // In whole seconds.
         .with_time(unacknowledged.max(KEEP_ALIVE_AGAIN))
-        .with_interval(KEEP_ALIVE_AGAIN);
-    // Where the system refuses, its own times are in force.
-    let _ = socket.set_tcp_keepalive(&keep_alive);
+        .with_interval(KEEP_ALIVE_AGAIN)
+}
+
+fn ask_peer(stream: &Stream, signs: TcpKeepalive) {
+    if let Stream::Tcp(stream) = stream {
+        // Where the system refuses, its own times are in force.
+        let _ = SockRef::from(stream).set_tcp_keepalive(&signs);
+    }
 }
 
 /// How long what is sent may stay unacknowledged; zero: as long as the system tries. The system

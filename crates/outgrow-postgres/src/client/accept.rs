@@ -1,6 +1,7 @@
 //! Accepting clients, and taking over those that another worker has logged in.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,13 +137,13 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
     };
     let worker = Arc::clone(worker);
     tokio::spawn(Box::pin(async move {
-        let served = serve::run(
+        let served = pin!(serve::run(
             Arc::clone(&worker),
             moved.identity,
             socket,
             moved.input,
             moved.arrival,
-        );
+        ));
         worker.moment.hold(worker.shared.clock, served).await;
     }));
 }

@@ -57,14 +57,52 @@ enum Brought {
 /// Later than anything, but a deadline.
 const END_OF_TIME: Ticks = Ticks(u64::MAX - 1);
 
-/// Serves a client until it leaves.
+/// Serves a client until it leaves. What has to be there for as long as it does is the client and its
+/// life; all else is done before in functions that are over, since each idle client would keep it.
 pub(super) async fn run(
     worker: Arc<Worker>,
-    mut identity: Box<Identity>,
-    mut socket: Socket,
+    identity: Box<Identity>,
+    socket: Socket,
     input: Vec<u8>,
     arrival: Arrival,
 ) {
+    let Some((mut client, comes)) = begin(worker, identity, socket, &input, arrival) else {
+        return;
+    };
+    drop(input);
+    let seen = Arc::clone(&client.identity.entry.seen);
+    let end = {
+        let mut life = pin!(client.serve(comes));
+        let mut has_waker = false;
+        poll_fn(|cx| {
+            if !has_waker {
+                has_waker = true;
+                seen.set_waker(cx.waker());
+            }
+            if let Some(refusal) = seen.ordered_away() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
+            life.as_mut().poll(cx)
+        })
+        .await
+    };
+    seen.set_link(0);
+    if let Err(Some(refusal)) = end {
+        client.finish(&refusal).await;
+    } else if let Some(lane) = client.goes_to.take() {
+        client.change_lane(&lane);
+    }
+}
+
+/// The client as it begins to be served; none where there is no memory for what it said, or its database
+/// is not there (any more), which it is told.
+fn begin(
+    worker: Arc<Worker>,
+    mut identity: Box<Identity>,
+    mut socket: Socket,
+    input: &[u8],
+    arrival: Arrival,
+) -> Option<(Client, Comes)> {
     let plan = worker.shared.plan.load();
     let database = plan.database(&identity.database);
     let server_user = database.and_then(|database| database.user.as_deref());
@@ -73,8 +111,12 @@ pub(super) async fn run(
         let message = format!("no such database: {}", identity.database);
         let refusal = Refusal::new(NO_DATABASE, message);
         identity.entry.refused(&refusal);
-        login::tell(&mut socket, &refusal, plan.house.manner).await;
-        return;
+        let manner = plan.house.manner;
+        tokio::spawn(async move {
+            let _identity = identity;
+            login::tell(&mut socket, &refusal, manner).await;
+        });
+        return None;
     };
     worker.learn_credential(&pool, Some(&identity));
     identity
@@ -83,8 +125,8 @@ pub(super) async fn run(
         .lane
         .set(pool.lanes.number, worker.index);
     let mut up = Flow::default();
-    if !up.preload(&input, &worker.blocks) {
-        return;
+    if !up.preload(input, &worker.blocks) {
+        return None;
     }
     let variables = identity.variables.clone();
     let member = || Member::new(&pool, worker.shared.clock);
@@ -153,28 +195,7 @@ pub(super) async fn run(
             Comes::FromLane
         }
     };
-    let seen = Arc::clone(&client.identity.entry.seen);
-    let end = {
-        let mut life = pin!(client.serve(comes));
-        let mut has_waker = false;
-        poll_fn(|cx| {
-            if !has_waker {
-                has_waker = true;
-                seen.set_waker(cx.waker());
-            }
-            if let Some(refusal) = seen.ordered_away() {
-                return Poll::Ready(Err(Some(refusal)));
-            }
-            life.as_mut().poll(cx)
-        })
-        .await
-    };
-    seen.set_link(0);
-    if let Err(Some(refusal)) = end {
-        client.finish(&refusal).await;
-    } else if let Some(lane) = client.goes_to.take() {
-        client.change_lane(&lane);
-    }
+    Some((client, comes))
 }
 
 impl Client {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use outgrow_balance::hash::hash;
-use outgrow_core::{Cause, Fault};
+use outgrow_core::{Cause, Fault, Phase, Sent};
 use outgrow_net::Stream;
 use outgrow_upstream::{Endpoint, EndpointId, Opening, Outcome, Permit, Unavailable, Wait, Wish};
 
@@ -16,6 +16,10 @@ use super::way::{Side, Way};
 use crate::end::End;
 use crate::plan::Target;
 use crate::shared::Drain;
+
+/// How long an endpoint may take to be connected to before it is looked whether the client is there yet:
+/// one that is near is there at once, and looking is a system call.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// Looks whether a client is there that nobody reads from yet.
 #[derive(Default)]
@@ -89,27 +93,44 @@ impl Way<'_> {
     }
 
     async fn connect(
-        &self,
+        &mut self,
         client: &Side,
         target: &Target,
         endpoint: &Endpoint,
         watch: &mut Watch,
     ) -> Result<Result<Stream, Fault>, End> {
-        let unacknowledged = target.timeouts.unacknowledged;
         let opening = Opening {
             connect: target.timeouts.connect,
-            unacknowledged,
-            // A peer whose window is full looks like one that is silent: the idle time is for that.
-            silence: match unacknowledged {
-                Duration::ZERO => Duration::ZERO,
-                unacknowledged => unacknowledged.max(self.plan.timeouts.idle),
-            },
+            // The relay has the peer watched once the connection has lasted for a while.
+            unacknowledged: Duration::ZERO,
+            silence: Duration::ZERO,
         };
+        let clock = self.worker.shared.clock;
+        let began = clock.now();
+        let until = began + target.timeouts.connect;
+        let look = until.min(began + LOOK_AFTER);
+        self.timer.set(look);
+        let timer = &mut self.timer;
         // What is said on it is the client's and the endpoint's, encryption included.
-        let mut connecting = pin!(outgrow_upstream::connect::dial(endpoint, opening));
-        poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Ready(connected) => Poll::Ready(Ok(connected.map(|(stream, _)| stream))),
-            Poll::Pending => watch.poll(cx, client).map(|()| Err(End::ClientGone)),
+        let mut connecting = pin!(outgrow_upstream::connect::dial_untimed(endpoint, opening));
+        poll_fn(|cx| {
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(connected));
+            }
+            let now = clock.now();
+            if now >= until {
+                let cause = Cause::ConnectTimeout;
+                let fault = Fault::upstream(Phase::Connect, cause, Sent::None);
+                return Poll::Ready(Ok(Err(fault)));
+            }
+            if now >= look {
+                timer.set(until);
+                if watch.poll(cx, client).is_ready() {
+                    return Poll::Ready(Err(End::ClientGone));
+                }
+            }
+            let _ = timer.poll(cx, now);
+            Poll::Pending
         })
         .await
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_net::{Stream, Timer};
-use outgrow_upstream::Endpoint;
+use outgrow_upstream::{Endpoint, connect};
 
 use super::flow::{Broken, Flow, Supply};
 use crate::end::End;
@@ -20,6 +20,41 @@ use crate::worker::Worker;
 /// When memory is asked for again, after none was to be had.
 const SHORT: Duration = Duration::from_millis(50);
 
+/// How old a connection is when the system is told to watch its endpoint's machine: system calls that
+/// those which are soon over do without. What is asked for is in force from the beginning, since the
+/// system counts from what was heard last.
+const WATCH_AFTER: Duration = Duration::from_secs(2);
+
+/// When the endpoint's machine is to be watched, and after which silence it is asked for a sign.
+///
+/// How long what is sent may stay unacknowledged (`TCP_USER_TIMEOUT`) has no limit of its own here: a peer
+/// whose window is full would be taken for one that is silent, and with a long limit the system would go
+/// on asking who does not answer for as long (`tcp_keepalive_timer`). What does not move is ended by
+/// `timeouts.idle`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    at: Ticks,
+    unacknowledged: Duration,
+}
+
+impl Watch {
+    /// For a connection that begins now. Zero: by the system's own times.
+    pub(super) fn new(unacknowledged: Duration, now: Ticks) -> Self {
+        let at = match unacknowledged {
+            Duration::ZERO => Ticks::NEVER,
+            _ => now + WATCH_AFTER.min(unacknowledged),
+        };
+        Self { at, unacknowledged }
+    }
+
+    fn look(&mut self, upstream: &Stream, now: Ticks) {
+        if now >= self.at {
+            self.at = Ticks::NEVER;
+            connect::watch_idle_peer(upstream, self.unacknowledged);
+        }
+    }
+}
+
 /// A connection under way.
 pub(super) struct Relay<'a> {
     pub(super) worker: &'a Worker,
@@ -28,6 +63,7 @@ pub(super) struct Relay<'a> {
     pub(super) client: &'a mut Stream,
     pub(super) upstream: &'a mut Stream,
     pub(super) timer: &'a mut Timer,
+    pub(super) watch: Watch,
     pub(super) cells: &'a Cells,
     /// From the client to the endpoint.
     pub(super) up: Flow,
@@ -50,7 +86,8 @@ impl Relay<'_> {
             if let Some(end) = self.ordered(now) {
                 return Poll::Ready(end);
             }
-            let mut wanted = self.deadline();
+            self.watch.look(self.upstream, now);
+            let mut wanted = self.deadline().min(self.watch.at);
             if self.up.is_short || self.down.is_short {
                 wanted = wanted.min(now + SHORT);
             }

@@ -14,7 +14,7 @@ use outgrow_upstream::{Endpoint, Outcome, Permit};
 
 use super::flow::Flow;
 use super::learn::Heard;
-use super::relay::Relay;
+use super::relay::{Relay, Watch};
 use crate::end::End;
 use crate::plan::{ListenerPlan, Target};
 use crate::record::{Record, Stages};
@@ -119,7 +119,8 @@ impl<'a> Way<'a> {
         let (permit, stream) = self.open(client, &target).await?;
         let mut upstream = Side::new(stream);
         self.introduce(client, &mut upstream, &target).await?;
-        Ok(self.relay(client, &mut upstream, &permit).await)
+        let watch = Watch::new(target.timeouts.unacknowledged, self.stages.connected);
+        Ok(self.relay(client, &mut upstream, (&permit, watch)).await)
     }
 
     /// The client's address has not too many already.
@@ -180,7 +181,12 @@ impl<'a> Way<'a> {
         .await
     }
 
-    async fn relay(&mut self, client: &mut Side, upstream: &mut Side, permit: &Permit) -> End {
+    async fn relay(
+        &mut self,
+        client: &mut Side,
+        upstream: &mut Side,
+        (permit, watch): (&Permit, Watch),
+    ) -> End {
         let (block, length) = self.heard.take_bytes();
         let now = self.worker.now();
         let lifetime = self.plan.timeouts.lifetime;
@@ -191,6 +197,7 @@ impl<'a> Way<'a> {
             client: &mut client.stream,
             upstream: &mut upstream.stream,
             timer: &mut self.timer,
+            watch,
             cells: self.plan.metrics.of(self.worker.index),
             up: Flow::beginning_with(block, length),
             down: Flow::default(),

@@ -7,7 +7,8 @@ mod registry;
 mod stages;
 mod three;
 
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use outgrow_shop::shoppers::{Pace, Plan, Shoppers, Totals};
@@ -129,5 +130,43 @@ fn a_machine_that_goes_silent_costs_no_request() -> Result<(), BoxesError> {
     for outgrow in applications.into_iter().chain([edge]) {
         outgrow.stop().expect("a clean stop");
     }
+    Ok(())
+}
+
+/// Nothing is sent on it, so only the system's own questions show that nobody is there any more. The
+/// idle time, which would end it too, is an hour.
+#[test]
+fn a_passed_on_connection_to_a_machine_that_goes_silent_ends() -> Result<(), BoxesError> {
+    let boxes = Boxes::new(2)?;
+    let inner = at(&boxes, 1, INNER);
+    let listener = boxes.inside(1, || TcpListener::bind(inner).expect("bound"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(b"hello").expect("written");
+        // For as long as the test lasts.
+        stream
+    });
+    let config = format!(
+        "[tcp.passed]\naddress = \"127.0.0.1:{PUBLIC}\"\nservice = \"there\"\n\
+         [service.there]\nendpoints = [\"{inner}\"]\n\
+         timeouts = {{ unacknowledged = \"2s\" }}\n"
+    );
+    let edge = start(&boxes, 0, &config);
+    let mut client = boxes.inside(0, || {
+        TcpStream::connect(("127.0.0.1", PUBLIC)).expect("connected")
+    });
+    let mut said = [0; 5];
+    client.read_exact(&mut said).expect("it is passed on");
+    let _server = server.join().expect("no panic");
+    // From when on it is watched.
+    std::thread::sleep(Duration::from_secs(3));
+
+    boxes.cut(1).expect("cut");
+    let began = Instant::now();
+    client.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let end = client.read(&mut said).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "{}", edge.stderr());
+    eprintln!("silent machine: ended after {:?}", began.elapsed());
+    edge.stop().expect("a clean stop");
     Ok(())
 }
