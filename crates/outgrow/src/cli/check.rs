@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::source::{ConfigSource, look};
+use crate::config::Config;
 
 /// What `outgrow check` takes.
 #[derive(Debug, Args)]
@@ -49,13 +50,7 @@ pub fn check(args: &CheckArgs) -> ExitCode {
                 return refuse(path, &problems.join("\n"), args.json);
             }
             if !args.json {
-                super::print(&format!(
-                    "{}: good: {} listeners, {} services, {} routes\n",
-                    path.display(),
-                    config.listener.len() + config.tcp.len() + config.udp.len(),
-                    config.service.len(),
-                    config.route.len()
-                ));
+                super::print(&format!("{}: good: {}\n", path.display(), summary(&config)));
             }
             ExitCode::SUCCESS
         }
@@ -64,6 +59,26 @@ pub fn check(args: &CheckArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there is, in a few words: "1 listener, 2 services". Something always is: what serves nothing is
+/// refused.
+fn summary(config: &Config) -> String {
+    let postgres = config.postgres.iter().map(|one| one.listen.len()).sum();
+    let counts = [
+        (config.listener.len(), "listener"),
+        (config.tcp.len(), "tcp listener"),
+        (config.udp.len(), "udp listener"),
+        (postgres, "postgres listener"),
+        (config.service.len(), "service"),
+        (config.route.len(), "route"),
+    ];
+    let words = counts.into_iter().filter_map(|(count, name)| match count {
+        0 => None,
+        1 => Some(format!("1 {name}")),
+        _ => Some(format!("{count} {name}s")),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Tells what was not found in the text itself: one line each, with a hint below it or not.
@@ -87,4 +102,29 @@ fn refuse(path: &Path, problems: &str, json: bool) -> ExitCode {
         eprintln!("{object}");
     }
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_is_told_in_a_few_words() {
+        let told = |text: &str| {
+            let source = ConfigSource::File(PathBuf::from("outgrow.toml"));
+            let loaded = source.load_text(text, look(false));
+            summary(&loaded.expect("a good configuration").0)
+        };
+        let postgres = "[postgres]\nlisten = [\"127.0.0.1:1\"]\nservice = \"db\"\nauth = \"trust\"\n\
+                        [postgres.user.shop]\n[service.db]\nendpoints = [\"127.0.0.1:2\"]\n";
+        assert_eq!(told(postgres), "1 postgres listener, 1 service");
+        let two = format!(
+            "{postgres}[service.other]\nendpoints = [\"127.0.0.1:3\"]\n\
+             [tcp.passed]\naddress = \"127.0.0.1:4\"\nservice = \"other\"\n"
+        );
+        assert_eq!(
+            told(&two),
+            "1 tcp listener, 1 postgres listener, 2 services"
+        );
+    }
 }
