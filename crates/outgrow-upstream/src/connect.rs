@@ -267,7 +267,7 @@ async fn race<T>(
     let mut failure = io::ErrorKind::NotFound.into();
     loop {
         let begun = waiting.next().map(|(place, one)| (place, Box::pin(one)));
-        let are_more = begun.is_some();
+        let are_more = waiting.len() > 0;
         running.extend(begun);
         if running.is_empty() {
             return Err(failure);
@@ -326,18 +326,37 @@ fn watch_peer(stream: &Stream, unacknowledged: Duration) {
 }
 
 /// As [`watch_peer`], without a limit for what is sent ([`limit_silence`]): the machine is gone when it has
-/// given no sign for twice `unacknowledged`.
+/// given no sign for about twice `unacknowledged`. The system asks only while nothing that was sent waits
+/// for its acknowledgement; what does is tried for as long as the system tries (`tcp_retries2`), about 15
+/// minutes.
 pub fn watch_idle_peer(stream: &Stream, unacknowledged: Duration) {
-    let questions = unacknowledged.as_secs() / KEEP_ALIVE_AGAIN.as_secs();
-    // So many the system can count (`MAX_TCP_KEEPCNT`).
-    let questions = u32::try_from(questions).unwrap_or(u32::MAX).clamp(1, 127);
-    ask_peer(stream, signs(unacknowledged).with_retries(questions));
+    let (seconds, count) = questions(unacknowledged);
+    let signs = signs(unacknowledged)
+        .with_interval(Duration::from_secs(seconds))
+        .with_retries(count);
+    ask_peer(stream, signs);
+}
+
+/// After how many seconds it is asked again, and how often, so that the last one is over about as long
+/// after the first as that came after the silence began. At least two are: one can be lost.
+fn questions(unacknowledged: Duration) -> (u64, u32) {
+    /// As many as the system can count (`MAX_TCP_KEEPCNT`).
+    const MOST: u64 = 127;
+    let seconds = whole_seconds(unacknowledged);
+    let interval = seconds.div_ceil(MOST);
+    let count = seconds.div_ceil(interval).clamp(2, MOST);
+    (interval, u32::try_from(count).unwrap_or(2))
+}
+
+/// As the system takes them: at least one, rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    let part = u64::from(duration.subsec_nanos() > 0);
+    (duration.as_secs() + part).max(1)
 }
 
 fn signs(unacknowledged: Duration) -> TcpKeepalive {
     TcpKeepalive::new()
-        // In whole seconds.
-        .with_time(unacknowledged.max(KEEP_ALIVE_AGAIN))
+        .with_time(Duration::from_secs(whole_seconds(unacknowledged)))
         .with_interval(KEEP_ALIVE_AGAIN)
 }
 
@@ -455,6 +474,22 @@ mod tests {
             (millis..=millis + 5).contains(&took),
             "{attempts:?}: {took}"
         );
+    }
+
+    #[test]
+    fn a_machine_is_asked_for_as_long_as_it_was_silent() {
+        let check = |millis, expected| {
+            assert_eq!(questions(Duration::from_millis(millis)), expected);
+        };
+        check(1, (1, 2));
+        check(1_000, (1, 2));
+        check(1_900, (1, 2));
+        check(2_500, (1, 3));
+        check(5_000, (1, 5));
+        check(127_000, (1, 127));
+        check(128_000, (2, 64));
+        check(600_000, (5, 120));
+        check(3_600_000, (29, 125));
     }
 
     #[tokio::test(start_paused = true)]

@@ -148,8 +148,10 @@ outgrow_core::settings! {
         /// unknown length, is under way this limit is off and the others have to do, and on an
         /// upgraded connection it is at least `stream_idle`. Where nothing is sent, as in
         /// the middle of a response, the machine is asked for a sign after this time, and has failed
-        /// after twice of it. On a connection of `[tcp.NAME]` only the latter counts. Not for Unix
-        /// sockets. `"0s"`: for as long as the system tries, about 15 minutes, and it is not asked.
+        /// after twice of it, in whole seconds. On a connection of `[tcp.NAME]` only the latter counts,
+        /// where its `timeouts.idle` is 15 minutes or more (`"1h"` by default); what was sent is tried
+        /// for as long as the system does, about 15 minutes, or for a shorter `timeouts.idle`. Not for
+        /// Unix sockets. `"0s"`: for as long as the system tries, and it is not asked.
         pub unacknowledged: Duration = Duration::from_secs(5), in Duration::ZERO..=HOUR;
     }
 }

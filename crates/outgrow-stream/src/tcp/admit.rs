@@ -110,7 +110,7 @@ impl Way<'_> {
         let until = began + target.timeouts.connect;
         let look = until.min(began + LOOK_AFTER);
         self.timer.set(look);
-        let timer = &mut self.timer;
+        let (timer, shared) = (&mut self.timer, &self.worker.shared);
         // What is said on it is the client's and the endpoint's, encryption included.
         let mut connecting = pin!(outgrow_upstream::connect::dial_untimed(endpoint, opening));
         poll_fn(|cx| {
@@ -118,6 +118,9 @@ impl Way<'_> {
                 return Poll::Ready(Ok(connected));
             }
             let now = clock.now();
+            if shared.drain() == Drain::Over {
+                return Poll::Ready(Err(End::Drained));
+            }
             if now >= until {
                 let cause = Cause::ConnectTimeout;
                 let fault = Fault::upstream(Phase::Connect, cause, Sent::None);

@@ -25,32 +25,45 @@ const SHORT: Duration = Duration::from_millis(50);
 /// system counts from what was heard last.
 const WATCH_AFTER: Duration = Duration::from_secs(2);
 
-/// When the endpoint's machine is to be watched, and after which silence it is asked for a sign.
+/// For how long the system tries to send what is not acknowledged, if nobody says anything else
+/// (`tcp_retries2`): about.
+const SYSTEM_TRIES: Duration = Duration::from_secs(15 * 60);
+
+/// When the endpoint's machine is to be watched, and how.
 ///
-/// How long what is sent may stay unacknowledged (`TCP_USER_TIMEOUT`) has no limit of its own here: a peer
-/// whose window is full would be taken for one that is silent, and with a long limit the system would go
-/// on asking who does not answer for as long (`tcp_keepalive_timer`). What does not move is ended by
-/// `timeouts.idle`.
+/// What is sent may stay unacknowledged for as long as the system tries, or for the idle time where that is
+/// shorter (`TCP_USER_TIMEOUT`). A limit below it would take a peer whose window is full for one that is
+/// silent; and where there is one, the system goes by it also when it asks who has nothing to acknowledge,
+/// however often that one has not answered (`tcp_keepalive_timer`).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Watch {
+pub(super) struct Vigil {
     at: Ticks,
     unacknowledged: Duration,
+    silence: Option<Duration>,
 }
 
-impl Watch {
-    /// For a connection that begins now. Zero: by the system's own times.
-    pub(super) fn new(unacknowledged: Duration, now: Ticks) -> Self {
+impl Vigil {
+    /// For a connection that begins now, and may be idle for so long. `unacknowledged` zero: by the
+    /// system's own times.
+    pub(super) fn new(unacknowledged: Duration, idle: Duration, now: Ticks) -> Self {
         let at = match unacknowledged {
             Duration::ZERO => Ticks::NEVER,
             _ => now + WATCH_AFTER.min(unacknowledged),
         };
-        Self { at, unacknowledged }
+        Self {
+            at,
+            unacknowledged,
+            silence: Some(idle.max(unacknowledged)).filter(|silence| *silence < SYSTEM_TRIES),
+        }
     }
 
     fn look(&mut self, upstream: &Stream, now: Ticks) {
         if now >= self.at {
             self.at = Ticks::NEVER;
             connect::watch_idle_peer(upstream, self.unacknowledged);
+            if let Some(silence) = self.silence {
+                connect::limit_silence(upstream, silence);
+            }
         }
     }
 }
@@ -63,7 +76,7 @@ pub(super) struct Relay<'a> {
     pub(super) client: &'a mut Stream,
     pub(super) upstream: &'a mut Stream,
     pub(super) timer: &'a mut Timer,
-    pub(super) watch: Watch,
+    pub(super) vigil: Vigil,
     pub(super) cells: &'a Cells,
     /// From the client to the endpoint.
     pub(super) up: Flow,
@@ -86,8 +99,8 @@ impl Relay<'_> {
             if let Some(end) = self.ordered(now) {
                 return Poll::Ready(end);
             }
-            self.watch.look(self.upstream, now);
-            let mut wanted = self.deadline().min(self.watch.at);
+            self.vigil.look(self.upstream, now);
+            let mut wanted = self.deadline().min(self.vigil.at);
             if self.up.is_short || self.down.is_short {
                 wanted = wanted.min(now + SHORT);
             }

@@ -14,7 +14,7 @@ use outgrow_upstream::{Endpoint, Outcome, Permit};
 
 use super::flow::Flow;
 use super::learn::Heard;
-use super::relay::{Relay, Watch};
+use super::relay::{Relay, Vigil};
 use crate::end::End;
 use crate::plan::{ListenerPlan, Target};
 use crate::record::{Record, Stages};
@@ -119,8 +119,7 @@ impl<'a> Way<'a> {
         let (permit, stream) = self.open(client, &target).await?;
         let mut upstream = Side::new(stream);
         self.introduce(client, &mut upstream, &target).await?;
-        let watch = Watch::new(target.timeouts.unacknowledged, self.stages.connected);
-        Ok(self.relay(client, &mut upstream, (&permit, watch)).await)
+        Ok(self.relay(client, &mut upstream, &permit, &target).await)
     }
 
     /// The client's address has not too many already.
@@ -185,7 +184,8 @@ impl<'a> Way<'a> {
         &mut self,
         client: &mut Side,
         upstream: &mut Side,
-        (permit, watch): (&Permit, Watch),
+        permit: &Permit,
+        target: &Target,
     ) -> End {
         let (block, length) = self.heard.take_bytes();
         let now = self.worker.now();
@@ -197,7 +197,11 @@ impl<'a> Way<'a> {
             client: &mut client.stream,
             upstream: &mut upstream.stream,
             timer: &mut self.timer,
-            watch,
+            vigil: Vigil::new(
+                target.timeouts.unacknowledged,
+                self.plan.timeouts.idle,
+                self.stages.connected,
+            ),
             cells: self.plan.metrics.of(self.worker.index),
             up: Flow::beginning_with(block, length),
             down: Flow::default(),

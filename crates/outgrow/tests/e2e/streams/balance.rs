@@ -1,10 +1,13 @@
 //! Which endpoint takes a connection, and who may have one.
 
-use std::{collections::BTreeSet, io::Read, time::Duration};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use outgrow_testkit::raw::{Client, End};
 
-use super::{Server, connect, echoed, nobody, recorded, records, said, start};
+use super::{Server, connect, echoed, nobody, recorded, records, reset, said, start};
 use crate::shop::SOON;
 
 /// The name that the server says first.
@@ -52,6 +55,64 @@ fn another_endpoint_takes_what_one_has_refused() {
     assert!(lines.iter().all(|line| !line.contains("reason=")));
 }
 
+/// An address at which nobody answers, nor refuses: its queue of connections is full.
+struct Hole {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Hole {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        rustix::net::listen(&listener, 1).expect("a short queue");
+        let address = listener.local_addr().expect("an address");
+        let mut queued = Vec::new();
+        let limit = Duration::from_millis(100);
+        while let Ok(stream) = TcpStream::connect_timeout(&address, limit) {
+            queued.push(stream);
+            assert!(queued.len() < 100, "the queue is never full");
+        }
+        Self {
+            address,
+            _listener: listener,
+            _queued: queued,
+        }
+    }
+}
+
+#[test]
+fn one_that_says_nothing_has_its_time_then_another_is_tried() {
+    let (hole, good) = (Hole::new(), Server::echo(""));
+    let balance = "balance = \"round_robin\"\ntimeouts = { connect = \"300ms\" }";
+    let outgrow = start(&[hole.address, good.address], "", balance);
+    for _ in 0..2 {
+        let mut client = connect(&outgrow);
+        echoed(&mut client, "said at once");
+        client.finish_sending().expect("ended");
+        client.receive_to_end(SOON).expect("received");
+    }
+    let lines = records(&outgrow, 2);
+    let retried = lines.iter().filter(|line| line.contains("retries=1"));
+    assert_eq!(retried.count(), 1, "{lines:#?}");
+    let outgrow = start(&[hole.address], "", balance);
+    assert_eq!(said(&outgrow, b"hello"), (Vec::new(), true));
+    recorded(&outgrow, &["reason=connect_timeout", "in=0 out=0"]);
+}
+
+/// It is not waited for the endpoint for nobody.
+#[test]
+fn a_client_that_leaves_before_it_is_connected_is_noticed() {
+    let hole = Hole::new();
+    let outgrow = start(&[hole.address], "", "timeouts = { connect = \"1m\" }");
+    let address = outgrow.address("public").expect("a public listener");
+    let client = TcpStream::connect(address).expect("a connection");
+    // Longer than the time in which nobody looks.
+    std::thread::sleep(Duration::from_millis(200));
+    reset(client);
+    recorded(&outgrow, &["reason=client_gone", "in=0 out=0"]);
+}
+
 #[test]
 fn with_nobody_there_it_is_reset_and_said_why() {
     let outgrow = start(&[nobody()], "", "");
@@ -62,7 +123,7 @@ fn with_nobody_there_it_is_reset_and_said_why() {
 /// An endpoint that takes connections and resets them at once is no better than a dead one.
 #[test]
 fn one_that_resets_at_once_is_ejected() {
-    let bad = Server::start(super::reset);
+    let bad = Server::start(reset);
     let good = Server::echo("good");
     let service = "balance = \"round_robin\"\noutlier = { consecutive_failures = 2 }";
     let outgrow = start(&[bad.address, good.address], "", service);
