@@ -255,6 +255,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let exchange = &mut *self.exchange;
         let compress = target.route.compress.as_ref();
         exchange.compressing.ask(compress, &mut exchange.request);
+        exchange.compressing.drop_range(&mut exchange.request);
         self.exchange.shape = target.picking.shapes.as_ref().map(|shapes| {
             let Exchange {
                 request, matched, ..

@@ -25,7 +25,19 @@ pub(crate) fn is_eligible(
         && !says_no_transform(fields)
         && has_type(settings, fields)
         && is_large_enough(settings, head, method)
-        && !has_any(fields)
+        && !has_digest(fields)
+        && fields.get_named(b"Content-Range").is_none()
+}
+
+/// Whether a part of a response (206), or that it is as before (304), may be of one that could be compressed: such
+/// heads need not say of what type it is, nor how long.
+pub(crate) fn may_be_of_eligible(settings: &CompressSettings, fields: &Fields) -> bool {
+    let essence = essence(fields);
+    let says_no_type = essence.is_empty() || essence.eq_ignore_ascii_case(b"multipart/byteranges");
+    !fields.may_have(Known::ContentEncoding)
+        && !says_no_transform(fields)
+        && (says_no_type || has_type(settings, fields))
+        && !has_digest(fields)
 }
 
 /// `Cache-Control: no-transform` (RFC 9111 section 5.2.2.6).
@@ -73,9 +85,9 @@ fn is_large_enough(settings: &CompressSettings, head: &ResponseHead, method: Met
     length.is_none_or(|bytes| bytes > 0 && bytes >= settings.min_size.0)
 }
 
-fn has_any(fields: &Fields) -> bool {
+fn has_digest(fields: &Fields) -> bool {
     let named = |name: &&[u8]| fields.get_named(name).is_some();
-    DIGESTS.iter().any(named) || fields.get_named(b"Content-Range").is_some()
+    DIGESTS.iter().any(named)
 }
 
 /// Removes what says something of other bytes than those that are sent.
@@ -94,19 +106,21 @@ pub(crate) fn put_vary(fields: &mut Fields) {
     }
 }
 
-/// Makes the head that of the compressed response.
-pub(crate) fn rewrite(head: &mut ResponseHead, coding: ContentCoding) {
+/// Makes the head that of the compressed response to a request of `method`.
+pub(crate) fn rewrite(head: &mut ResponseHead, method: Method, coding: ContentCoding) {
     let fields = &mut head.fields;
     fields.push(b"Content-Encoding", coding.as_str().as_bytes());
     fields.remove(Known::ContentLength);
     // Ranges would be of other bytes than those that the client has.
     fields.remove_named(b"Accept-Ranges");
-    tags::weaken(fields);
+    tags::weaken(fields, method, coding);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LARGE: BodyLength = BodyLength::Known(5_000);
 
     fn head(status: u16, length: BodyLength, lines: &[(&str, &str)]) -> ResponseHead {
         let mut head = ResponseHead::default();
@@ -121,7 +135,6 @@ mod tests {
     #[test]
     fn what_may_be_compressed() {
         const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
-        const LARGE: BodyLength = BodyLength::Known(5_000);
         let mut settings = CompressSettings::default();
         settings.types.push("text/*".parse().expect("a type"));
         type Row<'a> = (u16, BodyLength, &'a [(&'a str, &'a str)], bool);
@@ -180,6 +193,30 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_of_something_compressed() {
+        let settings = CompressSettings::default();
+        for (lines, expected) in [
+            (&[][..], true),
+            (&[("Content-Type", "text/html")], true),
+            (&[("Content-Type", "image/png")], false),
+            (
+                &[("Content-Type", "multipart/byteranges; boundary=a")],
+                true,
+            ),
+            (&[("Content-Encoding", "br")], false),
+            (&[("Cache-Control", "no-transform")], false),
+            (&[("Repr-Digest", "sha-256=:x:")], false),
+        ] {
+            let fields = head(206, LARGE, lines).fields;
+            assert_eq!(
+                may_be_of_eligible(&settings, &fields),
+                expected,
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
     fn heads_say_what_was_done() {
         let lines = [
             ("Vary", "Origin"),
@@ -190,7 +227,7 @@ mod tests {
         let mut head = head(200, BodyLength::Known(5_000), &lines);
         put_vary(&mut head.fields);
         put_vary(&mut head.fields);
-        rewrite(&mut head, ContentCoding::Br);
+        rewrite(&mut head, Method::Get, ContentCoding::Br);
         let left: Vec<_> = head
             .fields
             .iter()
@@ -199,7 +236,7 @@ mod tests {
         let expected = [
             "Vary: Origin, Accept-Encoding",
             "Content-Encoding: br",
-            "ETag: W/\\\"v1--coded\\\"",
+            "ETag: W/\\\"v1--coded-br\\\"",
         ];
         assert_eq!(left, expected);
         for said in ["*", "accept-encoding", "a, Accept-Encoding"] {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use outgrow_core::Fault;
 use outgrow_http::Downstream;
-use outgrow_message::{BodyLength, Known, Method, RequestHead, ResponseHead};
+use outgrow_message::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead};
 
 use self::codec::Manner;
 use self::encoder::Encoder;
@@ -38,16 +38,18 @@ pub(crate) struct Compressing {
     /// What the request asks for; none where nothing is compressed.
     ask: Option<Ask>,
     encoder: Option<Box<Encoder>>,
+    /// Whether the response as a whole could be compressed, where that is known whatever its head says.
+    whole: Option<bool>,
     /// What came of it.
     pub(crate) told: Told,
 }
 
 /// What a request says about compression.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Ask {
     coding: Option<ContentCoding>,
-    /// Whether the endpoint is asked about its own tag instead of ours.
-    restored: bool,
+    /// The tags of the endpoint's that it is asked about instead of ours.
+    restored: Vec<tags::Restored>,
 }
 
 /// What is told of a compressed response.
@@ -78,8 +80,36 @@ impl Compressing {
         let accepted = request.fields.values(Known::AcceptEncoding);
         let coding = negotiate(accepted, &settings.codings)
             .filter(|_| !eligible::says_no_transform(&request.fields));
-        let restored = tags::restore(&mut request.fields);
+        let takes = |fields: &Fields, coding: ContentCoding| {
+            negotiate(fields.values(Known::AcceptEncoding), &[coding]).is_some()
+                && !eligible::says_no_transform(fields)
+        };
+        let restored = tags::restore(request, takes);
         self.ask = Some(Ask { coding, restored });
+    }
+
+    /// Takes a `Range` out of the request that could bring the client a part of something else than it has; to be
+    /// called for endpoints, which cannot know.
+    pub(crate) fn drop_range(&self, request: &mut RequestHead) {
+        if let Some(ask) = &self.ask {
+            tags::drop_range(request, ask.coding.is_some());
+        }
+    }
+
+    /// Takes note of what the response would be as a whole, for a head that says less; whether it would be
+    /// compressed for this client.
+    pub(crate) fn foresee(
+        &mut self,
+        settings: Option<&CompressSettings>,
+        whole: &ResponseHead,
+        method: Method,
+    ) -> bool {
+        let (Some(settings), Some(ask)) = (settings, &self.ask) else {
+            return false;
+        };
+        let is_eligible = eligible::is_eligible(settings, whole, method);
+        self.whole = Some(is_eligible);
+        is_eligible && ask.coding.is_some()
     }
 
     /// Looks at the head of a response that is about to be sent to a request of `method`, and
@@ -91,8 +121,8 @@ impl Compressing {
         method: Method,
         worker: &Worker,
     ) -> BodyLength {
-        if let (Some(settings), Some(ask)) = (settings, self.ask) {
-            self.decide(settings, ask, head, method, worker);
+        if let (Some(settings), Some(ask)) = (settings, self.ask.take()) {
+            self.decide(settings, &ask, head, method, worker);
         }
         match self.encoder {
             Some(_) => BodyLength::Unknown,
@@ -103,17 +133,13 @@ impl Compressing {
     fn decide(
         &mut self,
         settings: &CompressSettings,
-        ask: Ask,
+        ask: &Ask,
         head: &mut ResponseHead,
         method: Method,
         worker: &Worker,
     ) {
-        if head.status == 304 && ask.restored {
-            // What it confirms is what we made of it.
-            tags::weaken(&mut head.fields);
-            eligible::put_vary(&mut head.fields);
-            // The length of other bytes (RFC 9110 section 8.6).
-            head.fields.remove(Known::ContentLength);
+        if matches!(head.status, 206 | 304) {
+            self.describe(settings, ask, head);
             return;
         }
         if !eligible::is_eligible(settings, head, method) {
@@ -136,7 +162,26 @@ impl Compressing {
             }
         }
         self.told.coding = Some(coding);
-        eligible::rewrite(head, coding);
+        eligible::rewrite(head, method, coding);
+    }
+
+    /// A part, or that nothing has changed: says what the whole response would (RFC 9110 sections 15.3.7 and
+    /// 15.4.5).
+    fn describe(&self, settings: &CompressSettings, ask: &Ask, head: &mut ResponseHead) {
+        let fields = &mut head.fields;
+        let may_be_coded = || eligible::may_be_of_eligible(settings, fields);
+        let varies = self.whole.unwrap_or_else(may_be_coded);
+        let confirmed = match head.status {
+            304 => tags::confirm(fields, &ask.restored, ask.coding),
+            _ => None,
+        };
+        if varies || confirmed.is_some() {
+            eligible::put_vary(fields);
+        }
+        if head.status == 304 && (confirmed.is_some() || varies && ask.coding.is_some()) {
+            // The length of other bytes (RFC 9110 section 8.6).
+            fields.remove(Known::ContentLength);
+        }
     }
 
     /// Bytes that the compressor took and gave; none when nothing was compressed.

@@ -13,6 +13,16 @@ pub(super) struct Validators {
     pub(super) modified: Option<u64>,
 }
 
+impl Validators {
+    /// What of it may be told at a moment: no time of change that is yet to come (RFC 9110 section 8.8.2.1).
+    pub(super) fn at(&self, moment: u64) -> Self {
+        Self {
+            tag: self.tag.clone(),
+            modified: self.modified.filter(|modified| *modified <= moment),
+        }
+    }
+}
+
 /// What a request's conditions lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -51,18 +61,17 @@ pub(super) fn verdict(fields: &Fields, file: &Validators) -> Verdict {
 }
 
 /// Whether a `Range` counts: there is no `If-Range`, or it speaks of the file as it is (section
-/// 13.1.5). Dates are compared letter by letter: ours have a tag beside them, so few use one.
-pub(super) fn range_counts(fields: &Fields, file: &Validators) -> bool {
-    let Some(value) = fields.get_named(b"If-Range") else {
+/// 13.1.5). A weak tag never does. Dates have to be the very same, and count only where `date_is_strong`: where
+/// there are several codings of a file, a date is that of each (section 8.8.2.2). Ours have a tag beside them, so few
+/// use one.
+pub(super) fn range_counts(fields: &Fields, file: &Validators, date_is_strong: bool) -> bool {
+    if fields.get_named(b"If-Range").is_none() {
         return true;
-    };
-    match value {
-        [b'"', ..] => file
-            .tag
-            .as_deref()
-            .is_some_and(|tag| tag.as_bytes() == value),
+    }
+    match only(fields, b"If-Range").unwrap_or_default() {
+        tag @ [b'"', ..] => file.tag.as_deref().is_some_and(|own| own.as_bytes() == tag),
         [b'W', b'/', ..] => false,
-        date => file.modified.is_some() && parse_date(date) == file.modified,
+        date => date_is_strong && file.modified.is_some() && parse_date(date) == file.modified,
     }
 }
 
@@ -100,7 +109,16 @@ fn matches(fields: &Fields, name: &[u8], file: &Validators, comparison: Comparis
 }
 
 fn date_of(fields: &Fields, name: &[u8]) -> Option<u64> {
-    parse_date(fields.get_named(name)?)
+    parse_date(only(fields, name)?)
+}
+
+/// The value of a field that is no list; none where it is there more than once, which says nothing.
+pub(super) fn only<'a>(fields: &'a Fields, name: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = fields
+        .iter()
+        .filter(|line| line.1.eq_ignore_ascii_case(name));
+    let (_, _, value) = lines.next()?;
+    lines.next().is_none().then_some(value)
 }
 
 /// Seconds since 1970 of any of the three forms of a date (section 5.6.7).
@@ -175,6 +193,10 @@ mod tests {
             (&[("If-Modified-Since", BEFORE)], Proceed),
             (&[("If-Modified-Since", "")], Proceed),
             (&[("If-Match", "\"b\""), ("If-None-Match", "\"a\"")], Failed),
+            (
+                &[("If-Modified-Since", SAME), ("If-Modified-Since", SAME)],
+                Proceed,
+            ),
         ];
         for (lines, expected) in table {
             assert_eq!(verdict(&fields(lines), &file()), *expected, "{lines:?}");
@@ -192,6 +214,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_come_is_not_told() {
+        assert_eq!(file().at(784_111_777), file());
+        let early = file().at(784_111_776);
+        assert_eq!((early.tag, early.modified), (file().tag, None));
+    }
+
+    #[test]
     fn a_part_is_of_the_file_as_it_was() {
         for (value, expected) in [
             ("\"a\"", true),
@@ -202,10 +231,14 @@ mod tests {
             ("", false),
         ] {
             let fields = fields(&[("If-Range", value)]);
-            assert_eq!(range_counts(&fields, &file()), expected, "{value}");
-            assert!(!range_counts(&fields, &Validators::default()));
+            assert_eq!(range_counts(&fields, &file(), true), expected, "{value}");
+            let by_tag = expected && value.starts_with('"');
+            assert_eq!(range_counts(&fields, &file(), false), by_tag, "{value}");
+            assert!(!range_counts(&fields, &Validators::default(), true));
         }
-        assert!(range_counts(&Fields::default(), &file()));
+        assert!(range_counts(&Fields::default(), &file(), false));
+        let twice = fields(&[("If-Range", "\"a\""), ("If-Range", "\"a\"")]);
+        assert!(!range_counts(&twice, &file(), true));
         assert_eq!(date(784_111_777), SAME);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use outgrow_message::{BodyLength, Fields, Known, Method, RequestHead, ResponseHead};
 
-use super::conditions::{self, Verdict};
+use super::conditions::{self, Validators, Verdict};
 use super::lookup::Content;
 use super::media;
 use super::place;
@@ -23,30 +23,34 @@ pub(crate) enum Answer {
     Overescaped,
 }
 
-/// Writes the head of `content` as a response to `request`; which bytes follow it.
+/// Writes the head of `content` as a response to a request; which bytes follow it. The file is known by
+/// `validators`, and `is_coded` says of the head of the whole file whether that would be compressed.
 pub(crate) fn write(
     settings: &FilesSettings,
     content: &Content,
-    request: &RequestHead,
+    validators: &Validators,
+    (request, is_coded): (&RequestHead, impl FnOnce(&ResponseHead) -> bool),
     head: &mut ResponseHead,
 ) -> Range<u64> {
     head.clear();
-    put_validators(settings, content, &mut head.fields);
     head.status = 200;
-    match conditions::verdict(&request.fields, &content.validators) {
+    put_validators(settings, content, validators, &mut head.fields);
+    head.fields.push(b"Accept-Ranges", b"bytes");
+    put_type(settings, content, &mut head.fields);
+    head.length = BodyLength::Known(content.length);
+    let is_coded = is_coded(head);
+    match conditions::verdict(&request.fields, validators) {
         Verdict::Proceed => {}
         Verdict::NotModified => return without_body(304, head),
         Verdict::Failed => return without_body(412, head),
     }
-    head.fields.push(b"Accept-Ranges", b"bytes");
-    let part = part(content, request);
-    if part == Part::Unsatisfiable {
-        let told = format!("bytes */{}", content.length);
-        head.fields.push(b"Content-Range", told.as_bytes());
-        return without_body(416, head);
-    }
-    put_type(settings, content, &mut head.fields);
-    let range = match part {
+    let date_is_strong = !is_coded && settings.precompressed.is_empty();
+    let range = match part(content, validators, request, date_is_strong) {
+        Part::Unsatisfiable => {
+            let told = format!("bytes */{}", content.length);
+            head.fields.push(b"Content-Range", told.as_bytes());
+            return without_body(416, head);
+        }
         Part::Bytes(range) => {
             head.status = 206;
             let last = range.end - 1;
@@ -54,7 +58,7 @@ pub(crate) fn write(
             head.fields.push(b"Content-Range", told.as_bytes());
             range
         }
-        Part::Whole | Part::Unsatisfiable => 0..content.length,
+        Part::Whole => 0..content.length,
     };
     head.length = BodyLength::Known(range.end - range.start);
     if request.method == Method::Head {
@@ -68,11 +72,17 @@ pub(crate) fn write(
 }
 
 /// A range counts for GET only (RFC 9110 section 14.2).
-fn part(content: &Content, request: &RequestHead) -> Part {
-    match request.fields.get_named(b"Range") {
+fn part(
+    content: &Content,
+    validators: &Validators,
+    request: &RequestHead,
+    date_is_strong: bool,
+) -> Part {
+    let fields = &request.fields;
+    match conditions::only(fields, b"Range") {
         Some(value)
             if request.method == Method::Get
-                && conditions::range_counts(&request.fields, &content.validators) =>
+                && conditions::range_counts(fields, validators, date_is_strong) =>
         {
             part_of(value, content.length)
         }
@@ -80,8 +90,18 @@ fn part(content: &Content, request: &RequestHead) -> Part {
     }
 }
 
+/// Makes the head one without what speaks of a body. What is refused for what this request says has nothing that
+/// would let a cache give it to others.
 fn without_body(status: u16, head: &mut ResponseHead) -> Range<u64> {
     head.status = status;
+    head.fields.remove(Known::ContentType);
+    head.fields.remove(Known::ContentEncoding);
+    if status != 416 {
+        head.fields.remove_named(b"Accept-Ranges");
+    }
+    if status != 304 {
+        head.fields.remove(Known::CacheControl);
+    }
     head.length = match status {
         304 => BodyLength::Empty,
         _ => BodyLength::Known(0),
@@ -90,11 +110,16 @@ fn without_body(status: u16, head: &mut ResponseHead) -> Range<u64> {
 }
 
 /// What a 304 says as well (RFC 9110 section 15.4.5).
-fn put_validators(settings: &FilesSettings, content: &Content, fields: &mut Fields) {
-    if let Some(tag) = &content.validators.tag {
+fn put_validators(
+    settings: &FilesSettings,
+    content: &Content,
+    validators: &Validators,
+    fields: &mut Fields,
+) {
+    if let Some(tag) = &validators.tag {
         fields.push_as(Known::Etag, b"ETag", tag.as_bytes());
     }
-    if let Some(modified) = content.validators.modified {
+    if let Some(modified) = validators.modified {
         let date = conditions::date(modified);
         fields.push(b"Last-Modified", date.as_bytes());
     }
@@ -171,7 +196,7 @@ mod tests {
             coding: None,
             is_fallback: false,
             length: 10,
-            validators: conditions::Validators {
+            validators: Validators {
                 tag: Some("\"t\"".to_owned()),
                 modified: Some(784_111_777),
             },
@@ -190,8 +215,13 @@ mod tests {
             request.fields.push(name.as_bytes(), value.as_bytes());
         }
         let mut head = ResponseHead::default();
-        let settings = FilesSettings::default();
-        let range = write(&settings, &content(), &request, &mut head);
+        let settings = FilesSettings {
+            cache_control: "max-age=60".parse().ok(),
+            ..FilesSettings::default()
+        };
+        let content = content();
+        let asked = (&request, |whole: &ResponseHead| whole.status != 200);
+        let range = write(&settings, &content, &content.validators, asked, &mut head);
         let names: Vec<_> = head
             .fields
             .iter()
@@ -206,14 +236,15 @@ mod tests {
 
     #[test]
     fn heads_say_what_follows() {
-        const ALL: &str = "ETag Last-Modified Accept-Ranges Content-Type";
-        const PART: &str = "ETag Last-Modified Accept-Ranges Content-Type Content-Range";
+        const ALL: &str = "ETag Last-Modified Cache-Control Accept-Ranges Content-Type";
+        const PART: &str =
+            "ETag Last-Modified Cache-Control Accept-Ranges Content-Type Content-Range";
         check(Method::Get, &[], 200, ALL, 0..10);
         check(
             Method::Head,
             &[],
             200,
-            "ETag Last-Modified Accept-Ranges Content-Type Content-Length",
+            "ETag Last-Modified Cache-Control Accept-Ranges Content-Type Content-Length",
             0..0,
         );
         check(Method::Get, &[("Range", "bytes=2-3")], 206, PART, 2..4);
@@ -231,7 +262,7 @@ mod tests {
             Method::Get,
             &[("If-None-Match", "\"t\"")],
             304,
-            "ETag Last-Modified",
+            "ETag Last-Modified Cache-Control",
             0..0,
         );
         check(
@@ -241,7 +272,7 @@ mod tests {
             "ETag Last-Modified",
             0..0,
         );
-        let head = "ETag Last-Modified Accept-Ranges Content-Type Content-Length";
+        let head = "ETag Last-Modified Cache-Control Accept-Ranges Content-Type Content-Length";
         check(Method::Head, &[("Range", "bytes=2-3")], 200, head, 0..0);
     }
 

@@ -164,14 +164,23 @@ impl FilePlan {
         &self.owner
     }
 
-    /// Writes the head of an answer with a file; which bytes follow.
+    /// Writes the head of an answer with a file at a moment, in seconds since 1970; which bytes follow.
+    /// `is_coded` says of the head of the whole file whether that would be compressed on its way.
     pub(crate) fn write_head(
         &self,
         content: &Content,
         request: &RequestHead,
         head: &mut ResponseHead,
+        (moment, is_coded): (u64, impl FnOnce(&ResponseHead) -> bool),
     ) -> Range<u64> {
-        head::write(&self.settings, content, request, head)
+        let validators = content.validators.at(moment);
+        head::write(
+            &self.settings,
+            content,
+            &validators,
+            (request, is_coded),
+            head,
+        )
     }
 }
 

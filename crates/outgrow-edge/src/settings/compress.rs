@@ -39,7 +39,9 @@ outgrow_core::settings! {
     /// `types`, is smaller than `min_size`, is a part (206), says `Cache-Control: no-transform` or
     /// carries a digest of its bytes; so does gRPC. What could be compressed says `Vary:
     /// Accept-Encoding`. A strong `ETag` becomes a weak one with a mark of ours, and the endpoint's
-    /// own again when it comes back in `If-None-Match` or `If-Match`.
+    /// own again when it comes back in `If-None-Match`, or in the `If-Match` of a request that changes
+    /// something. A `Range` with a weak tag in `If-Range`, or with a date where this client takes a
+    /// coding, is not sent on: it would be a part of something else than the client has.
     ///
     /// A page that shows a secret (a CSRF token that stays the same) beside text that the request
     /// chose should not be compressed: whoever sees the size of many responses can guess the secret

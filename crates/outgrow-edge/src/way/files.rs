@@ -6,7 +6,7 @@ use std::task::{Context as Waiting, Poll, ready};
 use outgrow_core::context::Context;
 use outgrow_core::{Cause, Fault, Phase};
 use outgrow_http::{Downstream, Tunnel};
-use outgrow_message::{BodySource, Method, RequestHead};
+use outgrow_message::{BodySource, Method, RequestHead, ResponseHead};
 
 use super::Way;
 use crate::files::{self, Answer, FileBody, FilePlan};
@@ -44,7 +44,12 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         respond::abandon_request_body(self.down).await;
         let exchange = &mut *self.exchange;
         let (request, head) = (&exchange.request, &mut exchange.response);
-        let range = plan.write_head(&content, request, head);
+        let moment = context.wall.seconds();
+        let foreseen = |whole: &ResponseHead| {
+            let compressing = &mut exchange.compressing;
+            compressing.foresee(compress, whole, request.method)
+        };
+        let range = plan.write_head(&content, request, head, (moment, foreseen));
         self.worker.put_date(&mut head.fields);
         self.listener.put_own(&mut head.fields);
         route.edit_response(&mut head.fields);

@@ -2,6 +2,7 @@
 //! browsers have.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use outgrow_testkit::backend::{Gate, Recorder, Script, Step};
@@ -30,16 +31,21 @@ impl Got {
 /// Asks with curl; `arguments` before the URL.
 pub(super) fn curl(outgrow: &Outgrow, path: &str, arguments: &[&str]) -> Got {
     let head_file = outgrow.folder().join("head.txt");
+    curl_at(&outgrow.url("public", path), arguments, &head_file)
+}
+
+/// The same of any server; the head is written to a file.
+pub(super) fn curl_at(url: &str, arguments: &[&str], head_file: &Path) -> Got {
     let output = Command::new("curl")
         .args(["-sS", "--max-time", "30", "--path-as-is", "-D"])
-        .arg(&head_file)
+        .arg(head_file)
         .args(arguments)
-        .arg(outgrow.url("public", path))
+        .arg(url)
         .output()
         .expect("curl runs");
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{path} {arguments:?}: {told}");
-    let heads = std::fs::read_to_string(&head_file).expect("a head");
+    assert!(output.status.success(), "{url} {arguments:?}: {told}");
+    let heads = std::fs::read_to_string(head_file).expect("a head");
     let head = heads
         .trim_end()
         .rsplit("\r\n\r\n")
@@ -112,7 +118,8 @@ fn every_coding_is_what_clients_decode() {
                 }
                 assert_eq!(got.field("Content-Encoding"), Some(coding));
                 assert_eq!(got.field("Vary"), Some("Accept-Encoding"));
-                assert_eq!(got.field("ETag"), Some("W/\"v1--coded\""));
+                let tag = format!("W/\"v1--coded-{coding}\"");
+                assert_eq!(got.field("ETag"), Some(tag.as_str()));
                 assert_eq!(
                     (got.field("Accept-Ranges"), got.field("Content-Length")),
                     (None, None)
@@ -226,7 +233,7 @@ fn heads_say_what_a_get_would_and_have_no_body() {
         );
         assert_eq!(got.field("Content-Encoding"), Some("gzip"));
         assert_eq!(got.field("Content-Length"), None);
-        assert_eq!(got.field("ETag"), Some("W/\"a--coded\""));
+        assert_eq!(got.field("ETag"), Some("W/\"a--coded-gzip\""));
     }
 }
 
@@ -248,6 +255,9 @@ fn tags_come_back_as_the_endpoint_knows_them() {
             };
             return format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes();
         }
+        if field(&text, "If-Match").is_some_and(|tag| tag != "\"v1\"") {
+            return b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_vec();
+        }
         answer("Content-Type: text/html\r\nETag: \"v1\"\r\n", &page)
     }));
     let backend = backend.expect("a backend");
@@ -261,12 +271,73 @@ fn tags_come_back_as_the_endpoint_knows_them() {
     assert_eq!(got.field("Vary"), Some("Accept-Encoding"));
     let got = curl(&outgrow, "/", &["-H", "If-None-Match: \"v1\""]);
     assert_eq!((got.status(), got.field("ETag")), (304, Some("\"v1\"")));
+    assert_eq!(got.field("Vary"), Some("Accept-Encoding"));
+    // A cache that has this variant, and asks for somebody who does not take it.
+    for accept in ["Accept-Encoding: br", "Accept-Encoding;"] {
+        let got = curl(&outgrow, "/", &["-H", accept, "-H", &again]);
+        assert_eq!(got.status(), 200, "{accept}");
+    }
+    // Who reads compares strongly with If-Match, who changes something means what it read.
+    let read = curl(
+        &outgrow,
+        "/",
+        &["-H", gzip, "-H", &format!("If-Match: {tag}")],
+    );
+    assert_eq!(read.status(), 412);
     let put = curl(
         &outgrow,
         "/",
         &["-X", "PUT", "-H", &format!("If-Match: {tag}")],
     );
     assert_eq!(put.status(), 204);
+}
+
+/// An endpoint that takes a weak tag, or a date, in `If-Range` for what it has, as Express does: a client that has
+/// a part of what we made of it must not get a part of what it is made of.
+#[test]
+fn parts_are_of_what_the_client_has() {
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let page = page(20_000);
+    let backend = Recorder::start(Script::reply(move |request| {
+        let text = String::from_utf8_lossy(request).into_owned();
+        let fields =
+            format!("Content-Type: text/html\r\nETag: W/\"v1\"\r\nLast-Modified: {DATE}\r\n");
+        if field(&text, "Range").is_none() {
+            return answer(&fields, &page);
+        }
+        let part = &page[..100];
+        format!(
+            "HTTP/1.1 206 Partial Content\r\n{fields}Content-Range: bytes 0-99/20000\r\n\
+             Content-Length: 100\r\n\r\n{part}"
+        )
+        .into_bytes()
+    }));
+    let backend = backend.expect("a backend");
+    let outgrow = front("compress = {}").before(&backend);
+    let date = format!("If-Range: {DATE}");
+    for (accept, condition, status) in [
+        ("gzip", "If-Range: W/\"v1\"", 200),
+        ("gzip", "If-Range: W/\"v1--coded-gzip\"", 200),
+        ("gzip", date.as_str(), 200),
+        // Such a client has nothing that we made.
+        ("identity", date.as_str(), 206),
+        ("identity", "If-Range: W/\"v1\"", 200),
+        ("gzip", "If-Range: \"v1\"", 206),
+        ("gzip", "X-None: 1", 206),
+    ] {
+        let accept = format!("Accept-Encoding: {accept}");
+        let sent = ["-r", "0-99", "-H", accept.as_str(), "-H", condition];
+        let got = curl(&outgrow, "/", &sent);
+        assert_eq!(got.status(), status, "{accept} {condition}");
+        assert_eq!(got.field("Vary"), Some("Accept-Encoding"), "{condition}");
+        let is_coded = status == 200 && accept.ends_with("gzip");
+        let coding = is_coded.then_some("gzip");
+        assert_eq!(
+            got.field("Content-Encoding"),
+            coding,
+            "{accept} {condition}"
+        );
+    }
 }
 
 /// Each event is with the client before the next one is made.

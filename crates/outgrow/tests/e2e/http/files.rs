@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::raw::End;
 
-use super::compress::{Got, curl};
+use super::compress::{Got, curl, curl_at};
 use super::{ask_until_close, connect, records};
 use crate::shop::SOON;
 
@@ -189,6 +189,7 @@ fn clients_ask_for_parts_and_for_what_is_new() {
         (beyond.status(), beyond.field("Content-Range")),
         (416, Some(told.as_str()))
     );
+    assert_eq!(beyond.field("Cache-Control"), None);
     let several = curl(&outgrow, "/large.bin", &["-r", "0-1,100-101"]);
     assert_eq!((several.status(), several.body.len()), (200, length));
     let field = |name: &str, value: &str| format!("{name}: {value}");
@@ -204,7 +205,9 @@ fn clients_ask_for_parts_and_for_what_is_new() {
     ] {
         let got = curl(&outgrow, "/large.bin", &["-H", &condition]);
         assert_eq!(got.status(), status, "{condition}");
-        assert_eq!(got.field("Cache-Control"), Some("max-age=60"));
+        // What is refused for what one request says is for no cache to keep.
+        let cache_control = (status != 412).then_some("max-age=60");
+        assert_eq!(got.field("Cache-Control"), cache_control, "{condition}");
         assert_eq!(got.body.is_empty(), status != 200, "{condition}");
     }
     let stale = curl(
@@ -269,6 +272,7 @@ fn codings_beside_a_file_and_on_the_way() {
         &["-H", "Accept-Encoding: zstd", "-H", &tag],
     );
     assert_eq!(again.status(), 304);
+    assert_eq!(again.field("Vary"), Some("Accept-Encoding"));
     let part = curl(
         &outgrow,
         "/page.html",
@@ -409,6 +413,81 @@ impl Drop for Peer {
     }
 }
 
+/// nginx before the same files; its port.
+fn nginx(site: &Folder, settings: &str) -> (u16, Peer, Folder) {
+    let port = outgrow_testkit::ports::free(1).expect("a port")[0].port();
+    let folder = Folder::new("nginx").expect("a folder");
+    let config = format!(
+        "daemon off; master_process off; pid {0}/pid; error_log stderr; events {{}} http {{ access_log off; \
+         types {{ text/plain txt; text/html html; }} client_body_temp_path {0}/b; proxy_temp_path {0}/p; \
+         fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; {settings} \
+         server {{ listen 127.0.0.1:{port}; root {1}; }} }}",
+        folder.path().display(),
+        site.path().display()
+    );
+    let file = folder.write("nginx.conf", config).expect("a file");
+    let nginx = Command::new("nginx").arg("-c").arg(&file).spawn();
+    let nginx = Peer(nginx.expect("nginx starts"));
+    let deadline = Instant::now() + SOON;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (port, nginx, folder)
+}
+
+/// Conditions on a file that both compress, with the tags and dates that each has given it.
+#[test]
+fn nginx_says_the_same_of_what_is_compressed() {
+    if Command::new("nginx").arg("-v").output().is_err() {
+        return;
+    }
+    let site = site();
+    site.write("page.html", "<p>text</p>".repeat(1_000))
+        .expect("a file");
+    let outgrow = start(site.path(), "", "compress = {}");
+    let (port, _nginx, _folder) = nginx(&site, "gzip on; gzip_vary on; gzip_http_version 1.0;");
+    let head_file = outgrow.folder().join("head.txt");
+    let answers = |url: &str| {
+        let ask = |arguments: &[&str]| curl_at(url, arguments, &head_file);
+        let gzip = ["-H", "Accept-Encoding: gzip"];
+        let coded = ask(&gzip);
+        let plain = ask(&[]);
+        let told = |got: &Got, name: &str| got.field(name).expect("told").to_owned();
+        let (weak, strong) = (told(&coded, "ETag"), told(&plain, "ETag"));
+        assert!(weak.starts_with("W/\"") && strong.starts_with('"'));
+        let date = told(&coded, "Last-Modified");
+        assert_eq!(date, told(&plain, "Last-Modified"));
+        let table: &[(bool, &[&str], String)] = &[
+            (true, &[], format!("If-None-Match: {weak}")),
+            (true, &[], format!("If-None-Match: {strong}")),
+            (false, &[], format!("If-None-Match: {strong}")),
+            (true, &[], format!("If-Match: {weak}")),
+            (true, &[], format!("If-Match: {strong}")),
+            (true, &["-r", "0-9"], format!("If-Range: {weak}")),
+            (true, &["-r", "0-9"], format!("If-Range: {date}")),
+            (false, &["-r", "0-9"], format!("If-Range: {weak}")),
+            (false, &["-r", "0-9"], format!("If-Range: {strong}")),
+            (false, &["-r", "0-9"], format!("If-Range: {date}")),
+            (true, &[], format!("If-Modified-Since: {date}")),
+        ];
+        let mut answers = Vec::new();
+        for (takes_gzip, arguments, condition) in table {
+            let mut sent = arguments.to_vec();
+            sent.extend(["-H", condition]);
+            sent.extend(takes_gzip.then_some(gzip).into_iter().flatten());
+            let got = ask(&sent);
+            let name = condition.split(':').next().unwrap_or_default().to_owned();
+            let coding = got.field("Content-Encoding").map(str::to_owned);
+            answers.push((name, *takes_gzip, got.status(), coding));
+        }
+        answers
+    };
+    let ours = answers(&outgrow.url("public", "/page.html"));
+    let theirs = answers(&format!("http://127.0.0.1:{port}/page.html"));
+    assert_eq!(ours, theirs);
+}
+
 /// What nginx says to the same requests.
 #[test]
 fn nginx_says_the_same() {
@@ -418,23 +497,7 @@ fn nginx_says_the_same() {
     assert!(found.status.success());
     let site = site();
     let outgrow = start(site.path(), "", "");
-    let port = outgrow_testkit::ports::free(1).expect("a port")[0].port();
-    let folder = Folder::new("nginx").expect("a folder");
-    let config = format!(
-        "daemon off; master_process off; pid {0}/pid; error_log stderr; events {{}} http {{ access_log off; \
-         types {{ text/plain txt; }} client_body_temp_path {0}/b; proxy_temp_path {0}/p; \
-         fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; \
-         server {{ listen 127.0.0.1:{port}; root {1}; }} }}",
-        folder.path().display(),
-        site.path().display()
-    );
-    let file = folder.write("nginx.conf", config).expect("a file");
-    let nginx = Command::new("nginx").arg("-c").arg(&file).spawn();
-    let _nginx = Peer(nginx.expect("nginx starts"));
-    let up = outgrow.wait("nginx", SOON, |_| {
-        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-    });
-    up.expect("nginx answers");
+    let (port, _nginx, _folder) = nginx(&site, "");
     let ask = |url: String, arguments: &[&str]| {
         let output = Command::new("curl")
             .args([
