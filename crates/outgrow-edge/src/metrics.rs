@@ -132,6 +132,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::ExpectationFailed,
     Cause::HeadTimeout,
     Cause::BodyTimeout,
+    Cause::BodyTooSlow,
     Cause::SendTimeout,
     Cause::ClientGone,
     Cause::ResetFlood,
@@ -164,7 +165,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 47;
+const FAULTS: usize = 48;
 
 impl Default for WorkerCells {
     fn default() -> Self {

@@ -113,6 +113,7 @@ pub fn status_of(fault: Fault) -> Option<u8> {
         Cause::NoRoute | Cause::MethodNotAllowed | Cause::NotImplemented => UNIMPLEMENTED,
         Cause::HeadTimeout
         | Cause::BodyTimeout
+        | Cause::BodyTooSlow
         | Cause::FirstByteTimeout
         | Cause::StreamIdleTimeout
         | Cause::RequestTimeout => DEADLINE_EXCEEDED,

@@ -41,7 +41,7 @@ pub fn of(fault: Fault) -> Option<u16> {
             }
         }
         Cause::ExpectationFailed => 417,
-        Cause::HeadTimeout | Cause::BodyTimeout => 408,
+        Cause::HeadTimeout | Cause::BodyTimeout | Cause::BodyTooSlow => 408,
         // The client is the one that was waited for.
         Cause::RequestTimeout if fault.side == Side::Client => 408,
         Cause::NoRoute | Cause::NoFile => 404,

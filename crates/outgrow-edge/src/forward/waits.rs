@@ -128,9 +128,11 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         let request_deadline = patience.request_deadline;
         let mut deadline = until.min(request_deadline).min(room_until);
         deadline = deadline.min(closed_until);
-        if request == Some(Waits::ClientBody) {
-            deadline = deadline.min(self.sends_too_slowly_at());
-        }
+        let too_slow_at = match request {
+            Some(Waits::ClientBody) => self.sends_too_slowly_at(),
+            _ => Ticks::NEVER,
+        };
+        deadline = deadline.min(too_slow_at);
         if response == Waits::ClientWrite {
             deadline = deadline.min(self.takes_too_slowly_at());
         }
@@ -155,6 +157,10 @@ impl<D: Downstream, U: Upstream> Attempt<'_, D, U> {
         if now >= room_until {
             // Whoever else is waited for.
             return Poll::Ready(Err(ours(Cause::MemoryLimit)));
+        }
+        if now >= too_slow_at && now < until {
+            let (phase, cause) = (Phase::RequestBody, Cause::BodyTooSlow);
+            return Poll::Ready(Err(Fault::client(phase, cause)));
         }
         Poll::Ready(Err(fault))
     }

@@ -71,12 +71,12 @@ outgrow_core::settings! {
         /// complete; the TLS handshake has as long again. After it: 408, and the connection is
         /// closed.
         pub head: Duration = Duration::from_secs(10), in MILLI..=HOUR;
-        /// Between two pieces of a request's body. After it: 408 when no response was started,
-        /// and the connection is closed.
+        /// Between two pieces of a request's body. After it: 408 (`body_timeout`) when no response was
+        /// started, and the connection is closed.
         pub body_idle: Duration = Duration::from_secs(30), in MILLI..=HOUR;
         /// Bytes of a request's body that a client has to send in each second that it is waited for, beside
-        /// `body_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it: 408. So
-        /// nobody holds a service's connections with bodies that come byte by byte. Not for gRPC of HTTP/2 and
+        /// `body_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it: 408, with a
+        /// reason of its own (`body_too_slow`). So nobody holds a service's connections with bodies that come byte by byte. Not for gRPC of HTTP/2 and
         /// HTTP/3 clients, and of gRPC-Web, to services that are spoken to in HTTP/2, nor once the endpoint
         /// answers. Where clients send as things happen, events or readings of a sensor, say 0 in the route's
         /// `timeouts`.

@@ -275,13 +275,22 @@ fn a_body_that_only_trickles_is_not_waited_for() {
     };
     // Neither a quick beginning nor a field that anybody can send buys more time.
     let call = "Content-Type: application/grpc\r\n";
-    for (field, first, status) in [("", 0, "408"), ("", 100_000, "408"), (call, 0, "200")] {
+    let cases = [("", 0, "408"), ("", 100_000, "408"), (call, 0, "200")];
+    for (number, (field, first, status)) in cases.into_iter().enumerate() {
         let (answer, took) = trickle(field, first, b"x", WHILE).expect("an answer");
         let begins = format!("HTTP/1.1 {status} ");
         assert!(answer.starts_with(&begins), "{field} {first}: {answer}");
         assert!(took >= Duration::from_millis(900), "{took:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
+        let record = &records(&outgrow, number + 1)[number];
+        assert!(
+            record.contains(" reason=body_too_slow"),
+            "{field}: {record}"
+        );
     }
+    let metrics = outgrow.admin_get("/metrics").expect("metrics").text();
+    let counted = "outgrow_faults_total{reason=\"body_too_slow\"} 3";
+    assert!(metrics.contains(counted), "{metrics}");
     // Two thousand bytes a second are enough.
     let answer = trickle("", 0, &[b'x'; 100], Duration::from_secs(4));
     assert!(answer.is_none(), "{answer:?}");
