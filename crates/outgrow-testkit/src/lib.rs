@@ -5,6 +5,7 @@
 //! - [`authority::Authority`]: certificates that nobody else trusts
 //! - [`backend::Recorder`]: a backend that records every byte and answers by a script
 //! - [`boxes::Boxes`]: network namespaces as machines on a switch
+//! - [`child::TestChild`]: a program that ends with its test
 //! - [`raw`]: a client that sends exactly the given bytes, in the given pieces
 //! - [`consul::FakeConsul`]: a fake of Consul's health endpoint and its agent
 //! - [`dns::DnsServer`]: names that change, and answers that lie
@@ -28,6 +29,7 @@ pub mod apps;
 pub mod authority;
 pub mod backend;
 pub mod boxes;
+pub mod child;
 pub mod consul;
 pub mod databases;
 pub mod dns;

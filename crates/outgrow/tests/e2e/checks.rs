@@ -5,10 +5,10 @@
 use std::{
     env,
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use outgrow_testkit::{databases, folder::Folder, outgrow::Outgrow, ports, wait};
+use outgrow_testkit::{child::TestChild, databases, folder::Folder, outgrow::Outgrow, ports, wait};
 use serde_json::Value;
 
 use crate::apps::{From, install};
@@ -188,17 +188,6 @@ servicer.enter_graceful_shutdown()
 server.wait_for_termination()
 ";
 
-/// A Python program that ends with the test.
-struct Python(Child);
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
-
 #[test]
 fn grpc_servers_tell_their_health() {
     let packages = ["grpcio==1.76.0", "grpcio-health-checking==1.76.0"];
@@ -208,16 +197,17 @@ fn grpc_servers_tell_their_health() {
     let folder = Folder::new("grpc").expect("a folder");
     let program = folder.write("server.py", GRPC).expect("written");
     let start_server = |address: SocketAddr, with: &str| {
-        let child = Command::new("python3")
-            .arg(&program)
-            .args([&address.to_string(), with])
-            .env("PYTHONPATH", &library)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("python3 runs");
+        let child = TestChild::start(
+            Command::new("python3")
+                .arg(&program)
+                .args([&address.to_string(), with])
+                .env("PYTHONPATH", &library)
+                .stdin(Stdio::piped()),
+        )
+        .expect("python3 runs");
         let accepts = || TcpStream::connect(address).ok();
         wait::until("the server accepts", SOON, accepts).expect("it does");
-        Python(child)
+        child
     };
     let addresses = ports::free(2).expect("free ports");
     let mut healthy = start_server(addresses[0], "health");
@@ -242,6 +232,6 @@ fn grpc_servers_tell_their_health() {
     let unknown = "does not know the service \"other\" (grpc_service): ";
     wait_health(&outgrow, "other", &[unknown, without]);
     // It says itself that it is about to stop.
-    drop(healthy.0.stdin.take());
+    drop(healthy.stdin.take());
     wait_health(&outgrow, "shop", &["NOT_SERVING", without]);
 }

@@ -1,11 +1,12 @@
 //! Read-your-writes from one HTTP request to the next: an application with a pool of connections in
 //! several instances, over a primary and two replicas that are behind.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use outgrow_testkit::child::TestChild;
 use outgrow_testkit::databases::{self, Server};
 use outgrow_testkit::http::{self, Response};
 use outgrow_testkit::outgrow::Outgrow;
@@ -247,16 +248,6 @@ fn wait_written(world: &World, user: usize, number: usize) {
     }
 }
 
-/// An instance that outgrow does not run.
-struct Beside(Child);
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
-
 /// What psql answers over the pool.
 fn psql(world: &World, user: &str, sql: &str) -> String {
     let address = world.outgrow.address("pg").expect("it listens");
@@ -348,12 +339,13 @@ fn who_is_no_instance_reads_from_the_primary_and_is_told() {
     // While it is there it is told who it is.
     let address = world.outgrow.address("pg").expect("it listens");
     let url = format!("postgresql://postgres@{address}/postgres");
-    let mut session = Command::new("psql")
-        .args(["--no-psqlrc", "-Atq", &url])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("psql");
+    let session = TestChild::start(
+        Command::new("psql")
+            .args(["--no-psqlrc", "-Atq", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null()),
+    )
+    .expect("psql");
     let is_told = |_: &Outgrow| {
         let told = world.state()["unplaced"].as_array().cloned()?;
         let is_it = |one: &Value| {
@@ -365,8 +357,7 @@ fn who_is_no_instance_reads_from_the_primary_and_is_told() {
         .outgrow
         .wait("the client", SOON, is_told)
         .expect("told");
-    let _ended = session.kill();
-    let _ended = session.wait();
+    drop(session);
     // A user of whom it is said that it serves no requests.
     let end = Instant::now() + SOON;
     let served = world.count("on_replicas");
@@ -400,12 +391,12 @@ fn instances_that_run_beside_are_found_by_their_port() {
     let service = format!("endpoints = [\"127.0.0.1:{port}\"]");
     let world = World::new("", &service);
     let address = world.outgrow.address("pg").expect("it listens");
-    let beside = Command::new("python3")
+    let mut beside = Command::new("python3");
+    beside
         .args(["-c", APPLICATION])
         .env("DB", address.to_string())
-        .env("PORT", port.to_string())
-        .spawn();
-    let _beside = Beside(beside.expect("python3"));
+        .env("PORT", port.to_string());
+    let _beside = TestChild::start(&mut beside).expect("python3");
     let end = Instant::now() + SOON;
     let is_up = || http::get(&world.outgrow.url("public", "/")).is_ok_and(|one| one.status == 200);
     while !is_up() {

@@ -4,10 +4,10 @@
 use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use outgrow_testkit::{folder::Folder, http, outgrow::Outgrow, ports, wait};
+use outgrow_testkit::{child::TestChild, folder::Folder, http, outgrow::Outgrow, ports, wait};
 
 use crate::apps::{From, install};
 use crate::shop::SOON;
@@ -157,15 +157,8 @@ for _ in range(int(sys.argv[3])):
 "#;
 
 struct Server {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }
 
 fn library() -> Option<PathBuf> {
@@ -187,14 +180,18 @@ impl Server {
     fn start(library: &Path, folder: &Folder, how: &[&str]) -> Self {
         let address = ports::free(1).expect("a free port")[0];
         let program = folder.write("server.py", SERVER).expect("written");
-        let child = python(library, &program)
-            .arg(address.port().to_string())
-            .args(how)
-            .spawn()
-            .expect("python3 runs");
+        let child = TestChild::start(
+            python(library, &program)
+                .arg(address.port().to_string())
+                .args(how),
+        )
+        .expect("python3 runs");
         let accepts = || TcpStream::connect(address).ok();
         wait::until("the server accepts", SOON, accepts).expect("it does");
-        Self { child, address }
+        Self {
+            _child: child,
+            address,
+        }
     }
 
     fn name(&self) -> String {

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use outgrow_testkit::child::TestChild;
 use outgrow_testkit::databases::{self, Server};
 use outgrow_testkit::outgrow::Outgrow;
 use serde_json::Value;
@@ -22,30 +23,31 @@ const END: &str = "-- over --";
 
 /// A session of psql. None is left when the connection is lost.
 pub(crate) struct Session {
-    child: Child,
+    _child: TestChild,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Session {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        let mut child = Command::new("psql")
-            .args(["--no-psqlrc", "-Atq", "-U", "postgres", "-d", "postgres"])
-            .args([
-                "-h",
-                &address.ip().to_string(),
-                "-p",
-                &address.port().to_string(),
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("psql");
+        let mut child = TestChild::start(
+            Command::new("psql")
+                .args(["--no-psqlrc", "-Atq", "-U", "postgres", "-d", "postgres"])
+                .args([
+                    "-h",
+                    &address.ip().to_string(),
+                    "-p",
+                    &address.port().to_string(),
+                ])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null()),
+        )
+        .expect("psql");
         Self {
             input: child.stdin.take().expect("piped"),
             output: BufReader::new(child.stdout.take().expect("piped")),
-            child,
+            _child: child,
         }
     }
 
@@ -64,13 +66,6 @@ impl Session {
                 line => lines.push(line.to_owned()),
             }
         }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
     }
 }
 

@@ -4,11 +4,12 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use outgrow_testkit::{
+    child::TestChild,
     outgrow::{Outgrow, binary},
     ports, wait,
 };
@@ -101,7 +102,7 @@ pub(crate) fn wait_ready(outgrow: &Outgrow, count: usize) -> Vec<u32> {
 
 /// A shop that runs beside outgrow, as an endpoint that somebody else starts.
 pub(crate) struct Beside {
-    child: Child,
+    _child: TestChild,
     pub(crate) address: SocketAddr,
 }
 
@@ -109,25 +110,21 @@ impl Beside {
     /// Starts it on a free port and waits until it accepts.
     pub(crate) fn start() -> io::Result<Self> {
         let address = ports::free(1)?[0];
-        let child = Command::new(binary().map_err(io::Error::other)?)
-            .arg("shop")
-            .env("PORT", address.port().to_string())
-            .env("SHOP_FAULTS", "1")
-            .env("OUTGROW_INSTANCE", format!("beside-{}", address.port()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let shop = Self { child, address };
+        let child = TestChild::start(
+            Command::new(binary().map_err(io::Error::other)?)
+                .arg("shop")
+                .env("PORT", address.port().to_string())
+                .env("SHOP_FAULTS", "1")
+                .env("OUTGROW_INSTANCE", format!("beside-{}", address.port()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null()),
+        )?;
+        let shop = Self {
+            _child: child,
+            address,
+        };
         let accepts = || TcpStream::connect(address).ok();
         wait::until("the shop accepts", SOON, accepts).map_err(io::Error::other)?;
         Ok(shop)
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
     }
 }

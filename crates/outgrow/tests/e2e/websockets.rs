@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use outgrow_testkit::child::TestChild;
 use outgrow_testkit::folder::Folder;
 use outgrow_testkit::outgrow::Outgrow;
 use outgrow_testkit::wait;
@@ -73,35 +74,32 @@ fn start(packages: &Path) -> Outgrow {
 }
 
 struct Clients {
-    child: Child,
+    _child: TestChild,
     lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Clients {
     fn start(outgrow: &Outgrow, packages: &Path, what: &str) -> Self {
         let address = outgrow.address("public").expect("an address");
-        let mut child = Command::new("python3")
-            .args([SCRIPT, what, "127.0.0.1", &address.port().to_string()])
-            .arg(CLIENTS.to_string())
-            .env("PYTHONPATH", packages)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3");
+        let mut child = TestChild::start(
+            Command::new("python3")
+                .args([SCRIPT, what, "127.0.0.1", &address.port().to_string()])
+                .arg(CLIENTS.to_string())
+                .env("PYTHONPATH", packages)
+                .stdout(Stdio::piped()),
+        )
+        .expect("python3");
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        Self { child, lines }
+        Self {
+            _child: child,
+            lines,
+        }
     }
 
     fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("a line");
         (!line.is_empty()).then(|| serde_json::from_str(&line).expect("JSON"))
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
     }
 }
 
@@ -171,7 +169,7 @@ fn what_is_no_websocket_over_http2_is_refused() {
 
 /// A server that is nobody's instance.
 struct Server {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
 }
 
@@ -180,23 +178,20 @@ impl Server {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
-        let child = Command::new("python3")
-            .args([SCRIPT, "server"])
-            .env("PYTHONPATH", packages)
-            .env("PORT", address.port().to_string())
-            .current_dir(folder)
-            .spawn()
-            .expect("python3");
+        let child = TestChild::start(
+            Command::new("python3")
+                .args([SCRIPT, "server"])
+                .env("PYTHONPATH", packages)
+                .env("PORT", address.port().to_string())
+                .current_dir(folder),
+        )
+        .expect("python3");
         let is_there = wait::until("a server", SOON, || TcpStream::connect(address).ok());
         is_there.expect("the server listens");
-        Self { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        Self {
+            _child: child,
+            address,
+        }
     }
 }
 

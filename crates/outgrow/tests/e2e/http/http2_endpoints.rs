@@ -3,13 +3,15 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use outgrow_testkit::backend::{Recorder, Script, response};
-use outgrow_testkit::{authority::Authority, folder::Folder, http, outgrow::Outgrow, ports, wait};
+use outgrow_testkit::{
+    authority::Authority, child::TestChild, folder::Folder, http, outgrow::Outgrow, ports, wait,
+};
 
 use super::{Front, field, records};
 use crate::shop::SOON;
@@ -66,32 +68,29 @@ server.listen(Number(port), '127.0.0.1');
 ";
 
 struct Server {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }
 
 impl Server {
     fn start(folder: &Folder, streams: u32, tls: &[String]) -> Self {
         let address = ports::free(1).expect("a free port")[0];
         let program = folder.write("server.js", SERVER).expect("written");
-        let child = Command::new("node")
-            .arg(program)
-            .arg(address.port().to_string())
-            .arg(streams.to_string())
-            .args(tls)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("node runs");
+        let child = TestChild::start(
+            Command::new("node")
+                .arg(program)
+                .arg(address.port().to_string())
+                .arg(streams.to_string())
+                .args(tls)
+                .stdin(Stdio::null()),
+        )
+        .expect("node runs");
         let accepts = || TcpStream::connect(address).ok();
         wait::until("the server accepts", SOON, accepts).expect("it does");
-        Self { child, address }
+        Self {
+            _child: child,
+            address,
+        }
     }
 }
 
@@ -364,13 +363,14 @@ fn a_server_that_speaks_something_else_is_told() {
     let folder = Folder::new("http2-endpoints").unwrap();
     let address = ports::free(1).expect("a free port")[0];
     folder.write("index.html", "hello").unwrap();
-    let mut child = Command::new("python3")
-        .args(["-m", "http.server", "--bind", "127.0.0.1"])
-        .arg(address.port().to_string())
-        .current_dir(folder.path())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("python3 runs");
+    let child = TestChild::start(
+        Command::new("python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1"])
+            .arg(address.port().to_string())
+            .current_dir(folder.path())
+            .stderr(Stdio::null()),
+    )
+    .expect("python3 runs");
     wait::until("it accepts", SOON, || TcpStream::connect(address).ok()).expect("it does");
     let outgrow = front(TWO, "").start(&[address]);
     let answer = get(&outgrow, "/");
@@ -380,8 +380,7 @@ fn a_server_that_speaks_something_else_is_told() {
         lines[0].contains("reason=upstream_bad_response"),
         "{lines:?}"
     );
-    let _ended = child.kill();
-    let _ended = child.wait();
+    drop(child);
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {

@@ -4,11 +4,13 @@ use std::{
     fs,
     net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use outgrow_testkit::{authority::Authority, folder::Folder, outgrow::Outgrow, ports, wait};
+use outgrow_testkit::{
+    authority::Authority, child::TestChild, folder::Folder, outgrow::Outgrow, ports, wait,
+};
 
 use super::{Front, records};
 use crate::shop::SOON;
@@ -62,15 +64,8 @@ Server((host, int(port)), Handler).serve_forever()
 "#;
 
 struct Server {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }
 
 impl Server {
@@ -79,17 +74,21 @@ impl Server {
         let own = authority.issue(names).expect("issued");
         let (certificate, key) = authority.files("server", &own).expect("written");
         let address = ports::free(1).expect("a free port")[0];
-        let child = Command::new("python3")
-            .arg(&program)
-            .arg(address.to_string())
-            .args([&certificate, &key, &authority.ca_file().expect("written")])
-            .arg(wants)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("python3 runs");
+        let child = TestChild::start(
+            Command::new("python3")
+                .arg(&program)
+                .arg(address.to_string())
+                .args([&certificate, &key, &authority.ca_file().expect("written")])
+                .arg(wants)
+                .stdin(Stdio::null()),
+        )
+        .expect("python3 runs");
         let accepts = || TcpStream::connect(address).ok();
         wait::until("the server accepts", SOON, accepts).expect("it does");
-        Self { child, address }
+        Self {
+            _child: child,
+            address,
+        }
     }
 }
 

@@ -10,9 +10,9 @@ mod websockets;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
-use outgrow_testkit::{folder::Folder, outgrow::Outgrow, ports, wait};
+use outgrow_testkit::{child::TestChild, folder::Folder, outgrow::Outgrow, ports, wait};
 use serde_json::Value;
 
 use crate::apps::{From, install};
@@ -36,16 +36,8 @@ struct House {
 
 /// A process that is ended with the test.
 struct App {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }
 
 impl App {
@@ -54,8 +46,11 @@ impl App {
         let program = folder.write("app.py", APP).expect("written");
         let mut command = Command::new("python3");
         command.arg(program).arg(address.port().to_string());
-        let child = command.stdin(Stdio::null()).spawn().expect("python3 runs");
-        let app = Self { child, address };
+        let child = TestChild::start(command.stdin(Stdio::null())).expect("python3 runs");
+        let app = Self {
+            _child: child,
+            address,
+        };
         wait::until("the application listens", SOON, || {
             TcpStream::connect(address).ok()
         })
@@ -167,7 +162,7 @@ service = "app"
 
 /// A client that says a line when it has begun, and goes on until it is told to end.
 struct Told {
-    child: Child,
+    child: TestChild,
     said: BufReader<ChildStdout>,
 }
 
@@ -178,7 +173,7 @@ impl Told {
 
     fn by(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python3 runs");
+        let mut child = TestChild::start(command).expect("python3 runs");
         let said = BufReader::new(child.stdout.take().expect("a pipe"));
         Self { child, said }
     }
@@ -207,7 +202,7 @@ impl Told {
 
 /// Clients that ask without a break.
 struct Load {
-    child: Child,
+    child: TestChild,
     said: BufReader<ChildStdout>,
     /// What was said last of how many requests have been answered, on how many connections.
     so_far: Value,
@@ -217,7 +212,7 @@ impl Load {
     fn start(house: &House, clients: u32) -> Self {
         let mut command = house.command(&["load", &clients.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python3 runs");
+        let mut child = TestChild::start(&mut command).expect("python3 runs");
         let said = BufReader::new(child.stdout.take().expect("it is a pipe"));
         Self {
             child,
