@@ -258,6 +258,12 @@ pub mod names {
     pub const LEDGER_BYTES: &str = "outgrow_buffer_bytes";
     /// Times that a buffer was refused because the ledger was full.
     pub const LEDGER_REFUSED: &str = "outgrow_buffer_refused_total";
+    /// Files that are open while they are sent.
+    pub const FILES_OPEN: &str = "outgrow_files_open";
+    /// Files that may be open while they are sent.
+    pub const FILES_MOST: &str = "outgrow_files_open_limit";
+    /// Files that were not sent since so many were open.
+    pub const FILES_REFUSED: &str = "outgrow_files_refused_total";
     /// Of the bytes of buffers in use, those that clients of HTTP/3 could make us hold with requests that are not
     /// there as a whole, and by wider windows.
     pub const LEDGER_FORESEEN: &str = "outgrow_buffer_foreseen_bytes";

@@ -47,7 +47,7 @@ pub use accept::ListenerSlot;
 pub use alt_svc::AltSvc;
 pub use backend::Picking;
 pub use decompress::inspect;
-pub use files::FilePlan;
+pub use files::{FilePlan, OpenFiles};
 #[cfg(feature = "http3")]
 pub use http3::Http3Plan;
 pub use plan::{Action, Edits, ListenerPlan, Plan, RoutePlan};

@@ -143,6 +143,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::FileForbidden,
     Cause::FileFailed,
     Cause::FileChanged,
+    Cause::FileLimit,
     Cause::NoEndpoint,
     Cause::QueueFull,
     Cause::QueueTimeout,
@@ -165,7 +166,7 @@ const ALL_CAUSES: [Cause; FAULTS] = [
     Cause::MemoryLimit,
     Cause::Internal,
 ];
-const FAULTS: usize = 48;
+const FAULTS: usize = 49;
 
 impl Default for WorkerCells {
     fn default() -> Self {

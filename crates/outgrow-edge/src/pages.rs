@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use outgrow_core::context::RequestId;
 use outgrow_http::h1::encode::{put_number, reason_of};
-use outgrow_message::{Fields, Known, ResponseHead};
+use outgrow_message::ledger::Charge;
+use outgrow_message::{Fields, Known, Ledger, ResponseHead};
 
 use crate::files::type_of_name;
 use crate::settings::{ErrorPageSettings, ErrorStatus};
@@ -91,20 +93,39 @@ impl Page {
         }
     }
 
-    /// Fills in the page, and says in the head what it is.
-    pub(crate) fn write(&self, id: RequestId, head: &mut ResponseHead, body: &mut Vec<u8>) {
+    /// Fills in the page, and says in the head what it is. The ledger counts it for as long as what comes back is
+    /// kept; none where it has no room for it: then nothing is changed.
+    #[must_use]
+    pub(crate) fn write(
+        &self,
+        id: RequestId,
+        head: &mut ResponseHead,
+        body: &mut Vec<u8>,
+        ledger: &Arc<Ledger>,
+    ) -> Option<Charge> {
+        let reason = reason_of(head.status);
+        let lengths = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::RequestId => id.hex().len(),
+            Piece::Status => 3,
+            Piece::Reason => reason.len(),
+        });
+        let length: usize = lengths.sum();
+        let charge = ledger.charge(length as u64)?;
         body.clear();
+        body.reserve_exact(length);
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => body.extend_from_slice(text.as_bytes()),
                 Piece::RequestId => body.extend_from_slice(&id.hex()),
                 Piece::Status => put_number(body, u64::from(head.status)),
-                Piece::Reason => body.extend_from_slice(reason_of(head.status).as_bytes()),
+                Piece::Reason => body.extend_from_slice(reason.as_bytes()),
             }
         }
         head.fields.remove(Known::ContentType);
         head.fields
             .push(b"Content-Type", self.content_type.as_bytes());
+        Some(charge)
     }
 }
 
@@ -190,7 +211,11 @@ mod tests {
             head.status = status;
             head.fields.push(b"Content-Type", b"x/y");
             let mut body = Vec::new();
-            page?.write(RequestId([0x11; 16]), &mut head, &mut body);
+            let ledger = Ledger::new(1_000_000);
+            let charge = page?.write(RequestId([0x11; 16]), &mut head, &mut body, &ledger);
+            assert_eq!(ledger.used_bytes(), body.len() as u64);
+            drop(charge);
+            assert_eq!(ledger.used_bytes(), 0);
             assert_eq!(
                 head.fields.get(Known::ContentType),
                 Some(&b"text/plain; charset=utf-8"[..])
@@ -219,5 +244,20 @@ mod tests {
         let page = pages.of(404).expect("a page");
         assert_eq!(page.content_type, "text/html; charset=utf-8");
         assert!(Pages::new(&settings, |_| None).of(404).is_none());
+    }
+
+    #[test]
+    fn a_page_that_there_is_no_memory_for_is_not_written() {
+        let page = ErrorPageSettings {
+            text: Some("x".repeat(1_000)),
+            ..ErrorPageSettings::default()
+        };
+        let page = Page::new(page.text.as_deref().expect("a text"), &page);
+        let mut head = ResponseHead::default();
+        head.fields.push(b"Content-Type", b"x/y");
+        let mut body = b"short".to_vec();
+        let (id, ledger) = (RequestId([0x11; 16]), Ledger::new(0));
+        assert!(page.write(id, &mut head, &mut body, &ledger).is_none());
+        assert_eq!((body.as_slice(), head.fields.len()), (&b"short"[..], 1));
     }
 }

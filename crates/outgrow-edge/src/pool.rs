@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-pub(crate) use self::line::{Owner, Place};
+pub(crate) use self::line::{KnownOwner, Owner, Place};
 
 /// What is to be done; a closure is one. Who keeps it as something of its own has it back where there is no
 /// room for it.

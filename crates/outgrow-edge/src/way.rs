@@ -435,9 +435,11 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             self.down.abort();
             return;
         }
-        if let Some(page) = self.listener.page(head.status, route) {
-            page.write(context.id, head, &mut body);
-        }
+        // For as long as it is sent. Without memory for it our own short text is.
+        let _charge = self.listener.page(head.status, route).and_then(|page| {
+            let ledger = &self.worker.shared.ledger;
+            page.write(context.id, head, &mut body, ledger)
+        });
         if fault.cause == Cause::MethodNotAllowed {
             head.fields.push(b"Allow", &self.exchange.matched.text);
         }

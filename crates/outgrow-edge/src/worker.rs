@@ -43,6 +43,10 @@ pub struct Shared {
     pub(crate) compressors: Arc<Shelf>,
     /// Threads that read files.
     pub(crate) files: Pool,
+    /// Whose work it is, by directory.
+    pub(crate) directories: files::Owners,
+    /// Files that are open while they are sent.
+    pub open_files: Arc<files::OpenFiles>,
     /// Metric cells.
     pub metrics: Arc<EdgeMetrics>,
     /// Connections of each worker.
@@ -83,6 +87,8 @@ impl Shared {
             clock,
             plan: Snapshot::new(Plan::default()),
             files: Pool::with_shares("files", (files::THREADS, files::SHARE), files::WAITING),
+            directories: files::Owners::default(),
+            open_files: files::OpenFiles::new(),
             compressors: Shelf::new(Arc::clone(&ledger), workers),
             ledger,
             #[cfg(feature = "http3")]

@@ -122,6 +122,7 @@ pub fn status_of(fault: Fault) -> Option<u8> {
         | Cause::QueueTimeout
         | Cause::Overload
         | Cause::DecompressionTimeout
+        | Cause::FileLimit
         | Cause::MemoryLimit
         | Cause::ConnectRefused
         | Cause::ConnectTimeout

@@ -53,6 +53,7 @@ pub fn of(fault: Fault) -> Option<u16> {
         | Cause::Overload
         | Cause::UpstreamUnavailable
         | Cause::DecompressionTimeout
+        | Cause::FileLimit
         | Cause::MemoryLimit => 503,
         Cause::ConnectRefused
         | Cause::ConnectUnresolved

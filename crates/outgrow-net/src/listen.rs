@@ -131,6 +131,11 @@ fn lowest_free(any: &impl AsFd) -> Result<RawFd, rustix::io::Errno> {
     rustix::io::fcntl_dupfd_cloexec(any, 0).map(|next| next.as_raw_fd())
 }
 
+/// How many descriptors the process may have.
+pub fn descriptor_limit() -> u64 {
+    limit_and_reserve().0
+}
+
 /// The process's limit of descriptors, and what clients leave of it.
 fn limit_and_reserve() -> (u64, u64) {
     let limit = rustix::process::getrlimit(Resource::Nofile).current;

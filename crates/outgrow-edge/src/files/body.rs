@@ -75,7 +75,7 @@ impl<'a> FileBody<'a> {
         let job = move || {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
             let count = match &content.data {
-                Data::There(file, mark) => read_part(file, *mark, at, &mut block[..most]),
+                Data::There { file, mark, .. } => read_part(file, *mark, at, &mut block[..most]),
                 Data::Here { .. } => Ok(0),
             };
             Read { block, count }
@@ -118,7 +118,7 @@ impl BodySource for FileBody<'_> {
         }
         match &self.content.data {
             Data::Here { .. } => Poll::Ready(Ok(true)),
-            Data::There(..) => self.poll_piece(cx).map_ok(|()| true),
+            Data::There { .. } => self.poll_piece(cx).map_ok(|()| true),
         }
     }
 
@@ -131,7 +131,7 @@ impl BodySource for FileBody<'_> {
                 let range = self.left.start as usize..self.left.end as usize;
                 bytes.get(range).unwrap_or_default()
             }
-            Data::There(..) => &[],
+            Data::There { .. } => &[],
         }
     }
 

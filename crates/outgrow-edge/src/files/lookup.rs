@@ -11,6 +11,7 @@ use outgrow_message::ledger::Charge;
 
 use super::conditions::Validators;
 use super::open::{Missing, Root};
+use super::open_files::{OpenFile, OpenFiles};
 use super::place::Place;
 use crate::settings::{ContentCoding, Symlinks};
 
@@ -25,6 +26,13 @@ pub(super) struct Wanted {
     pub(super) codings: Vec<ContentCoding>,
     /// Whether the fallback is an answer.
     pub(super) or_fallback: bool,
+}
+
+/// What files take of what there is for all.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) open: Arc<OpenFiles>,
 }
 
 /// Where it is looked for.
@@ -69,8 +77,12 @@ impl Content {
 pub(super) enum Data {
     /// All of them, for as long as somebody keeps or sends them, which the ledger counts.
     Here { bytes: Vec<u8>, _charge: Charge },
-    /// To be read, as long as its mark is the same.
-    There(File, Mark),
+    /// To be read, as long as its mark is the same; one of those that may be open.
+    There {
+        file: File,
+        mark: Mark,
+        _open: OpenFile,
+    },
 }
 
 /// What changes when a file is written to.
@@ -91,7 +103,7 @@ impl Mark {
 
 impl Folder {
     /// Finds what is wanted.
-    pub(super) fn find(&self, wanted: &Wanted, ledger: &Arc<Ledger>) -> Found {
+    pub(super) fn find(&self, wanted: &Wanted, bounds: &Bounds) -> Found {
         let root = match Root::open(&self.path, self.symlinks) {
             Ok(root) => root,
             // The directory itself is not there, or no directory.
@@ -106,7 +118,7 @@ impl Folder {
                 .map(|file| (place.path.clone(), file)),
         };
         let missing = match found {
-            Ok((path, file)) => return content(&root, (path, file), wanted, false, ledger),
+            Ok((path, file)) => return content(&root, (path, file), wanted, false, bounds),
             Err(Missing::Directory) if self.index_of(&root, &place.path).is_ok() => {
                 return Found::LacksSlash;
             }
@@ -118,7 +130,7 @@ impl Folder {
             && let Some(path) = &self.fallback
             && let Ok(file) = root.file(path)
         {
-            return content(&root, (path.clone(), file), wanted, true, ledger);
+            return content(&root, (path.clone(), file), wanted, true, bounds);
         }
         Found::Missing(missing)
     }
@@ -145,14 +157,14 @@ fn content(
     (path, file): (Vec<u8>, File),
     wanted: &Wanted,
     is_fallback: bool,
-    ledger: &Arc<Ledger>,
+    bounds: &Bounds,
 ) -> Found {
     let beside = wanted.codings.iter().find_map(|&coding| {
         let name = [&path[..], b".", suffix(coding).as_bytes()].concat();
         Some((root.file(&name).ok()?, Some(coding)))
     });
     let (file, coding) = beside.unwrap_or((file, None));
-    match read(file, coding, ledger) {
+    match read(file, coding, bounds) {
         Ok((data, length, validators)) => Found::File(Arc::new(Content {
             path,
             coding,
@@ -161,8 +173,11 @@ fn content(
             validators,
             data,
         })),
-        Err(error) if error.kind() == ErrorKind::OutOfMemory => Found::Missing(Missing::Overload),
-        Err(_) => Found::Missing(Missing::Failed),
+        Err(error) => Found::Missing(match error.kind() {
+            ErrorKind::OutOfMemory => Missing::Overload,
+            ErrorKind::QuotaExceeded => Missing::Limit,
+            _ => Missing::Failed,
+        }),
     }
 }
 
@@ -179,16 +194,25 @@ fn suffix(coding: ContentCoding) -> &'static str {
 fn read(
     file: File,
     coding: Option<ContentCoding>,
-    ledger: &Arc<Ledger>,
+    bounds: &Bounds,
 ) -> io::Result<(Data, u64, Validators)> {
     for _ in 0..4 {
         let metadata = file.metadata()?;
         let mark = Mark::of(&metadata);
         let validators = validators(&metadata, coding);
         if mark.length > SMALL_BYTES {
-            return Ok((Data::There(file, mark), mark.length, validators));
+            let open = bounds.open.take().ok_or(ErrorKind::QuotaExceeded)?;
+            let data = Data::There {
+                file,
+                mark,
+                _open: open,
+            };
+            return Ok((data, mark.length, validators));
         }
-        let charge = ledger.charge(mark.length).ok_or(ErrorKind::OutOfMemory)?;
+        let charge = bounds
+            .ledger
+            .charge(mark.length)
+            .ok_or(ErrorKind::OutOfMemory)?;
         let mut bytes = vec![0; mark.length as usize];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) if Mark::of(&file.metadata()?) == mark => {

@@ -11,6 +11,7 @@ mod head;
 mod lookup;
 mod media;
 mod open;
+mod open_files;
 mod place;
 mod range;
 
@@ -25,16 +26,18 @@ use outgrow_message::{Known, RequestHead, ResponseHead};
 use outgrow_net::Timer;
 
 use self::cache::Cache;
-use self::lookup::{Content, Folder, Found, Wanted};
+use self::lookup::{Bounds, Content, Folder, Found, Wanted};
 use self::open::Missing;
 use self::place::Place;
 use crate::compress::negotiate;
 use crate::pool::Owner;
 use crate::settings::{ContentCoding, FilesSettings};
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 
 pub(crate) use self::body::FileBody;
 pub(crate) use self::head::{Answer, canonical, with_slash};
+pub use self::open_files::OpenFiles;
+pub(crate) use self::open_files::Owners;
 
 /// The type of a file with this name.
 pub(crate) fn type_of_name(name: &[u8]) -> &'static str {
@@ -45,7 +48,7 @@ pub(crate) fn type_of_name(name: &[u8]) -> &'static str {
 
 /// Threads that read files. They mostly wait.
 pub(crate) const THREADS: usize = 8;
-/// Those that one route has at a time: where its file system hangs the others have theirs.
+/// Those that one directory has at a time: where its file system hangs the others have theirs.
 pub(crate) const SHARE: usize = THREADS / 2;
 /// Requests that wait for one of them; above it they get 503.
 pub(crate) const WAITING: usize = 1_024;
@@ -65,8 +68,8 @@ pub struct FilePlan {
 }
 
 impl FilePlan {
-    /// Compiles what a route says.
-    pub fn new(settings: &FilesSettings) -> Self {
+    /// Compiles what a route says. Its directory is read by the share of threads that it had before.
+    pub fn new(settings: &FilesSettings, shared: &Shared) -> Self {
         let bytes = |path: &crate::settings::FilePath| path.as_str().as_bytes().to_vec();
         Self {
             folder: Arc::new(Folder {
@@ -77,7 +80,7 @@ impl FilePlan {
             }),
             settings: settings.clone(),
             cache: Cache::default(),
-            owner: Owner::default(),
+            owner: shared.directories.of(&settings.dir),
         }
     }
 
@@ -133,10 +136,14 @@ impl FilePlan {
         if let Some(content) = self.cache.get(&wanted, now) {
             return Ok(Answer::File(content));
         }
-        let (folder, ledger) = (Arc::clone(&self.folder), Arc::clone(&worker.shared.ledger));
+        let folder = Arc::clone(&self.folder);
+        let bounds = Bounds {
+            ledger: Arc::clone(&worker.shared.ledger),
+            open: Arc::clone(&worker.shared.open_files),
+        };
         let job = wanted.clone();
         let files = &worker.shared.files;
-        let submitted = files.submit(&self.owner, move || folder.find(&job, &ledger));
+        let submitted = files.submit(&self.owner, move || folder.find(&job, &bounds));
         let Ok(ticket) = submitted else {
             return Err(fault(Cause::Overload));
         };
@@ -154,6 +161,7 @@ impl FilePlan {
                 Missing::Absent | Missing::Directory => Cause::NoFile,
                 Missing::Forbidden => Cause::FileForbidden,
                 Missing::Overload => Cause::Overload,
+                Missing::Limit => Cause::FileLimit,
                 Missing::Failed => Cause::FileFailed,
             })),
         }

@@ -21,8 +21,10 @@ pub(super) enum Missing {
     Directory,
     /// We may not read it.
     Forbidden,
-    /// Too many files are open.
+    /// Too many files are open, of all that the process has, or there is no memory.
     Overload,
+    /// As many files are open to be sent as may be.
+    Limit,
     /// The file system failed.
     Failed,
 }

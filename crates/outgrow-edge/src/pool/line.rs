@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Promise, Slot, Ticket};
 
@@ -24,6 +24,11 @@ impl Owner {
     #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What finds it again as long as somebody has it, or work of its is there.
+    pub(crate) fn known(&self) -> KnownOwner {
+        KnownOwner(Arc::downgrade(&self.0))
     }
 
     /// Whether anybody else knows it.
@@ -51,6 +56,17 @@ impl Owner {
     pub(super) fn place_anyway(&self) -> Place {
         self.0.line().taken += 1;
         Place(Arc::clone(&self.0))
+    }
+}
+
+/// An owner that may be gone.
+#[derive(Debug)]
+pub(crate) struct KnownOwner(Weak<Counts>);
+
+impl KnownOwner {
+    /// The owner, if it is there.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        self.0.upgrade().map(Owner)
     }
 }
 

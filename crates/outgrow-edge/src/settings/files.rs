@@ -19,7 +19,8 @@ outgrow_core::settings! {
     /// is not there.
     ///
     /// Files are to be replaced by renaming a new one over them, as most tools do: one that is written
-    /// into while it is sent is cut off. What is small is kept in memory for a second.
+    /// into while it is sent is cut off. What is small is kept in memory for a second; of larger ones
+    /// `process.max_open_files` are sent at a time, and one more gets 503 (`file_limit`).
     #[check = check_files]
     pub struct FilesSettings {
         /// The directory. It may be a link that is changed later, for releases side by side.

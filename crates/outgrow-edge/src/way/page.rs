@@ -1,7 +1,7 @@
 //! Answers with a page of ours instead of the endpoint's error.
 
-use outgrow_core::Fault;
 use outgrow_core::context::Context;
+use outgrow_core::{Cause, Fault};
 use outgrow_http::{Downstream, Tunnel};
 
 use super::Way;
@@ -23,16 +23,25 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             ..
         } = &mut *self.exchange;
         let mut body = Vec::new();
+        // For as long as it is sent.
+        let mut charge = None;
         head.fields.remove_hop_by_hop();
         pages::forget_body(&mut head.fields);
         if let Some(page) = listener.page_instead(head.status, route) {
-            page.write(context.id, head, &mut body);
+            let ledger = &self.worker.shared.ledger;
+            charge = page.write(context.id, head, &mut body, ledger);
+            if charge.is_none() {
+                // The status alone.
+                self.worker.cells().count_fault(Cause::MemoryLimit);
+            }
         }
         route.edit_response(&mut head.fields);
         if !set_cookie.is_empty() {
             head.fields.push(b"Set-Cookie", set_cookie);
         }
         let status = head.status;
-        self.answer_with(context, status, &body).await
+        let answered = self.answer_with(context, status, &body).await;
+        drop(charge);
+        answered
     }
 }

@@ -126,7 +126,9 @@ fn route_plan(
         body_rate: route.timeouts.body_rate.map(|rate| rate.bytes()),
         send_rate: route.timeouts.send_rate.map(|rate| rate.bytes()),
         name: name.into(),
-        action: action(route, pages, |service| backend(service, &route.timeouts)),
+        action: action(route, pages, shared, |service| {
+            backend(service, &route.timeouts)
+        }),
         rewrite: Rewrite::new(route),
         mirror: route.mirror.as_ref().and_then(|mirror| {
             // The route's own timeouts are for those who wait.
@@ -148,10 +150,11 @@ fn route_plan(
 fn action(
     route: &RouteSettings,
     pages: &PageTexts,
+    shared: &Shared,
     backend: impl Fn(&ServiceName) -> Option<Backend>,
 ) -> Action {
     if let Some(files) = &route.files {
-        return Action::Files(FilePlan::new(files));
+        return Action::Files(FilePlan::new(files, shared));
     }
     if let Some(redirect) = &route.redirect {
         return Action::Redirect(Redirect::new(redirect, &route.path));

@@ -319,7 +319,7 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
         Sample::number(&[("result", "done")], done),
         Sample::number(&[("result", "refused")], refused),
     ];
-    let ledger = &view.shared.ledger;
+    let (ledger, files) = (&view.shared.ledger, &view.shared.open_files);
     vec![
         MetricFamily::counter(names::FAULTS, "Requests that failed, by reason.", faults),
         MetricFamily::gauge(
@@ -349,6 +349,21 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
             "Requests of HTTP/3 that did not come as a whole and got 503 since that share was used up, \
              by all or by the client's address, or memory was short.",
             one(ledger.refused_foreseen()),
+        ),
+        MetricFamily::gauge(
+            names::FILES_OPEN,
+            "Files that are open while they are sent.",
+            one(files.open()),
+        ),
+        MetricFamily::gauge(
+            names::FILES_MOST,
+            "Files that may be open while they are sent ([process] max_open_files).",
+            one(files.most()),
+        ),
+        MetricFamily::counter(
+            names::FILES_REFUSED,
+            "Files that were not sent since so many were open already.",
+            one(files.refused()),
         ),
         MetricFamily::counter(
             names::RECORDS_LOST,

@@ -111,6 +111,9 @@ async fn start(
     let registry = Arc::new(Registry::new(workers));
     let ledger = Ledger::new(config.process.memory.0);
     let shared = Shared::new(clock, ledger, workers);
+    shared
+        .open_files
+        .set_most(config.process.max_open_files.map(u64::from));
     let records = RecordWriter::start().map_err(|error| error.to_string())?;
     records.direct(prepared.access, config.access.format);
     let edge = Edge::start(shared, &registry, &records).map_err(|error| error.to_string())?;

@@ -125,6 +125,8 @@ impl Control {
             &pages,
         );
         shared.ledger.set_limit(config.process.memory.0);
+        let most = config.process.max_open_files.map(u64::from);
+        shared.open_files.set_most(most);
         shared.plan.publish(Arc::new(plan));
         // From here on it is in force: what fails all the same is told, and tried again at the next one.
         let listening = &mut self.listeners;
