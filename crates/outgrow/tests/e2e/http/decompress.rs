@@ -1,5 +1,6 @@
 //! Compressed requests: made by gzip, zstd and node (Brotli, deflate), sent by curl, nghttp and node.
 
+mod stopped;
 mod waiting;
 
 use std::fs;
@@ -428,8 +429,9 @@ fn held_windows_keep_nobody_out() {
         for _ in 0..CONNECTIONS {
             held.push(hold(&outgrow, window_bits, ""));
         }
+        // Before any larger one comes, on whichever worker.
+        is_used(&outgrow, &|bytes| bytes > 11 << 20);
     }
-    is_used(&outgrow, &|bytes| bytes > 11 << 20);
     let (file, plain) = plain(&outgrow, "plain", 3_000_000);
     for (coding, address) in [
         ("gzip", "127.0.0.1"),

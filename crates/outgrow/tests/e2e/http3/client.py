@@ -2,6 +2,7 @@
 each thing."""
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -169,6 +170,36 @@ async def many(count, path="/many"):
         for answer in answers:
             await asyncio.wait_for(answer.done.wait(), PATIENCE)
         say("many", ok=sum(one.fields.get(":status") == "200" for one in answers))
+
+
+def raw_zstd(plain, window_bits):
+    """A frame of zstd that says the bytes as they are, and wants so many bits of window for them."""
+    blocks = [plain[at:at + 131072] for at in range(0, len(plain), 131072)]
+    frame = bytes.fromhex("28b52ffd00") + bytes([window_bits - 10 << 3])
+    for at, block in enumerate(blocks):
+        frame += (len(block) << 3 | (at == len(blocks) - 1)).to_bytes(3, "little") + block
+    return frame
+
+
+async def compressed(count, size):
+    """So many bodies of this size at once on one connection, in zstd with windows of 8 MiB and in gzip in turn:
+    how many were answered by the application with what they say."""
+    async with session() as client:
+        sent = []
+        for at in range(int(count)):
+            plain = os.urandom(int(size))
+            coding = "gzip" if at % 2 else "zstd"
+            body = gzip.compress(plain, 1) if at % 2 else raw_zstd(plain, 23)
+            answer = client.begin("POST", "/inflated", body, [("content-encoding", coding)])
+            sent.append((hashlib.sha256(plain).hexdigest(), answer))
+        told = []
+        for digest, answer in sent:
+            await asyncio.wait_for(answer.done.wait(), PATIENCE)
+            status = answer.fields.get(":status")
+            asked = json.loads(answer.body) if status == "200" else {}
+            fields = asked.get("fields", {})
+            told.append([status, asked.get("sha256") == digest, fields.get("content-encoding")])
+        say("compressed", told=told)
 
 
 async def migrate(rounds):
@@ -576,7 +607,7 @@ async def load(clients):
 
 
 async def main():
-    steps = dict(get=get, post=post, stream=stream, many=many, migrate=migrate,
+    steps = dict(compressed=compressed, get=get, post=post, stream=stream, many=many, migrate=migrate,
                  early=early, load=load, resets=resets,
                  unended=unended, unfinished=unfinished, uploads=uploads, move=move, hold=hold,
                  websocket=websocket, connects=connects, kept=kept, silent=silent,

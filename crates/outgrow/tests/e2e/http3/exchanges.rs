@@ -61,6 +61,27 @@ fn large_bodies_go_both_ways() {
     assert_eq!(asked(&streamed)["sha256"], streamed["sent"]);
 }
 
+/// Those that wait for each other's windows leave the one that they wait for the window of the connection.
+#[test]
+fn compressed_bodies_of_one_connection_go_beside_each_other() {
+    let route = "[route.inflated]\npath = \"/inflated\"\nservice = \"app\"\ndecompress = {}\n";
+    let Some(house) = House::start(route, "") else {
+        return;
+    };
+    let said = house.one(&["compressed", "8", "1000000"]);
+    let told = said["told"].as_array().expect("a list");
+    assert_eq!(told.len(), 8, "{said}");
+    for one in told {
+        assert_eq!(*one, serde_json::json!(["200", true, null]), "{said}");
+    }
+    let all = records(&house.outgrow);
+    assert_eq!(
+        all.matches("POST shop.example/inflated HTTP/3").count(),
+        8,
+        "{all}"
+    );
+}
+
 #[test]
 fn many_streams_share_a_connection() {
     let Some(house) = House::start("", "") else {

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use outgrow_testkit::backend::Gate;
-use outgrow_testkit::{http, ports, wait};
+use outgrow_testkit::{child::TestChild, http, ports, wait};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn busy() -> (Recorder, Outgrow, Client) {
 }
 
 /// Waits until a metric of the service has this value.
-fn is_counted(outgrow: &Outgrow, name: &str, expected: u64) {
+pub(super) fn is_counted(outgrow: &Outgrow, name: &str, expected: u64) {
     let is_so = outgrow.wait(name, SOON, |outgrow| {
         let metrics = outgrow.admin_get("/metrics").ok()?.text();
         let values = metrics.lines().filter(|line| line.starts_with(name));
@@ -69,6 +69,80 @@ fn few_of_one_client_wait() {
     statuses.sort();
     assert_eq!(statuses[..8], ["200"; 8]);
     assert_eq!(statuses[8], "503");
+}
+
+/// Brotli of 1 MiB that does not repeat itself, and of 8 MiB more after it; where the second part begins.
+const GROWS: &str = r"
+const zlib = require('node:zlib'), crypto = require('node:crypto'), fs = require('node:fs');
+const noise = crypto.createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16));
+const { BROTLI_PARAM_LGWIN, BROTLI_PARAM_QUALITY, BROTLI_OPERATION_FLUSH } = zlib.constants;
+const params = { [BROTLI_PARAM_LGWIN]: 23, [BROTLI_PARAM_QUALITY]: 2 };
+const stream = zlib.createBrotliCompress({ params });
+const parts = [];
+stream.on('data', (part) => parts.push(part));
+stream.on('end', () => fs.writeFileSync(process.argv[1], Buffer.concat(parts)));
+stream.write(noise.update(Buffer.alloc(1 << 20)));
+stream.flush(BROTLI_OPERATION_FLUSH, () => setImmediate(() => {
+  console.log(parts.reduce((sum, part) => sum + part.length, 0));
+  stream.end(noise.update(Buffer.alloc(8 << 20)));
+}));
+";
+
+/// A body that has room, and needs more in its middle, waits for it beside as many as may wait: they bring new bodies,
+/// and it would be lost.
+#[test]
+fn a_window_that_grows_waits_beside_as_many_as_may() {
+    let (_backend, outgrow, held) = busy();
+    let file = outgrow.folder().join("grows.br");
+    let made = Command::new("node").args(["-e", GROWS]).arg(&file).output();
+    let made = made.expect("node runs").stdout;
+    let first: usize = String::from_utf8_lossy(&made)
+        .trim()
+        .parse()
+        .expect("a length");
+    let bytes = fs::read(&file).expect("a file");
+    assert!((1 << 20..bytes.len() / 2).contains(&first), "{first}");
+    let before = used(&outgrow).expect("bytes in use");
+    let mut grows = connect(&outgrow);
+    let head = format!(
+        "POST /grows HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: {}\r\n\r\n",
+        bytes.len()
+    );
+    grows
+        .send(&[head.as_bytes(), &bytes[..first]].concat())
+        .expect("sent");
+    // Its window is a large one by now.
+    is_used(&outgrow, &|bytes| bytes > before + (1 << 20));
+    let whole = whole(&outgrow);
+    let more = ["-o", "/dev/null"];
+    let waiting: Vec<_> = (0..8)
+        .map(|_| begin(&outgrow, "/waits", "zstd", &whole, &more))
+        .collect();
+    is_counted(&outgrow, "outgrow_endpoint_active_requests", 10);
+    let ninth = ended(begin(&outgrow, "/ninth", "zstd", &whole, &more));
+    assert_eq!(ninth, "503", "eight wait");
+    let rest = bytes[first..].to_vec();
+    let sent = std::thread::spawn(move || {
+        let sent = grows.send(&rest);
+        (grows, sent)
+    });
+    // It cannot be taken as a whole before somebody lets go of something.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!sent.is_finished(), "8 MiB are in no buffer");
+    drop(held);
+    for child in waiting {
+        assert_eq!(ended(child), "200");
+    }
+    let (mut grows, sent) = sent.join().expect("it is well");
+    sent.expect("sent");
+    let came = grows.receive_until(b"\r\n\r\n", SOON).expect("received");
+    let text = String::from_utf8_lossy(grows.received());
+    assert!(
+        came && text.starts_with("HTTP/1.1 200 "),
+        "{}",
+        text.get(..300).unwrap_or(&text)
+    );
+    assert!(text.contains("\r\nContent-Length: 9437184\r\n"));
 }
 
 /// Several of one connection: those that wait do not fill its window, which the one needs that they wait for.
@@ -180,35 +254,29 @@ http.createServer((request, response) => {
 
 /// An endpoint that breaks off.
 struct Breaks {
-    child: Child,
+    _child: TestChild,
     address: SocketAddr,
     control: SocketAddr,
-}
-
-impl Drop for Breaks {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }
 
 impl Breaks {
     fn start(version: &str) -> Self {
         let ports = ports::free(2).expect("free ports");
         let [address, control] = [ports[0], ports[1]];
-        let child = Command::new("node")
-            .args(["-e", BREAKS])
-            .args([address, control].map(|one| one.port().to_string()))
-            .arg(version)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("node runs");
+        let child = TestChild::start(
+            Command::new("node")
+                .args(["-e", BREAKS])
+                .args([address, control].map(|one| one.port().to_string()))
+                .arg(version)
+                .stdin(Stdio::null()),
+        )
+        .expect("node runs");
         for address in [address, control] {
             let accepts = || TcpStream::connect(address).ok();
             wait::until("the server accepts", SOON, accepts).expect("it does");
         }
         Self {
-            child,
+            _child: child,
             address,
             control,
         }
