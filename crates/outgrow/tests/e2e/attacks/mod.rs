@@ -10,6 +10,7 @@ mod frames;
 mod http1;
 mod http2;
 mod http2_slow;
+mod inflate;
 mod line;
 mod proxy;
 mod table;

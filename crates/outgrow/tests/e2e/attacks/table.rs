@@ -1,7 +1,9 @@
 //! The attacks and what each may cost. What a connection may hold is in the settings that the reasons
 //! name; what they come to is measured from there, with a part for what the allocator keeps.
 
-use super::{Attack, Limits, field::Tally, http1, http2, http2_slow, proxy, short, tls, udp};
+use super::{
+    Attack, Limits, field::Tally, http1, http2, http2_slow, inflate, proxy, short, tls, udp,
+};
 
 /// The connection is ended with a GOAWAY of this code.
 fn goaway(tally: &Tally, code: u32) -> bool {
@@ -197,6 +199,20 @@ attacks! {
         run: http1::bombs,
         limits: Limits { memory: 16, processor: 60.0, reason: "a block of what it becomes at a time, 1 MiB until the ratio ends it" },
         answer: |tally| tally.times("HTTP/1.1 413") > 0 && tally.times("HTTP/1.1 5") == 0,
+    },
+    inflated_bombs: Attack {
+        name: "inflate-bomb",
+        what: "50 bodies a second of gzip, Brotli and zstd that mean 20 MB, over HTTP/1.1 and HTTP/2",
+        run: inflate::bombs,
+        limits: Limits { memory: 32, processor: 60.0, reason: "as the bomb; each has a window of what it said, of one client's part of the room" },
+        answer: |tally| tally.times("HTTP/1.1 413") > tally.sent / 4 && tally.times("answers") > tally.sent / 4,
+    },
+    inflated_held: Attack {
+        name: "inflate-held",
+        what: "600 bodies of gzip, Brotli and zstd with windows up to 8 MiB, over HTTP/1.1 and HTTP/2, a byte a second each",
+        run: inflate::held,
+        limits: Limits { memory: 96, processor: 30.0, reason: "one client's part of both rooms (a fifth of a quarter of 256 MiB each), and a block, an exchange and a connection to the endpoint for each body" },
+        answer: |tally| tally.times("open") > 0 && tally.times("HTTP/1.1 503") > 0,
     },
     connections: Attack {
         name: "connections",
