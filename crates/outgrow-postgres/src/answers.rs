@@ -254,12 +254,18 @@ impl Answers {
         std::mem::take(&mut self.lost_unnamed)
     }
 
+    /// Whether rows that come now answer what the client asked.
+    #[inline]
+    pub(crate) fn takes_rows(&self) -> bool {
+        matches!(self.due.front(), Some(Due::Query(_) | Due::Execute(_)))
+    }
+
     /// Judges a message of the server by its tag.
     #[inline]
     pub(crate) fn judge(&mut self, tag: u8) -> Fate {
         match tag {
             backend::DATA_ROW | backend::COPY_DATA | backend::ROW_DESCRIPTION
-                if matches!(self.due.front(), Some(Due::Query(_) | Due::Execute(_))) =>
+                if self.takes_rows() =>
             {
                 Fate::Pass
             }
@@ -268,6 +274,7 @@ impl Answers {
         }
     }
 
+    #[inline(never)]
     fn judge_other(&mut self, tag: u8) -> Fate {
         match tag {
             // At any time.

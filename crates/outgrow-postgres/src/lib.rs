@@ -4,6 +4,7 @@
 //! servers are pooled by database and user and lent for a session, a transaction or a statement.
 
 mod answers;
+mod apart;
 mod ask;
 mod budget;
 mod cancel;

@@ -196,6 +196,12 @@ impl Pool {
         Arc::clone(&self.lock().plan)
     }
 
+    /// Looks something up in it.
+    #[inline]
+    pub(crate) fn look_up<T>(&self, look: impl FnOnce(&PoolPlan) -> T) -> T {
+        look(&self.lock().plan)
+    }
+
     /// Takes over another plan; `is_elsewhere`: its servers are others, or the login is.
     pub(crate) fn set_plan(&self, plan: PoolPlan, is_elsewhere: bool) {
         let mut inner = self.lock();

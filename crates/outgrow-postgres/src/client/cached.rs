@@ -347,8 +347,16 @@ impl Client {
     }
 
     /// The lending is over: what has not ended by now ends some time, or never.
+    #[inline]
     pub(super) fn stop_recording(&mut self, server: &mut Server) {
         server.down.recorded();
+        if self.caching.is_some() {
+            self.doubt_pending();
+        }
+    }
+
+    #[inline(never)]
+    fn doubt_pending(&mut self) {
         let Some(caching) = &mut self.caching else {
             return;
         };
@@ -371,6 +379,7 @@ async fn wait_for(answer: OwnedNotified) {
 
 impl Relay<'_> {
     /// Takes note of a message of the server's that has the fate `fate`.
+    #[inline(never)]
     pub(super) fn note_cached(&mut self, tag: u8, fate: Fate) {
         let Some(caching) = &mut self.client.caching else {
             return;
@@ -398,6 +407,7 @@ impl Relay<'_> {
     }
 
     /// Takes note that the server is ready, before the client hears of it.
+    #[inline(never)]
     pub(super) fn end_cached(&mut self) {
         let Some(caching) = &mut self.client.caching else {
             return;

@@ -60,14 +60,19 @@ impl Writes {
 impl Client {
     /// Has the client placed among the instances, where reads follow their requests or it is told
     /// which requests a statement is part of.
+    #[inline]
     pub(super) fn note_origin(&mut self, plan: &PoolPlan) {
         let house = &plan.house;
         let reads = house.reads.as_ref();
         self.writes.counts = reads.is_some_and(|reads| reads.follows_requests);
         let is_wanted = self.writes.counts || house.tells_requests;
-        if is_wanted == self.writes.origin.is_some() {
-            return;
+        if is_wanted != self.writes.origin.is_some() {
+            self.place_origin(is_wanted);
         }
+    }
+
+    #[inline(never)]
+    fn place_origin(&mut self, is_wanted: bool) {
         let seen = &self.identity.entry.seen;
         self.writes.origin = is_wanted.then(|| {
             let origin = Origin::new(seen.far(), seen.near, seen.application());
@@ -150,6 +155,7 @@ impl Client {
     /// Takes note of whether what the primary is about to execute is proven to only read: such a
     /// read is no write that others would have to wait for. A transaction that says so may still
     /// change its mind.
+    #[inline]
     pub(super) fn note_only_reads(&mut self, is_proven: bool) {
         self.writes.only_reads = is_proven && !self.begins_transaction();
     }

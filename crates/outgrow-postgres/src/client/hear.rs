@@ -11,7 +11,7 @@ use crate::wire::frame::{HEADER_BYTES, Header};
 impl Relay<'_> {
     /// While nothing is under way; gives why the client is ended. What it is without its connection is
     /// seen to elsewhere.
-    #[inline]
+    #[inline(never)]
     pub(super) fn hear_at_rest(&mut self) -> Option<Refusal> {
         let is_pinned = || self.client.is_pinned() && !self.server.down.is_pending();
         if !self.client.listens() || !is_pinned() || !self.is_between() {
@@ -25,7 +25,7 @@ impl Relay<'_> {
     }
 
     /// Whether a ReadyForQuery is to wait until the client has heard what it notified.
-    #[inline]
+    #[inline(never)]
     pub(super) fn must_wait(&mut self, header: Header, was_ours: bool) -> bool {
         if was_ours || !self.client.listens() {
             return false;
@@ -38,6 +38,7 @@ impl Relay<'_> {
     }
 
     /// What the client is to hear before it is told that the server waits for what comes next.
+    #[inline(never)]
     pub(super) fn hear_before_ready(&mut self) {
         if self.server.transaction != transaction::NONE {
             return;
@@ -49,6 +50,7 @@ impl Relay<'_> {
     }
 
     /// What becomes of a notification of the server that is lent.
+    #[inline(never)]
     pub(super) fn judge_notification(&mut self, header: Header) -> Fate {
         if self.plan.mode == PoolMode::Session {
             return Fate::Pass;

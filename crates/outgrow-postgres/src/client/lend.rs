@@ -17,6 +17,7 @@ use crate::pool::Pool;
 use crate::problem::{PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
 use crate::sequences::Custom;
+use crate::server::Server;
 use crate::shared::Drain;
 use crate::wire::{frontend, write};
 
@@ -35,6 +36,33 @@ impl Client {
             "client used \"Query\" packet type".to_owned()
         });
         Refusal::new(PROTOCOL, "PQexec disallowed")
+    }
+
+    /// A connection to the primary that is free now, where it need not be checked; the plan otherwise,
+    /// for [`Client::lend`].
+    #[inline]
+    pub(super) fn lend_at_once(&self, plan: Arc<PoolPlan>) -> Result<Lease, Arc<PoolPlan>> {
+        if plan.house.check_query.is_some() || self.worker.shared.drain() == Drain::NoMore {
+            return Err(plan);
+        }
+        let began = self.worker.now();
+        let Some(server) = self.take_free(&self.pool, began) else {
+            return Err(plan);
+        };
+        self.pool.numbers.assignments.add(1);
+        self.identity.entry.seen.set_requested(began);
+        server.entry.seen.set_requested(began);
+        let pool = Arc::clone(&self.pool);
+        Ok(Lease::new(server, pool, &self.worker, plan, began))
+    }
+
+    /// A connection of `pool` that is free now.
+    #[inline]
+    fn take_free(&self, pool: &Pool, began: Ticks) -> Option<Box<Server>> {
+        let asks = pool.sequences.custom() == Custom::Afterwards;
+        let server = pool.try_lend(began, asks.then_some(self.stay))?;
+        self.pool.numbers.waits.record(0);
+        Some(server)
     }
 
     /// Gets a connection, to a replica or to the primary. None: what the client wants was cancelled.
@@ -98,9 +126,7 @@ impl Client {
             return Err(Some(refusal));
         }
         self.pool.numbers.assignments.add(u64::from(is_logged_in));
-        let asks = pool.sequences.custom() == Custom::Afterwards;
-        if let Some(server) = pool.try_lend(began, asks.then_some(self.stay)) {
-            self.pool.numbers.waits.record(0);
+        if let Some(server) = self.take_free(&pool, began) {
             let plan = Arc::clone(plan);
             let lease = Lease::new(server, pool, &self.worker, plan, began);
             return Ok(Some(lease));

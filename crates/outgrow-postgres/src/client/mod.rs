@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 pub(crate) mod arrive;
+mod begin;
 mod cached;
 mod cancel;
 mod cancelling;

@@ -55,6 +55,7 @@ impl Relay<'_> {
     }
 
     /// Asks the server to cancel what it does. Until the request is over it is not lent to others.
+    #[inline(never)]
     pub(super) fn cancel_at_server(&self) -> JoinHandle<()> {
         let target = Arc::clone(&self.server.target);
         let limit = self.plan.house.cancel;
@@ -64,7 +65,7 @@ impl Relay<'_> {
     }
 
     /// Whether what the client says next has to wait for a cancel request of ours.
-    #[inline]
+    #[inline(never)]
     pub(super) fn waits_for_request(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(overtime) = &mut self.overtime else {
             return false;
@@ -77,6 +78,7 @@ impl Relay<'_> {
     }
 
     /// Whether the server takes too long to end a query, or to answer us; until when it may.
+    #[inline(never)]
     pub(super) fn overdue(&mut self, now: Ticks) -> Result<Ticks, End> {
         if self.server.answers.is_ours() {
             let since = *self.ours_since.get_or_insert(now);
@@ -110,7 +112,7 @@ impl Relay<'_> {
 
     /// Puts what happened in the place of the server's error, which only knows that somebody asked; true
     /// if so.
-    #[inline]
+    #[inline(never)]
     pub(super) fn tell_overtime(&mut self, header: Header, fate: Fate) -> bool {
         if self.overtime.is_none() || fate != Fate::Pass {
             return false;

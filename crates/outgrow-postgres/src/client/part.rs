@@ -30,7 +30,7 @@ impl Relay<'_> {
 
     /// What the client's lending ends with when the server says an error that nobody asked for, and the
     /// client needs nothing more of this connection.
-    #[inline]
+    #[inline(never)]
     pub(super) fn parts(&mut self, tag: u8) -> Option<End> {
         if tag != backend::ERROR_RESPONSE || !self.needs_nothing() {
             return None;

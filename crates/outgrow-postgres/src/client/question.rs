@@ -21,13 +21,19 @@ impl Client {
 
 impl Relay<'_> {
     /// Puts the client's settings on the connection, along with its first message.
+    #[inline]
     pub(super) fn bring_settings(&mut self) {
         let (client, server) = (&self.client, &mut self.server);
         let are_equal = client.session.settings() == &server.settings;
-        let mut sql = Vec::new();
-        if client.variables.are_on(&server.variables) && are_equal {
-            return;
+        if !(client.variables.are_on(&server.variables) && are_equal) {
+            self.set_settings(are_equal);
         }
+    }
+
+    #[inline(never)]
+    fn set_settings(&mut self, are_equal: bool) {
+        let (client, server) = (&self.client, &mut self.server);
+        let mut sql = Vec::new();
         client
             .variables
             .write_difference(&server.variables, &mut sql);
@@ -61,6 +67,7 @@ impl Relay<'_> {
     }
 
     /// Takes note that the server has dealt with a query of ours.
+    #[inline(never)]
     pub(super) fn note_ours(&mut self) -> Option<End> {
         let asked = self.asked.take();
         let has_failed = self.server.answers.take_failure();
@@ -91,9 +98,11 @@ impl Relay<'_> {
     /// certain.
     #[inline]
     pub(super) fn is_free(&mut self) -> bool {
-        if self.client.session.pins().is_empty() {
-            return true;
-        }
+        self.client.session.pins().is_empty() || self.ask_whether_free()
+    }
+
+    #[inline(never)]
+    fn ask_whether_free(&mut self) -> bool {
         if self.asked.is_none()
             && self.server.is_at_rest()
             && !self.client.up.is_pending()
@@ -107,6 +116,7 @@ impl Relay<'_> {
     }
 
     /// Takes note of the server's answer to that.
+    #[inline(never)]
     pub(super) fn note_answer(&mut self, header: Header) {
         let unread = self.server.down.unread();
         let body = unread.get(HEADER_BYTES..header.whole()).unwrap_or_default();

@@ -165,7 +165,7 @@ impl<'r> Relay<'r> {
     /// From the client to the server.
     #[inline]
     fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
-        self.waits = self.waits_for_request(cx);
+        self.waits = self.overtime.is_some() && self.waits_for_request(cx);
         let Self { client, server, .. } = self;
         if !self.waits && !client.up.is_pending() && !self.client_said_goodbye {
             if !client.up.unread().is_empty() {
@@ -264,7 +264,9 @@ impl<'r> Relay<'r> {
     /// Judges what the server has said and lets it go on.
     #[inline]
     fn pass_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<End> {
-        if let Some(refusal) = self.hear_at_rest() {
+        if self.client.listens()
+            && let Some(refusal) = self.hear_at_rest()
+        {
             return Some(End::Refused(refusal));
         }
         let was_unread = self.server.down.unread().len();
@@ -309,6 +311,7 @@ impl<'r> Relay<'r> {
         true
     }
 
+    #[inline(never)]
     fn server_gone(&mut self) -> End {
         if let Some(end) = self.lost_trial() {
             return end;
@@ -346,16 +349,29 @@ impl<'r> Relay<'r> {
                 server.down.want(header.whole());
                 return None;
             }
-            if let Some(end) = self.parts(header.tag) {
+            if matches!(header.tag, backend::DATA_ROW | backend::ROW_DESCRIPTION)
+                && self.passes_rows()
+            {
+                self.server.down.pass_message(header.whole());
+                continue;
+            }
+            if header.tag == backend::ERROR_RESPONSE
+                && let Some(end) = self.parts(header.tag)
+            {
                 return Some(end);
             }
             let was_ours = self.server.answers.is_ours();
-            if header.tag == backend::READY_FOR_QUERY && self.must_wait(header, was_ours) {
+            if header.tag == backend::READY_FOR_QUERY
+                && self.client.listens()
+                && self.must_wait(header, was_ours)
+            {
                 return None;
             }
             let server = &mut *self.server;
-            let fate = server.answers.judge(header.tag);
-            let mut fate = self.try_message(header, was_ours, fate);
+            let mut fate = server.answers.judge(header.tag);
+            if self.trial.is_some() {
+                fate = self.try_message(header, was_ours, fate);
+            }
             if self.client.caching.is_some() {
                 self.note_cached(header.tag, fate);
             }
@@ -383,7 +399,10 @@ impl<'r> Relay<'r> {
             if header.tag == backend::NOTIFICATION_RESPONSE && is_whole {
                 fate = self.judge_notification(header);
             }
-            if header.tag == backend::ERROR_RESPONSE && self.tell_overtime(header, fate) {
+            if header.tag == backend::ERROR_RESPONSE
+                && self.overtime.is_some()
+                && self.tell_overtime(header, fate)
+            {
                 continue;
             }
             let server = &mut *self.server;
@@ -394,8 +413,11 @@ impl<'r> Relay<'r> {
             }
             answer_locally(server);
             if header.tag == backend::READY_FOR_QUERY {
-                let end = if was_ours { None } else { self.end_trial() };
-                if !was_ours {
+                let end = match self.trial.is_some() && !was_ours {
+                    true => self.end_trial(),
+                    false => None,
+                };
+                if self.client.caching.is_some() && !was_ours {
                     self.end_cached();
                 }
                 if let Some(end) = end.or_else(|| self.note_ready(was_ours)) {
@@ -405,7 +427,17 @@ impl<'r> Relay<'r> {
         }
     }
 
+    /// Whether nobody looks at what comes of rows, and they are the client's.
+    #[inline]
+    fn passes_rows(&self) -> bool {
+        self.trial.is_none()
+            && self.client.caching.is_none()
+            && self.server.answers.takes_rows()
+            && !self.server.watch.takes_rows()
+    }
+
     /// Takes note of what a whole message says.
+    #[inline]
     fn note(&mut self, header: Header, was_ours: bool) -> Option<End> {
         let server = &mut *self.server;
         let body = &server.down.unread()[HEADER_BYTES..header.whole()];
@@ -415,6 +447,26 @@ impl<'r> Relay<'r> {
         }
         match header.tag {
             backend::READY_FOR_QUERY => server.transaction = *body.first()?,
+            backend::PARAMETER_STATUS | backend::ERROR_RESPONSE => {
+                self.note_other(header, was_ours);
+            }
+            backend::COMMAND_COMPLETE
+                if matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0") && !was_ours =>
+            {
+                server.prepared.clear();
+                self.client.names.clear();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes note of a setting or an error.
+    #[inline(never)]
+    fn note_other(&mut self, header: Header, was_ours: bool) {
+        let server = &mut *self.server;
+        let body = &server.down.unread()[HEADER_BYTES..header.whole()];
+        match header.tag {
             backend::PARAMETER_STATUS => {
                 if let Some((name, value)) = read::setting(body) {
                     if name == "in_hot_standby" {
@@ -458,19 +510,13 @@ impl<'r> Relay<'r> {
                     }
                 }
             }
-            backend::COMMAND_COMPLETE
-                if matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0") && !was_ours =>
-            {
-                server.prepared.clear();
-                self.client.names.clear();
-            }
             _ => {}
         }
-        None
     }
 
     /// Takes note of what the server has executed.
     #[cold]
+    #[inline(never)]
     fn note_effect(&mut self, effect: &Effect) {
         let is_failed = self.server.transaction == transaction::FAILED;
         let followed = &self.plan.house.followed;

@@ -7,52 +7,28 @@ use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
-use outgrow_net::{Timer, Transport};
+use outgrow_net::Transport;
 
-use super::arrive::{Carried, CarriedSession};
-use super::change_lane::{Kept, KeptSession, Member};
-use super::floor::Writes;
+use super::begin::{Comes, begin};
 use super::judge::Judged;
 use super::relay::{End, Relay};
 use super::route::Route;
-use super::session::Session;
-use super::unnamed::Unnamed;
-use super::watch::Watched;
-use super::{Arrival, Client, Identity, login};
-use crate::flow::{Flow, Read};
+use super::trial::Trial;
+use super::{Arrival, Client, Identity};
+use crate::apart::apart;
+use crate::flow::Read;
 use crate::lease::Lease;
 use crate::plan::PoolPlan;
 use crate::pool::Pool;
-use crate::prepared::OfClient;
-use crate::problem::{CONNECTION, IDLE_SESSION, NO_DATABASE, PROTOCOL, Refusal, SHUTDOWN};
+use crate::problem::{CONNECTION, IDLE_SESSION, PROTOCOL, Refusal, SHUTDOWN};
 use crate::seen::{ClientState, ServerState};
-use crate::sequences::{Stay, Uses};
 use crate::server::Server;
 use crate::settings::PoolMode;
 use crate::socket::Socket;
-use crate::sql::Lexing;
 use crate::sql::facts::Pin;
 use crate::variables::Welcome;
 use crate::wire::write;
 use crate::worker::Worker;
-
-/// Where a client comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Comes {
-    /// It is to be greeted.
-    New,
-    /// Another process has greeted it.
-    FromProcess,
-    /// It was in another lane.
-    FromLane,
-}
-
-/// What it brings along.
-enum Brought {
-    Nothing,
-    Process(CarriedSession),
-    Lane(KeptSession),
-}
 
 /// Later than anything, but a deadline.
 const END_OF_TIME: Ticks = Ticks(u64::MAX - 1);
@@ -88,121 +64,17 @@ pub(super) async fn run(
     };
     seen.set_link(0);
     if let Err(Some(refusal)) = end {
-        client.finish(&refusal).await;
+        apart!(Box::pin(client.finish(&refusal)));
     } else if let Some(lane) = client.goes_to.take() {
         client.change_lane(&lane);
     }
-}
-
-/// The client as it begins to be served; none where there is no memory for what it said, or its database
-/// is not there (any more), which it is told.
-fn begin(
-    worker: Arc<Worker>,
-    mut identity: Box<Identity>,
-    mut socket: Socket,
-    input: &[u8],
-    arrival: Arrival,
-) -> Option<(Client, Comes)> {
-    let plan = worker.shared.plan.load();
-    let database = plan.database(&identity.database);
-    let server_user = database.and_then(|database| database.user.as_deref());
-    let server_user = server_user.map_or_else(|| Arc::clone(&identity.user), Arc::from);
-    let Some(pool) = worker.pool(&identity.database, &server_user) else {
-        let message = format!("no such database: {}", identity.database);
-        let refusal = Refusal::new(NO_DATABASE, message);
-        identity.entry.refused(&refusal);
-        let manner = plan.house.manner;
-        tokio::spawn(async move {
-            let _identity = identity;
-            login::tell(&mut socket, &refusal, manner).await;
-        });
-        return None;
-    };
-    worker.learn_credential(&pool, Some(&identity));
-    identity
-        .entry
-        .seen
-        .lane
-        .set(pool.lanes.number, worker.index);
-    let mut up = Flow::default();
-    if !up.preload(input, &worker.blocks) {
-        return None;
-    }
-    let variables = identity.variables.clone();
-    let member = || Member::new(&pool, worker.shared.clock);
-    let (cancel, member, session) = match arrival {
-        Arrival::LoggedIn => {
-            let is_long = identity.minor >= 2;
-            let cancel = worker.shared.cancels.add(plan.house.peer, is_long);
-            (cancel, member(), Brought::Nothing)
-        }
-        Arrival::Process(carried) => {
-            let Carried { cancel, session } = *carried;
-            (cancel, member(), Brought::Process(session))
-        }
-        Arrival::Lane(kept) => {
-            let Kept {
-                member,
-                cancel,
-                session,
-            } = *kept;
-            (cancel, member, Brought::Lane(session))
-        }
-    };
-    let mut client = Client {
-        cancel,
-        timer: Timer::new(&worker.wheel),
-        watched: Watched::new(&worker, &pool),
-        pool,
-        socket,
-        up,
-        tail: Flow::default(),
-        variables,
-        names: OfClient::default(),
-        session: Session::default(),
-        listening: None,
-        writes: Writes::default(),
-        repeat: None,
-        caching: None,
-        reads: None,
-        lexing: Lexing::default(),
-        unnamed_statement: Unnamed::default(),
-        unnamed: None,
-        unnamed_uses: Uses::default(),
-        skips: false,
-        stay: Stay::before(identity.entry.seen.number),
-        times: plan
-            .users
-            .get(&*identity.user)
-            .map(|user| user.times)
-            .unwrap_or_default(),
-        portals: Vec::new(),
-        departs: false,
-        goes_to: None,
-        member,
-        identity,
-        worker,
-    };
-    drop(plan);
-    let comes = match session {
-        Brought::Nothing => Comes::New,
-        Brought::Process(session) => {
-            client.take_up(session);
-            Comes::FromProcess
-        }
-        Brought::Lane(session) => {
-            client.go_on(session);
-            Comes::FromLane
-        }
-    };
-    Some((client, comes))
 }
 
 impl Client {
     async fn serve(&mut self, comes: Comes) -> Result<(), Option<Refusal>> {
         match self.identity.replication.take() {
             // In memory of its own: what few need is not kept for all.
-            Some(parameters) => Box::pin(self.replicate(parameters)).await,
+            Some(parameters) => apart!(Box::pin(self.replicate(parameters))),
             None => self.live(comes).await,
         }
     }
@@ -212,14 +84,30 @@ impl Client {
     async fn live(&mut self, comes: Comes) -> Result<(), Option<Refusal>> {
         match comes {
             Comes::FromLane => {}
-            Comes::FromProcess => self.complete_variables().await?,
-            Comes::New => {
-                let welcome = self.welcome().await?;
-                self.greet(&welcome);
-                drop(welcome);
-                self.pool.numbers.logins.add(1);
+            Comes::FromProcess => apart!(Box::pin(self.complete_variables()))?,
+            Comes::New => apart!(Box::pin(self.be_welcome()))?,
+        }
+        self.note_start(comes);
+        loop {
+            match self.serve_next().await {
+                // What it is about to say, or has said, is for the next process.
+                Err(None) if self.departs => apart!(Box::pin(self.depart()))?,
+                served => served?,
             }
         }
+    }
+
+    /// Greets it as soon as a server was reached.
+    async fn be_welcome(&mut self) -> Result<(), Option<Refusal>> {
+        let welcome = self.welcome().await?;
+        self.greet(&welcome);
+        self.pool.numbers.logins.add(1);
+        Ok(())
+    }
+
+    /// Takes note that it is served from now on, with what that needs.
+    #[inline(never)]
+    fn note_start(&mut self, comes: Comes) {
         self.identity.entry.seen.set_state(ClientState::Active);
         self.reads = self.worker.reads(&self.pool);
         self.note_origin(&self.pool.plan());
@@ -227,31 +115,36 @@ impl Client {
         if comes == Comes::FromProcess {
             self.note_arrival();
         }
-        loop {
-            match self.serve_next().await {
-                // What it is about to say, or has said, is for the next process.
-                Err(None) if self.departs => self.depart().await?,
-                served => served?,
-            }
-        }
     }
 
     /// Waits for what the client wants, and does it.
     async fn serve_next(&mut self) -> Result<(), Option<Refusal>> {
         self.idle().await?;
-        if self.caching.is_some() && self.answer_from_memory().await {
+        if self.caching.is_some() && apart!(self.answer_from_memory()) {
             return Ok(());
         }
         let plan = self.pool.plan();
-        let replica = self.choose_replica(&plan).await;
-        let lent = self.lend_somewhere(replica.as_ref(), &plan);
-        match lent.await? {
-            Some((lease, on_replica)) => self.relay(lease, on_replica).await,
-            None => {
-                self.drop_cancelled();
-                Ok(())
-            }
-        }
+        self.note_origin(&plan);
+        self.note_only_reads(false);
+        let replica = match self.reads.is_some() {
+            true => apart!(self.choose_replica(&plan)),
+            false => None,
+        };
+        let lease = match replica {
+            None => self.lend_at_once(plan),
+            Some(_) => Err(plan),
+        };
+        let (lease, on_replica) = match lease {
+            Ok(lease) => (lease, false),
+            Err(plan) => match apart!(self.lend_somewhere(replica.as_ref(), &plan))? {
+                Some(lent) => lent,
+                None => {
+                    self.drop_cancelled();
+                    return Ok(());
+                }
+            },
+        };
+        self.relay(lease, on_replica).await
     }
 
     /// What servers of the pool report, as soon as one was reached.
@@ -294,10 +187,10 @@ impl Client {
 
     /// Waits for the client to want something that needs a connection.
     pub(super) async fn idle(&mut self) -> Result<(), Option<Refusal>> {
-        let plan = self.pool.plan();
-        let limit = self.times.or(&plan.limits).client_idle;
-        let refuses_queries = plan.house.refuses_simple_queries;
-        drop(plan);
+        let (limit, refuses_queries) = self.pool.look_up(|plan| {
+            let limit = self.times.or(&plan.limits).client_idle;
+            (limit, plan.house.refuses_simple_queries)
+        });
         let deadline = if limit.is_zero() {
             Ticks::NEVER
         } else {
@@ -373,8 +266,6 @@ impl Client {
 
     /// The pool of a replica for what the client wants, if it may go there.
     async fn choose_replica(&mut self, plan: &PoolPlan) -> Option<Arc<Pool>> {
-        self.note_origin(plan);
-        self.note_only_reads(false);
         let reads = Arc::clone(self.reads.as_ref()?);
         let reads_plan = plan.house.reads.as_ref()?;
         let needs_primary = self.repeat.as_ref().is_some_and(|one| one.needs_primary());
@@ -396,13 +287,11 @@ impl Client {
         let Some((server, plan)) = lease.parts() else {
             return Err(None);
         };
-        let (own, other) = (
-            Arc::clone(&self.identity.entry.seen),
-            Arc::clone(&server.entry.seen),
-        );
+        let (own, other) = (&self.identity.entry.seen, &server.entry.seen);
         own.set_link(other.number);
         other.set_link(own.number);
         other.set_state(ServerState::Active);
+        let waited = other.requested().micros_since(own.requested());
         server.is_fresh = false;
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(Arc::clone(&server.target)));
@@ -412,7 +301,6 @@ impl Client {
         } else {
             None
         };
-        let waited = other.requested().micros_since(own.requested());
         server.watch.lend(waited, now);
         self.record_answer(server, plan);
         let mut relay = Relay::new(self, server, plan, now);
@@ -427,7 +315,7 @@ impl Client {
         let is_session = plan.mode == PoolMode::Session;
         let end = poll_fn(|cx| {
             if is_session
-                && other.is_over()
+                && relay.server.entry.seen.is_over()
                 && relay.is_at_rest()
                 && relay.client.pool.plan().house.closes_fast
             {
@@ -443,29 +331,52 @@ impl Client {
         let trial = relay.trial.take();
         let last_word = relay.last_word;
         if !matches!(end, End::Rest) {
-            let now = self.worker.now();
-            server.watch.abandon(now);
-            if !on_replica {
-                // What was under way may have taken effect.
-                self.note_write(now, now);
-            }
+            self.abandon(server, on_replica);
         }
         self.end_listening_there();
         self.stop_recording(server);
         self.count_bytes(server);
         self.cancel.set(None);
-        own.set_link(0);
-        own.set_prepared(self.names.len());
-        other.set_prepared(server.prepared.len());
+        self.identity.entry.seen.set_link(0);
+        self.identity.entry.seen.set_prepared(self.names.len());
+        server.entry.seen.set_prepared(server.prepared.len());
         if said_goodbye {
             self.identity.entry.reason = Some("client close request".into());
         }
-        let refusal = match end {
+        match end {
             End::Rest => {
                 lease.give_back_at(last_word);
-                return Ok(());
+                Ok(())
             }
-            End::Done => return Ok(()),
+            End::Done => Ok(()),
+            end => self.end_lending(end, lease, trial),
+        }
+    }
+
+    /// Takes note that what was under way comes to no end.
+    #[inline(never)]
+    fn abandon(&mut self, server: &mut Server, on_replica: bool) {
+        let now = self.worker.now();
+        server.watch.abandon(now);
+        if !on_replica {
+            // What was under way may have taken effect.
+            self.note_write(now, now);
+        }
+    }
+
+    /// What a lending that did not end at rest means for the client and the connection.
+    #[inline(never)]
+    fn end_lending(
+        &mut self,
+        end: End,
+        mut lease: Lease,
+        trial: Option<Trial>,
+    ) -> Result<(), Option<Refusal>> {
+        let Some((server, plan)) = lease.parts() else {
+            return Err(None);
+        };
+        let refusal = match end {
+            End::Rest | End::Done => return Ok(()),
             End::LeftAtRest => {
                 self.session.unpin(Pin::Sequence);
                 let pins = self.session.pins();

@@ -118,6 +118,7 @@ fn messages(series: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 impl Client {
     /// Keeps the series that is about to be judged for a replica, in `room`. It is there as a whole, or
     /// it would not go to a replica, and so no longer than a block.
+    #[inline(never)]
     pub(super) fn try_series(&self, mut room: Vec<u8>, now: Ticks) -> Option<Trial> {
         let unread = self.up.unread();
         let length = length_of_series(unread)?;
@@ -253,7 +254,7 @@ impl Relay<'_> {
     }
 
     /// Takes note of a message of a replica that would have the fate `fate`; then what becomes of it.
-    #[inline]
+    #[inline(never)]
     pub(super) fn try_message(&mut self, header: Header, was_ours: bool, fate: Fate) -> Fate {
         let Some(trial) = &mut self.trial else {
             return fate;
@@ -332,7 +333,7 @@ impl Relay<'_> {
 
     /// The replica is ready for what comes next: whether the series is to be asked again. It is over
     /// otherwise, and nothing is kept of it.
-    #[inline]
+    #[inline(never)]
     pub(super) fn end_trial(&mut self) -> Option<End> {
         let trial = self.trial.as_ref()?;
         match trial.failed {
@@ -348,6 +349,7 @@ impl Relay<'_> {
     }
 
     /// The connection is lost: whether the series is to be asked again.
+    #[inline(never)]
     pub(super) fn lost_trial(&self) -> Option<End> {
         let failed = self.trial.as_ref()?.failed;
         let reason = failed.or_else(|| self.may_ask_again().then_some(Reason::Lost))?;

@@ -268,6 +268,7 @@ impl Client {
 impl Relay<'_> {
     /// Looks at a message of a result that is sampled.
     #[cold]
+    #[inline(never)]
     pub(super) fn sample(&mut self, header: Header) {
         let body = &self.server.down.unread()[HEADER_BYTES..header.whole()];
         if matches!(header.tag, backend::DATA_ROW | backend::ROW_DESCRIPTION) {
