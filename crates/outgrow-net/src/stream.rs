@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -91,13 +92,36 @@ impl Stream {
         }
     }
 
+    /// Reads what is there; an error of kind `WouldBlock` when nothing is known to be. What does not fill
+    /// the buffer is taken for all that there is, as the runtime does it.
+    #[inline]
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut part = None;
+        let whole = buffer.len();
+        let read = self.try_io(Interest::READABLE, |descriptor| {
+            let (read, _) = rustix::net::recv(descriptor, &mut *buffer, RecvFlags::empty())?;
+            some_of(read, whole, &mut part)
+        });
+        part.map_or(read, Ok)
+    }
+
+    /// Writes what can be written now; an error of kind `WouldBlock` when nothing can, as far as is known.
+    #[inline]
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut part = None;
+        let written = self.try_io(Interest::WRITABLE, |descriptor| {
+            let written = rustix::net::send(descriptor, bytes, SendFlags::NOSIGNAL)?;
+            some_of(written, bytes.len(), &mut part)
+        });
+        part.map_or(written, Ok)
+    }
+
     /// What came and was not read yet, which stays unread.
     pub fn poll_peek(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
             let peeked = self.try_io(Interest::READABLE, |descriptor| {
-                let flags = rustix::net::RecvFlags::PEEK;
-                let (peeked, _) = rustix::net::recv(descriptor, &mut *buffer, flags)?;
+                let (peeked, _) = rustix::net::recv(descriptor, &mut *buffer, RecvFlags::PEEK)?;
                 Ok(peeked)
             });
             match peeked {
@@ -152,6 +176,17 @@ impl Stream {
             Self::Unix(stream) => Detached::Unix(stream.into_std()?),
         })
     }
+}
+
+/// So many of `whole` bytes went: when it is a part, the runtime is told that no more would, so that nobody
+/// has to ask the system to find that out.
+#[inline]
+fn some_of(went: usize, whole: usize, part: &mut Option<usize>) -> io::Result<usize> {
+    if went > 0 && went < whole {
+        *part = Some(went);
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(went)
 }
 
 impl AsFd for Stream {

@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
+use tokio::io::Interest;
+
 use crate::Stream;
 
 /// A byte stream with poll functions; errors of kind `WouldBlock` are never returned.
@@ -14,6 +16,33 @@ pub trait Transport: Send + Unpin {
     /// buffer is taken for it. Ready when it is not known.
     fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
+    }
+
+    /// The same without the runtime's account of how much a task does in one turn: for who bounds by
+    /// himself how often he asks in one.
+    fn poll_read_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+
+    /// As [`Transport::poll_readable`], likewise unmetered, for who asks again and again and always for
+    /// the same task. `waits` is his to keep, and to be false after each read: whether that task is to be
+    /// woken already.
+    fn poll_readable_again(&mut self, cx: &mut Context<'_>, waits: &mut bool) -> Poll<()> {
+        *waits = false;
+        self.poll_readable(cx)
+    }
+
+    /// Writes some of `bytes`, unmetered: see [`Transport::poll_read_unmetered`].
+    fn poll_write_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes)
     }
 
     /// Writes some of `bytes`.
@@ -53,6 +82,48 @@ impl Transport for Stream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // An error is for the read to find.
         self.poll_read_ready(cx).map(|_| ())
+    }
+
+    #[inline]
+    fn poll_read_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Self::poll_read(self, cx, buffer)
+            }
+            read => Poll::Ready(read),
+        }
+    }
+
+    #[inline]
+    fn poll_readable_again(&mut self, cx: &mut Context<'_>, waits: &mut bool) -> Poll<()> {
+        if self.try_io(Interest::READABLE, |_| Ok(())).is_ok() {
+            return Poll::Ready(());
+        }
+        if *waits {
+            return Poll::Pending;
+        }
+        let ready = self.poll_readable(cx);
+        // Whoever has used up his turn is not waited with but called again.
+        *waits = ready.is_pending() && tokio::task::coop::has_budget_remaining();
+        ready
+    }
+
+    #[inline]
+    fn poll_write_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Self::poll_write(self, cx, bytes)
+            }
+            written => Poll::Ready(written),
+        }
     }
 
     #[inline]

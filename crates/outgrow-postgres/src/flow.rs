@@ -30,6 +30,14 @@ pub(crate) enum Read {
     NoMemory,
 }
 
+/// Counts one turn of a loop that reads and writes against what the task may do before others have their
+/// turn. Pending: it has done enough, and goes on by itself.
+#[inline]
+pub(crate) fn proceed(cx: &mut Context<'_>) -> Poll<()> {
+    ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+    Poll::Ready(())
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -48,6 +56,8 @@ pub(crate) struct Flow {
     filled: bool,
     /// The bytes that a message needs to be whole.
     wanted: usize,
+    /// The task that reads is to be woken already when something comes.
+    waits: bool,
     /// All that was written.
     pub(crate) bytes: u64,
     /// A copy of what goes on, and how much of it there may be.
@@ -298,7 +308,14 @@ impl Flow {
         true
     }
 
-    /// Reads once. To be called when nothing waits to be written.
+    /// Another task reads from now on.
+    #[inline]
+    pub(crate) fn change_task(&mut self) {
+        self.waits = false;
+    }
+
+    /// Reads once. To be called when nothing waits to be written, by one task until
+    /// [`Flow::change_task`], and a bounded number of times in one turn of it.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -306,15 +323,16 @@ impl Flow {
         blocks: &Arc<Blocks>,
     ) -> Poll<io::Result<Read>> {
         if self.block.is_none() {
-            ready!(source.poll_readable(cx));
+            ready!(source.poll_readable_again(cx, &mut self.waits));
         }
+        self.waits = false;
         if !self.make_room(blocks) {
             return Poll::Ready(Ok(Read::NoMemory));
         }
         let Some(block) = &mut self.block else {
             return Poll::Ready(Ok(Read::NoMemory));
         };
-        let read = source.poll_read(cx, &mut block[self.end..]);
+        let read = source.poll_read_unmetered(cx, &mut block[self.end..]);
         match read {
             Poll::Ready(Ok(count)) => {
                 self.end += count;
@@ -340,7 +358,7 @@ impl Flow {
         target: &mut impl Transport,
     ) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
-            let count = ready!(target.poll_write(cx, &self.out[self.written..]))?;
+            let count = ready!(target.poll_write_unmetered(cx, &self.out[self.written..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -357,7 +375,7 @@ impl Flow {
         while self.direct > 0 {
             let Some(block) = &self.block else { break };
             let bytes = &block[self.start..self.start + self.direct];
-            let count = ready!(target.poll_write(cx, bytes))?;
+            let count = ready!(target.poll_write_unmetered(cx, bytes))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

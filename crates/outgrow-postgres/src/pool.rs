@@ -432,12 +432,14 @@ impl Pool {
     }
 
     /// A connection that has been made.
-    pub(crate) fn arrive(&self, server: Box<Server>, welcome: Welcome) {
+    pub(crate) fn arrive(&self, mut server: Box<Server>, welcome: Welcome) {
         self.numbers.connects.add_shared(1);
         let mut inner = self.lock();
         inner.coming -= 1;
         inner.failed = None;
         let welcome = Arc::clone(inner.welcome.get_or_insert_with(|| Arc::new(welcome)));
+        // Its clients have the same ones: so comparing them is cheap.
+        server.variables.share(&welcome.variables);
         let is_split = inner.in_lanes.is_some();
         if let Some(server) = inner.hand_over(server) {
             inner.keep(server);

@@ -29,8 +29,7 @@ impl Socket {
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let read = match self {
-            Self::Plain(Stream::Tcp(stream)) => stream.try_read(&mut byte),
-            Self::Plain(Stream::Unix(stream)) => stream.try_read(&mut byte),
+            Self::Plain(stream) => stream.try_read(&mut byte),
             Self::Server(stream) => return stream.is_quiet(),
             // Nobody asks about clients; what is not known is not quiet.
             Self::Tls(_) => return false,
@@ -98,6 +97,38 @@ impl Transport for Socket {
             Self::Plain(stream) => stream.poll_readable(cx),
             Self::Tls(stream) => stream.poll_readable(cx),
             Self::Server(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    #[inline]
+    fn poll_read_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_unmetered(cx, buffer),
+            _ => self.poll_read(cx, buffer),
+        }
+    }
+
+    #[inline]
+    fn poll_readable_again(&mut self, cx: &mut Context<'_>, waits: &mut bool) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_readable_again(cx, waits),
+            _ => self.poll_readable(cx),
+        }
+    }
+
+    #[inline]
+    fn poll_write_unmetered(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_unmetered(cx, bytes),
+            _ => self.poll_write(cx, bytes),
         }
     }
 

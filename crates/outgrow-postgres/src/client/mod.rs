@@ -17,6 +17,7 @@ mod judge_prepared;
 mod lend;
 mod listen;
 mod login;
+mod noted;
 mod overtime;
 mod own_names;
 mod part;

@@ -9,10 +9,9 @@ use super::judge::{Following, Judged, has_begun_large, is_amid_message};
 use super::overtime::Overtime;
 use super::pinned::Pinned;
 use super::trial::Trial;
-use super::{Client, Mark, Settings};
-use crate::answers::{Effect, Fate, Local};
-use crate::events::{Level, Topic};
-use crate::flow::{LARGEST, Read};
+use super::{Client, Settings};
+use crate::answers::{Fate, Local};
+use crate::flow::{LARGEST, Read, proceed};
 use crate::plan::{ClientTimes, PoolPlan};
 use crate::problem::{CONNECTION, PROTOCOL, Refusal, UNKNOWN_OUTCOME};
 use crate::retry::Reason;
@@ -20,7 +19,7 @@ use crate::server::{Server, transaction};
 use crate::settings::PoolMode;
 use crate::sql::facts::Pin;
 use crate::wire::frame::{self, HEADER_BYTES, Header};
-use crate::wire::{backend, read, write};
+use crate::wire::{backend, write};
 
 /// How a lending ended.
 #[derive(Debug)]
@@ -61,14 +60,14 @@ pub(super) struct Relay<'r> {
     /// The server takes nothing any more; what it said before it ended is still read.
     server_is_deaf: bool,
     /// The server has told the client why it ends.
-    server_said_why: bool,
+    pub(super) server_said_why: bool,
     pub(super) has_timeouts: bool,
     /// When the connection was lent, until something else happens.
     lent_at: Option<Ticks>,
     /// When to go on although nothing has come.
     pub(super) again: Ticks,
     /// Whether something was defined anew since the last transaction ended.
-    has_defined: bool,
+    pub(super) has_defined: bool,
     pub(super) pinned: Pinned,
     /// What the server was asked about.
     pub(super) asked: Option<Pin>,
@@ -156,6 +155,10 @@ impl<'r> Relay<'r> {
             }
             if !moved {
                 break;
+            }
+            if proceed(cx).is_pending() {
+                self.lent_at = None;
+                return Poll::Pending;
             }
         }
         self.lent_at = None;
@@ -459,71 +462,6 @@ impl<'r> Relay<'r> {
             _ => {}
         }
         None
-    }
-
-    /// Takes note of a setting or an error.
-    #[inline(never)]
-    fn note_other(&mut self, header: Header, was_ours: bool) {
-        let server = &mut *self.server;
-        let body = &server.down.unread()[HEADER_BYTES..header.whole()];
-        match header.tag {
-            backend::PARAMETER_STATUS => {
-                if let Some((name, value)) = read::setting(body) {
-                    if name == "in_hot_standby" {
-                        // Promoted, or the other way: its monitor finds out which.
-                        server.standing.alarm.ring();
-                    }
-                    server.variables.set(name, value);
-                    // Ours too: the server's way to write it is as good, and need not be set again.
-                    self.client.variables.set(name, value);
-                    self.client.variables.share(&server.variables);
-                    self.client.note_lexing();
-                }
-            }
-            backend::ERROR_RESPONSE => {
-                let problem = read::Problem::read(body);
-                if was_ours && problem.code == b"42602" {
-                    for name in self.client.session.drop_unknown(problem.message) {
-                        self.has_dropped = true;
-                        let entry = &self.client.identity.entry;
-                        entry.say(Level::Warning, Topic::Other, || {
-                            let name = String::from_utf8_lossy(&name);
-                            format!("a server has no setting {name}: an extension was loaded there")
-                        });
-                    }
-                }
-                self.server_said_why |= problem.is_fatal() && !was_ours;
-                // "cached plan must not change result type"
-                self.has_defined |= problem.code == b"0A000" && server.prepared.len() > 0;
-                // Something that nobody sees has removed it, and others: the next client gets a
-                // connection that is like new.
-                server.is_tainted |= problem.code == b"26000" && server.answers.has_known_failed();
-                if server.answers.take_lost_unnamed() {
-                    server.unnamed = Mark::default();
-                }
-                while let Some((statement, name)) = server.answers.take_failed() {
-                    if let Some(statement) = statement {
-                        server.prepared.remove(statement.number);
-                    }
-                    if let Some(name) = name {
-                        self.client.names.remove(&name);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes note of what the server has executed.
-    #[cold]
-    #[inline(never)]
-    fn note_effect(&mut self, effect: &Effect) {
-        let is_failed = self.server.transaction == transaction::FAILED;
-        let followed = &self.plan.house.followed;
-        self.has_defined |= effect.defines;
-        self.client
-            .session
-            .note(&effect.text, effect.lexing, followed, is_failed);
     }
 
     /// Takes note that the server waits for what comes next.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use outgrow_core::Ticks;
@@ -16,7 +16,7 @@ use super::route::Route;
 use super::trial::Trial;
 use super::{Arrival, Client, Identity};
 use crate::apart::apart;
-use crate::flow::Read;
+use crate::flow::{Read, proceed};
 use crate::lease::Lease;
 use crate::plan::PoolPlan;
 use crate::pool::Pool;
@@ -205,7 +205,7 @@ impl Client {
                 }
                 if self.tail.is_pending() {
                     match self.tail.poll_write(cx, &mut self.socket) {
-                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Ok(())) => ready!(proceed(cx)),
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(None)),
                         Poll::Pending => break,
                     }
@@ -231,7 +231,7 @@ impl Client {
                     continue;
                 }
                 match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
-                    Poll::Ready(Ok(Read::Some)) => {}
+                    Poll::Ready(Ok(Read::Some)) => ready!(proceed(cx)),
                     Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
                     Poll::Ready(Ok(Read::NoMemory)) => {
                         let soon = self.worker.now() + outgrow_net::wheel::SLOT;
@@ -293,6 +293,7 @@ impl Client {
         other.set_state(ServerState::Active);
         let waited = other.requested().micros_since(own.requested());
         server.is_fresh = false;
+        server.down.change_task();
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(Arc::clone(&server.target)));
         let repeat = self.repeat.take();

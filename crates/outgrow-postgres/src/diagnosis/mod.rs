@@ -10,6 +10,7 @@
 pub mod finding;
 pub(crate) mod holders;
 pub(crate) mod look;
+mod mixed;
 pub(crate) mod origin;
 pub(crate) mod repeats;
 pub mod routes;

@@ -21,6 +21,7 @@ use outgrow_core::metrics::Counter;
 use outgrow_core::serving::Sample;
 
 use super::finding::{Origin, Text};
+use super::mixed::Mixed;
 use super::routes::Samples;
 use crate::sql::facts::{Facts, Kind};
 
@@ -395,7 +396,7 @@ pub(crate) struct New<'t> {
 /// The records of a worker.
 #[derive(Debug)]
 pub(crate) struct Table {
-    records: HashMap<(u64, u64), Arc<Record>>,
+    records: HashMap<(u64, u64), Arc<Record>, Mixed>,
     random: RandomState,
     limit: usize,
     last: u64,
@@ -407,9 +408,10 @@ pub(crate) struct Table {
 impl Table {
     /// An empty one of at most so many records; 0: nothing is kept.
     pub(crate) fn new(limit: usize) -> Self {
+        let random = RandomState::new();
         Self {
-            records: HashMap::new(),
-            random: RandomState::new(),
+            records: HashMap::with_hasher(Mixed::new(&random)),
+            random,
             limit,
             last: 0,
             evicted: 0,

@@ -269,6 +269,9 @@ impl Watch {
     /// Takes the statements of a series that were executed, which has ended now, into account. Gives
     /// the last one.
     fn settle(&mut self, series: u32, now: Ticks) -> Option<Ended> {
+        if self.under_way.len() == 1 && self.ended == 0 {
+            return self.settle_only(series, now);
+        }
         let mut executed = 0;
         for one in &mut self.under_way {
             if one.series != series || executed > self.ended {
@@ -285,6 +288,26 @@ impl Watch {
             executed -= breath;
         }
         last
+    }
+
+    /// The same of the only one under way: all of the time is its own.
+    #[inline]
+    fn settle_only(&mut self, series: u32, now: Ticks) -> Option<Ended> {
+        if self.under_way.front()?.series != series {
+            return None;
+        }
+        let one = self.under_way.pop_front()?;
+        let end = one.ended.unwrap_or(now);
+        let run = Run {
+            wait_micros: std::mem::take(&mut self.waited_micros),
+            execute_micros: end.micros_since(self.began),
+            rows: one.rows,
+            has_failed: one.has_failed,
+        };
+        one.record.note(run, end);
+        self.began = end;
+        self.last = Some(Arc::clone(&one.record));
+        Some((one.record, one.rows))
     }
 
     /// How many of the first `most` statements ended in one breath.
