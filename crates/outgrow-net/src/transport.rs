@@ -28,9 +28,10 @@ pub trait Transport: Send + Unpin {
         self.poll_read(cx, buffer)
     }
 
-    /// As [`Transport::poll_readable`], likewise unmetered, for who asks again and again and always for
-    /// the same task. `waits` is his to keep, and to be false after each read: whether that task is to be
-    /// woken already.
+    /// As [`Transport::poll_readable`], for who asks again and again and always for the same task; metered
+    /// only where that task is not known yet. `waits` is his to keep: whether it is to be woken already. It
+    /// has to be false after each read, whoever has read, and when another task has asked: who is not to be
+    /// woken and believes it waits for ever.
     fn poll_readable_again(&mut self, cx: &mut Context<'_>, waits: &mut bool) -> Poll<()> {
         *waits = false;
         self.poll_readable(cx)
@@ -158,5 +159,80 @@ impl Transport for Stream {
             // A socket that refuses is closed in order: the client may take it for whole.
             let _ = stream.set_zero_linger();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        (Stream::Unix(ours), theirs)
+    }
+
+    /// Reads until the end, each piece as soon as it is there, as who asks again and again does.
+    async fn received(stream: &mut Stream, spends: bool) -> usize {
+        let (mut waits, mut sum) = (false, 0);
+        let mut buffer = [0; 64];
+        poll_fn(|cx| {
+            loop {
+                // What the task may do in one turn is done.
+                while spends && tokio::task::coop::has_budget_remaining() {
+                    let Poll::Ready(spent) = tokio::task::coop::poll_proceed(cx) else {
+                        break;
+                    };
+                    spent.made_progress();
+                }
+                if stream.poll_readable_again(cx, &mut waits).is_pending() {
+                    return Poll::Pending;
+                }
+                waits = false;
+                match stream.poll_read_unmetered(cx, &mut buffer) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(sum),
+                    Poll::Ready(read) => sum += read.expect("read"),
+                    Poll::Pending => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whoever waits already is woken each time, also when the runtime had him wait for another turn.
+    #[tokio::test]
+    async fn who_asks_again_is_woken_each_time() {
+        for spends in [false, true] {
+            let (mut ours, mut theirs) = pair();
+            let reading = tokio::spawn(async move { received(&mut ours, spends).await });
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                theirs.write_all(b"piece").await.expect("written");
+            }
+            drop(theirs);
+            let limit = Duration::from_secs(10);
+            let sum = tokio::time::timeout(limit, reading).await;
+            assert_eq!(sum.expect("it is woken").expect("no panic"), 100);
+        }
+    }
+
+    /// What was read in part has nothing more; the end is read after all.
+    #[tokio::test]
+    async fn reads_end_with_what_is_there() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"piece").await.expect("written");
+        poll_fn(|cx| ours.poll_read_ready(cx)).await.expect("ready");
+        let mut buffer = [0; 64];
+        assert_eq!(ours.try_read(&mut buffer).expect("read"), 5);
+        let nothing = ours.try_read(&mut buffer).expect_err("nothing is there");
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        poll_fn(|cx| ours.poll_read_ready(cx)).await.expect("ready");
+        assert_eq!(ours.try_read(&mut buffer).expect("read"), 0);
     }
 }

@@ -30,11 +30,13 @@ pub(crate) enum Read {
     NoMemory,
 }
 
-/// Counts one turn of a loop that reads and writes against what the task may do before others have their
-/// turn. Pending: it has done enough, and goes on by itself.
+/// Counts so many units of work against what the task may do before others have their turn. Pending: it
+/// has done enough, and goes on by itself.
 #[inline]
-pub(crate) fn proceed(cx: &mut Context<'_>) -> Poll<()> {
-    ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+pub(crate) fn proceed(cx: &mut Context<'_>, units: u32) -> Poll<()> {
+    for _ in 0..units {
+        ready!(tokio::task::coop::poll_proceed(cx)).made_progress();
+    }
     Poll::Ready(())
 }
 
@@ -308,7 +310,7 @@ impl Flow {
         true
     }
 
-    /// Another task reads from now on.
+    /// Another task reads from now on, or somebody has read from the source by another way.
     #[inline]
     pub(crate) fn change_task(&mut self) {
         self.waits = false;

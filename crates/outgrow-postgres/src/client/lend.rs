@@ -78,14 +78,15 @@ impl Client {
             let began = self.worker.now();
             seen.set_requested(began);
             seen.set_state(ClientState::Waiting);
-            let lent = self.lend_any(pool, plan, began, is_logged_in).await?;
-            let Some(mut lease) = lent else {
-                return Ok(None);
-            };
-            let now = lease.since;
+            let lent = self.lend_any(pool, plan, began, is_logged_in).await;
+            // Whether or not there was one: it waits no more.
             if is_logged_in {
                 self.identity.entry.seen.set_state(ClientState::Active);
             }
+            let Some(mut lease) = lent? else {
+                return Ok(None);
+            };
+            let now = lease.since;
             let Some(server) = lease.server() else {
                 return Err(None);
             };

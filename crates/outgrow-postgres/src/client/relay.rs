@@ -21,6 +21,9 @@ use crate::sql::facts::Pin;
 use crate::wire::frame::{self, HEADER_BYTES, Header};
 use crate::wire::{backend, write};
 
+/// What a turn of a relay costs in which bytes have moved: a read and up to two writes.
+const UNITS: u32 = 3;
+
 /// How a lending ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -103,6 +106,7 @@ impl<'r> Relay<'r> {
             && times.idle_transaction.is_zero()
             && times.transaction.is_zero()
             && (times.client_idle.is_zero() || plan.mode != PoolMode::Session));
+        server.down.change_task();
         Self {
             times,
             read_up_to: client.up.bytes,
@@ -145,6 +149,9 @@ impl<'r> Relay<'r> {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // What a single query needs costs one unit of a turn; who goes on moving pays for each read and
+        // write, about as the runtime counts them.
+        let mut units = 1;
         loop {
             let mut moved = false;
             if let Some(end) = self.poll_up(cx, &mut moved) {
@@ -156,10 +163,11 @@ impl<'r> Relay<'r> {
             if !moved {
                 break;
             }
-            if proceed(cx).is_pending() {
-                self.lent_at = None;
-                return Poll::Pending;
+            // Limits of time are looked at all the same.
+            if proceed(cx, units).is_pending() {
+                break;
             }
+            units = UNITS;
         }
         self.lent_at = None;
         self.poll_timeouts(cx)

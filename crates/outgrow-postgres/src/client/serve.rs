@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use outgrow_core::Ticks;
@@ -205,9 +205,10 @@ impl Client {
                 }
                 if self.tail.is_pending() {
                     match self.tail.poll_write(cx, &mut self.socket) {
-                        Poll::Ready(Ok(())) => ready!(proceed(cx)),
+                        Poll::Ready(Ok(())) if proceed(cx, 1).is_ready() => {}
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(None)),
-                        Poll::Pending => break,
+                        // What follows is looked at also for who never waits.
+                        Poll::Ready(Ok(())) | Poll::Pending => break,
                     }
                 }
                 // Nobody listens to who is about to leave for another process.
@@ -231,7 +232,8 @@ impl Client {
                     continue;
                 }
                 match self.up.poll_read(cx, &mut self.socket, &self.worker.blocks) {
-                    Poll::Ready(Ok(Read::Some)) => ready!(proceed(cx)),
+                    Poll::Ready(Ok(Read::Some)) if proceed(cx, 1).is_ready() => {}
+                    Poll::Ready(Ok(Read::Some)) => break,
                     Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(Err(None)),
                     Poll::Ready(Ok(Read::NoMemory)) => {
                         let soon = self.worker.now() + outgrow_net::wheel::SLOT;
@@ -293,7 +295,6 @@ impl Client {
         other.set_state(ServerState::Active);
         let waited = other.requested().micros_since(own.requested());
         server.is_fresh = false;
-        server.down.change_task();
         self.timer.set(Ticks::NEVER);
         self.cancel.set(Some(Arc::clone(&server.target)));
         let repeat = self.repeat.take();
