@@ -213,6 +213,14 @@ impl Worker {
     /// Takes note of how connections of a pool can log in: with what is stored of their user, or
     /// with what a client has just proven.
     pub(crate) fn learn_credential(&self, pool: &Pool, client: Option<&Identity>) {
+        self.learn_shown(
+            pool,
+            client.map(|client| (&client.user, &client.credential)),
+        );
+    }
+
+    /// The same from what a user has shown.
+    pub(crate) fn learn_shown(&self, pool: &Pool, client: Option<(&Arc<str>, &Credential)>) {
         let plan = self.shared.plan.load();
         let server_user = &pool.plan().server_user;
         let stored = plan
@@ -220,8 +228,8 @@ impl Worker {
             .get(server_user)
             .and_then(|user| user.secret.as_ref());
         let shown = client
-            .filter(|client| *client.user == **server_user)
-            .map(|client| client.credential.clone());
+            .filter(|(user, _)| ***user == **server_user)
+            .map(|(_, credential)| credential.clone());
         let is_good = |one: &Credential| !matches!(one, Credential::None | Credential::Locked);
         let learned = shown
             .filter(is_good)

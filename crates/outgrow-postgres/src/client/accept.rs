@@ -122,6 +122,11 @@ pub(crate) fn receive(worker: &Arc<Worker>, moved: Moved) {
             tokio::spawn(crate::ask::run(Arc::clone(worker), ask));
             return;
         }
+        Moved::Expected(expected) => {
+            let listen = crate::listening::landing::run(Arc::clone(worker), *expected);
+            tokio::spawn(listen);
+            return;
+        }
     };
     moved.identity.open.move_to(worker.index);
     let socket = match moved.bytes {

@@ -13,12 +13,14 @@ use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
 use super::depart::credential;
+use super::listen::Listening;
 use super::login::{Login, take_shares};
 use super::watch::Watchable;
 use super::{Arrival, Bytes, Client, Identity, MovedClient, Open, Peer, accept};
 use crate::cancel::Registered;
 use crate::handover::CodingError;
-use crate::handover::state::{ClientState, Floor, Prepared};
+use crate::handover::state::{ClientState, Floor, Prepared, Proof};
+use crate::listening::landing::Landing;
 use crate::login::{self, Credential, Demand, Facts, Method, Replication, Source};
 use crate::plan::{DatabasePlan, Plan, PoolPlan};
 use crate::problem::{AUTHORIZATION, CANNOT_CONNECT, NO_DATABASE, PROTOCOL, Refusal};
@@ -74,15 +76,23 @@ pub(crate) struct CarriedSession {
     prepared: Vec<Prepared>,
     unnamed: Option<Prepared>,
     floor: Option<Floor>,
+    /// What is prepared for it, if it listens.
+    landing: Option<Landing>,
 }
 
-/// Takes a client that another process offers, with its state; gives the worker that owns its pool.
+/// By what was proven servers may be logged in to.
+pub(crate) fn credential_of(proof: Option<Proof>) -> Result<Credential, String> {
+    credential(proof).ok_or_else(|| "what it has proven is nothing".to_owned())
+}
+
+/// Takes a client that another process offers, with its state, and with what is prepared for one that
+/// listens; gives the worker that owns its pool.
 pub(crate) fn take(
     shared: &Arc<Shared>,
-    state: &[u8],
+    state: ClientState,
     descriptor: OwnedFd,
+    landing: Option<Landing>,
 ) -> Result<(usize, MovedClient), NotTaken> {
-    let state = ClientState::decode(state)?;
     let lost = |error: std::io::Error| NotTaken::untold(format!("its connection is none: {error}"));
     let stream = Detached::passed_on(descriptor).map_err(lost)?;
     let stream = stream.attach().map_err(lost)?;
@@ -105,6 +115,10 @@ pub(crate) fn take(
     let database = may_stay(shared, &plan, &state, peer)?;
     let pool = plan.pool(&state.database, &state.user);
     can_go_on(&state, &plan, pool.as_ref())?;
+    if landing.is_none() && !state.channels.is_empty() {
+        let why = "it listens on channels, and nobody expects it".to_owned();
+        return Err(NotTaken::untold(why));
+    }
     let limits = Login::client_limits(
         &plan,
         &state.database,
@@ -113,8 +127,7 @@ pub(crate) fn take(
         peer,
     );
     let shares = take_shares(shared, limits)?;
-    let credential = credential(state.proof)
-        .ok_or_else(|| NotTaken::untold("what it has proven is nothing".to_owned()))?;
+    let credential = credential_of(state.proof).map_err(NotTaken::untold)?;
     // What is the same for all clients of a user is there once.
     let stored = plan.users.get(&state.user);
     let stored = Credential::of(stored.and_then(|user| user.secret.as_ref()));
@@ -139,6 +152,13 @@ pub(crate) fn take(
         replication: None,
     });
     entry.reason = Some("client unexpected eof".into());
+    if let Some(landing) = &landing {
+        let channels: Vec<_> = state.channels.into_iter().map(Into::into).collect();
+        if !landing.land(&entry.seen, &channels) {
+            let why = "it listens, and not everything would be told to it".to_owned();
+            return Err(NotTaken::untold(why));
+        }
+    }
     let identity = Identity {
         database: state.database.into(),
         user: state.user.into(),
@@ -157,6 +177,7 @@ pub(crate) fn take(
         prepared: state.prepared,
         unnamed: state.unnamed,
         floor: state.floor,
+        landing,
     };
     let moved = MovedClient {
         identity: Box::new(identity),
@@ -246,11 +267,6 @@ fn can_go_on(state: &ClientState, plan: &Plan, pool: Option<&PoolPlan>) -> Resul
         let why = "its pool lends connections for whole sessions now".to_owned();
         return Err(NotTaken::untold(why));
     }
-    // A later version may hand them over. What it tells would be lost here without a word.
-    if !state.channels.is_empty() {
-        let why = "it listens on channels, which are not taken over".to_owned();
-        return Err(NotTaken::untold(why));
-    }
     if !state.prepared.is_empty() && plan.house.max_prepared == 0 {
         let why = "prepared statements are not followed any more".to_owned();
         return Err(NotTaken::untold(why));
@@ -297,6 +313,9 @@ impl Client {
             self.unnamed_statement
                 .restore(&unnamed.query, &unnamed.types);
         }
+        if let Some(landing) = session.landing {
+            self.listening = Some(Box::new(Listening::landed(landing, &self.pool)));
+        }
         if let Some(floor) = session.floor {
             let now = self.worker.now();
             let position = match floor {
@@ -329,23 +348,5 @@ impl Client {
     pub(super) fn note_arrival(&mut self) {
         let now = self.worker.now();
         self.note_elsewhere(now);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_listens_is_not_taken() {
-        let plan = Plan::default();
-        let mut state = ClientState::default();
-        can_go_on(&state, &plan, None).expect("it has nothing");
-        state.channels.push(b"orders".to_vec());
-        let not_taken = can_go_on(&state, &plan, None).expect_err("it would be deaf");
-        assert!(
-            not_taken.told.is_none(),
-            "the process that it is in tells it"
-        );
     }
 }

@@ -31,20 +31,21 @@ impl Client {
         }
         Some(match self.stays_because() {
             Some(reason) => (Way::Tell, reason),
+            None if self.listens() => self.way_of_listener(way),
             None => (way, Stayed::NoSuccessor),
         })
     }
 
     /// Why it cannot be handed over, whatever it does.
-    fn stays_because(&self) -> Option<Stayed> {
+    pub(super) fn stays_because(&self) -> Option<Stayed> {
         if !matches!(self.socket, Socket::Plain(_)) {
             Some(Stayed::Tls)
+        } else if self.session.is_portable() && !self.identity.is_replicating {
+            None
         } else if self.listens() {
             Some(Stayed::Listens)
-        } else if !self.session.is_portable() || self.identity.is_replicating {
-            Some(Stayed::Session)
         } else {
-            None
+            Some(Stayed::Session)
         }
     }
 
@@ -68,6 +69,7 @@ impl Client {
 
     /// Whether it leaves for another process at this moment; then [`Client::depart`] is what follows.
     pub(super) fn departs_now(&mut self) -> bool {
+        self.begin_crossing();
         self.departs = self.is_leaving() && matches!(self.way_out(), Some((Way::Offer, _)));
         self.departs
     }
@@ -103,6 +105,9 @@ impl Client {
         if !self.is_leaving() || handover.way() != Way::Offer {
             return Ok(());
         }
+        if !self.cross().await? {
+            return Ok(());
+        }
         let Some(state) = self.state().encode() else {
             return Err(Some(self.sent_away(Stayed::TooLarge)));
         };
@@ -129,6 +134,7 @@ impl Client {
             Answer::Lost => {
                 seen.set_on_its_way(false);
                 seen.set_state(Doing::Active);
+                self.give_up_crossing();
                 // Others are to learn of it before it is tried again.
                 tokio::task::yield_now().await;
                 Ok(())
@@ -139,6 +145,8 @@ impl Client {
     /// What it takes along.
     fn state(&self) -> ClientState {
         let seen = &self.identity.entry.seen;
+        let luggage = self.listening.as_ref().map(|one| one.luggage());
+        let (ticket, channels) = luggage.unwrap_or_default();
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let prepared = self.names.iter().map(|(name, statement)| Prepared {
             name: name.to_vec(),
@@ -170,13 +178,14 @@ impl Client {
             proxied: seen.proxied().map(|address| address.to_string()),
             connected: seen.connected.0,
             port: seen.port(),
-            channels: Vec::new(),
+            channels,
+            ticket,
         }
     }
 }
 
 /// What was proven, in a form for the way.
-fn proof(credential: &Credential) -> Option<Proof> {
+pub(super) fn proof(credential: &Credential) -> Option<Proof> {
     Some(match credential {
         Credential::None => return None,
         Credential::Locked => Proof::Locked,

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::Client;
+use super::cross::Crossing;
 use crate::answers::{Effect, Fate};
 use crate::flow::Flow;
+use crate::listening::landing::Landing;
 use crate::listening::{self, Ear, Hearing, Held, Hub};
 use crate::pool::Pool;
 use crate::problem::Refusal;
@@ -34,11 +36,13 @@ enum Own {
 /// What a client that listens has for it.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pool: Arc<Pool>,
-    ear: Arc<Ear>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) ear: Arc<Ear>,
     /// The encoding in which it read texts when it began.
-    encoding: Box<str>,
+    pub(super) encoding: Box<str>,
     own: Own,
+    /// How far it is on its way to another process.
+    pub(super) way: Crossing,
 }
 
 impl Drop for Listening {
@@ -48,6 +52,18 @@ impl Drop for Listening {
 }
 
 impl Listening {
+    /// What another process has begun, in the pool that the client is in here.
+    pub(super) fn landed(landing: Landing, pool: &Arc<Pool>) -> Self {
+        let encoding = landing.encoding().into();
+        Self {
+            ear: landing.into_ear(pool),
+            pool: Arc::clone(pool),
+            encoding,
+            own: Own::None,
+            way: Crossing::default(),
+        }
+    }
+
     /// The client is in another lane of its pool, which has the same shared connection.
     pub(super) fn move_to(&mut self, pool: &Arc<Pool>) {
         self.pool = Arc::clone(pool);
@@ -132,6 +148,7 @@ impl Client {
                 ear: Ear::new(seen),
                 encoding: encoding.into(),
                 own: Own::None,
+                way: Crossing::default(),
             })
         });
         let ear = &listening.ear;

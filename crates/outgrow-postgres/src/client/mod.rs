@@ -8,6 +8,7 @@ mod cached;
 mod cancel;
 mod cancelling;
 mod change_lane;
+mod cross;
 mod depart;
 mod encrypt;
 mod floor;
@@ -64,6 +65,7 @@ use crate::ask::Ask;
 use crate::budget::Share;
 use crate::cancel::Registered;
 use crate::flow::Flow;
+use crate::listening::landing::Expected;
 use crate::login::Credential;
 use crate::plan::Times;
 use crate::pool::Pool;
@@ -158,6 +160,8 @@ pub(crate) enum Moved {
     Client(MovedClient),
     /// A question about a user.
     Ask(Ask),
+    /// A client that listens and is about to come from another process.
+    Expected(Box<Expected>),
 }
 
 /// A client on its way to the worker that owns its pool, or a lane of it.

@@ -212,6 +212,7 @@ impl Client {
                     }
                 }
                 // Nobody listens to who is about to leave for another process.
+                self.begin_crossing();
                 if self.is_leaving() {
                     break;
                 }

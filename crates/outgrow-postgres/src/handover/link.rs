@@ -1,22 +1,27 @@
 //! One passage to another process of this outgrow: drives the records. At one end is a process that
 //! leaves and offers its clients, at the other the next one.
 
+mod landings;
 mod offers;
 mod sending;
+mod taking;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_net::{Mailboxes, Packet, Passage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use landings::{Announced, Landings};
 use offers::{Pending, pump};
 pub(crate) use sending::Outgoing;
 use sending::write;
+use taking::Taker;
 
 use super::record::{Assembly, MOST_CLIENTS, Record, VERSION};
-use super::{Account, Answer, Offer, Stayed, state};
-use crate::client::{Moved, MovedClient, NotTaken, arrive, cancel_here};
+use super::state::{self, ClientState};
+use super::{Account, Answer, Offer, Stayed};
+use crate::client::{Moved, NotTaken, arrive, cancel_here};
 use crate::events::{Level, Topic};
 use crate::problem::Refusal;
 use crate::shared::Shared;
@@ -33,9 +38,11 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 struct Link {
     number: u64,
     shared: Arc<Shared>,
-    mailboxes: Mailboxes<Moved>,
     passage: Arc<Passage>,
     out: mpsc::Sender<Outgoing>,
+    taker: Taker,
+    /// Clients that are to come and listen.
+    landings: Arc<Landings>,
     pending: Arc<Pending>,
     /// The other side is the next process; else it is one that leaves.
     is_successor: bool,
@@ -58,14 +65,19 @@ pub(crate) fn run(
     let hello = Record::Hello {
         version: VERSION,
         oldest_state: state::VERSION,
-        newest_state: state::VERSION,
+        newest_state: state::WITH_CHANNELS,
     };
     let _ = out.try_send(Outgoing::Say(hello));
     let number = shared.add_link(out.clone());
     let mut link = Link {
         number,
+        taker: Taker {
+            shared: Arc::clone(&shared),
+            mailboxes,
+            out: out.clone(),
+        },
         shared,
-        mailboxes,
+        landings: Arc::default(),
         passage: Arc::clone(&passage),
         out,
         pending: Arc::default(),
@@ -92,6 +104,7 @@ impl Link {
         let mut inner = self.shared.handover.lock();
         inner.leaving.meet(self.shared.clock.now());
         inner.offers = Some((self.number, sender));
+        self.shared.handover.crossings.set_possible(false);
         let now = self.shared.clock.now();
         let is_new = self.shared.handover.settle(&inner, now);
         drop(inner);
@@ -110,6 +123,7 @@ impl Link {
             let packet = tokio::select! {
                 packet = self.passage.receive(&mut buffer) => packet,
                 _ = looks.tick() => {
+                    self.landings.age(self.shared.clock.now());
                     if !is_broken && self.pending.is_late(self.shared.clock.now()) {
                         self.complain("the next data process does not say what it takes");
                         is_broken = true;
@@ -150,7 +164,8 @@ impl Link {
             } if !self.has_heard => {
                 self.has_heard = true;
                 let reads = (oldest_state..=newest_state).contains(&state::VERSION);
-                self.greeted(version == VERSION && reads);
+                let listeners = (oldest_state..=newest_state).contains(&state::WITH_CHANNELS);
+                self.greeted(version == VERSION && reads, listeners);
             }
             _ if !self.has_heard => {
                 return Err("another data process does not say who it is".into());
@@ -196,9 +211,39 @@ impl Link {
                 };
                 self.shared.handover.note_account(self.number, account);
             }
+            Record::Expect {
+                ticket,
+                encoding,
+                channel,
+                word,
+                state,
+            } if !self.is_successor => {
+                let announced = Announced {
+                    ticket,
+                    encoding,
+                    channel,
+                    word,
+                    state,
+                };
+                landings::expect(&self.taker, &self.landings, announced);
+            }
+            Record::Stays { ticket } if !self.is_successor => self.landings.remove(ticket),
+            Record::Expected { ticket, problem } if self.is_successor => {
+                if let Some(problem) = &problem {
+                    self.shared.say(Level::Log, Topic::Other, &"", || {
+                        format!("a client that listens is not handed over: {problem}")
+                    });
+                }
+                let listens = problem.is_none();
+                let crossings = &self.shared.handover.crossings;
+                crossings.answer(self.number, ticket, listens);
+            }
             Record::Taken(_)
             | Record::Refused { .. }
             | Record::Clients(_)
+            | Record::Expect { .. }
+            | Record::Expected { .. }
+            | Record::Stays { .. }
             | Record::Told { .. } => {
                 return Err("another data process says what is not its to say".into());
             }
@@ -206,8 +251,9 @@ impl Link {
         Ok(())
     }
 
-    /// The other side has said who it is, and whether that is somebody to work with.
-    fn greeted(&mut self, is_known: bool) {
+    /// The other side has said who it is, whether that is somebody to work with, and whether it takes
+    /// clients that listen.
+    fn greeted(&mut self, is_known: bool, takes_listeners: bool) {
         if !is_known {
             self.complain(
                 "another data process is of a version that hands clients over in another way",
@@ -227,6 +273,8 @@ impl Link {
             return;
         }
         inner.leaving.hear(is_known);
+        let crossings = &self.shared.handover.crossings;
+        crossings.set_possible(is_known && takes_listeners);
         if !is_known {
             inner.offers = None;
         }
@@ -253,59 +301,37 @@ impl Link {
         if packet.has_lost || packet.descriptors.len() != clients.len() {
             let why = "their descriptors did not come along: is the limit of open files reached?";
             for (client, _) in clients {
-                self.refuse(client, NotTaken::untold(why.to_owned())).await;
+                self.taker
+                    .refuse(client, NotTaken::untold(why.to_owned()))
+                    .await;
             }
             return Ok(());
         }
         let (mut taken, mut numbers) = (Vec::new(), Vec::new());
         for ((client, state), descriptor) in clients.into_iter().zip(packet.descriptors) {
-            match arrive::take(&self.shared, &state, descriptor) {
+            let arrived = match ClientState::decode(&state) {
+                Ok(state) => match state.ticket {
+                    Some(ticket) => {
+                        let whose = (client, ticket);
+                        landings::land(&self.taker, &self.landings, whose, state, descriptor);
+                        continue;
+                    }
+                    None => arrive::take(&self.shared, state, descriptor, None),
+                },
+                Err(error) => Err(error.into()),
+            };
+            match arrived {
                 Ok(arrived) => {
                     taken.push(arrived);
                     numbers.push(client);
                 }
-                Err(why) => self.refuse(client, why).await,
+                Err(why) => self.taker.refuse(client, why).await,
             }
         }
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let (confirm, confirmed) = oneshot::channel();
-        let taken_over = Outgoing::Confirm(Record::Taken(numbers), confirm);
-        let is_said = self.out.send(taken_over).await.is_ok() && confirmed.await.is_ok();
-        if !is_said {
-            // They are the other side's still, and these are copies that nobody used.
+        if !numbers.is_empty() && !self.taker.confirm(numbers, taken).await {
             return Err("another data process is gone before its clients were taken".into());
         }
-        self.shared
-            .handover
-            .counts
-            .taken
-            .add_shared(taken.len() as u64);
-        for (worker, client) in taken {
-            self.hand_on(worker, client).await;
-        }
         Ok(())
-    }
-
-    async fn hand_on(&self, worker: usize, client: MovedClient) {
-        if let Some(mailbox) = self.mailboxes.get(worker) {
-            let _ = mailbox.send(Moved::Client(client)).await;
-        }
-    }
-
-    async fn refuse(&self, client: u64, why: NotTaken) {
-        self.shared.handover.counts.refused.add_shared(1);
-        let told = why.told.map(|refusal| {
-            let Refusal { code, message } = refusal;
-            (code.into_owned(), message.into_owned())
-        });
-        let record = Record::Refused {
-            client,
-            told,
-            why: why.why,
-        };
-        let _ = self.out.send(Outgoing::Say(record)).await;
     }
 
     /// Passes on a cancel request: here, and where that is not it, elsewhere.
@@ -350,9 +376,12 @@ impl Link {
         if is_newest {
             inner.offers = None;
             inner.leaving.lose(now);
+            self.shared.handover.crossings.set_possible(false);
         }
         let _ = self.shared.handover.settle(&inner, now);
         drop(inner);
+        self.landings.clear();
+        self.shared.handover.crossings.lose(self.number);
         for (_, (waiting, _)) in self.pending.lock().drain() {
             let _ = waiting.send(Answer::Lost);
         }

@@ -8,6 +8,8 @@
 //! one serves it only once that is said. What is said before a process dies is still heard, so both
 //! always agree. A client whose answer never comes stays.
 //!
+//! A client that listens is announced before it is offered, so that both listen for it ([`crossings`]).
+//!
 //! What becomes of clients while there is no next process is decided by [`way`]. Cancel requests find
 //! their client in whichever process it is ([`Handover::cancel_elsewhere`]).
 //!
@@ -15,6 +17,7 @@
 //! (`client/arrive.rs`), where the passages come from (the binary, and the keeper).
 
 mod coding;
+mod crossings;
 mod link;
 pub(crate) mod record;
 pub(crate) mod state;
@@ -31,6 +34,8 @@ use outgrow_core::metrics::Counter;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub(crate) use coding::CodingError;
+use crossings::Crossings;
+pub(crate) use crossings::{Traveller, prepare};
 pub(crate) use link::run;
 use record::Record;
 use way::Leaving;
@@ -72,7 +77,8 @@ pub(crate) enum Answer {
 pub enum Stayed {
     /// It has TLS, whose keys do not change their process.
     Tls,
-    /// It listens for notifications, of which some might be missed.
+    /// It listens for notifications, of which some might be missed: the next process does not listen
+    /// for it.
     Listens,
     /// Its session has something that does not change its process.
     Session,
@@ -152,6 +158,7 @@ pub(crate) struct Handover {
     way: AtomicU8,
     numbers: AtomicU64,
     permits: Semaphore,
+    crossings: Crossings,
     pub(crate) counts: HandoverNumbers,
 }
 
@@ -162,6 +169,7 @@ impl Default for Handover {
             way: AtomicU8::new(Way::Tell as u8),
             numbers: AtomicU64::new(0),
             permits: Semaphore::new(AT_ONCE),
+            crossings: Crossings::default(),
             counts: HandoverNumbers::default(),
         }
     }
@@ -172,7 +180,8 @@ impl Handover {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_number(&self) -> u64 {
+    /// A number that is used for nothing else here.
+    pub(crate) fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -210,6 +219,14 @@ impl Handover {
     /// Waits until a client's state may be made for being offered.
     pub(crate) async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.permits.acquire().await.ok()
+    }
+
+    /// The link to the next process, and what is to be sent on it.
+    fn next_process(&self) -> Option<(u64, mpsc::Sender<link::Outgoing>)> {
+        let inner = self.lock();
+        let (link, _) = inner.offers.as_ref()?;
+        let out = inner.links.get(link)?;
+        Some((*link, out.clone()))
     }
 
     /// Takes note that a client was told to reconnect.
@@ -332,12 +349,9 @@ impl Shared {
 
     /// Says for the last time to the next process what became of clients, as far as it listens.
     pub async fn finish_handover(&self) {
-        let out = {
-            let inner = self.handover.lock();
-            let successor = inner.offers.as_ref().map(|(link, _)| *link);
-            successor.and_then(|link| inner.links.get(&link).cloned())
+        let Some((_, out)) = self.handover.next_process() else {
+            return;
         };
-        let Some(out) = out else { return };
         let (confirm, confirmed) = oneshot::channel();
         let last = link::Outgoing::Confirm(self.handover.told(), confirm);
         let say = async {

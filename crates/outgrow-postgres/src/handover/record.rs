@@ -51,6 +51,27 @@ pub(crate) enum Record {
     Cancelled { number: u64, found: bool },
     /// How many clients were handed over, and how many were told to reconnect, by reason.
     Told { given: u64, told: Vec<(u8, u64)> },
+    /// A client that listens is to come. Said only to who reads states of version
+    /// [`state::WITH_CHANNELS`], as are the others that name a ticket.
+    Expect {
+        /// What the client brings along.
+        ticket: u64,
+        /// The encoding in which it listens.
+        encoding: String,
+        /// The channel of its marker.
+        channel: Vec<u8>,
+        /// The marker's payload.
+        word: Vec<u8>,
+        /// Of its state, what it takes to listen for it: who it is, what it has proven, its channels.
+        state: Vec<u8>,
+    },
+    /// Everything is listened on for it, or why not.
+    Expected {
+        ticket: u64,
+        problem: Option<String>,
+    },
+    /// It does not come.
+    Stays { ticket: u64 },
 }
 
 impl Record {
@@ -113,6 +134,31 @@ impl Record {
                     out.u64(*count);
                 }
             }
+            Self::Expect {
+                ticket,
+                encoding,
+                channel,
+                word,
+                state,
+            } => {
+                out.u8(8);
+                out.u64(*ticket);
+                out.bytes(encoding.as_bytes());
+                out.bytes(channel);
+                out.bytes(word);
+                out.bytes(state);
+            }
+            Self::Expected { ticket, problem } => {
+                out.u8(9);
+                out.u64(*ticket);
+                if let Some(problem) = problem {
+                    out.bytes(problem.as_bytes());
+                }
+            }
+            Self::Stays { ticket } => {
+                out.u8(10);
+                out.u64(*ticket);
+            }
         }
         out.0
     }
@@ -169,6 +215,23 @@ impl Record {
                 };
                 return Ok(Self::Told { given, told });
             }
+            8 => Self::Expect {
+                ticket: reader.u64()?,
+                encoding: reader.text()?.to_owned(),
+                channel: reader.bytes()?.to_vec(),
+                word: reader.bytes()?.to_vec(),
+                state: reader.bytes()?.to_vec(),
+            },
+            9 => Self::Expected {
+                ticket: reader.u64()?,
+                problem: match reader.0.is_empty() {
+                    true => None,
+                    false => Some(reader.text()?.to_owned()),
+                },
+            },
+            10 => Self::Stays {
+                ticket: reader.u64()?,
+            },
             unknown => return Err(CodingError::UnknownPart(unknown)),
         };
         reader.end()?;
@@ -258,6 +321,22 @@ mod tests {
                 given: 12,
                 told: vec![(0, 1), (3, 9)],
             },
+            Record::Expect {
+                ticket: 3,
+                encoding: "UTF8".to_owned(),
+                channel: b"outgrow_handover_00".to_vec(),
+                word: b"ff".to_vec(),
+                state: vec![1, 2, 3],
+            },
+            Record::Expected {
+                ticket: 3,
+                problem: None,
+            },
+            Record::Expected {
+                ticket: 3,
+                problem: Some("no".to_owned()),
+            },
+            Record::Stays { ticket: u64::MAX },
         ]
     }
 

@@ -12,6 +12,9 @@ use super::coding::{CodingError, Reader, Writer};
 
 /// The version of this form. Raised when a part means something else than before.
 pub(crate) const VERSION: u16 = 1;
+/// The newest version that is read: that of clients that listen. Others are written in [`VERSION`],
+/// which older processes read as well.
+pub(crate) const WITH_CHANNELS: u16 = 2;
 /// The most bytes of one client. One with more is told to reconnect.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
 /// Most settings of either kind; [`crate::client::Settings`] keeps fewer.
@@ -96,8 +99,10 @@ pub(crate) struct ClientState {
     pub(crate) connected: u64,
     /// The port in the name of its Unix socket.
     pub(crate) port: u16,
-    /// What it listens on.
+    /// What it listens on, sorted.
     pub(crate) channels: Vec<Vec<u8>>,
+    /// By what it is expected, if it listens.
+    pub(crate) ticket: Option<u64>,
 }
 
 /// The parts' numbers.
@@ -114,6 +119,7 @@ mod part {
     pub(super) const INPUT: u8 = 10;
     pub(super) const PROXIED: u8 = 11;
     pub(super) const CHANNELS: u8 = 12;
+    pub(super) const TICKET: u8 = 13;
 }
 
 impl ClientState {
@@ -165,6 +171,9 @@ impl ClientState {
             out.part(part::CHANNELS, |out| {
                 self.channels.iter().for_each(|name| out.bytes(name));
             });
+        }
+        if let Some(ticket) = self.ticket {
+            out.part(part::TICKET, |out| out.u64(ticket));
         }
         (out.0.len() <= MOST_BYTES).then_some(out.0)
     }
@@ -242,6 +251,7 @@ impl ClientState {
                 self.channels = body.list(MOST_CHANNELS, "channels", read)?;
                 return Ok(());
             }
+            part::TICKET => self.ticket = Some(body.u64()?),
             unknown => return Err(CodingError::UnknownPart(unknown)),
         }
         body.end()

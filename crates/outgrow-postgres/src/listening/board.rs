@@ -51,6 +51,18 @@ pub(super) struct Batch {
     names: Vec<Name>,
 }
 
+impl Batch {
+    /// Notifies as well. What is notified needs no escaping.
+    pub(super) fn notify(&mut self, channel: &[u8], word: &[u8]) {
+        say("NOTIFY ", channel, &mut self.sql);
+        // Before the semicolon.
+        self.sql.pop();
+        self.sql.extend_from_slice(b",'");
+        self.sql.extend_from_slice(word);
+        self.sql.extend_from_slice(b"';");
+    }
+}
+
 /// The channels; `E` stands for a client.
 #[derive(Debug)]
 pub(super) struct Board<E> {

@@ -4,11 +4,18 @@
 //! A channel is first asked for, then promised: the shared connection listens on it, but the
 //! client's transaction with the `LISTEN` is not committed. What is notified meanwhile is kept, and
 //! heard when it is.
+//!
+//! Not here: a client that listens and changes its process (`ear/cross.rs`).
+
+mod cross;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::board::Name;
+use super::crossing::Crossing;
 use crate::problem::Refusal;
 use crate::seen::ClientSeen;
 use crate::wire::{backend, write};
@@ -72,12 +79,18 @@ struct Inner {
     over: Option<Refusal>,
     /// Up to which number what was notified has been heard.
     fenced: u64,
+    /// The client changes its process.
+    crossing: Option<Box<Crossing>>,
 }
 
 /// A client's.
 #[derive(Debug)]
 pub(crate) struct Ear {
-    seen: Arc<ClientSeen>,
+    number: u64,
+    /// None while the client is not there yet.
+    seen: OnceLock<Arc<ClientSeen>>,
+    /// Of a client that comes from another process: wakes who prepares that.
+    news: Option<Box<Notify>>,
     inner: Mutex<Inner>,
 }
 
@@ -85,18 +98,30 @@ impl Ear {
     /// That of a client.
     pub(crate) fn new(seen: &Arc<ClientSeen>) -> Arc<Self> {
         Arc::new(Self {
-            seen: Arc::clone(seen),
+            number: seen.number,
+            seen: Arc::clone(seen).into(),
+            news: None,
             inner: Mutex::default(),
         })
+    }
+
+    /// Lets whom it concerns look.
+    fn nudge(&self) {
+        if let Some(seen) = self.seen.get() {
+            seen.nudge();
+        }
+        if let Some(news) = &self.news {
+            news.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client's number.
+    /// The client's number; no other ear has it.
     pub(super) fn number(&self) -> u64 {
-        self.seen.number
+        self.number
     }
 
     /// How the client stands to a channel; none: not at all.
@@ -128,8 +153,9 @@ impl Ear {
                 Hearing::Refused
             };
         }
+        inner.tell_crossing(name, is_heard);
         drop(inner);
-        self.seen.nudge();
+        self.nudge();
     }
 
     /// Everything that was committed before the question `number` has been heard.
@@ -137,7 +163,7 @@ impl Ear {
         let mut inner = self.lock();
         inner.fenced = inner.fenced.max(number);
         drop(inner);
-        self.seen.nudge();
+        self.nudge();
     }
 
     /// Whether the answer to that question is there, or none will come.
@@ -154,21 +180,34 @@ impl Ear {
         limit: usize,
         overflow: impl FnOnce() -> Refusal,
     ) -> bool {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         if inner.over.is_some() {
             return true;
         }
-        inner.bytes += notification.bytes();
-        let fits = inner.bytes <= limit;
-        if fits {
-            inner.queue.push_back(Arc::clone(notification));
-        } else {
-            inner.queue = VecDeque::new();
-            inner.bytes = 0;
-            inner.over = Some(overflow());
-        }
-        drop(inner);
-        self.seen.nudge();
+        let queue = match &mut inner.crossing {
+            None => Some(&mut inner.queue),
+            Some(crossing) => crossing.place(notification, &mut inner.queue),
+        };
+        let bytes = inner.bytes + notification.bytes();
+        let fits = match queue {
+            // A marker, or what the other process tells.
+            None => true,
+            Some(_) if !inner.channels.contains_key(&notification.channel) => true,
+            Some(queue) if bytes <= limit => {
+                queue.push_back(Arc::clone(notification));
+                inner.bytes = bytes;
+                true
+            }
+            Some(_) => {
+                inner.queue = VecDeque::new();
+                inner.bytes = 0;
+                inner.over = Some(overflow());
+                false
+            }
+        };
+        drop(guard);
+        self.nudge();
         fits
     }
 
@@ -184,7 +223,7 @@ impl Ear {
             *hearing = Hearing::Refused;
         }
         drop(inner);
-        self.seen.nudge();
+        self.nudge();
     }
 
     /// Why the client is to be ended, if it is.
@@ -267,7 +306,9 @@ impl Ear {
         let mut inner = self.lock();
         inner.queue = VecDeque::new();
         inner.bytes = 0;
-        inner.channels.drain().map(|(name, _)| name).collect()
+        let marker = inner.crossing.take().map(|one| one.channel());
+        let names = inner.channels.drain().map(|(name, _)| name);
+        names.chain(marker).collect()
     }
 
     /// Writes what the client is to get, at most about `limit` bytes at a time; gives how many. With

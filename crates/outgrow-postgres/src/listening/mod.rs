@@ -16,15 +16,22 @@
 //! it is asked for before the client notifies, once all that is older has been heard
 //! ([`Hub::fence`]), and given up when all that the client notified has been.
 //!
+//! In an upgrade a client that listens goes to the next process with all that is notified
+//! ([`crossing`]): that one has an ear for it before it is there ([`landing`]).
+//!
 //! Not here: which statements listen (`sql/facts`), when their changes count (`client/session.rs`).
 
 mod board;
+pub(crate) mod crossing;
 mod ear;
+pub(crate) mod landing;
+#[cfg(test)]
+mod simulation;
 mod task;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +39,7 @@ use outgrow_core::Ticks;
 use tokio::sync::Notify;
 
 use board::{Asked, Batch, Board};
+use crossing::Marker;
 use ear::Notification;
 pub(crate) use ear::{Change, Ear, Hearing};
 
@@ -45,6 +53,10 @@ const LONGEST_NAME: usize = 63;
 /// After a connection that failed, until the next one is tried: clients that listen meanwhile keep
 /// their own.
 const RETRY: Duration = Duration::from_secs(1);
+/// Channels of markers that a pool may listen on besides those of its clients.
+const MOST_MARKERS: usize = 256;
+/// Most markers that are notified at once.
+const MARKERS_AT_ONCE: usize = 100;
 /// `configuration_limit_exceeded`.
 const TOO_MUCH: &str = "53400";
 
@@ -69,10 +81,25 @@ struct Inner {
     /// of their questions.
     fences: Fences,
     last_fence: u64,
+    /// Markers that are to be notified.
+    marks: VecDeque<Marker>,
     /// Server processes that work for clients that notify, with those clients' own numbers.
     holders: HashMap<u32, u32>,
     /// When there was no connection.
     failed: Option<Ticks>,
+}
+
+impl Inner {
+    /// Has a channel listened on for a client; a pool may have `most`.
+    fn want(&mut self, name: &board::Name, ear: &Arc<Ear>, most: u32) -> Hearing {
+        let hearing = match self.board.ask(name, ear.number(), ear, most as usize) {
+            Asked::Heard => Hearing::Promised,
+            Asked::Later => Hearing::Asked,
+            Asked::Full => return Hearing::Refused,
+        };
+        ear.set(name, hearing);
+        hearing
+    }
 }
 
 /// The shared connection of a pool, as clients see it.
@@ -111,6 +138,36 @@ impl Hub {
         }
     }
 
+    /// Has the shared connection listen on the channel of a client's marker; what becomes of it is in
+    /// the ear. It may listen on `most` channels, and on some more for markers.
+    pub(crate) fn expect_mark(&self, ear: &Arc<Ear>, most: u32) {
+        let most = most as usize;
+        let Some(channel) = ear.marker_channel() else {
+            return;
+        };
+        let mut inner = self.lock();
+        let asked = match inner.is_running {
+            true => {
+                let most = most.saturating_add(MOST_MARKERS);
+                inner.board.ask(&channel, ear.number(), ear, most)
+            }
+            false => Asked::Full,
+        };
+        self.changed.notify_one();
+        drop(inner);
+        match asked {
+            Asked::Later => {}
+            Asked::Heard => ear.told(&channel, true),
+            Asked::Full => ear.told(&channel, false),
+        }
+    }
+
+    /// Notifies a marker, in a transaction of its own or with others.
+    pub(crate) fn mark(&self, marker: Marker) {
+        self.lock().marks.push_back(marker);
+        self.changed.notify_one();
+    }
+
     /// A client does not listen on these channels any more.
     pub(crate) fn leave(&self, names: &[board::Name], ear: &Ear) {
         if names.is_empty() {
@@ -142,6 +199,14 @@ impl Hub {
     fn next(&self) -> Option<(Batch, Fences)> {
         let mut inner = self.lock();
         let fences = std::mem::take(&mut inner.fences);
+        if !inner.marks.is_empty() {
+            let count = inner.marks.len().min(MARKERS_AT_ONCE);
+            let mut batch = Batch::default();
+            for one in inner.marks.drain(..count) {
+                batch.notify(&one.channel, &one.word);
+            }
+            return Some((batch, fences));
+        }
         if fences.is_empty() && !inner.board.has_more() {
             return None;
         }
@@ -182,7 +247,8 @@ impl Hub {
     /// Whether nobody wants it any more; then it is not running from now on.
     fn stop_unused(&self) -> bool {
         let mut inner = self.lock();
-        let is_unused = inner.board.channels() == 0 && inner.fences.is_empty();
+        let is_unused =
+            inner.board.channels() == 0 && inner.fences.is_empty() && inner.marks.is_empty();
         inner.is_running &= !is_unused;
         is_unused
     }
@@ -193,6 +259,7 @@ impl Hub {
         inner.is_running = false;
         inner.failed = failed.or(inner.failed);
         inner.holders.clear();
+        inner.marks.clear();
         let fences = std::mem::take(&mut inner.fences);
         let ears = inner.board.clear();
         drop(inner);
@@ -261,13 +328,10 @@ fn try_ask(
         return Hearing::Refused;
     }
     let name: board::Name = name.into();
-    let most = limits.most_channels as usize;
-    let hearing = match inner.board.ask(&name, ear.number(), ear, most) {
-        Asked::Heard => Hearing::Promised,
-        Asked::Later => Hearing::Asked,
-        Asked::Full => return Hearing::Refused,
-    };
-    ear.set(&name, hearing);
+    let hearing = inner.want(&name, ear, limits.most_channels);
+    if hearing == Hearing::Refused {
+        return hearing;
+    }
     if !inner.is_running {
         inner.is_running = true;
         tokio::spawn(task::run(Arc::clone(worker), Arc::clone(pool)));

@@ -76,6 +76,7 @@ fn state(seed: u64) -> ClientState {
         connected: random.next_u64(),
         port: random.below(1 << 16) as u16,
         channels: times(random, 4, |random| bytes(random, 63)),
+        ticket: (random.below(2) == 0).then(|| random.next_u64()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! their sessions.
 //!
 //! Not here: transactions that go on in the old process (`changes`), clients with TLS
-//! (`postgres_tls`).
+//! (`postgres_tls`), those that listen (`listen_upgrade`).
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use super::{MOMENT, Tier, backend, config, run, value};
 use crate::shop::{SOON, data_pid, try_state};
 
 /// Waits until the data process `old` has ended.
-fn ended(outgrow: &Outgrow, old: u32) {
+pub(super) fn ended(outgrow: &Outgrow, old: u32) {
     let is_gone = |outgrow: &Outgrow| (!outgrow.pids().data.contains(&old)).then_some(());
     outgrow
         .wait("the old one ends", SOON, is_gone)
@@ -31,7 +31,7 @@ fn ended(outgrow: &Outgrow, old: u32) {
 }
 
 /// An upgrade, and the end of the process before it: nobody holds it up.
-fn upgrade(outgrow: &Outgrow) {
+pub(super) fn upgrade(outgrow: &Outgrow) {
     let old = data_pid(outgrow);
     outgrow.upgrade(None).expect("another one");
     ended(outgrow, old);
@@ -41,7 +41,7 @@ fn taken(outgrow: &Outgrow) -> Option<u64> {
     try_state(outgrow)?["postgres"]["handover"]["taken"].as_u64()
 }
 
-fn wait_taken(outgrow: &Outgrow, count: u64) {
+pub(super) fn wait_taken(outgrow: &Outgrow, count: u64) {
     let are_taken = |outgrow: &Outgrow| (taken(outgrow)? == count).then_some(());
     let what = format!("{count} are taken");
     outgrow.wait(&what, SOON, are_taken).expect("they are");
@@ -337,7 +337,7 @@ fn limits_of_the_next_process_count() {
 /// Who has what cannot change its process is told, once it is at rest, as before.
 #[test]
 fn who_cannot_go_along_is_told() {
-    let Some(tier) = Tier::start("pool_size = 4") else {
+    let Some(mut tier) = Tier::start("pool_size = 4") else {
         return;
     };
     let (mut pinned, mut plain) = (tier.client(), tier.client());
@@ -358,9 +358,13 @@ fn who_cannot_go_along_is_told() {
     let state = try_state(&tier.outgrow).expect("a state");
     let before = &state["postgres"]["handover"]["before"][0];
     assert_eq!(before["handed_over"], 2, "{before}");
-    // Who listens is told, and the log and the next process say so.
+    // Who listens where the next process does not for it is told, and the log and the next process
+    // say so.
     let mut listener = tier.client();
     run(&mut listener, "LISTEN news");
+    let settings = "pool_size = 4\nnotifications = { shared = false }";
+    let text = config(settings, tier.database.address());
+    tier.outgrow.reload(&text).expect("taken");
     upgrade(&tier.outgrow);
     let told = listener.answer().expect_err("it is sent away").to_string();
     assert_eq!(told, "FATAL 57P01 server shutting down");

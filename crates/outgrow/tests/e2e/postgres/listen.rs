@@ -17,9 +17,9 @@ use super::{Tier, backend, config, modes::connections, refusal, run, value};
 use crate::shop::{SOON, try_state};
 
 /// A notification: who sent it, channel and payload.
-type Heard = (u32, String, String);
+pub(super) type Heard = (u32, String, String);
 
-fn heard(message: &Message) -> Option<Heard> {
+pub(super) fn heard(message: &Message) -> Option<Heard> {
     if message.tag != b'A' {
         return None;
     }

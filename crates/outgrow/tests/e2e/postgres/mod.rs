@@ -17,6 +17,7 @@ mod inspect;
 mod lanes;
 mod limits;
 mod listen;
+mod listen_upgrade;
 mod logins;
 mod modes;
 mod newcomers;
