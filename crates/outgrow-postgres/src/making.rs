@@ -91,7 +91,7 @@ async fn attempt(
             credential: credential(plan, pool),
             permit,
             shares,
-            seat: Some(seat),
+            seat: Some(if is_own { seat.apart() } else { seat }),
             generation,
             worker: worker.index,
             standing: worker.shared.standings.of(&endpoint),

@@ -191,11 +191,6 @@ impl Pool {
         }
     }
 
-    /// How many channels its clients may listen on over the shared connection.
-    pub(crate) fn most_channels(&self) -> u32 {
-        self.plan().house.notifications.most_channels
-    }
-
     /// How it should be.
     pub(crate) fn plan(&self) -> Arc<PoolPlan> {
         Arc::clone(&self.lock().plan)

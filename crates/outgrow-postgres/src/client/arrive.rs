@@ -34,6 +34,8 @@ use crate::variables::Variables;
 pub(crate) struct NotTaken {
     /// What it is to be told; none: it is for the other process to say.
     pub(crate) told: Option<Refusal>,
+    /// It listens, and may be taken once that is prepared anew.
+    pub(crate) is_for_now: bool,
     /// For the log.
     pub(crate) why: String,
 }
@@ -41,7 +43,19 @@ pub(crate) struct NotTaken {
 impl NotTaken {
     /// It stays where it is.
     pub(crate) fn untold(why: String) -> Self {
-        Self { told: None, why }
+        Self {
+            told: None,
+            is_for_now: false,
+            why,
+        }
+    }
+
+    /// It listens and stays where it is, for now.
+    pub(crate) fn for_now(why: &str) -> Self {
+        Self {
+            is_for_now: true,
+            ..Self::untold(why.to_owned())
+        }
     }
 }
 
@@ -50,6 +64,7 @@ impl From<Refusal> for NotTaken {
         let why = refusal.message.clone().into_owned();
         Self {
             told: Some(refusal),
+            is_for_now: false,
             why,
         }
     }
@@ -155,8 +170,8 @@ pub(crate) fn take(
     if let Some(landing) = &landing {
         let channels: Vec<_> = state.channels.into_iter().map(Into::into).collect();
         if !landing.land(&entry.seen, &channels) {
-            let why = "it listens, and not everything would be told to it".to_owned();
-            return Err(NotTaken::untold(why));
+            let why = "it listens, and not everything would be told to it";
+            return Err(NotTaken::for_now(why));
         }
     }
     let identity = Identity {

@@ -25,6 +25,8 @@ use crate::shared::{Drain, Shared};
 
 /// How long a client at rest waits until it was told everything that comes before the marker.
 const MARK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a client that is to be ended is told what was kept for it, while it does not read.
+const KEPT_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is tried to have a client cross.
 const MOST_TRIES: u8 = 5;
 
@@ -58,17 +60,17 @@ impl Listening {
         if self.way.tries >= MOST_TRIES {
             return;
         }
-        self.way.tries += 1;
         let mut random = [0; MARKER_BYTES];
         system_bytes(&mut random);
         let marker = Marker::new(&random);
         let Some(channels) = self.ear.begin_leaving(marker.clone()) else {
             return;
         };
+        self.way.tries += 1;
         let ticket = shared.handover.next_number();
         let traveller = Traveller {
             ticket,
-            pool: Arc::clone(&self.pool),
+            hub: Arc::clone(&self.pool.hub),
             ear: Arc::clone(&self.ear),
             marker,
             encoding: self.encoding.to_string(),
@@ -205,6 +207,36 @@ impl Client {
                 _ => Poll::Ready(Ok(false)),
             };
         }
+    }
+
+    /// Whether a client that was to cross has not, or not any more: then it stays.
+    pub(super) fn has_not_crossed(&mut self) -> bool {
+        let listening = self.listening.as_ref();
+        let stays = listening.is_some_and(|one| one.ear.standing() != Standing::Crossed);
+        if stays {
+            self.give_up_crossing();
+        }
+        stays
+    }
+
+    /// Tells a client that is to be ended what came after the marker, as far as it reads that.
+    pub(super) async fn tell_kept(&mut self) {
+        self.give_up_crossing();
+        let mut limit = pin!(tokio::time::sleep(KEPT_LIMIT));
+        let told = poll_fn(|cx| {
+            loop {
+                self.hear_alone();
+                if !self.tail.is_pending() {
+                    return Poll::Ready(());
+                }
+                match self.tail.poll_write(cx, &mut self.socket) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return limit.as_mut().poll(cx),
+                }
+            }
+        });
+        told.await;
     }
 
     /// The client stays, for now.

@@ -87,6 +87,19 @@ impl Client {
         }
     }
 
+    /// What a client that listens is told while it waits for a connection here and cannot go to the
+    /// next process, which has the connections now.
+    pub(super) fn is_told_waiting(&self) -> Option<Refusal> {
+        self.listening.as_ref()?;
+        if self.worker.shared.drain() != Drain::Gently || !self.worker.shared.has_successor() {
+            return None;
+        }
+        match self.way_out() {
+            Some((Way::Tell, reason)) if self.is_at_rest() => Some(self.sent_away(reason)),
+            _ => None,
+        }
+    }
+
     fn sent_away(&self, reason: Stayed) -> Refusal {
         self.worker.shared.handover.note_told(reason);
         Refusal::new(SHUTDOWN, "server shutting down")
@@ -98,28 +111,39 @@ impl Client {
         self.departs = false;
         let worker = std::sync::Arc::clone(&self.worker);
         let handover = &worker.shared.handover;
-        let Some(_turn) = handover.turn().await else {
+        // Without a turn: it may take its time, and others are not to wait for that.
+        if !self.is_leaving() || !self.cross().await? {
             return Ok(());
-        };
+        }
+        let turn = handover.turn().await;
         // Things may have changed meanwhile.
-        if !self.is_leaving() || handover.way() != Way::Offer {
+        if let Some(refusal) = self.deaf() {
+            return Err(Some(refusal));
+        }
+        if self.has_not_crossed() {
             return Ok(());
         }
-        if !self.cross().await? {
+        if turn.is_none() || !self.is_leaving() || handover.way() != Way::Offer {
+            self.give_up_crossing();
             return Ok(());
         }
-        let Some(state) = self.state().encode() else {
+        let state = self.state();
+        let ticket = state.ticket;
+        let Some(state) = state.encode() else {
+            self.tell_kept().await;
             return Err(Some(self.sent_away(Stayed::TooLarge)));
         };
         let Socket::Plain(stream) = &self.socket else {
             return Ok(());
         };
         let Ok(copy) = stream.as_fd().try_clone_to_owned() else {
+            self.tell_kept().await;
             return Err(Some(self.sent_away(Stayed::Refused)));
         };
         let seen = std::sync::Arc::clone(&self.identity.entry.seen);
         seen.set_on_its_way(true);
-        let answer = handover.offer(state, copy).await;
+        let answer = handover.offer(state, copy, ticket).await;
+        drop(turn);
         match answer {
             Answer::Taken => {
                 handover.counts.given.add_shared(1);
@@ -128,6 +152,7 @@ impl Client {
             }
             Answer::Refused(told) => {
                 seen.set_on_its_way(false);
+                self.tell_kept().await;
                 let refusal = self.sent_away(Stayed::Refused);
                 Err(Some(told.unwrap_or(refusal)))
             }

@@ -186,6 +186,9 @@ impl Client {
             if is_logged_in && self.departs_now() {
                 return Poll::Ready(Err(None));
             }
+            if is_logged_in && let Some(refusal) = self.is_told_waiting() {
+                return Poll::Ready(Err(Some(refusal)));
+            }
             let now = self.worker.now();
             if self.timer.poll(cx, now).is_ready() {
                 if deadline <= now {

@@ -12,9 +12,8 @@ use super::Handover;
 use super::link::Outgoing;
 use super::record::Record;
 use super::state::ClientState;
-use crate::listening::Ear;
 use crate::listening::crossing::{Marker, Standing};
-use crate::pool::Pool;
+use crate::listening::{Ear, Hub};
 use crate::shared::Shared;
 
 /// Clients that cross at a time.
@@ -68,7 +67,12 @@ impl Crossings {
         }
     }
 
-    /// A link has ended, and what was prepared over it.
+    /// The link over which a client was prepared.
+    pub(super) fn link(&self, ticket: u64) -> Option<u64> {
+        self.lock().get(&ticket).map(|(link, _)| *link)
+    }
+
+    /// A link has ended or was replaced, and so has what was prepared over it.
     pub(super) fn lose(&self, link: u64) {
         let ears: Vec<_> = {
             let all = self.lock();
@@ -94,8 +98,9 @@ impl Handover {
         Some((*link, inner.links.get(link)?.clone()))
     }
 
-    fn has_link(&self, link: u64) -> bool {
-        self.lock().links.contains_key(&link)
+    /// Whether that is still the link to the next process.
+    fn is_next(&self, link: u64) -> bool {
+        self.next_listener().is_some_and(|(next, _)| next == link)
     }
 }
 
@@ -126,7 +131,8 @@ impl Drop for Told {
 #[derive(Debug)]
 pub(crate) struct Traveller {
     pub(crate) ticket: u64,
-    pub(crate) pool: Arc<Pool>,
+    /// The shared connection of its pool.
+    pub(crate) hub: Arc<Hub>,
     pub(crate) ear: Arc<Ear>,
     pub(crate) marker: Marker,
     /// The encoding in which it listens.
@@ -143,7 +149,7 @@ pub(crate) async fn prepare(shared: Arc<Shared>, traveller: Traveller) {
     };
     let Traveller {
         ticket,
-        pool,
+        hub,
         ear,
         marker,
         encoding,
@@ -162,25 +168,31 @@ pub(crate) async fn prepare(shared: Arc<Shared>, traveller: Traveller) {
         ticket,
         out,
     };
-    pool.hub.expect_mark(&ear, pool.most_channels());
+    hub.expect_mark(&ear);
     let record = Record::Expect {
         ticket,
         encoding,
-        channel: marker.channel.to_vec(),
-        word: marker.word.to_vec(),
+        channel: marker.channel().to_vec(),
+        word: marker.word().to_vec(),
         state,
     };
     let is_said = told.out.send(Outgoing::Say(record)).await.is_ok();
-    // The link may have ended before the ear was to be found.
-    if !is_said || !shared.handover.has_link(link) {
+    // It may have ended, or another one come, before the ear was to be found.
+    if !is_said || !shared.handover.is_next(link) {
         return ear.lose_crossing();
     }
-    tokio::time::sleep(PREPARE_LIMIT).await;
+    ear_leaves(&ear, Standing::Waits, PREPARE_LIMIT).await;
     if ear.standing() == Standing::Waits {
         return ear.set_heard_there(false);
     }
-    tokio::time::sleep(READY_LIMIT).await;
-    if !ear.expire_crossing() {
-        tokio::time::sleep(CROSS_LIMIT).await;
-    }
+    ear_leaves(&ear, Standing::Ready, READY_LIMIT).await;
+    ear.expire_crossing();
+    ear_leaves(&ear, Standing::Crosses, CROSS_LIMIT).await;
+    ear_leaves(&ear, Standing::Crossed, CROSS_LIMIT).await;
+}
+
+/// Until a client is at another point, for so long.
+async fn ear_leaves(ear: &Ear, standing: Standing, limit: Duration) {
+    let is_gone = ear.wait(|ear| ear.standing() != standing);
+    let _ = tokio::time::timeout(limit, is_gone).await;
 }

@@ -103,11 +103,15 @@ impl Link {
         self.offers = Some(offers);
         let mut inner = self.shared.handover.lock();
         inner.leaving.meet(self.shared.clock.now());
-        inner.offers = Some((self.number, sender));
+        let replaced = inner.offers.replace((self.number, sender));
         self.shared.handover.crossings.set_possible(false);
         let now = self.shared.clock.now();
         let is_new = self.shared.handover.settle(&inner, now);
         drop(inner);
+        // What the one before has prepared is not there: its clients begin anew.
+        if let Some((link, _)) = replaced {
+            self.shared.handover.crossings.lose(link);
+        }
         if is_new {
             self.shared.nudge_all();
         }
@@ -186,6 +190,12 @@ impl Link {
                 });
                 self.pending.answer(client, Answer::Refused(told));
             }
+            Record::NotNow { client, why } if self.is_successor => {
+                self.shared.say(Level::Log, Topic::Other, &"", || {
+                    format!("a client that listens is not handed over for now: {why}")
+                });
+                self.pending.answer(client, Answer::Lost);
+            }
             Record::Clients(clients) if !self.is_successor => {
                 self.take_in(clients, packet).await?;
             }
@@ -244,6 +254,7 @@ impl Link {
             | Record::Expect { .. }
             | Record::Expected { .. }
             | Record::Stays { .. }
+            | Record::NotNow { .. }
             | Record::Told { .. } => {
                 return Err("another data process says what is not its to say".into());
             }

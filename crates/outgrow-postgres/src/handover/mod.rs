@@ -198,10 +198,18 @@ impl Handover {
     }
 
     /// Offers a client to the next process, and waits for what becomes of it. To be called by who
-    /// does not listen to it meanwhile.
-    pub(crate) async fn offer(&self, state: Vec<u8>, descriptor: OwnedFd) -> Answer {
+    /// does not listen to it meanwhile. One with a ticket is nothing to another process than the one
+    /// that has prepared it.
+    pub(crate) async fn offer(
+        &self,
+        state: Vec<u8>,
+        descriptor: OwnedFd,
+        ticket: Option<u64>,
+    ) -> Answer {
+        let prepared = ticket.map(|ticket| self.crossings.link(ticket));
         let offers = self.lock().offers.clone();
-        let Some((_, offers)) = offers else {
+        let is_good = |link: &u64| prepared.is_none_or(|prepared| prepared == Some(*link));
+        let Some((_, offers)) = offers.filter(|(link, _)| is_good(link)) else {
             return Answer::Lost;
         };
         let (answer, answered) = oneshot::channel();

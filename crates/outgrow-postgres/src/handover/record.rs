@@ -72,6 +72,13 @@ pub(crate) enum Record {
     },
     /// It does not come.
     Stays { ticket: u64 },
+    /// One that was offered is not taken now, since not everything that is notified would be told to
+    /// it; it may begin anew.
+    NotNow {
+        client: u64,
+        /// Why, for the log.
+        why: String,
+    },
 }
 
 impl Record {
@@ -159,6 +166,11 @@ impl Record {
                 out.u8(10);
                 out.u64(*ticket);
             }
+            Self::NotNow { client, why } => {
+                out.u8(11);
+                out.u64(*client);
+                out.bytes(why.as_bytes());
+            }
         }
         out.0
     }
@@ -231,6 +243,10 @@ impl Record {
             },
             10 => Self::Stays {
                 ticket: reader.u64()?,
+            },
+            11 => Self::NotNow {
+                client: reader.u64()?,
+                why: reader.text()?.to_owned(),
             },
             unknown => return Err(CodingError::UnknownPart(unknown)),
         };
@@ -337,6 +353,10 @@ mod tests {
                 problem: Some("no".to_owned()),
             },
             Record::Stays { ticket: u64::MAX },
+            Record::NotNow {
+                client: 8,
+                why: "it is too late".to_owned(),
+            },
         ]
     }
 

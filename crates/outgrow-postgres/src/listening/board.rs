@@ -7,8 +7,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::crossing::Marker;
+
 /// Most channels in one batch, so that none takes a server long.
 const BATCH: usize = 200;
+
+/// What is said before markers. Several statements that are said at once are one transaction, which
+/// `SET LOCAL` is for; the time is less than the connection's limit for an answer.
+const AT_MARKS: &[u8] = b"SET LOCAL synchronous_commit=off;SET LOCAL lock_timeout='2s';";
 
 /// A channel's name, as the server knows it.
 pub(super) type Name = Arc<[u8]>;
@@ -27,6 +33,8 @@ enum State {
 #[derive(Debug)]
 struct Channel<E> {
     state: State,
+    /// It is that of a marker, not of a client.
+    is_marker: bool,
     /// Those who listen, by number.
     ears: Vec<(u64, E)>,
 }
@@ -49,17 +57,36 @@ pub(super) struct Batch {
     pub(super) sql: Vec<u8>,
     /// The channels that are heard once it is answered.
     names: Vec<Name>,
+    /// The channels of markers that it notifies.
+    marks: Vec<Name>,
 }
 
 impl Batch {
-    /// Notifies as well. What is notified needs no escaping.
-    pub(super) fn notify(&mut self, channel: &[u8], word: &[u8]) {
-        say("NOTIFY ", channel, &mut self.sql);
-        // Before the semicolon.
-        self.sql.pop();
-        self.sql.extend_from_slice(b",'");
-        self.sql.extend_from_slice(word);
-        self.sql.extend_from_slice(b"';");
+    /// Notifies markers, in a transaction of their own, which all of them are in.
+    ///
+    /// Its commit waits for nobody: not for the disk or another server, since a marker is of no use
+    /// after a crash; and not for long for another one that notifies, since it is the batch that is to
+    /// fail then, and not the connection.
+    pub(super) fn of_marks(marks: impl Iterator<Item = Marker>) -> Self {
+        let mut batch = Self::default();
+        for one in marks {
+            if batch.sql.is_empty() {
+                batch.sql.extend_from_slice(AT_MARKS);
+            }
+            say("NOTIFY ", one.channel(), &mut batch.sql);
+            // Before the semicolon.
+            batch.sql.pop();
+            batch.sql.extend_from_slice(b",'");
+            batch.sql.extend_from_slice(one.word());
+            batch.sql.extend_from_slice(b"';");
+            batch.marks.push(Arc::clone(one.channel()));
+        }
+        batch
+    }
+
+    /// The channels of the markers that it notifies.
+    pub(super) fn marks(&self) -> &[Name] {
+        &self.marks
     }
 }
 
@@ -67,6 +94,8 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Board<E> {
     channels: HashMap<Name, Channel<E>>,
+    /// Those of them that are of markers.
+    markers: usize,
     /// Names that something may be to be said of.
     todo: VecDeque<Name>,
 }
@@ -75,23 +104,42 @@ impl<E> Default for Board<E> {
     fn default() -> Self {
         Self {
             channels: HashMap::new(),
+            markers: 0,
             todo: VecDeque::new(),
         }
     }
 }
 
 impl<E: Clone> Board<E> {
-    /// Client `number` wants to hear what is notified on a channel.
+    /// Client `number` wants to hear what is notified on a channel; clients may have `most`.
     pub(super) fn ask(&mut self, name: &Name, number: u64, ear: &E, most: usize) -> Asked {
-        let count = self.channels.len();
+        self.ask_for(name, (number, ear), false, most)
+    }
+
+    /// The same for the channel of its marker; there may be `most` of those.
+    pub(super) fn ask_marker(&mut self, name: &Name, number: u64, ear: &E, most: usize) -> Asked {
+        self.ask_for(name, (number, ear), true, most)
+    }
+
+    fn ask_for(
+        &mut self,
+        name: &Name,
+        (number, ear): (u64, &E),
+        is_marker: bool,
+        most: usize,
+    ) -> Asked {
+        let of_clients = self.channels.len() - self.markers;
+        let count = if is_marker { self.markers } else { of_clients };
         let Some(channel) = self.channels.get_mut(name) else {
             if count >= most {
                 return Asked::Full;
             }
             let channel = Channel {
                 state: State::Wanted,
+                is_marker,
                 ears: vec![(number, ear.clone())],
             };
+            self.markers += usize::from(is_marker);
             self.channels.insert(Arc::clone(name), channel);
             self.todo.push_back(Arc::clone(name));
             return Asked::Later;
@@ -138,12 +186,10 @@ impl<E: Clone> Board<E> {
                     say("LISTEN ", &name, &mut batch.sql);
                     batch.names.push(name);
                 }
-                (State::Wanted, true) => {
-                    self.channels.remove(&name);
-                }
+                (State::Wanted, true) => self.remove(&name),
                 (State::Heard, true) => {
                     // Who asks for it from now on does so behind this.
-                    self.channels.remove(&name);
+                    self.remove(&name);
                     say("UNLISTEN ", &name, &mut batch.sql);
                 }
                 (State::Asked | State::Heard, false) | (State::Asked, true) => {}
@@ -162,7 +208,7 @@ impl<E: Clone> Board<E> {
             let ears = channel.ears.iter();
             told.extend(ears.map(|(_, ear)| (Arc::clone(&name), ear.clone())));
             if !is_done {
-                self.channels.remove(&name);
+                self.remove(&name);
                 continue;
             }
             channel.state = State::Heard;
@@ -171,6 +217,12 @@ impl<E: Clone> Board<E> {
             }
         }
         told
+    }
+
+    fn remove(&mut self, name: &Name) {
+        if let Some(channel) = self.channels.remove(name) {
+            self.markers -= usize::from(channel.is_marker);
+        }
     }
 
     /// Those who listen on a channel.
@@ -182,6 +234,7 @@ impl<E: Clone> Board<E> {
     /// Forgets everything; gives everybody who listened, each once.
     pub(super) fn clear(&mut self) -> Vec<E> {
         self.todo.clear();
+        self.markers = 0;
         let mut seen = HashSet::new();
         let channels = self.channels.drain();
         let ears = channels.flat_map(|(_, channel)| channel.ears);
@@ -217,137 +270,4 @@ fn say(verb: &str, name: &[u8], sql: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOST: usize = 4;
-
-    /// Steps: `+c1` client 1 asks for c, `-c1` leaves it, `>` a batch is said, `!` it is answered, `x`
-    /// it fails, `?c` who listens. What each says is joined.
-    fn check(steps: &[(&str, &str)]) {
-        let mut board: Board<char> = Board::default();
-        let mut said = None;
-        for (step, expected) in steps {
-            let mut letters = step.chars();
-            let verb = letters.next().expect("a verb");
-            let letters: Vec<char> = letters.collect();
-            let name: Name = letters.first().map_or_else(
-                || Name::from(&b""[..]),
-                |name| name.to_string().into_bytes().into(),
-            );
-            let client = letters.get(1).copied().unwrap_or('0');
-            let number = u64::from(client);
-            let result = match verb {
-                '+' => format!("{:?}", board.ask(&name, number, &client, MOST)),
-                '-' => {
-                    board.leave(&name, number);
-                    String::new()
-                }
-                '>' => {
-                    let batch = board.next_batch();
-                    let sql = String::from_utf8_lossy(&batch.sql).into_owned();
-                    said = Some(batch);
-                    sql
-                }
-                '!' | 'x' => {
-                    let batch = said.take().expect("a batch");
-                    let told = board.answered(batch, verb == '!');
-                    let told = told.iter().map(|(name, ear)| {
-                        let name = String::from_utf8_lossy(name).into_owned();
-                        format!("{name}{ear}")
-                    });
-                    told.collect::<Vec<_>>().join(" ")
-                }
-                _ => board.ears(&name).collect(),
-            };
-            assert_eq!(result, *expected, "{step} of {steps:?}");
-        }
-    }
-
-    #[test]
-    fn a_channel_is_said_once() {
-        check(&[
-            ("+a1", "Later"),
-            ("+a2", "Later"),
-            ("+b2", "Later"),
-            (">", "LISTEN \"a\";LISTEN \"b\";"),
-            ("+a3", "Later"),
-            ("!", "a1 a2 a3 b2"),
-            ("+a4", "Heard"),
-            ("+a4", "Heard"),
-            ("?a", "1234"),
-            ("?c", ""),
-            (">", ""),
-        ]);
-    }
-
-    #[test]
-    fn nobody_is_nobody() {
-        check(&[
-            ("+a1", "Later"),
-            ("-a1", ""),
-            (">", ""),
-            ("!", ""),
-            ("+a1", "Later"),
-            (">", "LISTEN \"a\";"),
-            ("-a1", ""),
-            ("!", ""),
-            (">", "UNLISTEN \"a\";"),
-            // Behind the one that is under way.
-            ("+a2", "Later"),
-            ("!", ""),
-            (">", "LISTEN \"a\";"),
-            ("!", "a2"),
-            ("-a2", ""),
-            ("+a3", "Heard"),
-            (">", ""),
-            ("?a", "3"),
-        ]);
-    }
-
-    #[test]
-    fn what_fails_is_forgotten() {
-        check(&[
-            ("+a1", "Later"),
-            (">", "LISTEN \"a\";"),
-            ("x", "a1"),
-            ("?a", ""),
-            ("+a1", "Later"),
-            (">", "LISTEN \"a\";"),
-            ("!", "a1"),
-        ]);
-    }
-
-    #[test]
-    fn names_are_quoted_and_counted() {
-        check(&[
-            ("+\"1", "Later"),
-            ("+b1", "Later"),
-            ("+c1", "Later"),
-            ("+d1", "Later"),
-            ("+e1", "Full"),
-            (
-                ">",
-                "LISTEN \"\"\"\";LISTEN \"b\";LISTEN \"c\";LISTEN \"d\";",
-            ),
-            ("!", "\"1 b1 c1 d1"),
-            ("-b1", ""),
-            (">", "UNLISTEN \"b\";"),
-            ("+e1", "Later"),
-        ]);
-    }
-
-    #[test]
-    fn everybody_is_told_once() {
-        let mut board: Board<char> = Board::default();
-        for (name, number) in [("a", 1), ("a", 2), ("b", 1)] {
-            let ear = if number == 1 { 'x' } else { 'y' };
-            board.ask(&name.as_bytes().into(), number, &ear, MOST);
-        }
-        assert_eq!((board.channels(), board.listeners()), (2, 2));
-        let mut told = board.clear();
-        told.sort_unstable();
-        assert_eq!(told, ['x', 'y']);
-        assert!(!board.has_more() && board.channels() == 0);
-    }
-}
+mod tests;

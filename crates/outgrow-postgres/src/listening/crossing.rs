@@ -21,20 +21,24 @@ use super::ear::Notification;
 pub(crate) const MARKER_BYTES: usize = 32;
 /// What a marker's channel begins with, so that it can be told from an application's.
 const PREFIX: &str = "outgrow_handover_";
+/// Of those, what each of the two parts is made of.
+const PART: usize = MARKER_BYTES / 2;
 
 /// A notification that nobody can send who was not told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// Its channel; there is one for each client that crosses.
-    pub(crate) channel: Name,
-    /// Its payload, which is not in the statement that listens: who sees that cannot send it.
-    pub(crate) word: Box<[u8]>,
+    /// There is one for each client that crosses.
+    channel: Name,
+    /// Its payload, which is not in the statement that listens: who sees that one cannot send it. Who
+    /// sees the statement that notifies it sends it too late: the leaving process has asked for it by
+    /// then, and the first one counts in both.
+    word: Box<[u8]>,
 }
 
 impl Marker {
     /// Of random bytes that were used for nothing else.
     pub(crate) fn new(random: &[u8; MARKER_BYTES]) -> Self {
-        let (channel, word) = random.split_at(MARKER_BYTES / 2);
+        let (channel, word) = random.split_at(PART);
         let hex = |bytes: &[u8], mut text: String| {
             for byte in bytes {
                 let _ = write!(text, "{byte:02x}");
@@ -45,6 +49,29 @@ impl Marker {
             channel: hex(channel, PREFIX.to_owned()).into(),
             word: hex(word, String::new()).into(),
         }
+    }
+
+    /// As another process says it; none when it is no marker.
+    pub(crate) fn read(channel: &[u8], word: &[u8]) -> Option<Self> {
+        let is_hex = |text: &[u8]| {
+            let mut bytes = text.iter();
+            text.len() == 2 * PART && bytes.all(|one| matches!(one, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let hex = channel.strip_prefix(PREFIX.as_bytes())?;
+        (is_hex(hex) && is_hex(word)).then(|| Self {
+            channel: channel.into(),
+            word: word.into(),
+        })
+    }
+
+    /// Its channel, which needs no escaping.
+    pub(crate) fn channel(&self) -> &Name {
+        &self.channel
+    }
+
+    /// Its payload, which needs none either.
+    pub(crate) fn word(&self) -> &[u8] {
+        &self.word
     }
 
     fn is_it(&self, notification: &Notification) -> bool {
@@ -130,11 +157,11 @@ impl Leaving {
         self.is_lost = true;
     }
 
-    /// It has been prepared for long enough; whether that ends it. One whose marker was asked for has
-    /// other limits.
-    pub(super) fn expire(&mut self) -> bool {
-        self.is_lost |= !self.is_asked;
-        !self.is_asked
+    /// It has been prepared for long enough. That is nothing to one whose marker was asked for, which
+    /// has other limits, or to one that the next process does not take at all.
+    pub(super) fn expire(&mut self) {
+        let is_ready = self.standing(false) == Standing::Ready;
+        self.is_lost |= is_ready;
     }
 
     /// The marker is to be notified now, for a client that listens on these channels, sorted; whether

@@ -89,8 +89,8 @@ pub(crate) struct Ear {
     number: u64,
     /// None while the client is not there yet.
     seen: OnceLock<Arc<ClientSeen>>,
-    /// Of a client that comes from another process: wakes who prepares that.
-    news: Option<Box<Notify>>,
+    /// Of a client that changes its process: wakes who prepares that.
+    news: OnceLock<Box<Notify>>,
     inner: Mutex<Inner>,
 }
 
@@ -100,7 +100,7 @@ impl Ear {
         Arc::new(Self {
             number: seen.number,
             seen: Arc::clone(seen).into(),
-            news: None,
+            news: OnceLock::new(),
             inner: Mutex::default(),
         })
     }
@@ -110,7 +110,7 @@ impl Ear {
         if let Some(seen) = self.seen.get() {
             seen.nudge();
         }
-        if let Some(news) = &self.news {
+        if let Some(news) = self.news.get() {
             news.notify_one();
         }
     }

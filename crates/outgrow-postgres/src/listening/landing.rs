@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::board::Name;
-use super::{Ear, Hearing, ask};
+use super::crossing::Marker;
+use super::{Ear, Hearing, RETRY, can_share, try_ask};
 use crate::login::Credential;
 use crate::pool::Pool;
 use crate::problem::{CONNECTION, Refusal};
@@ -30,8 +31,8 @@ pub(crate) struct Expected {
     pub(crate) channels: Vec<Name>,
     /// The encoding in which it does.
     pub(crate) encoding: Box<str>,
-    /// Its ear.
-    pub(crate) ear: Arc<Ear>,
+    /// What marks from where on it is told here.
+    pub(crate) marker: Marker,
     /// That everything is heard, or why not.
     pub(crate) answer: oneshot::Sender<Result<Landing, String>>,
 }
@@ -100,7 +101,7 @@ async fn listen(worker: &Arc<Worker>, expected: &Expected) -> Result<Landing, St
         credential,
         channels,
         encoding,
-        ear,
+        marker,
         ..
     } = expected;
     let plan = worker.shared.plan.load();
@@ -115,22 +116,48 @@ async fn listen(worker: &Arc<Worker>, expected: &Expected) -> Result<Landing, St
         return Err("its pool lends connections for whole sessions now".to_owned());
     }
     worker.learn_shown(&pool, Some((user, credential)));
-    let landing = Landing {
+    loop {
+        // Each time with an ear that knows nothing of before.
+        let landing = Landing {
+            pool: Arc::clone(&pool),
+            ear: Ear::of_arriving(worker.shared.next_number(), marker.clone()),
+            encoding: encoding.clone(),
+            is_taken: false,
+        };
+        let why = match attempt(worker, &landing, channels).await {
+            Ok(()) => return Ok(landing),
+            Err(why) => why,
+        };
+        // A server that has no room may have some soon: who leaves has connections as well.
+        if !can_share(&pool.plan()) || !pool.hub.is_down() {
+            return Err(why.to_owned());
+        }
+        drop(landing);
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Has everything listened on that a landing needs, over the connection that there is or a new one.
+async fn attempt(
+    worker: &Arc<Worker>,
+    landing: &Landing,
+    channels: &[Name],
+) -> Result<(), &'static str> {
+    let Landing {
         pool,
-        ear: Arc::clone(ear),
-        encoding: encoding.clone(),
-        is_taken: false,
-    };
-    let pool = &landing.pool;
+        ear,
+        encoding,
+        ..
+    } = landing;
     for name in channels {
-        if ask(worker, pool, ear, name, encoding) == Hearing::Refused {
-            return Err("the connection that listens is not to be had for it".to_owned());
+        if try_ask(worker, pool, ear, name, encoding) == Hearing::Refused {
+            return Err("the connection that listens is not to be had for it");
         }
     }
-    pool.hub.expect_mark(ear, pool.most_channels());
+    pool.hub.expect_mark(ear);
     ear.wait(|ear| ear.is_prepared().is_some()).await;
     match ear.begin_arriving(channels.len()) {
-        true => Ok(landing),
-        false => Err("the server does not listen on its channels".to_owned()),
+        true => Ok(()),
+        false => Err("the server does not listen on its channels"),
     }
 }

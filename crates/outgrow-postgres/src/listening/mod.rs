@@ -26,6 +26,8 @@ pub(crate) mod crossing;
 mod ear;
 pub(crate) mod landing;
 #[cfg(test)]
+pub(crate) mod listener;
+#[cfg(test)]
 mod simulation;
 mod task;
 #[cfg(test)]
@@ -43,7 +45,7 @@ use crossing::Marker;
 use ear::Notification;
 pub(crate) use ear::{Change, Ear, Hearing};
 
-use crate::plan::Hosts;
+use crate::plan::{Hosts, PoolPlan};
 use crate::pool::Pool;
 use crate::problem::Refusal;
 use crate::worker::Worker;
@@ -53,7 +55,7 @@ const LONGEST_NAME: usize = 63;
 /// After a connection that failed, until the next one is tried: clients that listen meanwhile keep
 /// their own.
 const RETRY: Duration = Duration::from_secs(1);
-/// Channels of markers that a pool may listen on besides those of its clients.
+/// Most channels of markers that a pool listens on, besides those of its clients.
 const MOST_MARKERS: usize = 256;
 /// Most markers that are notified at once.
 const MARKERS_AT_ONCE: usize = 100;
@@ -139,17 +141,16 @@ impl Hub {
     }
 
     /// Has the shared connection listen on the channel of a client's marker; what becomes of it is in
-    /// the ear. It may listen on `most` channels, and on some more for markers.
-    pub(crate) fn expect_mark(&self, ear: &Arc<Ear>, most: u32) {
-        let most = most as usize;
+    /// the ear.
+    pub(crate) fn expect_mark(&self, ear: &Arc<Ear>) {
         let Some(channel) = ear.marker_channel() else {
             return;
         };
         let mut inner = self.lock();
         let asked = match inner.is_running {
             true => {
-                let most = most.saturating_add(MOST_MARKERS);
-                inner.board.ask(&channel, ear.number(), ear, most)
+                let board = &mut inner.board;
+                board.ask_marker(&channel, ear.number(), ear, MOST_MARKERS)
             }
             false => Asked::Full,
         };
@@ -201,10 +202,7 @@ impl Hub {
         let fences = std::mem::take(&mut inner.fences);
         if !inner.marks.is_empty() {
             let count = inner.marks.len().min(MARKERS_AT_ONCE);
-            let mut batch = Batch::default();
-            for one in inner.marks.drain(..count) {
-                batch.notify(&one.channel, &one.word);
-            }
+            let batch = Batch::of_marks(inner.marks.drain(..count));
             return Some((batch, fences));
         }
         if fences.is_empty() && !inner.board.has_more() {
@@ -214,9 +212,19 @@ impl Hub {
     }
 
     fn answered(&self, batch: Batch, is_done: bool) {
-        let told = self.lock().board.answered(batch, is_done);
+        let mut inner = self.lock();
+        // Markers that did not come to be: those clients begin anew.
+        let marks = batch.marks().iter().filter(|_| !is_done);
+        let lost: Vec<_> = marks
+            .flat_map(|name| inner.board.ears(name).cloned())
+            .collect();
+        let told = inner.board.answered(batch, is_done);
+        drop(inner);
         for (name, ear) in told {
             ear.told(&name, is_done);
+        }
+        for ear in lost {
+            ear.lose_crossing();
         }
     }
 
@@ -242,6 +250,11 @@ impl Hub {
             overflows += u64::from(!ear.push(&notification, limit, overflow));
         }
         (count, overflows)
+    }
+
+    /// Whether there is no connection, and none is being made.
+    fn is_down(&self) -> bool {
+        !self.lock().is_running
     }
 
     /// Whether nobody wants it any more; then it is not running from now on.
@@ -301,6 +314,15 @@ pub(crate) fn ask(
     hearing
 }
 
+/// Whether a pool may have a shared connection.
+fn can_share(plan: &PoolPlan) -> bool {
+    let database = &plan.database;
+    // With servers that are taken in turn nobody knows where somebody notifies.
+    let has_one =
+        database.hosts == Hosts::ByRole || database.service.endpoints().load().all.len() == 1;
+    plan.house.notifications.is_shared && has_one
+}
+
 fn try_ask(
     worker: &Arc<Worker>,
     pool: &Arc<Pool>,
@@ -310,11 +332,7 @@ fn try_ask(
 ) -> Hearing {
     let plan = pool.plan();
     let limits = &plan.house.notifications;
-    let database = &plan.database;
-    // With servers that are taken in turn nobody knows where somebody notifies.
-    let has_one =
-        database.hosts == Hosts::ByRole || database.service.endpoints().load().all.len() == 1;
-    if !limits.is_shared || !has_one || ear.channels() >= limits.most_of_client as usize {
+    if !can_share(&plan) || ear.channels() >= limits.most_of_client as usize {
         return Hearing::Refused;
     }
     let now = worker.now();

@@ -1,132 +1,79 @@
 //! Clients that listen and change their process, over many seeds: a server with its log of what was
-//! notified, the hub of the process that leaves and that of the next one, each with a connection that
-//! is as late as it likes, and a link between them. Boards, ears and crossings are the real ones.
+//! notified, the hub of the process that leaves and those of the next one and of who replaces that,
+//! each with a connection that is as late as it likes, and a link to each. Boards, ears and crossings
+//! are the real ones.
 //!
 //! What must hold: a client that stays connected is told everything that was committed since it
 //! listens, once each, in order; one that was told to reconnect, or whose process died, was told
-//! everything up to some point, and nothing twice.
+//! everything up to some point, and nothing twice. One that the next process refuses was told
+//! everything that its process has heard.
 
 mod client;
+mod link;
+mod process;
 mod server;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use outgrow_core::Random;
 
-use outgrow_core::{Clock, Random};
-use outgrow_message::Ledger;
-
-use super::crossing::Marker;
-use super::*;
-use crate::seen::{ClientEntry, Far};
-use crate::shared::Shared;
 use client::{Client, Where};
-use server::{Connection, Log};
+use link::Link;
+use process::Process;
+use server::Log;
 
 /// How many clients there are.
 const CLIENTS: usize = 3;
 /// Most bytes that wait for a client.
 const LIMIT: usize = 4_000;
 const MOST: u32 = 100;
-
-/// What is said on the link, each way in its order.
-enum Said {
-    Expect(usize, u64, Marker, Vec<board::Name>),
-    Expected(usize, u64, bool),
-    Stays(u64),
-    Offer(usize, u64, Vec<board::Name>),
-    Taken(usize),
-    Refused(usize),
-}
-
-/// A client that the next process expects.
-struct Expected {
-    client: usize,
-    ticket: u64,
-    ear: Arc<Ear>,
-    channels: Vec<board::Name>,
-    is_said: bool,
-    offered: Option<Vec<board::Name>>,
-}
-
-/// A process.
-struct Process {
-    shared: Arc<Shared>,
-    hub: Hub,
-    connection: Connection,
-    is_alive: bool,
-}
-
-impl Process {
-    fn new() -> Self {
-        let hub = Hub::default();
-        hub.lock().is_running = true;
-        Self {
-            shared: Shared::new(Clock::start(), Ledger::new(1 << 20), 1),
-            hub,
-            connection: Connection::default(),
-            is_alive: true,
-        }
-    }
-
-    fn entry(&self) -> ClientEntry {
-        let far = Far::Unix {
-            process: 1,
-            port: 0,
-        };
-        ClientEntry::new(&self.shared, far, None)
-    }
-
-    /// One step of its shared connection.
-    fn step(&mut self, log: &mut Log, random: &mut Random) {
-        let is_running = self.hub.lock().is_running;
-        if self.is_alive && is_running {
-            self.connection.step(&self.hub, log, random);
-        }
-    }
-
-    /// Until everything was said and heard.
-    fn settle(&mut self, log: &mut Log, random: &mut Random) {
-        for _ in 0..1_000_000 {
-            let inner = self.hub.lock();
-            let is_asked = inner.board.has_more() || !inner.marks.is_empty();
-            if !self.is_alive || !inner.is_running || !is_asked && self.connection.is_quiet(log) {
-                return;
-            }
-            drop(inner);
-            self.step(log, random);
-        }
-        panic!("it comes to no end");
-    }
-
-    fn lose_connection(&mut self) {
-        self.connection = Connection::default();
-        self.hub.end(&Refusal::new(TOO_MUCH, "lost"), None);
-    }
-}
+/// Most next processes, one after the other.
+const LINKS: usize = 3;
 
 struct World {
     random: Random,
     log: Log,
     old: Process,
-    next: Process,
-    has_link: bool,
-    to_next: VecDeque<Said>,
-    to_old: VecDeque<Said>,
+    /// The next processes; clients are offered to the last one.
+    links: Vec<Link>,
     clients: Vec<Client>,
-    expected: Vec<Expected>,
     tickets: u64,
     /// How likely something fails, in ten thousand steps.
     harm: usize,
+    /// Whether next processes are replaced though nothing fails.
+    replaces: bool,
+    sum: Sum,
 }
 
 /// What became of the clients of all worlds.
 #[derive(Debug, Default)]
 struct Sum {
     moved: usize,
+    /// Of those, to one that has replaced another one.
+    to_replacement: usize,
     stayed: usize,
     told: usize,
+    /// Of those, by the next process.
+    refused: usize,
     died: usize,
     heard: usize,
+    /// Clients that began anew after they were offered.
+    not_now: usize,
+    reconnected: usize,
+    failed_batches: usize,
+}
+
+impl Sum {
+    fn add(&mut self, one: &Self) {
+        self.moved += one.moved;
+        self.to_replacement += one.to_replacement;
+        self.stayed += one.stayed;
+        self.told += one.told;
+        self.refused += one.refused;
+        self.died += one.died;
+        self.heard += one.heard;
+        self.not_now += one.not_now;
+        self.reconnected += one.reconnected;
+        self.failed_batches += one.failed_batches;
+    }
 }
 
 impl World {
@@ -134,77 +81,88 @@ impl World {
         let mut random = Random::from_seed(seed);
         let mut old = Process::new();
         let mut log = Log::default();
-        let clients = (0..CLIENTS).map(|_| Client::new(&old)).collect();
-        let harm = [0, 0, 3][random.below(3)];
-        let mut world = Self {
-            log: Log::default(),
-            next: Process::new(),
-            has_link: true,
-            to_next: VecDeque::new(),
-            to_old: VecDeque::new(),
-            clients,
-            expected: Vec::new(),
-            tickets: 0,
-            harm,
-            old: Process::new(),
-            random: Random::from_seed(seed ^ 1),
-        };
-        for client in &mut world.clients {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::new(&old)).collect();
+        let harm = [0, 4, 15][random.below(3)];
+        for client in &mut clients {
             for name in ["a", "b", "c"] {
                 if random.below(3) > 0 || name == "a" {
                     client.listen(name, &mut old, &mut log, &mut random);
                 }
             }
         }
-        world.old = old;
-        world.log = log;
-        world
+        Self {
+            log,
+            links: vec![Link::new()],
+            clients,
+            tickets: 0,
+            harm,
+            replaces: random.below(3) == 0,
+            old,
+            random: Random::from_seed(seed ^ 1),
+            sum: Sum::default(),
+        }
+    }
+
+    fn current(&self) -> usize {
+        self.links.len() - 1
+    }
+
+    fn has_link(&self, link: usize) -> bool {
+        self.links[link].is_open
     }
 
     fn step(&mut self) {
+        let link = self.random.below(self.links.len());
+        let fails = self.harm > 0;
         // Connections are faster than what is notified, in the long run.
         match self.random.below(40) {
             0 => {
                 let channel = ["a", "b", "c", "d"][self.random.below(4)];
                 self.log.notify(channel);
             }
-            1..=11 => self.old.step(&mut self.log, &mut self.random),
-            12..=22 => self.next.step(&mut self.log, &mut self.random),
-            23 | 24 => self.deliver_to_next(),
-            25 | 26 => self.deliver_to_old(),
-            27..=29 => self.step_next(),
+            1..=11 => self.old.step(&mut self.log, &mut self.random, fails),
+            12..=22 => self.step_processes(fails),
+            23 | 24 => self.deliver_to_next(link),
+            25 | 26 => self.deliver_to_old(link),
+            27..=29 => self.step_next(link),
             _ => {
                 let client = self.random.below(CLIENTS);
                 self.step_client(client);
             }
+        }
+        if self.replaces && self.links.len() < LINKS && self.random.below(500) == 0 {
+            self.replace();
         }
         if self.random.below(10_000) < self.harm {
             self.fail();
         }
     }
 
+    fn step_processes(&mut self, fails: bool) {
+        for link in &mut self.links {
+            link.process.step(&mut self.log, &mut self.random, fails);
+        }
+    }
+
     fn fail(&mut self) {
-        match self.random.below(6) {
+        let (current, links) = (self.current(), self.links.len());
+        match self.random.below(7) {
             0 => self.old.lose_connection(),
-            1 => self.next.lose_connection(),
-            2 => self.cut_link(),
+            1 => self.links[current].process.lose_connection(),
+            2 => self.cut_link(current),
             3 => {
-                self.next.is_alive = false;
-                self.expected.clear();
-                self.cut_link();
+                self.links[current].die();
+                self.cut_link(current);
             }
             4 => {
                 self.old.is_alive = false;
-                self.cut_link();
+                (0..links).for_each(|link| self.cut_link(link));
             }
+            5 if links < LINKS && self.old.is_alive => self.replace(),
             // Somebody has seen the channel of a marker, or floods.
             _ => match self.random.below(2) {
                 0 => {
-                    let channel = self
-                        .expected
-                        .first()
-                        .and_then(|one| one.ear.marker_channel());
-                    if let Some(channel) = channel {
+                    if let Some(channel) = self.links[current].marker_channel() {
                         self.log.forge(&channel);
                     }
                 }
@@ -217,132 +175,11 @@ impl World {
         }
     }
 
-    /// What was said before is still heard, unless who should hear it is dead.
-    fn cut_link(&mut self) {
-        if !self.has_link {
-            return;
-        }
-        self.has_link = false;
-        while !self.to_old.is_empty() {
-            self.deliver_to_old();
-        }
-        self.to_next.clear();
-        for one in std::mem::take(&mut self.expected) {
-            self.next.hub.forget(&one.ear);
-        }
-        for client in &mut self.clients {
+    /// Another next process comes, while the one before lives, or after it.
+    fn replace(&mut self) {
+        self.links.push(Link::new());
+        for client in &self.clients {
             client.ear.lose_crossing();
-            if client.place == Where::Offered {
-                client.stay(&self.old);
-            }
-        }
-    }
-
-    fn deliver_to_next(&mut self) {
-        let Some(said) = self.to_next.pop_front() else {
-            return;
-        };
-        match said {
-            Said::Expect(client, ticket, marker, channels) => {
-                let ear = Ear::of_arriving(self.next.shared.next_number(), marker);
-                if self.next.hub.lock().is_running {
-                    for name in &channels {
-                        self.next.hub.lock().want(name, &ear, MOST);
-                    }
-                }
-                self.next.hub.expect_mark(&ear, MOST);
-                self.expected.push(Expected {
-                    client,
-                    ticket,
-                    ear,
-                    channels,
-                    is_said: false,
-                    offered: None,
-                });
-            }
-            Said::Stays(ticket) => self.drop_expected(ticket),
-            Said::Offer(client, ticket, channels) => {
-                let mut all = self.expected.iter_mut();
-                match all.find(|one| one.ticket == ticket) {
-                    Some(expected) => expected.offered = Some(channels),
-                    None => self.to_old.push_back(Said::Refused(client)),
-                }
-            }
-            _ => unreachable!("not said to it"),
-        }
-    }
-
-    fn drop_expected(&mut self, ticket: u64) {
-        let place = self.expected.iter().position(|one| one.ticket == ticket);
-        if let Some(place) = place {
-            let one = self.expected.swap_remove(place);
-            self.next.hub.forget(&one.ear);
-        }
-    }
-
-    /// What the next process does for those that it expects.
-    fn step_next(&mut self) {
-        if !self.next.is_alive || self.expected.is_empty() {
-            return;
-        }
-        let place = self.random.below(self.expected.len());
-        let one = &mut self.expected[place];
-        let (client, ticket) = (one.client, one.ticket);
-        if !one.is_said {
-            if one.ear.is_prepared().is_none() {
-                return;
-            }
-            one.is_said = true;
-            let listens = one.ear.begin_arriving(one.channels.len());
-            if !listens {
-                self.drop_expected(ticket);
-            }
-            self.to_old
-                .push_back(Said::Expected(client, ticket, listens));
-            return;
-        }
-        let Some(channels) = one.offered.clone() else {
-            return;
-        };
-        let is_late = self.harm > 0 && self.random.below(20) == 0;
-        if !one.ear.is_marked() && !is_late {
-            return;
-        }
-        let entry = self.next.entry();
-        match one.ear.land(&entry.seen, &channels) {
-            Some(marker) => {
-                let ear = Arc::clone(&one.ear);
-                self.next.hub.leave(&[marker], &ear);
-                self.expected.swap_remove(place);
-                self.clients[client].arriving = Some((ear, entry));
-                self.to_old.push_back(Said::Taken(client));
-            }
-            None => {
-                self.drop_expected(ticket);
-                self.to_old.push_back(Said::Refused(client));
-            }
-        }
-    }
-
-    fn deliver_to_old(&mut self) {
-        let Some(said) = self.to_old.pop_front() else {
-            return;
-        };
-        match said {
-            Said::Expected(client, ticket, listens) => {
-                let client = &self.clients[client];
-                if client.ticket == ticket {
-                    client.ear.set_heard_there(listens);
-                }
-            }
-            // It is the next one's, wherever that is said.
-            Said::Taken(client) => self.clients[client].arrive(&self.old),
-            Said::Refused(client) => {
-                let client = &mut self.clients[client];
-                client.stay(&self.old);
-                client.place = Where::Told;
-            }
-            _ => unreachable!("not said to it"),
         }
     }
 
@@ -355,26 +192,35 @@ impl World {
             self.harm = 0;
             for _ in 0..400 {
                 if self.random.below(4) == 0 {
-                    self.old.step(&mut self.log, &mut self.random);
-                    self.next.step(&mut self.log, &mut self.random);
+                    self.old.step(&mut self.log, &mut self.random, false);
+                    self.step_processes(false);
                 }
-                self.deliver_to_next();
-                self.deliver_to_old();
-                self.step_next();
+                for link in 0..self.links.len() {
+                    self.deliver_to_next(link);
+                    self.deliver_to_old(link);
+                    self.step_next(link);
+                }
                 for client in 0..CLIENTS {
                     self.step_client(client);
                 }
             }
             self.old.settle(&mut self.log, &mut self.random);
-            self.next.settle(&mut self.log, &mut self.random);
+            for link in &mut self.links {
+                link.process.settle(&mut self.log, &mut self.random);
+            }
         }
-        let mut sum = Sum::default();
+        self.judge()
+    }
+
+    fn judge(mut self) -> Sum {
+        let processes = self.links.iter().map(|link| &link.process);
+        let failed = processes.chain([&self.old]).map(|one| one.failed_batches());
+        self.sum.failed_batches = failed.sum();
         for client in &self.clients {
-            let all = client.should_hear(&self.log);
+            let all = client.should_hear(&self.log, usize::MAX);
             let heard = &client.heard;
-            sum.heard += heard.len();
             let is_alive = match client.place {
-                Where::Next => self.next.is_alive,
+                Where::Next(link) => self.links[link].process.is_alive,
                 _ => self.old.is_alive,
             };
             let is_complete = match client.place {
@@ -389,15 +235,20 @@ impl World {
                     "{heard:?} is no beginning of {all:?}"
                 );
             }
+            let sum = &mut self.sum;
+            sum.heard += heard.len();
             match client.place {
                 _ if !is_alive => sum.died += 1,
                 Where::Told => sum.told += 1,
                 _ if !is_complete => sum.told += 1,
-                Where::Next => sum.moved += 1,
+                Where::Next(link) => {
+                    sum.moved += 1;
+                    sum.to_replacement += usize::from(link > 0);
+                }
                 Where::Old | Where::Crossing | Where::Offered => sum.stayed += 1,
             }
         }
-        sum
+        self.sum
     }
 }
 
@@ -414,16 +265,19 @@ fn clients_that_listen_change_their_process_and_miss_nothing() {
     let mut sum = Sum::default();
     for seed in seeds {
         let one = std::panic::catch_unwind(|| World::new(seed).run());
-        let one = one.unwrap_or_else(|_| panic!("with SEED={seed}"));
-        sum.moved += one.moved;
-        sum.stayed += one.stayed;
-        sum.told += one.told;
-        sum.died += one.died;
-        sum.heard += one.heard;
+        sum.add(&one.unwrap_or_else(|_| panic!("with SEED={seed}")));
     }
     println!("{sum:?}");
     if is_all {
         assert!(sum.moved > 600 && sum.heard > 50_000, "{sum:?}");
         assert!(sum.stayed > 20 && sum.told > 20 && sum.died > 20, "{sum:?}");
+        let others = [
+            sum.to_replacement,
+            sum.refused,
+            sum.not_now,
+            sum.reconnected,
+            sum.failed_batches,
+        ];
+        assert!(others.iter().all(|count| *count > 10), "{sum:?}");
     }
 }

@@ -68,6 +68,8 @@ pub(super) struct Ledger {
     /// The most that there may be while this process leaves: what it had when it last said so.
     leaving: Option<u32>,
     used: u32,
+    /// Those of `used` that are for one purpose and never lent.
+    apart: u32,
     /// Those of `used` whose connections are being closed for the sake of somebody who waits.
     closing: u32,
     /// Without those.
@@ -86,6 +88,7 @@ impl Ledger {
             elsewhere,
             leaving: None,
             used: 0,
+            apart: 0,
             closing: 0,
             held: HashMap::new(),
             line: VecDeque::new(),
@@ -222,6 +225,14 @@ impl Ledger {
         }
     }
 
+    /// One of the connections is for one purpose and never lent, or is no more.
+    pub(super) fn set_apart(&mut self, is_apart: bool) {
+        self.apart = match is_apart {
+            true => self.apart + 1,
+            false => self.apart.saturating_sub(1),
+        };
+    }
+
     fn stand_up(&mut self, holder: &Holder) {
         if let Some(count) = self.held.get_mut(holder) {
             *count -= 1;
@@ -260,10 +271,15 @@ impl Ledger {
     }
 
     /// This process leaves: it never has more than now, which another one is told. With
-    /// `has_clients` it keeps one, where there are several, for clients that it still has.
+    /// `has_clients` it keeps one that can be lent, where there are several, for clients that it still
+    /// has; the other one is left one as well, and as many as are kept apart here.
     pub(super) fn shrink(&mut self, has_clients: bool) -> u32 {
-        let keeps_one = has_clients && self.limit_in_service() > 1;
-        let kept = self.used.max(u32::from(keeps_one));
+        let both = self.apart.saturating_mul(2).saturating_add(1);
+        let keeps_one = has_clients && self.limit_in_service() > both;
+        let kept = match keeps_one {
+            true => self.used.max(self.apart + 1),
+            false => self.used,
+        };
         let most = self.leaving.unwrap_or(UNLIMITED).min(kept);
         self.leaving = Some(most);
         most

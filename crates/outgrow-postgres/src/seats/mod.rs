@@ -223,6 +223,7 @@ impl Seating {
                 seating: Arc::clone(self),
                 holder: next.holder,
                 state: SeatState::Held,
+                is_apart: false,
             };
             let waiting = held.0.1.remove(&next.ticket);
             let refused = match waiting {
@@ -248,6 +249,7 @@ impl Seating {
             seating: Arc::clone(self),
             holder: holder.clone(),
             state: SeatState::Held,
+            is_apart: false,
         })
     }
 
@@ -308,9 +310,20 @@ pub(crate) struct Seat {
     seating: Arc<Seating>,
     holder: Holder,
     state: SeatState,
+    /// Its connection is never lent.
+    is_apart: bool,
 }
 
 impl Seat {
+    /// The same for a connection that is for one purpose and never lent.
+    pub(crate) fn apart(mut self) -> Self {
+        if !self.is_apart {
+            self.is_apart = true;
+            self.seating.lock().set_apart(true);
+        }
+        self
+    }
+
     /// Whether its connection is to be closed for the sake of another pool: one of age `age`, which
     /// a client has just given back; `is_idle`: nobody of its own waits for it. Then it counts as
     /// given up.
@@ -355,6 +368,9 @@ impl Drop for Seat {
             return;
         }
         let mut held = self.seating.lock();
+        if self.is_apart {
+            held.set_apart(false);
+        }
         held.free(&self.holder, self.state == SeatState::Closing);
         self.seating.settle(held);
     }

@@ -166,6 +166,41 @@ fn who_leaves_never_has_more_than_it_said() {
     assert_eq!(ledger.shrink(false), 0);
 }
 
+#[test]
+fn what_is_never_lent_is_not_what_clients_that_stay_are_served_with() {
+    let check = |most, apart, used, expected| {
+        let (mut ledger, a) = (ledger(most), holder("a"));
+        for place in 0..used {
+            assert!(ledger.take(&a));
+            if place < apart {
+                ledger.set_apart(true);
+            }
+        }
+        assert_eq!(ledger.shrink(true), expected, "{apart} of {used}, {most}");
+        let more = (expected > used).then_some(());
+        assert_eq!(ledger.take(&a).then_some(()), more);
+    };
+    // Nothing is apart: one for all that are left.
+    check(10, 0, 0, 1);
+    check(10, 0, 3, 3);
+    check(1, 0, 0, 0);
+    check(0, 1, 1, 2);
+    check(10, 1, 1, 2);
+    check(10, 1, 3, 3);
+    check(10, 3, 3, 4);
+    // The other one needs as many, and one.
+    check(4, 1, 1, 2);
+    check(3, 1, 1, 1);
+    // Given back, it counts no more.
+    let (mut ledger, a) = (ledger(10), holder("a"));
+    assert!(ledger.take(&a));
+    ledger.set_apart(true);
+    assert_eq!(ledger.shrink(true), 2);
+    ledger.set_apart(false);
+    ledger.free(&a, false);
+    assert_eq!(ledger.shrink(true), 1);
+}
+
 /// A pool in the simulation.
 #[derive(Default)]
 struct Pool {

@@ -132,16 +132,13 @@ async fn prepare(taker: &Taker, announced: Announced) -> Result<Landing, String>
     };
     let state = ClientState::decode(&state).map_err(|error| error.to_string())?;
     let mut names = state.channels.iter().map(Vec::as_slice);
-    let are_names = names.all(is_name) && is_name(&channel) && is_name(encoding.as_bytes());
+    let marker = Marker::read(&channel, &word).ok_or("its marker is none")?;
+    let are_names = names.all(is_name) && is_name(encoding.as_bytes());
     if !are_names || state.channels.contains(&channel) {
         return Err("its channels have names that none has".to_owned());
     }
     let shared = &taker.shared;
     let credential = arrive::credential_of(state.proof)?;
-    let marker = Marker {
-        channel: channel.into(),
-        word: word.into(),
-    };
     let plan = shared.plan.load();
     let database = plan.database(&state.database);
     let server_user = database.and_then(|database| database.user.as_deref());
@@ -155,7 +152,7 @@ async fn prepare(taker: &Taker, announced: Announced) -> Result<Landing, String>
         credential,
         channels: state.channels.into_iter().map(Into::into).collect(),
         encoding: encoding.into(),
-        ear: Ear::of_arriving(shared.next_number(), marker),
+        marker,
         answer,
     };
     taker.send(owner, Moved::Expected(Box::new(expected))).await;
@@ -175,13 +172,13 @@ pub(super) fn land(
     let (taker, landing) = (taker.clone(), landings.take(ticket));
     tokio::spawn(async move {
         let Some(landing) = landing else {
-            let why = "it listens, and nobody expects it".to_owned();
-            return taker.refuse(client, NotTaken::untold(why)).await;
+            let why = "it listens, and nobody expects it";
+            return taker.refuse(client, NotTaken::for_now(why)).await;
         };
         let marked = landing.ear().wait(Ear::is_marked);
         if tokio::time::timeout(MARK_LIMIT, marked).await.is_err() {
-            let why = "it listens, and what was notified to mark that was not heard".to_owned();
-            return taker.refuse(client, NotTaken::untold(why)).await;
+            let why = "it listens, and what was notified to mark that was not heard";
+            return taker.refuse(client, NotTaken::for_now(why)).await;
         }
         match arrive::take(&taker.shared, state, descriptor, Some(landing)) {
             // When it cannot be said any more the client is the other side's still.

@@ -53,6 +53,10 @@ impl Taker {
 
     pub(super) async fn refuse(&self, client: u64, why: NotTaken) {
         self.shared.handover.counts.refused.add_shared(1);
+        if why.is_for_now {
+            let why = why.why;
+            return self.say(Record::NotNow { client, why }).await;
+        }
         let told = why.told.map(|refusal| {
             let Refusal { code, message } = refusal;
             (code.into_owned(), message.into_owned())

@@ -1,5 +1,7 @@
 //! Both ends of a link, each with a test at the other one that says what it likes.
 
+mod listeners;
+
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -23,6 +25,11 @@ struct Process {
 impl Process {
     fn start(is_successor: bool) -> Self {
         let shared = Shared::new(Clock::start(), Ledger::new(1 << 20), 1);
+        Self::of(shared, is_successor)
+    }
+
+    /// One more link of a process.
+    fn of(shared: Arc<Shared>, is_successor: bool) -> Self {
         let (own, other) = pair().expect("a pair");
         let [own, other] = [own, other].map(|end| Passage::new(end).expect("an end"));
         let (mailbox, arrived) = mpsc::channel(16);
@@ -87,7 +94,12 @@ impl Process {
 
     fn offer(&self, size: usize) -> tokio::task::JoinHandle<Answer> {
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move { shared.handover.offer(vec![7; size], descriptor()).await })
+        tokio::spawn(async move {
+            shared
+                .handover
+                .offer(vec![7; size], descriptor(), None)
+                .await
+        })
     }
 
     /// The clients that are offered, by number.
@@ -179,7 +191,11 @@ fn who_was_not_answered_stays_when_the_next_process_dies() {
         let count = |answer: &Answer| answers.iter().filter(|one| *one == answer).count();
         assert_eq!((count(&Answer::Taken), count(&Answer::Lost)), (4, 6));
         assert_eq!(process.shared.handover.way(), Way::Hold, "for the next one");
-        let offered = process.shared.handover.offer(vec![1], descriptor()).await;
+        let offered = process
+            .shared
+            .handover
+            .offer(vec![1], descriptor(), None)
+            .await;
         assert_eq!(offered, Answer::Lost);
         process.task.await.expect("it ends");
     });
@@ -191,7 +207,11 @@ fn a_process_of_another_kind_gets_no_clients() {
         let process = Process::start(true);
         process.hello(state::VERSION + 1).await;
         process.wait(Way::Tell).await;
-        let offered = process.shared.handover.offer(vec![1], descriptor()).await;
+        let offered = process
+            .shared
+            .handover
+            .offer(vec![1], descriptor(), None)
+            .await;
         assert_eq!(offered, Answer::Lost);
         // One that knows nothing of all this, or has no pool.
         let process = Process::start(true);
@@ -278,116 +298,5 @@ fn a_process_that_leaves_takes_nobody() {
         let clients = Record::Clients(vec![(1, vec![])]);
         process.say(&clients, &[descriptor()]).await;
         process.task.await.expect("it ends the link");
-    });
-}
-
-#[test]
-fn an_older_process_is_sent_nobody_who_listens() {
-    test(async {
-        // What it reads is what those are written in who do not listen.
-        let process = Process::leaving().await;
-        assert!(!process.shared.handover.takes_listeners());
-        let process = Process::start(true);
-        process.hello_of(state::VERSION, state::WITH_CHANNELS).await;
-        process.wait(Way::Offer).await;
-        assert!(process.shared.handover.takes_listeners());
-        drop(process.other);
-        process.task.await.expect("it ends");
-        assert!(!process.shared.handover.takes_listeners());
-    });
-}
-
-#[test]
-fn who_listens_is_taken_only_when_it_is_expected() {
-    test(async {
-        let mut process = Process::start(false);
-        process.hello(state::VERSION).await;
-        process.hear().await.expect("it greets");
-        let whole = |channel: &[u8]| {
-            let state = ClientState {
-                database: "nowhere".to_owned(),
-                user: "ann".to_owned(),
-                secret: vec![1; 4],
-                channels: vec![channel.to_vec()],
-                ticket: Some(9),
-                ..ClientState::default()
-            };
-            state.encode().expect("it is small")
-        };
-        let expect = |channel: &[u8], state: Vec<u8>| Record::Expect {
-            ticket: 9,
-            encoding: "UTF8".to_owned(),
-            channel: channel.to_vec(),
-            word: b"00".to_vec(),
-            state,
-        };
-        for nonsense in [
-            expect(b"marker", whole(b"")),
-            expect(b"marker", whole(b"a\0b")),
-            expect(b"marker", whole(&[b'x'; 64])),
-            expect(b"marker", whole("ü".as_bytes())),
-            expect(b"", whole(b"c")),
-            expect(b"the same", whole(b"the same")),
-            expect(b"marker", b"nonsense".to_vec()),
-        ] {
-            process.say(&nonsense, &[]).await;
-            match process.hear().await {
-                Some((Record::Expected { ticket: 9, problem }, 0)) => {
-                    problem.expect("it is not listened on");
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        let (near, far) = UnixStream::pair().expect("a pair");
-        let clients = Record::Clients(vec![(5, whole(b"c"))]);
-        process.say(&clients, &[far.into()]).await;
-        match process.hear().await {
-            Some((
-                Record::Refused {
-                    client: 5, told, ..
-                },
-                0,
-            )) => assert_eq!(told, None),
-            other => panic!("{other:?}"),
-        }
-        drop(near);
-        assert!(process.arrived.try_recv().is_err());
-        // What is good goes to the worker of its pool.
-        process.say(&expect(b"marker", whole(b"c")), &[]).await;
-        let moved = process.arrived.recv().await;
-        assert!(matches!(moved, Some(Moved::Expected(_))));
-        // With nobody who answers it, it cannot.
-        drop(moved);
-        let answer = process.hear().await;
-        assert!(matches!(
-            answer,
-            Some((
-                Record::Expected {
-                    problem: Some(_),
-                    ..
-                },
-                0
-            ))
-        ));
-    });
-}
-
-#[test]
-fn who_leaves_expects_nobody() {
-    test(async {
-        for nonsense in [
-            Record::Stays { ticket: 1 },
-            Record::Expect {
-                ticket: 1,
-                encoding: String::new(),
-                channel: Vec::new(),
-                word: Vec::new(),
-                state: Vec::new(),
-            },
-        ] {
-            let process = Process::leaving().await;
-            process.say(&nonsense, &[]).await;
-            process.task.await.expect("it ends the link");
-        }
     });
 }

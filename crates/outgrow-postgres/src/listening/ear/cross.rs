@@ -16,6 +16,15 @@ impl Ear {
         let inner = self.lock();
         inner.crossing.as_ref().map(|one| one.channel())
     }
+
+    /// Waits until something is so of the ear of a client that changes its process. One waits at a
+    /// time.
+    pub(crate) async fn wait(&self, is_so: impl Fn(&Self) -> bool) {
+        let news = self.news.get_or_init(Box::<Notify>::default);
+        while !is_so(self) {
+            news.notified().await;
+        }
+    }
 }
 
 /// In the process that leaves.
@@ -53,9 +62,9 @@ impl Ear {
         self.change_leaving(Leaving::lose);
     }
 
-    /// It has been prepared for long enough; whether that ends it.
-    pub(crate) fn expire_crossing(&self) -> bool {
-        self.change_leaving(Leaving::expire).unwrap_or(true)
+    /// It has been prepared for long enough.
+    pub(crate) fn expire_crossing(&self) {
+        self.change_leaving(Leaving::expire);
     }
 
     /// The marker is to be notified now; gives it when it may be.
@@ -77,7 +86,7 @@ impl Ear {
                 if inner.over.is_none() {
                     inner.queue.append(&mut after);
                 }
-                Some(marker.channel)
+                Some(Arc::clone(marker.channel()))
             }
             other => {
                 inner.crossing = other.map(Box::new);
@@ -105,19 +114,9 @@ impl Ear {
         Arc::new(Self {
             number,
             seen: OnceLock::new(),
-            news: Some(Box::default()),
+            news: OnceLock::from(Box::default()),
             inner: Mutex::new(inner),
         })
-    }
-
-    /// Waits until something is so of the ear of a client that is still elsewhere. One waits at a
-    /// time.
-    pub(crate) async fn wait(&self, is_so: impl Fn(&Self) -> bool) {
-        let never = Notify::new();
-        let news = self.news.as_deref().unwrap_or(&never);
-        while !is_so(self) {
-            news.notified().await;
-        }
     }
 
     /// Whether the marker has come, or never will.

@@ -7,8 +7,9 @@ use outgrow_core::Random;
 use super::super::crossing::{MARKER_BYTES, Marker, Standing};
 use super::super::ear::Change;
 use super::super::{Ear, board};
+use super::link::Said;
 use super::server::Log;
-use super::{MOST, Process, Said, World};
+use super::{MOST, Process, World};
 use crate::problem::Refusal;
 use crate::seen::ClientEntry;
 
@@ -20,7 +21,8 @@ pub(super) enum Where {
     Crossing,
     /// The next process was asked to take it.
     Offered,
-    Next,
+    /// In the process that this link leads to.
+    Next(usize),
     /// It was told to reconnect.
     Told,
 }
@@ -31,11 +33,13 @@ pub(super) struct Client {
     entry: ClientEntry,
     pub(super) place: Where,
     pub(super) ticket: u64,
+    /// The link over which it is prepared, or was.
+    pub(super) link: usize,
     tries: usize,
     /// It is in a transaction.
     is_busy: bool,
-    /// In the next process, of which the old one does not know yet.
-    pub(super) arriving: Option<(Arc<Ear>, ClientEntry)>,
+    /// In a next process, of which the old one does not know yet.
+    pub(super) arriving: Option<(usize, Arc<Ear>, ClientEntry)>,
     /// From where on in the log, and up to where, it listens on a channel.
     listens: Vec<(board::Name, usize, Option<usize>)>,
     pub(super) heard: Vec<String>,
@@ -49,6 +53,7 @@ impl Client {
             entry,
             place: Where::Old,
             ticket: 0,
+            link: 0,
             tries: 0,
             is_busy: false,
             arriving: None,
@@ -71,7 +76,6 @@ impl Client {
         }
         process.hub.lock().want(&name, &self.ear, MOST);
         process.settle(log, random);
-        assert!(process.connection.is_quiet(log));
         self.ear.drop_promised();
         self.ear.settle(&[Change::Listen(Arc::clone(&name))]);
         self.listens.push((name, log.all.len(), None));
@@ -90,9 +94,9 @@ impl Client {
         process.hub.leave(&gone, &self.ear);
     }
 
-    /// What it should have been told by the end.
-    pub(super) fn should_hear(&self, log: &Log) -> Vec<String> {
-        let all = log.all.iter().enumerate();
+    /// What it should have been told of the log up to some place.
+    pub(super) fn should_hear(&self, log: &Log, until: usize) -> Vec<String> {
+        let all = log.all.iter().enumerate().take(until);
         let own = all.filter(|(place, (channel, _))| {
             self.listens.iter().any(|(name, from, until)| {
                 name == channel && (*from..until.unwrap_or(usize::MAX)).contains(place)
@@ -125,12 +129,23 @@ impl Client {
         self.place = Where::Old;
     }
 
+    /// The next process does not take it: it is told what its own has heard, and ended.
+    pub(super) fn be_refused(&mut self, old: &Process, log: &Log) {
+        self.stay(old);
+        self.hear(usize::MAX);
+        if self.ear.over().is_none() && old.is_alive {
+            let all = self.should_hear(log, old.heard());
+            assert_eq!(self.heard, all, "it has lost nothing");
+        }
+        self.place = Where::Told;
+    }
+
     /// It is the next process's, where everything was prepared.
     pub(super) fn arrive(&mut self, old: &Process) {
         old.hub.forget(&self.ear);
-        let (ear, entry) = self.arriving.take().expect("it has arrived");
+        let (link, ear, entry) = self.arriving.take().expect("it has arrived");
         (self.ear, self.entry) = (ear, entry);
-        self.place = Where::Next;
+        self.place = Where::Next(link);
     }
 }
 
@@ -138,7 +153,7 @@ impl World {
     pub(super) fn step_client(&mut self, number: usize) {
         let is_there = match self.clients[number].place {
             Where::Told => return,
-            Where::Next => self.next.is_alive,
+            Where::Next(link) => self.links[link].process.is_alive,
             _ => self.old.is_alive,
         };
         let client = &mut self.clients[number];
@@ -152,11 +167,13 @@ impl World {
         match client.place {
             Where::Old => self.step_old(number),
             Where::Crossing => self.cross(number),
-            Where::Offered | Where::Next | Where::Told => {}
+            Where::Offered | Where::Next(_) | Where::Told => {}
         }
     }
 
     fn step_old(&mut self, number: usize) {
+        let current = self.current();
+        let has_link = self.has_link(current);
         let (log, random) = (&mut self.log, &mut self.random);
         let client = &mut self.clients[number];
         if client.is_busy {
@@ -172,12 +189,15 @@ impl World {
             _ => {}
         }
         match client.ear.standing() {
-            Standing::Lost => client.stay(&self.old),
+            Standing::Lost => {
+                client.stay(&self.old);
+                self.say_stays(number);
+            }
             Standing::Refused => {
                 client.stay(&self.old);
                 client.place = Where::Told;
             }
-            Standing::Stays if self.has_link && client.tries < 30 => {
+            Standing::Stays if has_link && client.tries < 30 => {
                 client.tries += 1;
                 let mut bytes = [0; MARKER_BYTES];
                 bytes.fill_with(|| random.below(256) as u8);
@@ -187,9 +207,10 @@ impl World {
                 };
                 self.tickets += 1;
                 client.ticket = self.tickets;
-                self.old.hub.expect_mark(&client.ear, MOST);
+                client.link = current;
+                self.old.hub.expect_mark(&client.ear);
                 let expect = Said::Expect(number, client.ticket, marker, channels);
-                self.to_next.push_back(expect);
+                self.links[current].to_next.push_back(expect);
             }
             Standing::Ready => match client.ear.ask_for_mark() {
                 Some(marker) => {
@@ -197,32 +218,39 @@ impl World {
                     client.place = Where::Crossing;
                 }
                 None => {
-                    let ticket = client.ticket;
                     client.stay(&self.old);
-                    self.to_next.push_back(Said::Stays(ticket));
+                    self.say_stays(number);
                 }
             },
             _ => {}
         }
     }
 
+    /// Who expects it hears that it does not come.
+    fn say_stays(&mut self, number: usize) {
+        let client = &self.clients[number];
+        let link = &mut self.links[client.link];
+        if link.is_open {
+            link.to_next.push_back(Said::Stays(client.ticket));
+        }
+    }
+
     fn cross(&mut self, number: usize) {
+        let link = self.clients[number].link;
+        let is_current = link == self.current() && self.has_link(link);
         let client = &mut self.clients[number];
         let is_late = self.random.below(60) == 0;
         match client.ear.standing() {
-            Standing::Crossed if self.has_link => {
+            Standing::Crossed if is_current => {
                 client.place = Where::Offered;
                 let channels = client.ear.listened().expect("it listens");
                 let offer = Said::Offer(number, client.ticket, channels);
-                self.to_next.push_back(offer);
+                self.links[link].to_next.push_back(offer);
             }
             Standing::Crosses if !is_late => {}
             _ => {
-                let ticket = client.ticket;
                 client.stay(&self.old);
-                if self.has_link {
-                    self.to_next.push_back(Said::Stays(ticket));
-                }
+                self.say_stays(number);
             }
         }
     }

@@ -28,8 +28,10 @@ impl Log {
 
 /// What a session says to us.
 enum Output {
-    Notification(Name, String),
-    Answer(Batch),
+    /// With its place in the log.
+    Notification(Name, String, usize),
+    /// Whether it was done.
+    Answer(Batch, bool),
 }
 
 /// A shared connection.
@@ -42,26 +44,42 @@ pub(super) struct Connection {
     said: Option<Batch>,
     is_busy: bool,
     out: VecDeque<Output>,
+    /// Up to where in the log was told to those who listen.
+    pub(super) heard: usize,
+    /// Batches that failed.
+    pub(super) failed: usize,
 }
 
 impl Connection {
-    pub(super) fn step(&mut self, hub: &Hub, log: &mut Log, random: &mut Random) {
+    pub(super) fn end(&mut self) {
+        *self = Self {
+            failed: self.failed,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn step(&mut self, hub: &Hub, log: &mut Log, random: &mut Random, fails: bool) {
         match random.below(4) {
             0 if !self.is_busy => {
                 self.said = hub.next().map(|(batch, _)| batch);
                 self.is_busy = self.said.is_some();
             }
-            1 => self.execute(log),
+            1 => self.execute(log, fails && random.below(20) == 0),
             2 => self.read(log),
             _ => self.hear(hub),
         }
     }
 
-    /// The session does what it was told.
-    fn execute(&mut self, log: &mut Log) {
+    /// The session does what it was told, all of it or nothing.
+    fn execute(&mut self, log: &mut Log, fails: bool) {
         let Some(batch) = self.said.take() else {
             return;
         };
+        if fails {
+            self.failed += 1;
+            self.out.push_back(Output::Answer(batch, false));
+            return;
+        }
         let text = String::from_utf8(batch.sql.clone()).expect("a text");
         let mut notified = Vec::new();
         for statement in text.split_terminator(';') {
@@ -79,12 +97,13 @@ impl Connection {
                 "UNLISTEN" => {
                     self.listens.remove(&name);
                 }
+                "SET" => {}
                 "NOTIFY" => notified.push((name, word.trim_matches('\'').to_owned())),
                 other => panic!("{other}"),
             }
         }
         log.all.append(&mut notified);
-        self.out.push_back(Output::Answer(batch));
+        self.out.push_back(Output::Answer(batch, true));
     }
 
     /// The session reads on in the log.
@@ -94,7 +113,7 @@ impl Connection {
         };
         self.at += 1;
         if self.listens.contains(channel) {
-            let told = Output::Notification(channel.clone(), payload.clone());
+            let told = Output::Notification(channel.clone(), payload.clone(), self.at);
             self.out.push_back(told);
         }
     }
@@ -102,12 +121,13 @@ impl Connection {
     /// We read what it says.
     fn hear(&mut self, hub: &Hub) {
         match self.out.pop_front() {
-            Some(Output::Notification(channel, payload)) => {
+            Some(Output::Notification(channel, payload, at)) => {
+                self.heard = at;
                 hub.deliver(7, &channel, payload.as_bytes(), LIMIT);
             }
-            Some(Output::Answer(batch)) => {
+            Some(Output::Answer(batch, is_done)) => {
                 self.is_busy = false;
-                hub.answered(batch, true);
+                hub.answered(batch, is_done);
             }
             None => {}
         }

@@ -18,6 +18,7 @@ mod lanes;
 mod limits;
 mod listen;
 mod listen_upgrade;
+mod listen_upgrade_faults;
 mod logins;
 mod modes;
 mod newcomers;
