@@ -15,6 +15,10 @@ pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
+/// `SETTINGS_HEADER_TABLE_SIZE`.
+pub(super) const TABLE: u16 = 1;
+/// `:status` 413 in HPACK of who may index nothing: four bytes of text in Huffman's code, or three as they are.
+const TOO_LARGE: [&[u8]; 2] = [&[0x83, 0x68, 0x2c, 0xff], &[3, b'4', b'1', b'3']];
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 pub(super) const INITIAL_WINDOW: u16 = 4;
 
@@ -64,6 +68,8 @@ pub(super) struct Connection {
     acknowledged: u64,
     /// Heads of answers.
     answers: u64,
+    /// Streams that are answered with 413, where the client's [`TABLE`] is empty.
+    pub(super) too_large: Vec<u32>,
 }
 
 impl Connection {
@@ -78,6 +84,7 @@ impl Connection {
             resets: 0,
             acknowledged: 0,
             answers: 0,
+            too_large: Vec::new(),
         })
     }
 
@@ -105,7 +112,14 @@ impl Connection {
                 }
                 (RST_STREAM, _) => self.resets += 1,
                 (PING | SETTINGS, 1) => self.acknowledged += 1,
-                (HEADERS, _) => self.answers += 1,
+                (HEADERS, _) => {
+                    self.answers += 1;
+                    let says = |status: &&[u8]| payload.windows(4).any(|four| four == *status);
+                    if TOO_LARGE.iter().any(says) {
+                        let stream = [heard[at + 5], heard[at + 6], heard[at + 7], heard[at + 8]];
+                        self.too_large.push(u32::from_be_bytes(stream));
+                    }
+                }
                 _ => {}
             }
             at += FRAME_HEAD + length;

@@ -97,16 +97,25 @@ pub(super) fn pipelines(target: &Target, watch: &Watch<'_>) -> Tally {
     crowd.tally(said)
 }
 
-/// Each connection is ended by outgrow or by us, and the next one begins; `bytes` are said in pieces of
-/// `step`, so that it can say no in between.
+/// Each connection is ended by outgrow or by us, and the next one begins.
 pub(super) fn one_after_another(
     address: SocketAddr,
     watch: &Watch<'_>,
     per_second: f64,
     mut bytes: impl FnMut(u64) -> Vec<u8>,
 ) -> Tally {
+    each_of_its_kind(address, watch, per_second, |number| ("", bytes(number)))
+}
+
+/// The same where what is told of each begins with its kind.
+pub(super) fn each_of_its_kind(
+    address: SocketAddr,
+    watch: &Watch<'_>,
+    per_second: f64,
+    mut bytes: impl FnMut(u64) -> (&'static str, Vec<u8>),
+) -> Tally {
     let mut tally = Tally::default();
-    let mut open: Vec<(Line, u64)> = Vec::new();
+    let mut open: Vec<(Line, &str, u64)> = Vec::new();
     let mut turn = 0;
     while let Some(due) = watch.due(per_second, tally.sent) {
         turn += 1;
@@ -114,26 +123,27 @@ pub(super) fn one_after_another(
             tally.sent += 1;
             if let Some(mut line) = Line::open(address) {
                 tally.connections += 1;
-                line.say(&bytes(tally.sent));
-                open.push((line, turn));
+                let (kind, bytes) = bytes(tally.sent);
+                line.say(&bytes);
+                open.push((line, kind, turn));
             }
         }
-        open.retain_mut(|(line, since)| {
+        open.retain_mut(|(line, kind, since)| {
             line.say(&[]);
             line.hear(64 * 1024);
             // It has had its time.
             let is_over = !line.is_open() || turn > *since + 200;
             if is_over {
                 line.count(&mut tally);
-                tally.tell(line.first_words());
+                tally.tell(format!("{kind}{}", line.first_words()));
             }
             !is_over
         });
     }
-    for (mut line, _) in open {
+    for (mut line, kind, _) in open {
         line.hear(64 * 1024);
         line.count(&mut tally);
-        tally.tell(line.first_words());
+        tally.tell(format!("{kind}{}", line.first_words()));
     }
     tally
 }

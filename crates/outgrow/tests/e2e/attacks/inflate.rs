@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     field::{Tally, Target, Watch},
-    frames::{Connection, DATA, END_HEADERS, END_STREAM, HEADERS, block, frame},
-    http1::one_after_another,
+    frames::{Connection, DATA, END_HEADERS, END_STREAM, HEADERS, TABLE, block, frame, setting},
+    http1::each_of_its_kind,
     line::{Crowd, Line},
 };
 
@@ -28,6 +28,35 @@ const STREAMS: usize = 60;
 /// Bytes that a frame may have (RFC 9113 section 4.2).
 const FRAME: usize = 16_384;
 
+/// Codings, and how what is told of a bomb in them begins, over HTTP/1.1 and over HTTP/2.
+const KINDS: [[&str; 3]; 3] = [
+    ["gzip", "gzip in 1: ", "gzip in 2: "],
+    ["br", "br in 1: ", "br in 2: "],
+    ["zstd", "zstd in 1: ", "zstd in 2: "],
+];
+
+/// Whether bombs in each coding and each version, of which all are as many, are refused for their size, and no other
+/// answer is that of an error.
+pub(super) fn are_refused(tally: &Tally) -> bool {
+    KINDS.iter().all(|[_, one, two]| {
+        let enough = |kind: &str, told: &str| {
+            let sent = tally.times(&format!("{kind}sent"));
+            sent > 2 && tally.times(&format!("{kind}{told}")) > sent / 4
+        };
+        enough(one, "HTTP/1.1 413")
+            && enough(two, "413")
+            && tally.times(&format!("{one}HTTP/1.1 5")) == 0
+    })
+}
+
+/// Whether a part of the bodies is held, which is a client's part of the room, and many of both versions are refused:
+/// their endpoint answers none of them.
+pub(super) fn are_shared_out(tally: &Tally) -> bool {
+    let refused = [tally.times("HTTP/1.1 503"), tally.times("answers")];
+    let held = tally.times("open") + (tally.sent / 2).saturating_sub(refused[1]);
+    held > tally.sent / 10 && refused.iter().all(|count| *count > tally.sent / 20)
+}
+
 /// A coding, and the bytes of a body in it.
 type Body = (&'static str, Vec<u8>);
 
@@ -41,8 +70,15 @@ fn made_by(program: &str, arguments: &[&str]) -> Vec<u8> {
         .expect("gzip and node run: apt-get install gzip nodejs");
     let mut input = tool.stdin.take().expect("an input");
     let zeros = thread::spawn(move || input.write_all(&vec![0; BYTES]));
-    let bomb = tool.wait_with_output().expect("it ends").stdout;
+    let output = tool.wait_with_output().expect("it ends");
     zeros.join().expect("it is well").expect("written");
+    let bomb = output.stdout;
+    assert!(output.status.success(), "{program}: {}", output.status);
+    assert!(
+        (1_000..200_000).contains(&bomb.len()),
+        "{program}: {} bytes",
+        bomb.len()
+    );
     bomb
 }
 
@@ -124,36 +160,54 @@ pub(super) fn bombs(target: &Target, watch: &Watch<'_>) -> Tally {
     let bombs = bombs_of_all();
     let address = target.address("public");
     let over_http1 = || {
-        one_after_another(address, watch, BOMBS, |number| {
-            let (coding, body) = &bombs[number as usize % 3];
-            [head(coding, body.len()), body.clone()].concat()
-        })
+        let mut sent = [0; 3];
+        let mut tally = each_of_its_kind(address, watch, BOMBS, |number| {
+            let at = number as usize % 3;
+            sent[at] += 1;
+            let (coding, body) = &bombs[at];
+            (
+                KINDS[at][1],
+                [head(coding, body.len()), body.clone()].concat(),
+            )
+        });
+        for (kind, count) in KINDS.iter().zip(sent) {
+            tally.told.insert(format!("{}sent", kind[1]), count);
+        }
+        tally
     };
     let over_http2 = || {
         let mut tally = Tally::default();
+        // What is not indexed can be read.
+        let open = || Connection::open(address, &setting(TABLE, 0));
+        let count = |mut connection: Connection, tally: &mut Tally| {
+            connection.hear();
+            connection.count(tally);
+            for stream in connection.too_large {
+                tally.tell(format!("{}413", KINDS[stream as usize / 2 % 3][2]));
+            }
+        };
         let mut current: Option<(Connection, usize)> = None;
         while let Some(due) = watch.due(BOMBS, tally.sent) {
-            let Some((connection, streams)) = &mut current else {
-                current = Connection::open(address, &[]).map(|connection| (connection, 0));
+            let Some((mut connection, mut streams)) = current.take() else {
+                current = open().map(|connection| (connection, 0));
                 tally.connections += u64::from(current.is_some());
                 continue;
             };
             for _ in 0..due.min(10) {
-                let bomb = &bombs[tally.sent as usize % 3];
-                let bytes = stream(connection, bomb, true);
+                let bytes = stream(&mut connection, &bombs[streams % 3], true);
                 connection.line.say(&bytes);
+                tally.tell(format!("{}sent", KINDS[streams % 3][2]));
                 tally.sent += 1;
-                *streams += 1;
+                streams += 1;
             }
             connection.hear();
-            if !connection.line.is_open() || *streams >= STREAMS {
-                connection.count(&mut tally);
-                current = None;
+            match !connection.line.is_open() || streams >= STREAMS {
+                true => count(connection, &mut tally),
+                false => current = Some((connection, streams)),
             }
         }
-        if let Some((mut connection, _)) = current {
-            connection.hear();
-            connection.count(&mut tally);
+        if let Some((connection, _)) = current {
+            count(connection, &mut tally);
         }
         tally
     };

@@ -205,14 +205,14 @@ attacks! {
         what: "50 bodies a second of gzip, Brotli and zstd that mean 20 MB, over HTTP/1.1 and HTTP/2",
         run: inflate::bombs,
         limits: Limits { memory: 32, processor: 60.0, reason: "as the bomb; each has a window of what it said, of one client's part of the room" },
-        answer: |tally| tally.times("HTTP/1.1 413") > tally.sent / 4 && tally.times("answers") > tally.sent / 4,
+        answer: inflate::are_refused,
     },
     inflated_held: Attack {
         name: "inflate-held",
         what: "600 bodies of gzip, Brotli and zstd with windows up to 8 MiB, over HTTP/1.1 and HTTP/2, a byte a second each",
         run: inflate::held,
         limits: Limits { memory: 96, processor: 30.0, reason: "one client's part of both rooms (a fifth of a quarter of 256 MiB each), and a block, an exchange and a connection to the endpoint for each body" },
-        answer: |tally| tally.times("open") > 0 && tally.times("HTTP/1.1 503") > 0,
+        answer: inflate::are_shared_out,
     },
     connections: Attack {
         name: "connections",

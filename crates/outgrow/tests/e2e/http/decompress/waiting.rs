@@ -121,14 +121,18 @@ fn a_window_that_grows_waits_beside_as_many_as_may() {
     is_counted(&outgrow, "outgrow_endpoint_active_requests", 10);
     let ninth = ended(begin(&outgrow, "/ninth", "zstd", &whole, &more));
     assert_eq!(ninth, "503", "eight wait");
+    let waits = used(&outgrow).expect("bytes in use");
     let rest = bytes[first..].to_vec();
     let sent = std::thread::spawn(move || {
         let sent = grows.send(&rest);
         (grows, sent)
     });
-    // It cannot be taken as a whole before somebody lets go of something.
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(!sent.is_finished(), "8 MiB are in no buffer");
+    // Its window, of 8 MiB, does not grow before somebody lets go of something.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        let now = used(&outgrow).expect("bytes in use");
+        assert!(now < waits + (4 << 20), "{waits} {now}");
+    }
     drop(held);
     for child in waiting {
         assert_eq!(ended(child), "200");
