@@ -261,7 +261,7 @@ pub mod names {
     /// Files that are open while they are sent.
     pub const FILES_OPEN: &str = "outgrow_files_open";
     /// Files that may be open while they are sent.
-    pub const FILES_MOST: &str = "outgrow_files_open_limit";
+    pub const FILES_OPEN_LIMIT: &str = "outgrow_files_open_limit";
     /// Files that were not sent since so many were open.
     pub const FILES_REFUSED: &str = "outgrow_files_refused_total";
     /// Of the bytes of buffers in use, those that clients of HTTP/3 could make us hold with requests that are not

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use outgrow_core::context::RequestId;
 use outgrow_http::h1::encode::{put_number, reason_of};
 use outgrow_message::ledger::Charge;
-use outgrow_message::{Fields, Known, Ledger, ResponseHead};
+use outgrow_message::{Fields, Known, Ledger, Method, ResponseHead};
 
 use crate::files::type_of_name;
 use crate::settings::{ErrorPageSettings, ErrorStatus};
@@ -94,11 +94,12 @@ impl Page {
     }
 
     /// Fills in the page, and says in the head what it is. The ledger counts it for as long as what comes back is
-    /// kept; none where it has no room for it: then nothing is changed.
+    /// kept; none where it has no room for it: then nothing is changed. For HEAD there is no body, but its length in
+    /// the head.
     #[must_use]
     pub(crate) fn write(
         &self,
-        id: RequestId,
+        (id, method): (RequestId, Method),
         head: &mut ResponseHead,
         body: &mut Vec<u8>,
         ledger: &Arc<Ledger>,
@@ -111,8 +112,20 @@ impl Page {
             Piece::Reason => reason.len(),
         });
         let length: usize = lengths.sum();
-        let charge = ledger.charge(length as u64)?;
+        let is_sent = method != Method::Head;
+        let charge = match is_sent {
+            true => ledger.charge(length as u64)?,
+            false => ledger.charge_anyway(0),
+        };
         body.clear();
+        head.fields.remove(Known::ContentType);
+        head.fields
+            .push(b"Content-Type", self.content_type.as_bytes());
+        if !is_sent {
+            let length = length.to_string();
+            head.fields.push(b"Content-Length", length.as_bytes());
+            return Some(charge);
+        }
         body.reserve_exact(length);
         for piece in &self.pieces {
             match piece {
@@ -122,9 +135,6 @@ impl Page {
                 Piece::Reason => body.extend_from_slice(reason.as_bytes()),
             }
         }
-        head.fields.remove(Known::ContentType);
-        head.fields
-            .push(b"Content-Type", self.content_type.as_bytes());
         Some(charge)
     }
 }
@@ -212,7 +222,8 @@ mod tests {
             head.fields.push(b"Content-Type", b"x/y");
             let mut body = Vec::new();
             let ledger = Ledger::new(1_000_000);
-            let charge = page?.write(RequestId([0x11; 16]), &mut head, &mut body, &ledger);
+            let asked = (RequestId([0x11; 16]), Method::Get);
+            let charge = page?.write(asked, &mut head, &mut body, &ledger);
             assert_eq!(ledger.used_bytes(), body.len() as u64);
             drop(charge);
             assert_eq!(ledger.used_bytes(), 0);
@@ -257,7 +268,13 @@ mod tests {
         head.fields.push(b"Content-Type", b"x/y");
         let mut body = b"short".to_vec();
         let (id, ledger) = (RequestId([0x11; 16]), Ledger::new(0));
-        assert!(page.write(id, &mut head, &mut body, &ledger).is_none());
+        let charge = page.write((id, Method::Get), &mut head, &mut body, &ledger);
+        assert!(charge.is_none());
         assert_eq!((body.as_slice(), head.fields.len()), (&b"short"[..], 1));
+        // Of HEAD it is told how long it is, which needs none.
+        let charge = page.write((id, Method::Head), &mut head, &mut body, &ledger);
+        assert!(charge.is_some() && body.is_empty());
+        let length = head.fields.get(Known::ContentLength);
+        assert_eq!((length, ledger.used_bytes()), (Some(&b"1000"[..]), 0));
     }
 }

@@ -9,7 +9,7 @@ use outgrow_core::{Cause, Clock, Fault, Phase, Ticks};
 use outgrow_http::Downstream;
 use outgrow_http::h1::encode::reason_of;
 use outgrow_http::{grpc, status};
-use outgrow_message::{BodyLength, Method, ResponseHead, Version};
+use outgrow_message::{BodyLength, Known, Method, ResponseHead, Version};
 use outgrow_net::Timer;
 
 use crate::forward::Credit;
@@ -32,8 +32,11 @@ pub(crate) async fn answer<D: Downstream>(
     } else {
         BodyLength::Known(body.len() as u64)
     };
-    // What a GET would have had; a 204 has none, and what a 304 stands for is not known here.
-    if method == Method::Head && !ResponseHead::never_has_body(head.status, Method::Get) {
+    // What a GET would have had, where it is not said by now; a 204 has none, and what a 304 stands for is not known
+    // here.
+    let is_told = head.fields.get(Known::ContentLength).is_some();
+    if method == Method::Head && !is_told && !ResponseHead::never_has_body(head.status, Method::Get)
+    {
         let text = body.len().to_string();
         head.fields.push(b"Content-Length", text.as_bytes());
     }

@@ -12,7 +12,7 @@ use outgrow_core::{Cause, Fault, Phase, Side, Ticks};
 use outgrow_http::h1::framing;
 use outgrow_http::{Downstream, Tunnel, grpc};
 use outgrow_message::fields::list_members;
-use outgrow_message::{BodyLength, Known, Method, RequestHead, Span, Version};
+use outgrow_message::{BodyLength, Fields, Known, Method, RequestHead, Span, Version};
 use outgrow_net::{Timer, network_of};
 use outgrow_upstream::settings::ServiceTimeouts;
 use outgrow_upstream::{Endpoint, Outcome, Service};
@@ -341,15 +341,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             return Ok(());
         }
         let (request, limit) = (&mut exchange.request, target.body_limit);
-        let client = |request: &RequestHead| {
-            let trusts = |address| self.listener.trusts(Some(address));
-            let client = identity::client(&request.fields, self.peer, trusts);
-            let address = std::str::from_utf8(client).ok();
-            // All who have none, at a Unix socket, are one.
-            let none = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-            let address = address.and_then(|address| address.parse().ok());
-            address.map_or(none, network_of)
-        };
+        let (listener, peer) = (self.listener, self.peer);
+        let client = |request: &RequestHead| network_of_client(listener, peer, &request.fields);
         let begun = exchange
             .decompressing
             .begin(settings, request, limit, self.worker, client);
@@ -438,7 +431,8 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         // For as long as it is sent. Without memory for it our own short text is.
         let _charge = self.listener.page(head.status, route).and_then(|page| {
             let ledger = &self.worker.shared.ledger;
-            page.write(context.id, head, &mut body, ledger)
+            let asked = (context.id, self.exchange.request.method);
+            page.write(asked, head, &mut body, ledger)
         });
         if fault.cause == Cause::MethodNotAllowed {
             head.fields.push(b"Allow", &self.exchange.matched.text);
@@ -473,6 +467,15 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             Err(_) => self.down.abort(),
         }
     }
+}
+
+/// Whose share of what there is for all a request takes. All who have no address, at a Unix socket, are one.
+fn network_of_client(listener: &ListenerPlan, peer: &Peer, fields: &Fields) -> IpAddr {
+    let trusts = |address| listener.trusts(Some(address));
+    let client = identity::client(fields, peer, trusts);
+    let address = std::str::from_utf8(client).ok();
+    let address = address.and_then(|address| address.parse().ok());
+    address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), network_of)
 }
 
 fn asks_for_websocket(request: &RequestHead) -> bool {

@@ -136,6 +136,17 @@ pub fn descriptor_limit() -> u64 {
     limit_and_reserve().0
 }
 
+/// The lowest number of a descriptor that clients leave to the rest of the process: the system gives the lowest one
+/// that is free, so from this one on few are left.
+pub fn ceiling() -> RawFd {
+    let (limit, reserve) = limit_and_reserve();
+    ceiling_of(limit, reserve)
+}
+
+fn ceiling_of(limit: u64, reserve: u64) -> RawFd {
+    RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
+}
+
 /// The process's limit of descriptors, and what clients leave of it.
 fn limit_and_reserve() -> (u64, u64) {
     let limit = rustix::process::getrlimit(Resource::Nofile).current;
@@ -147,16 +158,15 @@ fn limit_and_reserve() -> (u64, u64) {
 /// for a reload or an upgrade, what the keeper sends.
 #[derive(Debug)]
 pub struct Reserve {
-    /// The system gives the lowest number that is free: from this one on few are left.
+    /// As [`ceiling`].
     ceiling: RawFd,
     is_short: AtomicBool,
 }
 
 impl Reserve {
     fn new() -> Self {
-        let (limit, reserve) = limit_and_reserve();
         Self {
-            ceiling: RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX),
+            ceiling: ceiling(),
             is_short: AtomicBool::new(false),
         }
     }

@@ -28,9 +28,12 @@ outgrow_core::settings! {
         /// above half of all memory. An open WebSocket counts the same 32 KiB and its connection the
         /// 80 KiB, to their address, but in the third only where it was opened above half of all memory.
         pub memory: ByteSize = ByteSize::mib(256), in ByteSize::mib(8)..=ByteSize::gib(1_024);
-        /// Files of `files` that are open at a time while they are sent: those larger than 64 KiB. One more
-        /// gets 503 (`file_limit`). At most half of the files that the process may open (`ulimit -n`,
-        /// `LimitNOFILE=`), so that connections have the others.
+        /// Files of `files` that are open at a time while they are sent: those larger than 64 KiB, until the
+        /// last of a file was read. One more gets 503 (`file_limit`). At most half of the files that the process
+        /// may open (`ulimit -n`, `LimitNOFILE=`); and none from the last eighth of these, which connections
+        /// leave alone too. While more than half of them are open, one client address (a /64 of IPv6) has a fifth
+        /// at most, so clients behind a proxy need it in `trusted_proxies`. Where several directories are served,
+        /// none has more than half.
         pub max_open_files: Option<u32> = None, in Some(1)..=Some(1_000_000),
             shown = "a quarter of what the process may open, 16384 at most";
         /// On a stop: how long `/readyz` fails before the listeners close, so that whoever sends

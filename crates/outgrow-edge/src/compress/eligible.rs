@@ -17,7 +17,7 @@ pub(crate) fn is_eligible(
     method: Method,
 ) -> bool {
     let fields = &head.fields;
-    // 206 and 416 speak of ranges of what is not compressed, 304 has a tag of its own.
+    // 206 and 416 speak of ranges of what is not compressed; what 206 and 304 say instead is in `describe`.
     let by_status = !matches!(head.status, 0..=199 | 204 | 205 | 206 | 304 | 416);
     by_status
         && method != Method::Connect
@@ -108,12 +108,12 @@ pub(crate) fn put_vary(fields: &mut Fields) {
 
 /// Makes the head that of the compressed response to a request of `method`.
 pub(crate) fn rewrite(head: &mut ResponseHead, method: Method, coding: ContentCoding) {
-    let fields = &mut head.fields;
+    let (status, fields) = (head.status, &mut head.fields);
     fields.push(b"Content-Encoding", coding.as_str().as_bytes());
     fields.remove(Known::ContentLength);
     // Ranges would be of other bytes than those that the client has.
     fields.remove_named(b"Accept-Ranges");
-    tags::weaken(fields, method, coding);
+    tags::weaken(fields, (method, status), coding);
 }
 
 #[cfg(test)]

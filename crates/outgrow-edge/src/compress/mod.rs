@@ -45,11 +45,13 @@ pub(crate) struct Compressing {
 }
 
 /// What a request says about compression.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Ask {
     coding: Option<ContentCoding>,
     /// The tags of the endpoint's that it is asked about instead of ours.
     restored: Vec<tags::Restored>,
+    /// Whether it names a tag that it has, ours or not.
+    names_tags: bool,
 }
 
 /// What is told of a compressed response.
@@ -85,7 +87,12 @@ impl Compressing {
                 && !eligible::says_no_transform(fields)
         };
         let restored = tags::restore(request, takes);
-        self.ask = Some(Ask { coding, restored });
+        let names_tags = tags::names_any(&request.fields);
+        self.ask = Some(Ask {
+            coding,
+            restored,
+            names_tags,
+        });
     }
 
     /// Takes a `Range` out of the request that could bring the client a part of something else than it has; to be
@@ -171,10 +178,14 @@ impl Compressing {
         let fields = &mut head.fields;
         let may_be_coded = || eligible::may_be_of_eligible(settings, fields);
         let varies = self.whole.unwrap_or_else(may_be_coded);
-        let confirmed = match head.status {
-            304 => tags::confirm(fields, &ask.restored, ask.coding),
-            _ => None,
-        };
+        let mut confirmed = None;
+        if head.status == 304 {
+            confirmed = tags::confirm(fields, &ask.restored, ask.coding);
+            if let (false, Some(true), Some(coding)) = (ask.names_tags, self.whole, ask.coding) {
+                // It asks by a date, or about any: a cache takes this for what the 200 would say.
+                tags::weaken(fields, (Method::Get, 200), coding);
+            }
+        }
         if varies || confirmed.is_some() {
             eligible::put_vary(fields);
         }

@@ -16,6 +16,8 @@ use outgrow_message::{Fields, Known, Method, RequestHead};
 use crate::settings::ContentCoding;
 
 const MARK: &[u8] = b"--coded-";
+/// Tags of a request that are turned back; of the others the endpoint knows nothing, and answers with the whole.
+const MOST: usize = 32;
 
 /// A tag of the endpoint's that came as one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +41,10 @@ fn ours(opaque: &[u8], coding: ContentCoding) -> Vec<u8> {
 }
 
 /// Makes the tag of a response to a request of `method` that of what we make of it. Where the request changes
-/// something the tag is no tag of the response, but of what there is now (RFC 9110 section 8.8).
-pub(crate) fn weaken(fields: &mut Fields, method: Method, coding: ContentCoding) {
-    if matches!(method, Method::Put | Method::Patch | Method::Delete) {
+/// something the tag is no tag of the response, but of what there is now (RFC 9110 section 8.8); where it makes
+/// something, of that (section 15.3.2).
+pub(crate) fn weaken(fields: &mut Fields, (method, status): (Method, u16), coding: ContentCoding) {
+    if status == 201 || matches!(method, Method::Put | Method::Patch | Method::Delete) {
         return;
     }
     let weak = fields
@@ -63,16 +66,18 @@ pub(crate) fn confirm(
     let [b'"', opaque @ .., b'"'] = tag.strip_prefix(b"W/").unwrap_or(tag) else {
         return None;
     };
-    let mut fitting = restored.iter().filter(|one| one.opaque == opaque);
-    let first = fitting.next()?;
-    let found = fitting.find(|one| Some(one.coding) == best);
-    let coding = match Some(first.coding) == best {
-        true => first.coding,
-        false => found.unwrap_or(first).coding,
-    };
+    let fits = |one: &&Restored| one.opaque == opaque;
+    let mut fitting = restored.iter().filter(fits);
+    let is_best = fitting.find(|one| Some(one.coding) == best);
+    let coding = is_best.or_else(|| restored.iter().find(fits))?.coding;
     let tag = ours(opaque, coding);
     fields.set(b"ETag", &tag);
     Some(coding)
+}
+
+/// Whether a request names a tag of what it has.
+pub(crate) fn names_any(fields: &Fields) -> bool {
+    values(fields, b"If-None-Match").any(|value| value.trim_ascii() != b"*")
 }
 
 /// Gives the endpoint's own tags back to it; those that came as ours. Those of codings that the client does not
@@ -101,15 +106,19 @@ pub(crate) fn restore(
 
 /// Takes the `Range` out of a request whose `If-Range` cannot hold, with it: what it names is a weak tag, which
 /// never does (RFC 9110 section 13.1.5), or a date, which what we make of a response has like the response
-/// itself, where we may have made something of it for this client. Many endpoints compare in another way.
+/// itself, where we may have made something of it for this client. Many endpoints compare in another way. Two of
+/// them say nothing.
 pub(crate) fn drop_range(request: &mut RequestHead, may_be_coded: bool) {
     let fields = &mut request.fields;
     let is_strong = |value: &[u8]| value.starts_with(b"\"");
     let is_weak = |value: &[u8]| value.starts_with(b"W/");
-    let holds = match fields.get_named(b"If-Range") {
-        None => true,
-        Some(value) => is_strong(value) || !is_weak(value) && !may_be_coded,
+    let mut values = values(fields, b"If-Range");
+    let holds = match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(value), None) => is_strong(value) || !is_weak(value) && !may_be_coded,
+        (Some(_), Some(_)) => false,
     };
+    drop(values);
     if !holds {
         fields.remove_named(b"Range");
         fields.remove_named(b"If-Range");
@@ -162,7 +171,7 @@ fn put_restored(
         };
         let (before, opaque) = (&rest[..start], &rest[start + 1..start + 1 + length]);
         match (before.strip_suffix(b"W/"), endpoints_own(opaque)) {
-            (Some(before), Some(own)) if may(own.coding) => {
+            (Some(before), Some(own)) if restored.len() < MOST && may(own.coding) => {
                 out.extend_from_slice(before);
                 out.extend_from_slice(&[b"\"", &own.opaque[..], b"\""].concat());
                 restored.push(own);
@@ -262,6 +271,19 @@ mod tests {
     }
 
     #[test]
+    fn so_many_are_turned_back_and_no_more() {
+        let list = vec!["W/\"--coded-gzip\""; 1_000].join(", ");
+        let mut request = request(
+            Method::Get,
+            &[("If-None-Match", &list), ("If-None-Match", &list)],
+        );
+        let restored = restore(&mut request, |_, _| true);
+        assert_eq!(restored.len(), MOST);
+        let left = lines(&request.fields).concat().matches("--coded-").count();
+        assert_eq!(left, 2_000 - MOST);
+    }
+
+    #[test]
     fn if_match_is_turned_back_only_where_something_is_changed() {
         let tag = "W/\"b--coded-br\"";
         for (method, expected) in [
@@ -322,17 +344,26 @@ mod tests {
                 "{value} {may_be_coded}"
             );
         }
-        let mut request = request(Method::Get, &[("Range", "bytes=0-1")]);
-        drop_range(&mut request, true);
-        assert_eq!(request.fields.iter().count(), 1);
+        let mut alone = request(Method::Get, &[("Range", "bytes=0-1")]);
+        drop_range(&mut alone, true);
+        assert_eq!(alone.fields.iter().count(), 1);
+        let sent = [
+            ("Range", "bytes=0-1"),
+            ("If-Range", "\"a\""),
+            ("If-Range", "W/\"a\""),
+        ];
+        let mut twice = request(Method::Get, &sent);
+        drop_range(&mut twice, false);
+        assert_eq!(twice.fields.iter().count(), 0);
     }
 
     #[test]
     fn a_tag_of_what_was_changed_is_left_alone() {
         for (method, expected) in [
-            (Method::Get, "W/\"a--coded-zstd\""),
-            (Method::Post, "W/\"a--coded-zstd\""),
-            (Method::Put, "\"a\""),
+            ((Method::Get, 200), "W/\"a--coded-zstd\""),
+            ((Method::Post, 200), "W/\"a--coded-zstd\""),
+            ((Method::Post, 201), "\"a\""),
+            ((Method::Put, 200), "\"a\""),
         ] {
             let mut fields = Fields::default();
             fields.push(b"ETag", b"\"a\"");

@@ -1,6 +1,7 @@
 //! The bytes of a file on their way to a client: from memory, or read piece by piece by the pool's
 //! threads.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use outgrow_core::{Cause, Fault, Phase};
 use outgrow_message::{Block, BodySource, Fields, Need};
 
 use super::lookup::{Content, Data, Gone, read_part};
+use super::open_files::Whose;
 use crate::pool::{Owner, Ticket};
 use crate::worker::Worker;
 
@@ -20,7 +22,8 @@ const LARGEST_CLASS: usize = 2;
 pub(crate) struct FileBody<'a> {
     worker: &'a Worker,
     owner: &'a Owner,
-    content: Arc<Content>,
+    /// None once nothing more is needed of it: who takes its time with what was read needs no descriptor.
+    content: Option<Arc<Content>>,
     /// What is still to be read, or taken from memory.
     left: Range<u64>,
     piece: Option<Piece>,
@@ -41,21 +44,37 @@ struct Read {
 }
 
 impl<'a> FileBody<'a> {
-    /// These bytes of `content`.
+    /// These bytes of `content`, which is nobody else's if it is to be read, for a client of this network. Where
+    /// there are none it is let go.
+    ///
+    /// # Errors
+    /// As many files are open as may be.
     pub(crate) fn new(
         content: Arc<Content>,
         range: Range<u64>,
         (worker, owner): (&'a Worker, &'a Owner),
-    ) -> Self {
-        Self {
+        client: impl FnOnce() -> IpAddr,
+    ) -> Result<Self, Fault> {
+        let shared = &worker.shared;
+        if let (false, Data::There { file, open, .. }) = (range.is_empty(), &content.data) {
+            let whose = Whose {
+                client: client(),
+                owner: owner.clone(),
+                beside_others: shared.directories.are_several(),
+            };
+            let refused = Fault::outgrow(Phase::Route, Cause::FileLimit);
+            let taken = shared.open_files.take(file, whose).ok_or(refused)?;
+            open.get_or_init(|| taken);
+        }
+        Ok(Self {
             worker,
             owner,
-            content,
+            content: (!range.is_empty()).then_some(content),
             left: range,
             piece: None,
             ticket: None,
             class: 0,
-        }
+        })
     }
 
     /// Whether a thread is reading.
@@ -70,7 +89,7 @@ impl<'a> FileBody<'a> {
         let block = blocks.take_up_to(self.class, Need::Usual);
         let mut block = block.ok_or(fault(Cause::MemoryLimit))?;
         self.class = (self.class + 1).min(LARGEST_CLASS);
-        let content = Arc::clone(&self.content);
+        let content = self.content.clone().ok_or(fault(Cause::FileFailed))?;
         let (at, left) = (self.left.start, self.left.end - self.left.start);
         let job = move || {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
@@ -83,6 +102,14 @@ impl<'a> FileBody<'a> {
         // It has begun: it goes on however many wait to begin.
         let submitted = self.worker.shared.files.go_on(self.owner, job);
         submitted.map_err(|_| fault(Cause::Overload))
+    }
+
+    /// So much less is left.
+    fn advance(&mut self, count: usize) {
+        self.left.start = (self.left.start + count as u64).min(self.left.end);
+        if self.left.is_empty() {
+            self.content = None;
+        }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
@@ -99,7 +126,7 @@ impl<'a> FileBody<'a> {
             Gone::Changed => fault(Cause::FileChanged),
             Gone::Failed => fault(Cause::FileFailed),
         })?;
-        self.left.start += count as u64;
+        self.advance(count);
         self.piece = Some(Piece {
             block,
             range: 0..count,
@@ -116,9 +143,9 @@ impl BodySource for FileBody<'_> {
         if self.left.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        match &self.content.data {
-            Data::Here { .. } => Poll::Ready(Ok(true)),
-            Data::There { .. } => self.poll_piece(cx).map_ok(|()| true),
+        match self.content.as_deref().map(|content| &content.data) {
+            Some(Data::There { .. }) => self.poll_piece(cx).map_ok(|()| true),
+            _ => Poll::Ready(Ok(true)),
         }
     }
 
@@ -126,18 +153,18 @@ impl BodySource for FileBody<'_> {
         if let Some(piece) = &self.piece {
             return &piece.block[piece.range.clone()];
         }
-        match &self.content.data {
-            Data::Here { bytes, .. } => {
+        match self.content.as_deref().map(|content| &content.data) {
+            Some(Data::Here { bytes, .. }) => {
                 let range = self.left.start as usize..self.left.end as usize;
                 bytes.get(range).unwrap_or_default()
             }
-            Data::There { .. } => &[],
+            _ => &[],
         }
     }
 
     fn consume(&mut self, count: usize) {
         let Some(piece) = &mut self.piece else {
-            self.left.start = (self.left.start + count as u64).min(self.left.end);
+            self.advance(count);
             return;
         };
         piece.range.start = (piece.range.start + count).min(piece.range.end);

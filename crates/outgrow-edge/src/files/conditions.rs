@@ -14,13 +14,26 @@ pub(super) struct Validators {
 }
 
 impl Validators {
-    /// What of it may be told at a moment: no time of change that is yet to come (RFC 9110 section 8.8.2.1).
+    /// What of it may be told at a moment: no time of change that is yet to come. The moment itself is what RFC 9110
+    /// section 8.8.2.1 has in its place; but that is another one with each answer, and would be a date in `If-Range`
+    /// that stands for no state of the file. So there is none.
     pub(super) fn at(&self, moment: u64) -> Self {
         Self {
             tag: self.tag.clone(),
             modified: self.modified.filter(|modified| *modified <= moment),
         }
     }
+}
+
+/// Whether a request asks for less than the whole, or under a condition.
+pub(crate) fn is_conditional(fields: &Fields) -> bool {
+    let begins_with = |name: &[u8], beginning: &[u8]| {
+        let start = name.get(..beginning.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+    };
+    fields
+        .iter()
+        .any(|(_, name, _)| name.eq_ignore_ascii_case(b"Range") || begins_with(name, b"If-"))
 }
 
 /// What a request's conditions lead to.

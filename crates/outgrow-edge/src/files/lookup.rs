@@ -1,17 +1,17 @@
 //! Finds the file that a request means, and reads it if it is small. Blocks: for the pool's threads.
 
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use outgrow_message::Ledger;
 use outgrow_message::ledger::Charge;
 
 use super::conditions::Validators;
 use super::open::{Missing, Root};
-use super::open_files::{OpenFile, OpenFiles};
+use super::open_files::OpenFile;
 use super::place::Place;
 use crate::settings::{ContentCoding, Symlinks};
 
@@ -26,13 +26,6 @@ pub(super) struct Wanted {
     pub(super) codings: Vec<ContentCoding>,
     /// Whether the fallback is an answer.
     pub(super) or_fallback: bool,
-}
-
-/// What files take of what there is for all.
-#[derive(Clone, Debug)]
-pub(super) struct Bounds {
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) open: Arc<OpenFiles>,
 }
 
 /// Where it is looked for.
@@ -77,11 +70,11 @@ impl Content {
 pub(super) enum Data {
     /// All of them, for as long as somebody keeps or sends them, which the ledger counts.
     Here { bytes: Vec<u8>, _charge: Charge },
-    /// To be read, as long as its mark is the same; one of those that may be open.
+    /// To be read, as long as its mark is the same; when it is, as one of those that may be open.
     There {
         file: File,
         mark: Mark,
-        _open: OpenFile,
+        open: OnceLock<OpenFile>,
     },
 }
 
@@ -103,7 +96,7 @@ impl Mark {
 
 impl Folder {
     /// Finds what is wanted.
-    pub(super) fn find(&self, wanted: &Wanted, bounds: &Bounds) -> Found {
+    pub(super) fn find(&self, wanted: &Wanted, ledger: &Arc<Ledger>) -> Found {
         let root = match Root::open(&self.path, self.symlinks) {
             Ok(root) => root,
             // The directory itself is not there, or no directory.
@@ -118,7 +111,7 @@ impl Folder {
                 .map(|file| (place.path.clone(), file)),
         };
         let missing = match found {
-            Ok((path, file)) => return content(&root, (path, file), wanted, false, bounds),
+            Ok((path, file)) => return content(&root, (path, file), wanted, false, ledger),
             Err(Missing::Directory) if self.index_of(&root, &place.path).is_ok() => {
                 return Found::LacksSlash;
             }
@@ -130,7 +123,7 @@ impl Folder {
             && let Some(path) = &self.fallback
             && let Ok(file) = root.file(path)
         {
-            return content(&root, (path.clone(), file), wanted, true, bounds);
+            return content(&root, (path.clone(), file), wanted, true, ledger);
         }
         Found::Missing(missing)
     }
@@ -157,14 +150,14 @@ fn content(
     (path, file): (Vec<u8>, File),
     wanted: &Wanted,
     is_fallback: bool,
-    bounds: &Bounds,
+    ledger: &Arc<Ledger>,
 ) -> Found {
     let beside = wanted.codings.iter().find_map(|&coding| {
         let name = [&path[..], b".", suffix(coding).as_bytes()].concat();
         Some((root.file(&name).ok()?, Some(coding)))
     });
     let (file, coding) = beside.unwrap_or((file, None));
-    match read(file, coding, bounds) {
+    match read(file, coding, ledger) {
         Ok((data, length, validators)) => Found::File(Arc::new(Content {
             path,
             coding,
@@ -173,11 +166,7 @@ fn content(
             validators,
             data,
         })),
-        Err(error) => Found::Missing(match error.kind() {
-            ErrorKind::OutOfMemory => Missing::Overload,
-            ErrorKind::QuotaExceeded => Missing::Limit,
-            _ => Missing::Failed,
-        }),
+        Err(missing) => Found::Missing(missing),
     }
 }
 
@@ -194,28 +183,22 @@ fn suffix(coding: ContentCoding) -> &'static str {
 fn read(
     file: File,
     coding: Option<ContentCoding>,
-    bounds: &Bounds,
-) -> io::Result<(Data, u64, Validators)> {
+    ledger: &Arc<Ledger>,
+) -> Result<(Data, u64, Validators), Missing> {
+    let metadata_of = |file: &File| file.metadata().map_err(|_| Missing::Failed);
     for _ in 0..4 {
-        let metadata = file.metadata()?;
+        let metadata = metadata_of(&file)?;
         let mark = Mark::of(&metadata);
         let validators = validators(&metadata, coding);
         if mark.length > SMALL_BYTES {
-            let open = bounds.open.take().ok_or(ErrorKind::QuotaExceeded)?;
-            let data = Data::There {
-                file,
-                mark,
-                _open: open,
-            };
+            let open = OnceLock::new();
+            let data = Data::There { file, mark, open };
             return Ok((data, mark.length, validators));
         }
-        let charge = bounds
-            .ledger
-            .charge(mark.length)
-            .ok_or(ErrorKind::OutOfMemory)?;
+        let charge = ledger.charge(mark.length).ok_or(Missing::Overload)?;
         let mut bytes = vec![0; mark.length as usize];
         match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) if Mark::of(&file.metadata()?) == mark => {
+            Ok(()) if Mark::of(&metadata_of(&file)?) == mark => {
                 let data = Data::Here {
                     bytes,
                     _charge: charge,
@@ -224,10 +207,10 @@ fn read(
             }
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
-            Err(error) => return Err(error),
+            Err(_) => return Err(Missing::Failed),
         }
     }
-    Err(ErrorKind::Interrupted.into())
+    Err(Missing::Failed)
 }
 
 /// Tag and date of a file. Its time of change and its length make the tag, as with nginx: the same on

@@ -26,7 +26,7 @@ use outgrow_message::{Known, RequestHead, ResponseHead};
 use outgrow_net::Timer;
 
 use self::cache::Cache;
-use self::lookup::{Bounds, Content, Folder, Found, Wanted};
+use self::lookup::{Content, Folder, Found, Wanted};
 use self::open::Missing;
 use self::place::Place;
 use crate::compress::negotiate;
@@ -35,6 +35,7 @@ use crate::settings::{ContentCoding, FilesSettings};
 use crate::worker::{Shared, Worker};
 
 pub(crate) use self::body::FileBody;
+pub(crate) use self::conditions::is_conditional;
 pub(crate) use self::head::{Answer, canonical, with_slash};
 pub use self::open_files::OpenFiles;
 pub(crate) use self::open_files::Owners;
@@ -137,13 +138,10 @@ impl FilePlan {
             return Ok(Answer::File(content));
         }
         let folder = Arc::clone(&self.folder);
-        let bounds = Bounds {
-            ledger: Arc::clone(&worker.shared.ledger),
-            open: Arc::clone(&worker.shared.open_files),
-        };
+        let ledger = Arc::clone(&worker.shared.ledger);
         let job = wanted.clone();
         let files = &worker.shared.files;
-        let submitted = files.submit(&self.owner, move || folder.find(&job, &bounds));
+        let submitted = files.submit(&self.owner, move || folder.find(&job, &ledger));
         let Ok(ticket) = submitted else {
             return Err(fault(Cause::Overload));
         };
@@ -161,7 +159,6 @@ impl FilePlan {
                 Missing::Absent | Missing::Directory => Cause::NoFile,
                 Missing::Forbidden => Cause::FileForbidden,
                 Missing::Overload => Cause::Overload,
-                Missing::Limit => Cause::FileLimit,
                 Missing::Failed => Cause::FileFailed,
             })),
         }

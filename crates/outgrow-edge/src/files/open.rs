@@ -23,8 +23,6 @@ pub(super) enum Missing {
     Forbidden,
     /// Too many files are open, of all that the process has, or there is no memory.
     Overload,
-    /// As many files are open to be sent as may be.
-    Limit,
     /// The file system failed.
     Failed,
 }

@@ -20,6 +20,11 @@ impl Owner {
         }))
     }
 
+    /// What tells it from others for as long as somebody has it.
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
     /// Whether they are one.
     #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {

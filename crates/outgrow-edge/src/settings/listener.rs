@@ -76,9 +76,9 @@ outgrow_core::settings! {
         pub body_idle: Duration = Duration::from_secs(30), in MILLI..=HOUR;
         /// Bytes of a request's body that a client has to send in each second that it is waited for, beside
         /// `body_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it: 408, with a
-        /// reason of its own (`body_too_slow`). So nobody holds a service's connections with bodies that come byte by byte. Not for gRPC of HTTP/2 and
-        /// HTTP/3 clients, and of gRPC-Web, to services that are spoken to in HTTP/2, nor once the endpoint
-        /// answers. Where clients send as things happen, events or readings of a sensor, say 0 in the route's
+        /// reason of its own (`body_too_slow`). So nobody holds a service's connections with bodies that come
+        /// byte by byte. Not for gRPC of HTTP/2 and HTTP/3 clients, and of gRPC-Web, to services that are
+        /// spoken to in HTTP/2, nor once the endpoint answers. Where clients send as things happen, events or readings of a sensor, say 0 in the route's
         /// `timeouts`.
         pub body_rate: ByteSize = ByteSize(500), in ByteSize(0)..=ByteSize::gib(1);
         /// Idle between two requests on a connection. After it the connection is closed.
@@ -88,10 +88,11 @@ outgrow_core::settings! {
         pub send_idle: Duration = Duration::from_secs(60), in MILLI..=DAY;
         /// Bytes of a response that a client has to take in each second in which some wait for it, beside
         /// `send_idle`, which it may be late at most; 0: it may be as slow as it likes. Below it the same
-        /// happens as after `send_idle`. So nobody holds a service's connections, or the memory of a response
-        /// that is here as a whole and needs none of them, by taking it byte by byte. Time in which nothing
-        /// waits for the client (events, long polls) does not count. Not for WebSockets, nor for files and
-        /// answers of Outgrow's own, nor for gRPC, as `body_rate` has it, until its answer is here as a whole.
+        /// happens as after `send_idle`. So nobody holds a service's connections, a file that is open, or the
+        /// memory of a response that is here as a whole and needs none of them, by taking it byte by byte. Time
+        /// in which nothing waits for the client (events, long polls) does not count. Not for WebSockets, nor
+        /// for answers of Outgrow's own but for files, nor for gRPC, as `body_rate` has it, until its answer is
+        /// here as a whole.
         pub send_rate: ByteSize = ByteSize(500), in ByteSize(0)..=ByteSize::gib(1);
     }
 }

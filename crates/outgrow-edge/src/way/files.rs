@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::task::{Context as Waiting, Poll, ready};
 
 use outgrow_core::context::Context;
-use outgrow_core::{Cause, Fault, Phase};
+use outgrow_core::{Cause, Fault, Phase, Ticks};
 use outgrow_http::{Downstream, Tunnel};
 use outgrow_message::{BodySource, Method, RequestHead, ResponseHead};
 
-use super::Way;
+use super::{Way, attempt, network_of_client};
 use crate::files::{self, Answer, FileBody, FilePlan};
+use crate::forward::Credit;
 use crate::plan::RoutePlan;
 use crate::respond;
 
@@ -45,11 +46,23 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         let exchange = &mut *self.exchange;
         let (request, head) = (&exchange.request, &mut exchange.response);
         let moment = context.wall.seconds();
+        let listener = self.listener;
         let foreseen = |whole: &ResponseHead| {
+            if !files::is_conditional(&request.fields) {
+                return false;
+            }
+            // It is judged as it would be sent.
+            let mut whole = whole.clone();
+            listener.put_own(&mut whole.fields);
+            route.edit_response(&mut whole.fields);
             let compressing = &mut exchange.compressing;
-            compressing.foresee(compress, whole, request.method)
+            compressing.foresee(compress, &whole, request.method)
         };
         let range = plan.write_head(&content, request, head, (moment, foreseen));
+        let coding = content.coding().unwrap_or_default();
+        let reads = (self.worker, plan.owner());
+        let client = || network_of_client(listener, self.peer, &request.fields);
+        let mut body = FileBody::new(content, range, reads, client)?;
         self.worker.put_date(&mut head.fields);
         self.listener.put_own(&mut head.fields);
         route.edit_response(&mut head.fields);
@@ -58,10 +71,10 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             .compressing
             .begin(compress, head, method, self.worker);
         context.status = head.status;
-        context.coding = content.coding().unwrap_or_default();
+        context.coding = coding;
         self.down.respond(head, length, method)?;
-        let mut body = FileBody::new(content, range, (self.worker, plan.owner()));
-        self.send_body(context, &mut body).await
+        let rate = attempt::send_rate(listener, route);
+        self.send_body(context, &mut body, rate).await
     }
 
     /// Sends the client to another path: to the directory's own, which relative links in its pages
@@ -82,15 +95,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         self.answer_with(context, 308, b"").await
     }
 
+    /// Sends it to a client that takes `rate` bytes a second, of the time in which it is waited for.
     async fn send_body(
         &mut self,
         context: &mut Context,
         body: &mut FileBody<'_>,
+        rate: u64,
     ) -> Result<(), Fault> {
         let patience = self.listener.timeouts.send_idle;
         let (mut taken, mut ended) = (0, false);
         let mut written = self.down.written();
-        self.timer.set(self.worker.now() + patience);
+        let mut until = self.worker.now() + patience;
+        let mut taking = Credit::default();
         let sent = poll_fn(|cx| {
             if let Poll::Ready(result) = self.poll_file(cx, body, &mut taken, &mut ended) {
                 return Poll::Ready(result);
@@ -98,12 +114,18 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
             let now = self.worker.now();
             if self.down.written() != written {
                 written = self.down.written();
-                self.timer.set(now + patience);
+                until = now + patience;
             }
+            taking.stop(now);
+            let too_slow = match (body.is_read(), rate) {
+                (true, _) | (_, 0) => Ticks::NEVER,
+                (false, rate) => taking.start(now, written, (rate, patience)),
+            };
             let fault = match body.is_read() {
                 true => Fault::outgrow(Phase::ResponseBody, Cause::FileFailed),
                 false => Fault::client(Phase::ResponseBody, Cause::SendTimeout),
             };
+            self.timer.set(until.min(too_slow));
             self.timer.poll(cx, now).map(|()| Err(fault))
         });
         let sent = sent.await;

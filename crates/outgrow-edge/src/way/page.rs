@@ -1,7 +1,7 @@
 //! Answers with a page of ours instead of the endpoint's error.
 
+use outgrow_core::Fault;
 use outgrow_core::context::Context;
-use outgrow_core::{Cause, Fault};
 use outgrow_http::{Downstream, Tunnel};
 
 use super::Way;
@@ -18,6 +18,7 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
     ) -> Result<(), Fault> {
         let listener = self.listener;
         let Exchange {
+            request,
             response: head,
             set_cookie,
             ..
@@ -29,11 +30,9 @@ impl<D: Downstream + Tunnel> Way<'_, D> {
         pages::forget_body(&mut head.fields);
         if let Some(page) = listener.page_instead(head.status, route) {
             let ledger = &self.worker.shared.ledger;
-            charge = page.write(context.id, head, &mut body, ledger);
-            if charge.is_none() {
-                // The status alone.
-                self.worker.cells().count_fault(Cause::MemoryLimit);
-            }
+            let asked = (context.id, request.method);
+            // Where there is no memory for it, the status alone is sent.
+            charge = page.write(asked, head, &mut body, ledger);
         }
         route.edit_response(&mut head.fields);
         if !set_cookie.is_empty() {

@@ -356,7 +356,7 @@ fn process_families(view: &View) -> Vec<MetricFamily> {
             one(files.open()),
         ),
         MetricFamily::gauge(
-            names::FILES_MOST,
+            names::FILES_OPEN_LIMIT,
             "Files that may be open while they are sent ([process] max_open_files).",
             one(files.most()),
         ),
