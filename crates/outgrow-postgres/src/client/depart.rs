@@ -115,7 +115,15 @@ impl Client {
         if !self.is_leaving() || !self.cross().await? {
             return Ok(());
         }
-        let turn = handover.turn().await;
+        // One that listens has its place among those that cross; how long the next process takes to hear its
+        // marker is not to keep others waiting.
+        let turn = match self.listening {
+            Some(_) => None,
+            None => match handover.turn().await {
+                None => return Ok(()),
+                turn => turn,
+            },
+        };
         // Things may have changed meanwhile.
         if let Some(refusal) = self.deaf() {
             return Err(Some(refusal));
@@ -123,7 +131,7 @@ impl Client {
         if self.has_not_crossed() {
             return Ok(());
         }
-        if turn.is_none() || !self.is_leaving() || handover.way() != Way::Offer {
+        if !self.is_leaving() || handover.way() != Way::Offer {
             self.give_up_crossing();
             return Ok(());
         }

@@ -177,8 +177,9 @@ pub(super) fn land(
         };
         let marked = landing.ear().wait(Ear::is_marked);
         if tokio::time::timeout(MARK_LIMIT, marked).await.is_err() {
+            // The other process has heard it, and our connection stands: this is another database.
             let why = "it listens, and what was notified to mark that was not heard";
-            return taker.refuse(client, NotTaken::for_now(why)).await;
+            return taker.refuse(client, NotTaken::untold(why.to_owned())).await;
         }
         match arrive::take(&taker.shared, state, descriptor, Some(landing)) {
             // When it cannot be said any more the client is the other side's still.
