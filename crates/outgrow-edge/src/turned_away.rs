@@ -65,11 +65,7 @@ pub(crate) fn turn_away(
     if listener.tls.is_some() {
         return;
     }
-    let told = match &stream {
-        Stream::Tcp(stream) => stream.try_write(TOO_MANY),
-        Stream::Unix(stream) => stream.try_write(TOO_MANY),
-    };
-    let (Ok(_), Some(place)) = (told, place) else {
+    let (Ok(_), Some(place)) = (stream.try_write(TOO_MANY), place) else {
         return;
     };
     tokio::spawn(async move {

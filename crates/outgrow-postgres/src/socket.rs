@@ -59,8 +59,7 @@ impl Socket {
     /// Says something before the close, as far as it goes without waiting.
     pub(crate) fn say_last(&mut self, bytes: &[u8]) {
         let _ = match self {
-            Self::Plain(Stream::Tcp(stream)) => stream.try_write(bytes),
-            Self::Plain(Stream::Unix(stream)) => stream.try_write(bytes),
+            Self::Plain(stream) => stream.try_write(bytes),
             Self::Server(stream) => stream.say_last(bytes),
             Self::Tls(_) => Ok(0),
         };

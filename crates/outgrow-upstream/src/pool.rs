@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use outgrow_core::Ticks;
 use outgrow_net::Link;
-use outgrow_net::Stream;
 use outgrow_net::stream::Detached;
 
 use crate::connect::Place;
@@ -319,11 +318,7 @@ fn is_open(link: &mut Link) -> bool {
         Link::Sealed(sealed) => return sealed.is_quiet(),
     };
     let mut byte = [0];
-    let read = match stream {
-        Stream::Tcp(stream) => stream.try_read(&mut byte),
-        Stream::Unix(stream) => stream.try_read(&mut byte),
-    };
-    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Moves a connection from another worker's runtime to the calling one's; `None` when it was not

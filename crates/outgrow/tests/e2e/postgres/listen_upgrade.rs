@@ -86,6 +86,15 @@ fn hear_numbers(client: usize, session: &mut Session, works: bool) -> usize {
     }
 }
 
+/// So many clients that listen on `c`.
+pub(super) fn listeners(tier: &Tier, count: usize) -> Vec<Session> {
+    let mut clients: Vec<Session> = (0..count).map(|_| tier.client()).collect();
+    for client in &mut clients {
+        run(client, "LISTEN c");
+    }
+    clients
+}
+
 #[test]
 fn who_listens_misses_nothing_in_three_upgrades() {
     const CLIENTS: usize = 24;
@@ -154,10 +163,7 @@ fn own_notifications_are_known_in_every_process() {
     let Some(tier) = Tier::start(SETTINGS) else {
         return;
     };
-    let mut clients: Vec<Session> = (0..CLIENTS).map(|_| tier.client()).collect();
-    for client in &mut clients {
-        run(client, "LISTEN c");
-    }
+    let mut clients = listeners(&tier, CLIENTS);
     let is_over = AtomicBool::new(false);
     let running = AtomicUsize::new(CLIENTS);
     let total = AtomicUsize::new(0);

@@ -17,7 +17,7 @@ use super::{
     Tier, config,
     handover::{upgrade, wait_taken},
     listen::heard,
-    listen_upgrade::{SETTINGS, notify_numbers, take},
+    listen_upgrade::{SETTINGS, listeners, notify_numbers, take},
     run, value,
 };
 use crate::shop::{SOON, data_pid};
@@ -106,10 +106,7 @@ fn a_commit_that_takes_long_ends_nobody_who_listens() {
     let Some(tier) = Tier::start(SETTINGS) else {
         return;
     };
-    let mut clients: Vec<Session> = (0..CLIENTS).map(|_| tier.client()).collect();
-    for client in &mut clients {
-        run(client, "LISTEN c");
-    }
+    let mut clients = listeners(&tier, CLIENTS);
     let (mut direct, mut slow) = (tier.direct(), tier.direct());
     run(&mut direct, "CREATE TABLE t (a int)");
     run(&mut direct, "NOTIFY c, 'before'");
